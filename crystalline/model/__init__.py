@@ -1,0 +1,1 @@
+"""The transformer for one process: configuration, parameters, forward and backward."""

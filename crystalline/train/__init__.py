@@ -1,0 +1,1 @@
+"""The training engine: Node Zero, the spheres, and the step protocol between them."""

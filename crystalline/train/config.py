@@ -1,0 +1,149 @@
+"""Every setting of a training run, with its help text, default and cross-checks.
+
+`TrainConfig` is stored whole in each checkpoint.  The docstring under a field
+is the help text of its flag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from crystalline.errors import UsageError
+
+POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
+MAX_WORKERS = 63
+
+TokenizerKind = Literal["bpe", "char", "word", "byte"]
+Schedule = Literal["cosine", "linear", "step", "constant"]
+Optimizer = Literal["adamw", "sgd"]
+Precision = Literal["auto", "float32"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings that decide the bits of a run, and how often it reports and saves."""
+
+    tokenizer: TokenizerKind = "bpe"
+    """How text becomes tokens: byte-level BPE, single characters, words, or bytes."""
+    vocab_size: int = 8000
+    """Largest vocabulary, in tokens (bpe and word; char and byte find their own)."""
+    embed_dim: int | None = None
+    """Channels per token; a multiple of --num-heads.  Default: sized from the corpus."""
+    num_layers: int | None = None
+    """Transformer blocks.  Default: sized from the corpus."""
+    num_heads: int | None = None
+    """Attention heads per block.  Default: sized from the corpus."""
+    seq_len: int = 128
+    """Context length, in tokens."""
+    dropout: float = 0.0
+    """Share of activations dropped while training, 0 up to (not including) 1."""
+    batch_size: int = 24
+    """Sequences per micro-batch; see --accumulation-steps."""
+    accumulation_steps: int = 1
+    """Micro-batches summed into one optimizer step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    min_lr: float | None = None
+    """Learning rate at the end of the schedule.  Default: a tenth of --learning-rate."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises linearly from 0."""
+    lr_schedule: Schedule = "cosine"
+    """Shape of the learning rate after warm-up; 'step' divides it by 10 at 60 % and at 85 %."""
+    optimizer: Optimizer = "adamw"
+    """AdamW, or SGD with momentum --beta1."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay, on matrices only."""
+    beta1: float = 0.9
+    """Decay of the first moment (the momentum of SGD)."""
+    beta2: float = 0.95
+    """Decay of the second moment (AdamW)."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+    epochs: float | None = None
+    """Passes over the training split.  Default: from --max-steps or --minutes, else 10."""
+    max_steps: int | None = None
+    """Optimizer steps; takes precedence over --epochs."""
+    minutes: float | None = None
+    """Wall-clock budget in minutes; the schedule is fitted to the measured speed."""
+    eval_interval: int = 250
+    """Steps between evaluations over the held-out split; 0 evaluates at the end only."""
+    save_interval: int = 500
+    """Steps between checkpoints; 0 saves at the end only."""
+    log_interval: int = 10
+    """Steps between progress lines in metrics.jsonl."""
+    keep: int = 3
+    """Newest checkpoints kept, besides the best."""
+    val_fraction: float = 0.1
+    """Share of the text held out for evaluation."""
+    seed: int = 1337
+    """Seed of initialization, data order and dropout."""
+    lanes: int = POSITIONS
+    """Gradient accumulators: a multiple of 12, fixed for the life of a run."""
+    precision: Precision = "auto"
+    """Arithmetic of the matrix products; 'auto' takes the fastest this build has."""
+
+    def __post_init__(self) -> None:
+        _at_least("--vocab-size", self.vocab_size, 2)
+        for name in ("embed_dim", "num_layers", "num_heads", "max_steps"):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least("--" + name.replace("_", "-"), value, 1)
+        for name in ("seq_len", "batch_size", "accumulation_steps", "log_interval", "keep"):
+            _at_least("--" + name.replace("_", "-"), getattr(self, name), 1)
+        for name in ("warmup_steps", "eval_interval", "save_interval", "weight_decay", "grad_clip", "seed"):
+            _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
+        _positive("--learning-rate", self.learning_rate)
+        for name in ("epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None:
+                _positive("--" + name, value)
+        if self.min_lr is not None and not 0 <= self.min_lr <= self.learning_rate:
+            raise UsageError(
+                f"--min-lr is {self.min_lr}",
+                advice=f"It must lie between 0 and --learning-rate ({self.learning_rate}).",
+            )
+        for name in ("beta1", "beta2", "dropout"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UsageError(
+                    f"--{name} is {value}", advice="It must be at least 0 and less than 1."
+                )
+        if not 0 <= self.val_fraction < 1:
+            raise UsageError(
+                f"--val-fraction is {self.val_fraction}",
+                advice="It must be at least 0 and less than 1.",
+            )
+        if self.lanes < POSITIONS or self.lanes % POSITIONS:
+            raise UsageError(
+                f"--lanes is {self.lanes}", advice=f"It must be a multiple of {POSITIONS}."
+            )
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences that one optimizer step sums over."""
+        return self.batch_size * self.accumulation_steps
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step sums over."""
+        return self.sequences_per_step * self.seq_len
+
+    @property
+    def final_lr(self) -> float:
+        """Learning rate at the end of the schedule."""
+        return self.learning_rate / 10 if self.min_lr is None else self.min_lr
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for files."""
+        return asdict(self)
+
+
+def _at_least(flag: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{flag} is {value}", advice=f"It must be at least {least}.")
+
+
+def _positive(flag: str, value: float) -> None:
+    if not value > 0:
+        raise UsageError(f"{flag} is {value}", advice="It must be greater than 0.")

@@ -1,0 +1,78 @@
+"""What a watcher may know of a run: immutable snapshots, taken from shared memory.
+
+`ui` draws a `Snapshot` and knows nothing else of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SPHERE_STATES = ("starting", "idle", "waiting", "compute", "reduce", "update", "dead", "retired")
+RUN_STATES = ("starting", "training", "paused", "evaluating", "saving", "stopping", "finished")
+
+
+@dataclass(frozen=True)
+class SphereStats:
+    """One worker process.  Times and counts are totals since the sphere started."""
+
+    index: int
+    position: int  # symmetry position, index mod 12
+    level: int  # depth in the tree of spheres: 1 for a child of Node Zero
+    pid: int
+    state: str  # one of SPHERE_STATES
+    lanes_done: int  # lanes (batches of sequences) computed
+    steals: int  # of these, lanes of another position
+    segments_done: int  # reductions and updates
+    tokens: int
+    compute_s: float
+    sync_s: float  # reducing, updating, and waiting at the barriers with a permit
+    idle_s: float  # waiting for work or for a permit
+    grad_norm: float  # L2 norm of the lane it computed last
+    rss_bytes: int
+    respawns: int  # times this place was filled again after a death
+
+
+@dataclass(frozen=True)
+class EvalPoint:
+    """One evaluation over the held-out split."""
+
+    step: int
+    loss: float  # nats per token
+    bits_per_byte: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The whole run at one moment."""
+
+    run_dir: str
+    state: str  # one of RUN_STATES
+    step: int
+    max_steps: int
+    epoch: float  # passes over the training split so far
+    elapsed_s: float  # this session
+    eta_s: float | None  # None until it can be estimated
+    loss: float | None  # latest training loss, nats per token
+    val_loss: float | None
+    best_val_loss: float | None
+    val_bits_per_byte: float | None
+    learning_rate: float
+    grad_norm: float | None
+    clip_factor: float  # 1.0 when not clipped
+    tokens: int  # processed since step 0
+    tokens_per_second: float
+    flops_per_token: float
+    peak_share: float | None  # model FLOP/s over the measured peak of the cores in use
+    dropped_steps: int  # steps skipped for non-finite gradients
+    workers: int
+    permits: int
+    lanes: int
+    parameters: int
+    precision: str
+    isa: str
+    last_checkpoint: str | None
+    message: str | None  # the newest line worth reading, e.g. "sphere 3 was replaced"
+    loss_history: tuple[tuple[int, float], ...] = ()  # (step, loss), thinned, oldest first
+    eval_history: tuple[EvalPoint, ...] = ()
+    parameter_groups: tuple[tuple[str, float, float], ...] = ()  # (group, |weight|, |gradient|) rms
+    spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
