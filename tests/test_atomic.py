@@ -1,0 +1,91 @@
+"""Atomic writes: all or nothing, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from crystalline.atomic import atomic_write, write_bytes, write_json, write_text
+
+
+def test_replaces_the_content_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    write_bytes(target, b"old")
+    write_bytes(target, memoryview(b"newer"))
+    assert target.read_bytes() == b"newer"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_a_failure_in_the_block_keeps_the_old_content(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as file:
+        file.write(b"half of the new")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_readers_see_the_old_content_until_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    target.write_bytes(b"old")
+    with atomic_write(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+
+
+def test_the_file_can_be_read_back_and_its_start_rewritten(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    with atomic_write(target) as file:
+        file.write(b"....payload")
+        file.seek(4)
+        assert file.read() == b"payload"
+        file.seek(0)
+        file.write(b"head")
+    assert target.read_bytes() == b"headpayload"
+
+
+def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "file.bin", b"x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "file.bin").stat().st_mode) == 0o640
+
+
+def test_long_names_fit(tmp_path: Path) -> None:
+    target = tmp_path / ("ä" * 127)  # 254 bytes; the limit is 255
+    write_bytes(target, b"x")
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_a_missing_directory_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_bytes(tmp_path / "missing" / "file.bin", b"x")
+
+
+def test_text_and_json_are_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "t", "Grüße\n")
+    assert (tmp_path / "t").read_bytes() == b"Gr\xc3\xbc\xc3\x9fe\n"
+    write_json(tmp_path / "j", {"name": "Ω", "values": [1, 2.5, None]})
+    assert json.loads((tmp_path / "j").read_text("utf-8")) == {
+        "name": "Ω",
+        "values": [1, 2.5, None],
+    }
+
+
+def test_json_refuses_what_it_cannot_hold_and_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "j"
+    write_json(target, {"a": 1})
+    for value in ({"a": float("nan")}, {"a": object()}):
+        with pytest.raises((TypeError, ValueError)):
+            write_json(target, value)
+    assert json.loads(target.read_text("utf-8")) == {"a": 1}
+    assert os.listdir(tmp_path) == ["j"]
