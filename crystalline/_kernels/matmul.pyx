@@ -1,0 +1,154 @@
+"""Matrix products in the three transpositions that training needs, on packed panels.
+
+The right-hand side is packed once into panels of 32 columns, [ceil(N/32)][K][32], and shared by
+every product that uses it:
+
+    forward    y[M, N]  = x[M, K] W[K, N]          pack(W)
+    backward   dx[M, K] = dy[M, N] W[K, N]^T       pack_transposed(W)
+    weights    dW[K, N] = x[M, K]^T dy[M, N]       pack(dy), multiply_transposed
+
+The left-hand side is read in place, row by row or column by column.
+"""
+
+from libc.stdint cimport int64_t
+
+from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
+
+# Rows of the left-hand side that one sweep over the panels uses: its K columns stay in L2.
+cdef int64_t ROW_BLOCK_FLOATS = 128 * 1024
+
+
+cdef int64_t panels(int64_t N) noexcept nogil:
+    return (N + CL_PANEL - 1) // CL_PANEL
+
+
+cdef int64_t packed_floats(int64_t K, int64_t N) noexcept nogil:
+    return panels(N) * CL_PANEL * K
+
+
+cdef void pack(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed,
+               float* column_sums) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t panel, j
+    for panel in range(panels(N)):
+        j = panel * CL_PANEL
+        p.pack_panel(K, min(<int64_t>CL_PANEL, N - j), b + j, ldb, packed + j * K,
+                     column_sums + j if column_sums != NULL else NULL)
+
+
+cdef void pack_t(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t panel, j
+    for panel in range(panels(N)):
+        j = panel * CL_PANEL
+        p.pack_panel_t(K, min(<int64_t>CL_PANEL, N - j), b + j * ldb, ldb, packed + j * K)
+
+
+cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
+                   const float* packed, float* c, int64_t ldc, const float* bias,
+                   const float* residual, bint accumulate) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t blocks = max(<int64_t>1, M * K // ROW_BLOCK_FLOATS)
+    cdef int64_t block, row, rows, panel, j
+    for block in range(blocks):
+        row = M * block // blocks
+        rows = M * (block + 1) // blocks - row
+        for panel in range(panels(N)):
+            j = panel * CL_PANEL
+            p.gemm_panel(rows, min(<int64_t>CL_PANEL, N - j), K, a + row * lda, lda,
+                         packed + j * K, c + row * ldc + j, ldc,
+                         bias + j if bias != NULL else NULL,
+                         residual + row * ldc + j if residual != NULL else NULL, accumulate)
+
+
+cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
+                      const float* packed, float* c, int64_t ldc, bint accumulate) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t panel, j
+    for panel in range(panels(N)):
+        j = panel * CL_PANEL
+        p.gemm_panel_ta(M, min(<int64_t>CL_PANEL, N - j), K, a, lda, packed + j * K, c + j, ldc,
+                        NULL, NULL, accumulate)
+
+
+def packed_size(int64_t K, int64_t N) -> int:
+    """Return the floats that the packed form of a [K, N] matrix takes.
+
+    >>> packed_size(7, 33)
+    448
+    """
+    return packed_floats(K, N)
+
+
+
+def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=None) -> None:
+    """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K."""
+    cdef int64_t K = b.shape[0], N = b.shape[1]
+    if out.shape[0] != packed_floats(K, N):
+        raise ValueError(f"out has {out.shape[0]} floats, expected {packed_floats(K, N)}")
+    if column_sums is not None and column_sums.shape[0] != N:
+        raise ValueError(f"column_sums has {column_sums.shape[0]} floats, expected {N}")
+    if K == 0 or N == 0:
+        return
+    cdef float* sums = &column_sums[0] if column_sums is not None else NULL
+    with nogil:
+        pack(K, N, &b[0, 0], N, &out[0], sums)
+
+
+def pack_transposed(const float[:, ::1] b, float[::1] out) -> None:
+    """Pack the transpose of b [N, K] into `out` [packed_size(K, N)]."""
+    cdef int64_t N = b.shape[0], K = b.shape[1]
+    if out.shape[0] != packed_floats(K, N):
+        raise ValueError(f"out has {out.shape[0]} floats, expected {packed_floats(K, N)}")
+    if K == 0 or N == 0:
+        return
+    with nogil:
+        pack_t(K, N, &b[0, 0], K, &out[0])
+
+
+def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
+           const float[::1] bias=None, const float[:, ::1] residual=None,
+           bint accumulate=False) -> None:
+    """out [M, N] = a [M, K] B [K, N] (+ bias [N]) (+ residual [M, N]), B packed.
+
+    `accumulate` adds the result to what `out` holds.
+
+    >>> import numpy as np
+    >>> a, b = np.float32([[1, 2]]), np.float32([[3], [4]])
+    >>> packed, out = np.empty(packed_size(2, 1), np.float32), np.empty((1, 1), np.float32)
+    >>> pack_matrix(b, packed); matmul(a, packed, out); out.tolist()
+    [[11.0]]
+    """
+    cdef int64_t M = a.shape[0], K = a.shape[1], N = out.shape[1]
+    if out.shape[0] != M or packed.shape[0] != packed_floats(K, N):
+        raise ValueError(
+            f"a [{M}, {K}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}] do not fit"
+        )
+    if bias is not None and bias.shape[0] != N:
+        raise ValueError(f"bias has {bias.shape[0]} floats, expected {N}")
+    if residual is not None and (residual.shape[0] != M or residual.shape[1] != N):
+        raise ValueError(f"residual is [{residual.shape[0]}, {residual.shape[1]}], expected [{M}, {N}]")
+    if M == 0 or N == 0:
+        return
+    if K == 0:
+        raise ValueError("a has no columns: the inner length must be at least 1")
+    cdef const float* bias_n = &bias[0] if bias is not None else NULL
+    cdef const float* residual_mn = &residual[0, 0] if residual is not None else NULL
+    with nogil:
+        multiply(M, N, K, &a[0, 0], K, &packed[0], &out[0, 0], N, bias_n, residual_mn, accumulate)
+
+
+def matmul_transposed(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
+                      bint accumulate=False) -> None:
+    """out [M, N] = a [K, M]^T B [K, N], B packed; `accumulate` adds to what `out` holds."""
+    cdef int64_t K = a.shape[0], M = a.shape[1], N = out.shape[1]
+    if out.shape[0] != M or packed.shape[0] != packed_floats(K, N):
+        raise ValueError(
+            f"a [{K}, {M}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}] do not fit"
+        )
+    if M == 0 or N == 0:
+        return
+    if K == 0:
+        raise ValueError("a has no rows: the inner length must be at least 1")
+    with nogil:
+        multiply_ta(M, N, K, &a[0, 0], M, &packed[0], &out[0, 0], N, accumulate)

@@ -1,0 +1,175 @@
+/* Matrix products on packed panels: register tiles over one panel of 32 columns.
+ *
+ * A tile keeps MR x NV vectors of the result in registers over the whole of K:
+ * 14 x 32 floats with AVX-512, 6 x 16 with AVX2, 6 x 8 with 128-bit vectors.
+ * Rows are shared out evenly, so no tile is much smaller than the others.
+ */
+#ifndef CL_GEMM_H
+#define CL_GEMM_H
+
+#include "primitives.h"
+#include "vec.h"
+
+#if defined(CL_AVX512)
+#define CL_MR 14
+#elif defined(__aarch64__)
+#define CL_MR 12
+#else
+#define CL_MR 6
+#endif
+#define CL_NV 2              /* vectors across a tile */
+#define CL_NR (CL_NV * VL)   /* columns of a tile */
+
+/* One tile.  MR and TA are compile-time constants at every call. */
+CL_INLINE void cl_tile(const int MR, const int TA, int64_t n, int64_t K, const float *a, int64_t lda,
+                       const float *panel, float *c, int64_t ldc, const float *bias,
+                       const float *residual, int accumulate) {
+  vf acc[CL_MR][CL_NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++)
+    for (int v = 0; v < CL_NV; v++) acc[i][v] = vzero();
+  for (int64_t k = 0; k < K; k++) {
+    vf b0 = vload(panel + k * CL_PANEL), b1 = vload(panel + k * CL_PANEL + VL);
+    __builtin_prefetch(panel + (k + 8) * CL_PANEL);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      vf x = vset1(TA ? a[k * lda + i] : a[i * lda + k]);
+      acc[i][0] = vfma(x, b0, acc[i][0]);
+      acc[i][1] = vfma(x, b1, acc[i][1]);
+    }
+  }
+  if (n >= CL_NR) {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++)
+#pragma GCC unroll 2
+      for (int v = 0; v < CL_NV; v++) {
+        float *p = c + i * ldc + v * VL;
+        vf r = acc[i][v];
+        if (bias) r += vload(bias + v * VL);
+        if (residual) r += vload(residual + i * ldc + v * VL);
+        if (accumulate) r += vload(p);
+        vstore(p, r);
+      }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++)
+#pragma GCC unroll 2
+      for (int v = 0; v < CL_NV; v++) {
+        int64_t m = n - v * VL;
+        if (m <= 0) continue;
+        if (m > VL) m = VL;
+        float *p = c + i * ldc + v * VL;
+        vf r = acc[i][v];
+        if (bias) r += vloadn(bias + v * VL, m);
+        if (residual) r += vloadn(residual + i * ldc + v * VL, m);
+        if (accumulate) r += vloadn(p, m);
+        vstoren(p, r, m);
+      }
+  }
+}
+
+CL_INLINE void cl_tile_rows(const int TA, int64_t rows, int64_t n, int64_t K, const float *a,
+                            int64_t lda, const float *panel, float *c, int64_t ldc,
+                            const float *bias, const float *residual, int accumulate) {
+  switch (rows) {
+#define CL_CASE(m) \
+  case m: \
+    cl_tile(m, TA, n, K, a, lda, panel, c, ldc, bias, residual, accumulate); \
+    break;
+    CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6)
+#if CL_MR >= 12
+    CL_CASE(7) CL_CASE(8) CL_CASE(9) CL_CASE(10) CL_CASE(11) CL_CASE(12)
+#endif
+#if CL_MR >= 14
+    CL_CASE(13) CL_CASE(14)
+#endif
+#undef CL_CASE
+  }
+}
+
+CL_INLINE void cl_gemm_panel(const int TA, int64_t M, int64_t n, int64_t K, const float *a,
+                             int64_t lda, const float *panel, float *c, int64_t ldc,
+                             const float *bias, const float *residual, int accumulate) {
+  int64_t tiles = (M + CL_MR - 1) / CL_MR;
+  for (int64_t col = 0; col < n; col += CL_NR)
+    for (int64_t t = 0; t < tiles; t++) {
+      int64_t row = M * t / tiles, rows = M * (t + 1) / tiles - row;
+      cl_tile_rows(TA, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
+                   c + row * ldc + col, ldc, bias ? bias + col : 0,
+                   residual ? residual + row * ldc + col : 0, accumulate);
+    }
+}
+
+static void gemm_panel(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                       const float *panel, float *c, int64_t ldc, const float *bias,
+                       const float *residual, int accumulate) {
+  cl_gemm_panel(0, M, n, K, a, lda, panel, c, ldc, bias, residual, accumulate);
+}
+
+static void gemm_panel_ta(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                          const float *panel, float *c, int64_t ldc, const float *bias,
+                          const float *residual, int accumulate) {
+  cl_gemm_panel(1, M, n, K, a, lda, panel, c, ldc, bias, residual, accumulate);
+}
+
+#define CL_PANEL_VECTORS (CL_PANEL / VL)
+
+static void pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
+                       float *column_sums) {
+  vf sums[CL_PANEL_VECTORS];
+  for (int v = 0; v < CL_PANEL_VECTORS; v++) sums[v] = vzero();
+  if (n == CL_PANEL) {
+    for (int64_t k = 0; k < K; k++)
+#pragma GCC unroll 8
+      for (int v = 0; v < CL_PANEL_VECTORS; v++) {
+        vf x = vload(b + k * ldb + v * VL);
+        vstore(panel + k * CL_PANEL + v * VL, x);
+        sums[v] += x;
+      }
+  } else {
+    for (int64_t k = 0; k < K; k++)
+      for (int v = 0; v < CL_PANEL_VECTORS; v++) {
+        int64_t m = n - v * VL;
+        m = m < 0 ? 0 : m > VL ? VL : m;
+        vf x = vloadn(b + k * ldb + v * VL, m);
+        vstore(panel + k * CL_PANEL + v * VL, x);
+        sums[v] += x;
+      }
+  }
+  if (column_sums)
+    for (int v = 0; v < CL_PANEL_VECTORS; v++) {
+      int64_t m = n - v * VL;
+      m = m < 0 ? 0 : m > VL ? VL : m;
+      vstoren(column_sums + v * VL, vloadn(column_sums + v * VL, m) + sums[v], m);
+    }
+}
+
+static void pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
+  /* blocks of 16 along K keep both sides in cache lines */
+  for (int64_t k0 = 0; k0 < K; k0 += 16) {
+    int64_t k1 = k0 + 16 < K ? k0 + 16 : K;
+    for (int64_t j = 0; j < n; j++)
+      for (int64_t k = k0; k < k1; k++) panel[k * CL_PANEL + j] = b[j * ldb + k];
+    for (int64_t j = n; j < CL_PANEL; j++)
+      for (int64_t k = k0; k < k1; k++) panel[k * CL_PANEL + j] = 0.0f;
+  }
+}
+
+static int64_t fma_peak(int64_t rounds, float *sink) {
+  enum { CHAINS = CL_MR >= 12 ? 24 : 12, UNROLL = 16 };
+  vf acc[CHAINS];
+  for (int i = 0; i < CHAINS; i++) acc[i] = vset1((float)i);
+  vf x = vset1(0.999f), y = vset1(sink[0]);
+  for (int64_t r = 0; r < rounds; r++) {
+    for (int u = 0; u < UNROLL; u++) {
+#pragma GCC unroll 24
+      for (int i = 0; i < CHAINS; i++) acc[i] = vfma(acc[i], x, y);
+    }
+  }
+  vf total = vzero();
+  for (int i = 0; i < CHAINS; i++) total += acc[i];
+  sink[0] = vsum(total);
+  return rounds * UNROLL * CHAINS * VL * 2;
+}
+
+#endif

@@ -1,0 +1,85 @@
+/* Rows of causal softmax, forward and backward, in place on a block of scores. */
+#ifndef CL_SOFTMAX_H
+#define CL_SOFTMAX_H
+
+#include "vecmath.h"
+
+static void zero_tail(float *row, int64_t from, int64_t to) {
+  if (to > from) memset(row + from, 0, (size_t)(to - from) * sizeof(float));
+}
+
+static void softmax_causal(int64_t rows, int64_t first, int64_t width, float scale, float *s,
+                           int64_t lds, float *lse) {
+  for (int64_t i = 0; i < rows; i++) {
+    float *row = s + i * lds;
+    int64_t n = first + i + 1, full = n / VL * VL, rest = n - full;
+    vf top = vset1(-__builtin_inff());
+    for (int64_t j = 0; j < full; j += VL) top = vmax(vload(row + j), top);
+    float highest = vhmax(top);
+    for (int64_t j = full; j < n; j++) highest = row[j] > highest ? row[j] : highest;
+    vf shift = vset1(-highest * scale), k = vset1(scale), total = vzero();
+    for (int64_t j = 0; j < full; j += VL) {
+      vf e = vexp(vfma(vload(row + j), k, shift));
+      vstore(row + j, e);
+      total += e;
+    }
+    if (rest) {
+      vf e = vexp(vfma(vloadn(row + full, rest), k, shift));
+      vstoren(row + full, e, rest);
+      total += vloadn(row + full, rest);
+    }
+    float sum = vsum(total);
+    vf inverse = vset1(1.0f / sum);
+    for (int64_t j = 0; j < full; j += VL) vstore(row + j, vload(row + j) * inverse);
+    if (rest) vstoren(row + full, vloadn(row + full, rest) * inverse, rest);
+    zero_tail(row, n, width);
+    lse[i] = highest * scale + cl_log(sum);
+  }
+}
+
+static void softmax_causal_again(int64_t rows, int64_t first, int64_t width, float scale, float *s,
+                                 int64_t lds, const float *lse) {
+  vf k = vset1(scale);
+  for (int64_t i = 0; i < rows; i++) {
+    float *row = s + i * lds;
+    int64_t n = first + i + 1, full = n / VL * VL, rest = n - full;
+    vf shift = vset1(-lse[i]);
+    for (int64_t j = 0; j < full; j += VL) vstore(row + j, vexp(vfma(vload(row + j), k, shift)));
+    if (rest) vstoren(row + full, vexp(vfma(vloadn(row + full, rest), k, shift)), rest);
+    zero_tail(row, n, width);
+  }
+}
+
+static void softmax_backward(int64_t rows, int64_t width, float scale, const float *p, float *ds,
+                             int64_t ld, const float *delta) {
+  vf k = vset1(scale);
+  for (int64_t i = 0; i < rows; i++) {
+    const float *pr = p + i * ld;
+    float *dr = ds + i * ld;
+    vf d = vset1(delta[i]);
+    int64_t j = 0;
+    for (; j + VL <= width; j += VL) vstore(dr + j, vload(pr + j) * k * (vload(dr + j) - d));
+    if (j < width)
+      vstoren(dr + j, vloadn(pr + j, width - j) * k * (vloadn(dr + j, width - j) - d), width - j);
+  }
+}
+
+static void row_dots(int64_t rows, int64_t width, const float *a, int64_t lda, const float *b,
+                     int64_t ldb, float *delta) {
+  for (int64_t i = 0; i < rows; i++) {
+    const float *x = a + i * lda, *y = b + i * ldb;
+    vf t0 = vzero(), t1 = vzero();
+    int64_t j = 0;
+    for (; j + 2 * VL <= width; j += 2 * VL) {
+      t0 = vfma(vload(x + j), vload(y + j), t0);
+      t1 = vfma(vload(x + j + VL), vload(y + j + VL), t1);
+    }
+    for (; j < width; j += VL) {
+      int64_t n = width - j < VL ? width - j : VL;
+      t0 = vfma(vloadn(x + j, n), vloadn(y + j, n), t0);
+    }
+    delta[i] = vsum(t0 + t1);
+  }
+}
+
+#endif

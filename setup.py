@@ -1,0 +1,91 @@
+"""Build of the compiled kernels: one table of extensions, one of per-level units, one of flags.
+
+Every primitive is compiled once per instruction-set level: `level_*.c` selects
+the instructions by `#pragma GCC target` and includes the shared source, so a
+built package runs on any x86-64 or aarch64 Linux and picks its level at import.
+
+    python setup.py build_ext --inplace            # what `tools/dev.py build` runs
+    CRYSTALLINE_DEBUG=1 python setup.py build_ext --inplace --force   # bounds checks on
+"""
+
+import os
+import platform
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("CRYSTALLINE_DEBUG", "0") == "1"
+KERNELS = "crystalline/_kernels"
+PRIMITIVES = f"{KERNELS}/primitives"
+
+# Instruction-set levels of this architecture, lowest first; each is one translation unit.
+LEVELS = (
+    ("base", "avx2", "avx512") if platform.machine() in ("x86_64", "AMD64") else ("base",)
+)
+
+# module -> C sources linked into it beside its own .pyx
+EXTENSIONS = {
+    "crystalline._kernels.isa": [f"{PRIMITIVES}/level_{level}.c" for level in LEVELS],
+    "crystalline._kernels.atomics": [],
+    "crystalline._kernels.memory": [],
+    "crystalline._kernels.matmul": [],
+    "crystalline._kernels.attention": [],
+    "crystalline._kernels.rows": [],
+    "crystalline._kernels.crossentropy": [],
+    "crystalline._kernels.optimizer": [],
+    "crystalline._kernels.vecmath": [],
+    "crystalline.model.gpt2": [],
+    "crystalline.model.decode": [],
+    "crystalline.model.update": [],
+}
+
+# -ffp-contract=off: fused multiply-adds are written, never guessed, so a level's bits do not
+# depend on what the compiler finds.  No -march=native, no -ffast-math.
+COMPILE_ARGS = [
+    "-std=gnu11",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-semantic-interposition",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wno-psabi",
+    "-Wno-unused-function",
+    *(["-O1", "-g"] if DEBUG else ["-O3", "-g0"]),
+]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "binding": True,
+    "embedsignature": True,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "freethreading_compatible": False,
+}
+
+if not sys.platform.startswith("linux"):
+    sys.exit("Crystalline runs on Linux only: its processes meet on futexes. Build it there.")
+
+HEADERS = [f"{PRIMITIVES}/{name}" for name in sorted(os.listdir(PRIMITIVES)) if name.endswith(".h")]
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                name,
+                [name.replace(".", "/") + ".pyx", *sources],
+                include_dirs=[PRIMITIVES],
+                depends=HEADERS,
+                extra_compile_args=COMPILE_ARGS,
+            )
+            for name, sources in EXTENSIONS.items()
+            if os.path.exists(name.replace(".", "/") + ".pyx")
+        ],
+        compiler_directives=DIRECTIVES,
+        nthreads=0,
+    ),
+)
