@@ -1,0 +1,117 @@
+"""What every command shares: parsing its settings, and turning its end into an exit code.
+
+A command's module is a frozen dataclass of settings and a `main`; the work is
+in the layers below.  Errors that a user can act on become one line on stderr
+and the exit code of their class (`crystalline.errors`); anything else is our
+own mistake and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from crystalline import __version__
+from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CrystallineError, UsageError
+
+ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
+EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+Settings = TypeVar("Settings")
+
+
+def run_command(
+    program: str, main: Callable[[list[str]], int], argv: list[str] | None = None
+) -> int:
+    """Call `main` with the arguments (default: those of this process); return the exit code.
+
+    A `CrystallineError` is printed as `program: error: sentence. advice.` on
+    stderr.  Ctrl-C gives 130; a reader that went away (`| head`) gives 141 and
+    no message.  Standard output is flushed here, so that a full disk or a
+    broken pipe is met before the interpreter shuts down.
+
+    >>> run_command("demo", lambda argv: len(argv), ["a", "b"])
+    2
+    """
+    try:
+        code = main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except CrystallineError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_BROKEN_PIPE
+    except SystemExit as stop:  # --help, from the parser
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    return code
+
+
+def parse_settings(
+    settings: type[Settings], argv: list[str], *, program: str, description: str
+) -> Settings:
+    """Return the dataclass `settings` filled from command-line arguments.
+
+    The docstring under a field is the help text of its flag.  `--help` prints
+    to stdout and raises `SystemExit(0)`.
+
+    Raises:
+        UsageError: an unknown flag or a value that cannot be converted.
+    """
+    import tyro
+
+    drawn = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(drawn):
+            return tyro.cli(
+                settings,
+                args=argv,
+                prog=program,
+                description=description,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code != EXIT_USAGE:
+            raise
+        raise UsageError(
+            _first_sentence(drawn.getvalue()), advice=f"See {program} --help."
+        ) from None
+
+
+def version_line(program: str) -> str:
+    """Return what `--version` prints: program, version, and the instruction-set level in use."""
+    from crystalline._kernels import isa
+
+    return f"{program} {__version__} ({isa.level()})"
+
+
+def _first_sentence(drawn: str) -> str:
+    """Return the first block of the parser's framed message, without its title, as one line.
+
+    >>> _first_sentence("╭─ Value error ─╮\\n│ bad --n │\\n│ value x │\\n│ ─────── │\\n│ help │")
+    'bad --n value x'
+    """
+    words: list[str] = []
+    for line in ANSI_CODE.sub("", drawn).splitlines()[1:]:
+        text = line.strip().strip("│|").strip()
+        if any(character.isalnum() for character in text):
+            words += text.split()
+        elif words:
+            break
+    return " ".join(words).rstrip(".")
+
+
+def _forget_stdout() -> None:
+    """Point standard output at /dev/null: the flush at exit must not fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    finally:
+        os.close(null)

@@ -1,0 +1,131 @@
+"""The runner shared by the commands: exit codes, one-line errors, quiet ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import tyro
+
+from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.errors import CheckpointError, DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    place: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PLACE")]
+    """Where to look."""
+    count: int = 3
+    """How many."""
+
+
+def parse(*argv: str) -> Settings:
+    return parse_settings(Settings, list(argv), program="demo", description="A demo.")
+
+
+def test_returns_what_main_returns() -> None:
+    seen: list[list[str]] = []
+
+    def main(argv: list[str]) -> int:
+        seen.append(argv)
+        return 7
+
+    assert run_command("demo", main, ["x", "--y"]) == 7
+    assert seen == [["x", "--y"]]
+
+
+@pytest.mark.parametrize(("error", "code"), [(UsageError, 2), (DataError, 3), (CheckpointError, 4)])
+def test_errors_are_one_line_and_their_exit_code(error, code, capsys) -> None:
+    def main(_: list[str]) -> int:
+        raise error("the file is empty", advice="Give another.")
+
+    assert run_command("demo", main, []) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "demo: error: the file is empty. Give another.\n"
+
+
+def test_interrupt_is_130(capsys) -> None:
+    def main(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert run_command("demo", main, []) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_our_own_mistakes_keep_their_traceback() -> None:
+    def main(_: list[str]) -> int:
+        return 1 // 0
+
+    with pytest.raises(ZeroDivisionError):
+        run_command("demo", main, [])
+
+
+def test_a_reader_that_went_away_is_quiet() -> None:
+    program = (
+        "import sys\n"
+        "from crystalline.cli.run import run_command\n"
+        "def main(argv):\n"
+        "    for i in range(100000):\n"
+        "        print('line', i)\n"
+        "    return 0\n"
+        "sys.exit(run_command('demo', main, []))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=20) == 141
+
+
+def test_parses_a_dataclass() -> None:
+    assert parse("here", "--count", "5") == Settings("here", 5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["here", "--count", "x"], ["--count", "'x'"]),
+        (["here", "--cuont", "4"], ["--cuont"]),
+        (["here", "--count"], ["--count"]),
+        ([], ["PLACE"]),
+    ],
+)
+def test_usage_errors_are_short(argv, words, capsys) -> None:
+    def main(given: list[str]) -> int:
+        parse(*given)
+        return 0
+
+    assert run_command("demo", main, argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("demo: error: ")
+    assert captured.err.endswith("See demo --help.\n")
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+def test_help_is_on_stdout_and_ends_well(capsys) -> None:
+    def main(argv: list[str]) -> int:
+        parse(*argv)
+        raise AssertionError("help must not go on")
+
+    assert run_command("demo", main, ["--help"]) == 0
+    captured = capsys.readouterr()
+    assert "How many." in captured.out
+    assert captured.err == ""
+
+
+def test_version_names_the_instruction_set() -> None:
+    from crystalline import __version__
+    from crystalline._kernels import isa
+
+    assert version_line("demo") == f"demo {__version__} ({isa.level()})"
