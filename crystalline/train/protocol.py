@@ -1,0 +1,104 @@
+"""The contract between the engine and what it runs.
+
+The engine (Node Zero and the spheres) knows units of work, phases and deaths; a
+`Program` knows models, data and files.  Steps are counted from 0: step *k* is the
+one that takes the run from *k* finished steps to *k* + 1.
+
+Rules that make the bits independent of who computes:
+
+* What a unit writes depends on its arguments and on what earlier phases wrote, never
+  on the permit (which only lends scratch memory), the process, or time.
+* `compute_lane`, `reduce_segment`, `pack_segment` and `evaluate_unit` may be killed
+  anywhere and called again: they must not change what they read.  In particular a
+  reduction must not sum into one of its own lanes.
+* `update_segment` works in place.  It must copy what it is going to change to the undo
+  area of its permit, then mark that area with (step, segment), then change; and mark
+  the area void before it copies the next.  `recover` puts the copy back if the mark
+  fits, and does nothing if it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from crystalline.ipc.arena import Arena, Region
+
+
+class Program(Protocol):
+    """A model in training, as the engine sees it.
+
+    It is built once, in Node Zero, by the function that `RunSpec.program` names,
+    with a spec whose `permits` is set; spheres are forks of that process.
+    """
+
+    lane_count: int  # lanes with work in a step: min(lanes, sequences per step)
+    segment_count: int
+    eval_units: int  # 0: there is nothing held out
+    tokens_per_step: int
+
+    def regions(self) -> list[Region]:
+        """Return what the program needs in the arena."""
+        ...
+
+    def bind(self, arena: Arena) -> None:
+        """Take views into the arena.  Called once, in Node Zero, before any sphere exists."""
+        ...
+
+    def initialize(self) -> None:
+        """Fill weights and moments for step 0.  (PACK follows.)"""
+        ...
+
+    def restore(self, checkpoint: Path) -> dict[str, Any]:
+        """Load a checkpoint into the arena and return the `state` it was saved with.
+
+        Raises `CheckpointError`.  (PACK follows.)
+        """
+        ...
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Write a checkpoint of the arena and `state`; return its directory.
+
+        `state["step"]` is the number of finished steps, `state["val_loss"]` the loss
+        of the evaluation made at this very step, or None.  Pruning is the program's, too.
+        """
+        ...
+
+    def weights_sha256(self) -> str:
+        """Return the hash of the weights, in hexadecimal."""
+        ...
+
+    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
+        """Return (group, root mean square weight, root mean square gradient) per group."""
+        ...
+
+    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
+        """Run a lane's sequences forward and backward into the lane's gradient.
+
+        Returns the loss summed over tokens (nats), the number of tokens, and the
+        L2 norm of the lane's gradient (0.0 if not computed).
+        """
+        ...
+
+    def reduce_segment(self, segment: int) -> float:
+        """Sum the lanes' gradients in the fixed tree order; return the sum of squares."""
+        ...
+
+    def update_segment(
+        self, segment: int, permit: int, step: int, lr: float, clip_factor: float
+    ) -> None:
+        """Clip, take the optimizer's step, write weights and their packed forms."""
+        ...
+
+    def recover(self, permit: int, segment: int, step: int) -> None:
+        """Undo what a dead sphere left of `update_segment(segment, permit, step, …)`."""
+        ...
+
+    def pack_segment(self, segment: int) -> None:
+        """Write the packed forms of the segment's weights, after a start or a resume."""
+        ...
+
+    def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
+        """Return the loss summed over a part of the held-out split (nats), and its tokens."""
+        ...

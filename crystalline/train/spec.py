@@ -1,0 +1,106 @@
+"""What a run is, and what came of it: the two records that cross the process boundary."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from crystalline.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STOPPED,
+    EXIT_TERMINATED,
+)
+from crystalline.model.config import ModelConfig
+from crystalline.train.config import TrainConfig
+
+DEFAULT_PROGRAM = "crystalline.train.program:build"
+EXIT_HANGUP = 129
+
+StopReason = Literal["finished", "time", "stopped", "interrupted", "terminated", "hangup"]
+
+EXIT_CODES: dict[StopReason, int] = {
+    "finished": EXIT_OK,
+    "time": EXIT_OK,
+    "stopped": EXIT_STOPPED,
+    "interrupted": EXIT_INTERRUPTED,
+    "terminated": EXIT_TERMINATED,
+    "hangup": EXIT_HANGUP,
+}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that Node Zero needs to run: settings resolved, files in place.
+
+    `config.max_steps` is set.  Byte and token counts refer to the whole
+    held-out split; they scale the loss per token to bits per byte.
+    """
+
+    config: TrainConfig
+    model: ModelConfig
+    token_path: Path
+    tokenizer_path: Path
+    run_dir: Path
+    val_tokens: int  # tokens of the held-out split, 0: as many as are evaluated
+    val_bytes: int  # bytes of text of the held-out split
+    tokens_per_epoch: int  # tokens of the training split
+    workers: int
+    permits: int | None = None  # None: the cores that this process may really use
+    resume_from: Path | None = None  # a checkpoint directory
+    max_seconds: float | None = None  # stop after this much wall-clock time, saved and evaluated
+    precision: str = "float32"  # resolved, never "auto"
+    isa: str = ""
+    parameters: int = 0
+    flops_per_token: float = 0.0
+    peak_flops: float | None = None  # measured, of the cores in use, FLOP/s
+    jitter_s: float = 0.0  # longest random sleep before each unit; for tests
+    program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec
+    program_options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def max_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        if self.config.max_steps is None:
+            raise ValueError("the run's config has no max_steps")
+        return self.config.max_steps
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.  Losses are in nats per token."""
+
+    final_step: int
+    train_loss: float | None
+    val_loss: float | None
+    val_bits_per_byte: float | None
+    tokens_per_second: float  # over the time spent in training steps
+    seconds: float  # wall-clock, this session
+    weights_sha256: str
+    run_dir: str
+    workers: int
+    precision: str
+    isa: str
+    stop_reason: StopReason
+    dropped_steps: int = 0  # skipped for non-finite gradients, this run
+    checkpoint: str | None = None  # the newest
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that tells this end to a shell.
+
+        >>> EXIT_CODES["interrupted"], EXIT_CODES["finished"]
+        (130, 0)
+        """
+        return EXIT_CODES[self.stop_reason]
+
+
+def resume_command(run_dir: str | Path) -> str:
+    """Return the command that takes a run up again.
+
+    >>> resume_command("runs/my novel")
+    "cllm-train --resume 'runs/my novel'"
+    """
+    return f"cllm-train --resume {shlex.quote(str(run_dir))}"
