@@ -1,0 +1,510 @@
+"""Lays the dashboard out: a snapshot in, exactly height x width cells of styled text out.
+
+Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines),
+the chart beside the figures, the table of spheres, and the footer (newest message,
+keys).  The table gets the lines that it needs, the chart what is left; where the
+spheres do not fit, the busiest are shown and the others are summed up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import PurePath
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from crystalline.train.stats import Snapshot, SphereStats
+from crystalline.ui import format as fmt
+from crystalline.ui.activity import Activity
+from crystalline.ui.chart import MARK, draw_chart
+
+Span = tuple[str, str]  # text, name of its style in STYLES
+Row = list[Span]
+
+STYLES = {
+    "": "",
+    "title": "bold",
+    "label": "dim",
+    "value": "bold",
+    "dim": "dim",
+    "head": "underline",
+    "curve": "cyan",
+    "mark": "bold yellow",
+    "good": "green",
+    "busy": "bold green",
+    "sync": "cyan",
+    "warn": "bold yellow",
+    "bad": "bold red",
+}
+
+_RUN_STYLES = {
+    "training": "busy",
+    "evaluating": "sync",
+    "saving": "sync",
+    "paused": "warn",
+    "stopping": "warn",
+    "starting": "warn",
+    "finished": "busy",
+}
+_SPHERE_STYLES = {
+    "compute": "busy",
+    "reduce": "sync",
+    "update": "sync",
+    "starting": "warn",
+    "dead": "bad",
+}
+_BUSY_STATES = ("compute", "reduce", "update")
+_STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
+
+_FIGURES_WIDTH = 34
+_GROUPS_WIDTH = 36
+_HELP = (
+    ("p", "pause, or go on"),
+    ("c", "write a checkpoint now"),
+    ("+ -", "one worker more, one fewer"),
+    ("q", "finish the step, write a checkpoint, stop; Ctrl-C does the same"),
+    ("comp sync idle", "shares of a sphere's time: computing, in step with others, waiting"),
+    ("pos lvl", "symmetry position of a sphere, and its depth in the tree of spheres"),
+    ("steals died", "batches taken over from another position; times it had to be replaced"),
+)
+
+
+def draw_frame(
+    snapshot: Snapshot,
+    activity: Mapping[int, Activity],
+    *,
+    width: int,
+    height: int,
+    messages: Sequence[str] = (),
+    keys: bool = False,
+    show_help: bool = False,
+) -> list[Row]:
+    """Return `height` rows of `width` cells each.
+
+    `messages` are oldest first; `keys` says whether the single-key controls work.
+    """
+    airy = height >= 32
+    blank: list[Row] = [[]] if airy else []
+    head = [_title(snapshot, width), _progress(snapshot, width)]
+    foot = [_message(text) for text in messages[-(3 if airy else 1) :]] or [[]]
+    foot.append(_keys(snapshot, width, keys))
+    room = height - len(head) - len(foot) - 3 * len(blank)
+    least = max(5, min(7, room - 6))  # lines of chart and figures, even if spheres must be cut
+    table = _table(snapshot, activity, width, room - least)
+    middle_height = max(room - len(table), 0)
+    if show_help:
+        middle = _help(middle_height)
+    else:
+        middle = _middle(snapshot, width, middle_height)
+    rows = [*head, *blank, *middle, *blank, *table, *blank, *foot]
+    rows = [_fit(row, width) for row in rows[:height]]
+    rows += [_fit([], width)] * (height - len(rows))
+    return rows
+
+
+# --- header and footer
+
+
+def _title(snapshot: Snapshot, width: int) -> Row:
+    state = snapshot.state.upper()
+    left = "Crystalline  "
+    room = width - len(left) - len(state) - 4
+    return [
+        (" ", ""),
+        (left, "title"),
+        (_pad(_ellipsis(fmt.clean(snapshot.run_dir), room, keep_end=True), room + 1), "value"),
+        (" ", ""),
+        (state, _RUN_STYLES.get(snapshot.state, "")),
+    ]
+
+
+def _progress(snapshot: Snapshot, width: int) -> Row:
+    step = f" step {fmt.grouped(snapshot.step)}"
+    share = None
+    if snapshot.max_steps > 0:
+        share = min(1.0, snapshot.step / snapshot.max_steps)
+        step += f"/{fmt.grouped(snapshot.max_steps)} {_whole_percent(share)}"
+    tail = (
+        f"epoch {snapshot.epoch:.2f}"
+        if snapshot.epoch < 1e6
+        else "epoch " + fmt.count(snapshot.epoch)
+    )
+    tail += f"  elapsed {fmt.duration(snapshot.elapsed_s)}"
+    if snapshot.state != "finished":
+        tail += f"  ETA {fmt.duration(snapshot.eta_s)}"
+    bar = width - len(step) - len(tail) - 4
+    if share is None or bar < 5:
+        return [(step, "value"), ("  ", ""), (tail, "")]
+    done = int(bar * share)
+    return [
+        (step + " ", "value"),
+        ("━" * done, "good"),
+        ("─" * (bar - done), "dim"),
+        ("  " + tail, ""),
+    ]
+
+
+def _whole_percent(share: float) -> str:
+    return f"{int(share * 100)}%"  # rounded down: 100% means all of it
+
+
+def _message(text: str) -> Row:
+    return [(" " + fmt.clean(text), "warn")]
+
+
+def _keys(snapshot: Snapshot, width: int, keys: bool) -> Row:
+    if keys:
+        go = "go on" if snapshot.state == "paused" else "pause"
+        hints = [("p", go), ("c", "checkpoint"), ("+ -", "workers"), ("q", "stop"), ("?", "help")]
+    else:
+        hints = [("Ctrl-C", "checkpoint and stop")]
+    row: Row = []
+    for key, meaning in hints:
+        row += [("  " if row else " ", ""), (key, "value"), (" " + meaning, "dim")]
+    if snapshot.last_checkpoint is None:
+        saved = "not saved yet"
+    else:
+        saved = "saved " + fmt.clean(PurePath(snapshot.last_checkpoint).name)
+    room = width - _width(row) - 3
+    if room >= 12:
+        saved = _ellipsis(saved, room)
+        row.append((" " * (room - cell_len(saved) + 2), ""))
+        row.append((saved, "dim"))
+    return row
+
+
+def _help(height: int) -> list[Row]:
+    rows: list[Row] = [[(f" {key:<16}", "value"), (meaning, "")] for key, meaning in _HELP]
+    rows = rows[:height]
+    return rows + [[] for _ in range(height - len(rows))]
+
+
+# --- chart and figures
+
+
+def _middle(snapshot: Snapshot, width: int, height: int) -> list[Row]:
+    figures = _figures(snapshot)
+    beside = _groups(snapshot, height) if width >= 120 else []
+    below = [] if beside else _groups(snapshot, height - len(figures) - 1)
+    if below:
+        figures += [[], *below]
+    groups_width = _GROUPS_WIDTH + 3 if beside else 0
+    chart_width = width - _FIGURES_WIDTH - 5 - groups_width
+    chart = _chart(snapshot, chart_width, height)
+    rows = []
+    for i in range(height):
+        row: Row = [(" ", ""), *_fit(chart[i], chart_width), ("   ", "")]
+        row += _fit(figures[i] if i < len(figures) else [], _FIGURES_WIDTH)
+        if beside:
+            row += [("   ", ""), *(beside[i] if i < len(beside) else [])]
+        rows.append(row)
+    return rows
+
+
+def _chart(snapshot: Snapshot, width: int, height: int) -> list[Row]:
+    marks = [(float(p.step), p.loss) for p in snapshot.eval_history]
+    curve = _without_the_fall(snapshot.loss_history)
+    if curve:
+        marks = [mark for mark in marks if mark[1] <= max(y for _, y in curve)]
+    legend = "⠤⠤ loss" + (f"   {MARK} validation" if marks else "")
+    chart = draw_chart(curve, marks, width=width, height=height, legend=legend)
+    if not chart.label_width:
+        text = "no loss yet: the curve begins with the first step"
+        rows: list[Row] = [[] for _ in range(height)]
+        if rows:
+            rows[height // 2] = [(text.center(width), "dim")]
+        return rows
+    rows = []
+    for text in chart.rows[:-1]:
+        row: Row = [(text[: chart.label_width], "dim")]
+        for piece in _split_marks(text[chart.label_width :]):
+            row.append((piece, "mark" if piece == MARK else "curve"))
+        rows.append(row)
+    rows.append([(chart.rows[-1], "dim")])
+    return rows
+
+
+def _split_marks(text: str) -> list[str]:
+    pieces: list[str] = []
+    for i, piece in enumerate(text.split(MARK)):
+        pieces += [MARK, piece] if i else [piece]
+    return [piece for piece in pieces if piece]
+
+
+def _without_the_fall(history: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+    """Leave out the first steep fall once it would squeeze the rest of the curve flat.
+
+    The first twentieth of the run does not decide the top of the chart.
+    """
+    points = [(float(step), loss) for step, loss in history]
+    if len(points) < 40:
+        return points
+    start = points[0][0] + (points[-1][0] - points[0][0]) / 20
+    later = [y for x, y in points if x >= start and y - y == 0]  # finite ones
+    if not later:
+        return points
+    top = max(later)
+    return [(x, y) for x, y in points if x >= start or y <= top]
+
+
+def _figures(snapshot: Snapshot) -> list[Row]:
+    s = snapshot
+    clip = f"×{fmt.short(s.clip_factor)}" if s.clip_factor < 1 else "none"
+    model = (f"{fmt.count(s.parameters)} parameters", fmt.clean(s.precision), fmt.clean(s.isa))
+    pool = (
+        _plural(s.workers, "worker"),
+        _plural(s.permits, "permit"),
+        _plural(s.lanes, "lane"),
+    )
+    dropped = _pair("lr", _learning_rate(s.learning_rate), "dropped", fmt.count(s.dropped_steps))
+    if s.dropped_steps:
+        dropped[-1] = (dropped[-1][0], "bad")
+    return [
+        _pair("loss", fmt.loss(s.loss), "val loss", fmt.loss(s.val_loss)),
+        _pair("bits/byte", fmt.loss(s.val_bits_per_byte), "best val", fmt.loss(s.best_val_loss)),
+        _pair("grad norm", fmt.short(s.grad_norm), "clip", clip),
+        dropped,
+        _pair("tokens/s", fmt.count(s.tokens_per_second), "of peak", fmt.percent(s.peak_share)),
+        [(", ".join(model), "")],
+        [(", ".join(pool), "")],
+        _pair("tokens", fmt.count(s.tokens), "flop/tok", fmt.count(s.flops_per_token)),
+    ]
+
+
+def _learning_rate(value: float) -> str:
+    return f"{value:.2e}" if value else "0"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{fmt.grouped(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _pair(label: str, value: str, label2: str, value2: str) -> Row:
+    return [
+        (f"{label:<9}", "label"),
+        (f"{value:>8}", "value"),
+        (f"  {label2:<8}", "label"),
+        (f"{value2:>7}", "value"),
+    ]
+
+
+def _groups(snapshot: Snapshot, height: int) -> list[Row]:
+    """Root mean square of weights and gradients per parameter group, in `height` lines."""
+    groups = snapshot.parameter_groups
+    if not groups or height < 3:
+        return []
+    rows: list[Row] = [[(f"{'rms of':<14}{'weights':>10} {'gradients':>10}", "label")]]
+    shown = groups if len(groups) < height else groups[: height - 2]
+    for name, weight, gradient in shown:
+        label = _pad(_ellipsis(fmt.clean(name), 13), 14)
+        rows.append([(label, ""), (f"{fmt.short(weight):>10} {fmt.short(gradient):>10}", "value")])
+    if len(shown) < len(groups):
+        rows.append([(f"… {len(groups) - len(shown)} more", "dim")])
+    return rows
+
+
+# --- the table of spheres
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table: a field of `SphereStats` or `Activity` and how it is written."""
+
+    name: str
+    width: int
+    keep: int  # 0: always there; the highest is left out first
+    field: str
+    write: Callable[[Any], str]
+    total: str = ""  # in the line of totals: "sum", "mean" or nothing
+    left: bool = False
+
+    def cell(self, sphere: SphereStats, activity: Activity) -> str:
+        return self.write(getattr(activity if self.field in _MEASURED else sphere, self.field))
+
+    def sum_up(self, spheres: Sequence[SphereStats], activity: Sequence[Activity]) -> str:
+        if not self.total:
+            return ""
+        source: Sequence[object] = activity if self.field in _MEASURED else spheres
+        values = [v for item in source if (v := getattr(item, self.field)) is not None]
+        if not values:
+            return fmt.DASH
+        return self.write(sum(values) / (len(values) if self.total == "mean" else 1))
+
+
+_MEASURED = frozenset(field.name for field in fields(Activity))
+_COLUMNS = (
+    _Column("#", 3, 0, "index", str),
+    _Column("pos", 3, 1, "position", str),
+    _Column("lvl", 3, 6, "level", str),
+    _Column("state", 8, 0, "state", fmt.clean, left=True),
+    _Column("batches", 7, 2, "lanes_done", fmt.count, "sum"),
+    _Column("tok/s", 6, 0, "tokens_per_second", fmt.count, "sum"),
+    _Column("comp", 4, 0, "compute", fmt.percent, "mean"),
+    _Column("sync", 4, 0, "sync", fmt.percent, "mean"),
+    _Column("idle", 4, 0, "idle", fmt.percent, "mean"),
+    _Column("|grad|", 7, 3, "grad_norm", fmt.short),
+    _Column("steals", 6, 5, "steals", fmt.count, "sum"),
+    _Column("memory", 7, 4, "rss_bytes", fmt.megabytes, "sum"),
+    _Column("died", 4, 7, "respawns", fmt.count, "sum"),
+)
+_CORE_WIDTH = sum(c.width + 1 for c in _COLUMNS if c.keep == 0) - 1
+_BETWEEN = " │ "
+
+
+def _table(
+    snapshot: Snapshot, activity: Mapping[int, Activity], width: int, height: int
+) -> list[Row]:
+    """At most `height` rows: one header, the spheres, and what they sum up to."""
+    spheres = sorted(snapshot.spheres, key=lambda s: s.index)
+    if not spheres or height < 2:
+        return []
+    lines = height - 1
+    panels = 1
+    while panels * lines < len(spheres) and _panel_width(width, panels + 1) >= _CORE_WIDTH + 1:
+        panels += 1
+    hidden: list[SphereStats] = []
+    if panels * lines < len(spheres):
+        panels = 1
+        spheres, hidden = _busiest(spheres, max(lines - 2, 1))
+    per_panel = -(-len(spheres) // panels)
+    layout = _Layout.fitting(_panel_width(width, panels))
+    idle = Activity()
+    cells = [layout.row(s, activity.get(s.index, idle)) for s in spheres]
+    rows: list[Row] = [_join([layout.header()] * panels)]
+    rows += [_join(cells[i::per_panel]) for i in range(per_panel)]
+    if hidden and lines >= 3:
+        rows.append([(f" … {len(hidden)} more: {_states(hidden)}", "dim")])
+    if len(snapshot.spheres) > 1 and len(rows) < height:
+        rows.append(layout.totals(snapshot.spheres, activity))
+    return rows
+
+
+def _panel_width(width: int, panels: int) -> int:
+    return (width - len(_BETWEEN) * (panels - 1)) // panels
+
+
+def _busiest(spheres: list[SphereStats], count: int) -> tuple[list[SphereStats], list[SphereStats]]:
+    """Split into the `count` that have computed most, and the others; both stay in order."""
+    ranked = sorted(spheres, key=lambda s: (-s.tokens, s.index))
+    shown = {s.index for s in ranked[:count]}
+    return [s for s in spheres if s.index in shown], [s for s in spheres if s.index not in shown]
+
+
+def _states(spheres: Sequence[SphereStats]) -> str:
+    counts = Counter(s.state for s in spheres)
+    order = {state: i for i, state in enumerate(("dead", *_BUSY_STATES, "waiting", "idle"))}
+    states = sorted(counts, key=lambda state: (order.get(state, len(order)), state))
+    return ", ".join(
+        f"{counts[state]} {_STATE_WORDS.get(state, fmt.clean(state))}" for state in states
+    )
+
+
+def _join(panels: Sequence[Row]) -> Row:
+    row: Row = []
+    for panel in panels:
+        row += [(_BETWEEN, "dim"), *panel] if row else panel
+    return row
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The columns that fit into one panel, the gap between them and the bar at the end."""
+
+    columns: tuple[_Column, ...]
+    gap: int
+    bar: int  # cells of the bar of time shares, 0 for none
+    width: int
+
+    @classmethod
+    def fitting(cls, width: int) -> _Layout:
+        columns = list(_COLUMNS)
+        while sum(c.width + 1 for c in columns) > width and any(c.keep for c in columns):
+            columns.remove(max(columns, key=lambda c: c.keep))
+        taken = sum(c.width for c in columns)
+        gap = 2 if taken + 2 * len(columns) <= width else 1
+        left = width - taken - gap * len(columns) - 2
+        return cls(tuple(columns), gap, min(left, 48) if left >= 12 else 0, width)
+
+    def header(self) -> Row:
+        text = "".join(self._place(c, c.name) for c in self.columns)
+        if self.bar:
+            text += "  " + _ellipsis("█ compute ▒ sync · idle", self.bar)
+        return [(_pad(text, self.width), "head")]
+
+    def row(self, sphere: SphereStats, activity: Activity) -> Row:
+        row: Row = []
+        for column in self.columns:
+            style = _SPHERE_STYLES.get(sphere.state, "dim") if column.left else ""
+            row.append((self._place(column, column.cell(sphere, activity)), style))
+        if self.bar:
+            row += [("  ", ""), *_time_bar(activity, self.bar)]
+        return _fit(row, self.width)
+
+    def totals(self, spheres: Sequence[SphereStats], activity: Mapping[int, Activity]) -> Row:
+        measured = [activity[s.index] for s in spheres if s.index in activity]
+        busy = sum(s.state in _BUSY_STATES for s in spheres)
+        words = {"index": "all", "state": f"{busy} busy"}
+        cells = (words.get(c.field) or c.sum_up(spheres, measured) for c in self.columns)
+        text = "".join(self._place(c, cell) for c, cell in zip(self.columns, cells, strict=True))
+        return [(_pad(text, self.width), "value")]
+
+    def _place(self, column: _Column, text: str) -> str:
+        text = _ellipsis(text, column.width)
+        padded = text.ljust(column.width) if column.left else text.rjust(column.width)
+        return " " * self.gap + padded
+
+
+def _time_bar(activity: Activity, width: int) -> Row:
+    if activity.compute is None or activity.sync is None:
+        return [(" " * width, "")]
+    compute = min(width, max(0, round(activity.compute * width)))
+    sync = min(width - compute, max(0, round(activity.sync * width)))
+    return [
+        ("█" * compute, "good"),
+        ("▒" * sync, "sync"),
+        ("·" * (width - compute - sync), "dim"),
+    ]
+
+
+# --- cells
+
+
+def _width(row: Row) -> int:
+    return sum(cell_len(text) for text, _ in row)
+
+
+def _pad(text: str, width: int) -> str:
+    return set_cell_size(text, max(width, 0))
+
+
+def _ellipsis(text: str, width: int, *, keep_end: bool = False) -> str:
+    """Cut `text` to `width` cells, with … where something is missing."""
+    if cell_len(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    if not keep_end:
+        return set_cell_size(text, width - 1).rstrip() + "…"
+    while cell_len(text) > width - 1:
+        text = text[1:]
+    return "…" + text
+
+
+def _fit(row: Row, width: int) -> Row:
+    """Cut or fill `row` to exactly `width` cells."""
+    fitted: Row = []
+    room = width
+    for text, style in row:
+        size = cell_len(text)
+        if size > room:
+            text, size = _ellipsis(text, room), room
+            text = set_cell_size(text, room)
+        if text:
+            fitted.append((text, style))
+        room -= size
+    if room:
+        fitted.append((" " * room, ""))
+    return fitted

@@ -1,0 +1,143 @@
+"""Progress as plain lines: no terminal needed, ASCII only, easy to grep."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from crystalline.train.stats import Snapshot
+from crystalline.ui import format as fmt
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """The figures of one moment in columns that never change their order.
+
+    >>> from dataclasses import replace
+    >>> s = Snapshot(
+    ...     run_dir="runs/x", state="training", step=120, max_steps=2000, epoch=1.5,
+    ...     elapsed_s=4, eta_s=62, loss=2.45671, val_loss=2.50117, best_val_loss=2.5,
+    ...     val_bits_per_byte=3.6, learning_rate=9.9e-4, grad_norm=0.5, clip_factor=1.0,
+    ...     tokens=92160, tokens_per_second=38_100, flops_per_token=5e6, peak_share=None,
+    ...     dropped_steps=0, workers=12, permits=2, lanes=12, parameters=810_000,
+    ...     precision="float32", isa="avx2", last_checkpoint=None, message=None)
+    >>> progress_line(s)
+    'step 120/2000  loss 2.4567  val 2.5012  lr 9.9e-04  38.1k tok/s  eta 1m02s'
+    >>> progress_line(replace(s, state="paused", val_loss=None, dropped_steps=3))
+    'step 120/2000  loss 2.4567  val -  lr 9.9e-04  38.1k tok/s  eta 1m02s  dropped 3  paused'
+    """
+    parts = [
+        f"step {snapshot.step}/{snapshot.max_steps}",
+        f"loss {fmt.loss(snapshot.loss)}",
+        f"val {fmt.loss(snapshot.val_loss)}",
+        f"lr {snapshot.learning_rate:.1e}",
+        f"{fmt.count(snapshot.tokens_per_second)} tok/s",
+        f"eta {fmt.duration(snapshot.eta_s).replace(' ', '')}",
+    ]
+    if snapshot.dropped_steps:
+        parts.append(f"dropped {snapshot.dropped_steps}")
+    if snapshot.state not in ("training", "evaluating", "saving"):
+        parts.append(snapshot.state)
+    return ascii_only("  ".join(parts).replace(fmt.DASH, "-"))
+
+
+def ascii_only(text: str) -> str:
+    r"""One line of ASCII without control characters; other characters as \x, \u escapes.
+
+    >>> print(ascii_only("café\x1b[1m"))
+    caf\xe9?[1m
+    """
+    return fmt.clean(text).encode("ascii", "backslashreplace").decode("ascii")
+
+
+class PlainReporter:
+    """Writes a line at most every `interval_s` seconds, and only when the step has moved.
+
+    The first step, each evaluation, a change between running and paused, the last
+    step and every new message get their line at once.  When `stream` can no longer
+    be written to, the run goes on without lines.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        interval_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._interval_s = interval_s
+        self._clock = clock
+        self._written: Snapshot | None = None
+        self._written_at = 0.0
+        self._latest: Snapshot | None = None
+        self._message: str | None = None
+        self._lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        latest, written = self._latest, self._written
+        if latest and latest.step and (not written or latest.step != written.step):
+            self._write_progress(latest)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Write the line of `snapshot` if one is due."""
+        if snapshot.message is not None and snapshot.message != self._message:
+            self.message(snapshot.message)
+        self._message = snapshot.message
+        self._latest = snapshot
+        if self._due(snapshot):
+            self._write_progress(snapshot)
+
+    def message(self, text: str) -> None:
+        """Write `text` on a line of its own."""
+        self._write(ascii_only(text))
+
+    def error(self, text: str) -> None:
+        """Write `text` on a line of its own."""
+        self.message(text)
+
+    def poll(self) -> list[str]:
+        """Return no actions: lines have no keys."""
+        return []
+
+    def _due(self, now: Snapshot) -> bool:
+        last = self._written
+        if now.step < 1:
+            return False
+        if last is None:
+            return True
+        if (now.state == "paused") != (last.state == "paused"):
+            return True
+        if now.eval_history[-1:] != last.eval_history[-1:]:
+            return True
+        if now.step == last.step:
+            return False
+        final = now.step >= now.max_steps or now.state == "finished"
+        return final or self._clock() - self._written_at >= self._interval_s
+
+    def _write_progress(self, snapshot: Snapshot) -> None:
+        self._written = snapshot
+        self._written_at = self._clock()
+        self._write(progress_line(snapshot))
+
+    def _write(self, line: str) -> None:
+        if self._lost:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # pipe closed, disk full, terminal gone, stream closed
+            self._lost = True
