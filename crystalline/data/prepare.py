@@ -1,0 +1,416 @@
+"""From paths to a cached token file and its tokenizer: the one door to this package for a run.
+
+The cache has two levels.  `corpora/KEY/` holds `tokens.bin` and `tokenizer.json`;
+KEY is a hash of the text and of every setting that shapes the tokens.
+`requests/KEY.json` remembers, for a list of paths and settings, the size and times
+of every file and the entry that came of it, so that unchanged files are not read
+again.  Both are made under a temporary name and renamed: any number of processes
+may prepare the same text at once, and the first one's work is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from crystalline.atomic import sync_directory, write_json
+from crystalline.data.corpus import Corpus, Source, find_sources, read_corpus
+from crystalline.data.default import default_corpus
+from crystalline.data.split import HeldOut, hold_out
+from crystalline.data.tokenfile import VERSION, Split, TokenFile, write_token_file
+from crystalline.data.tokenizer import Ids, Tokenizer
+from crystalline.errors import DataError
+from crystalline.log import get_logger
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, and bytes of text done and in all."""
+
+FORMAT = 1  # raise it when the same text and settings would give other tokens
+TRAINING_BYTES = 64_000_000  # of text that a tokenizer is trained on; more is sampled evenly
+
+_TOKENS = "tokens.bin"
+_TOKENIZER = "tokenizer.json"
+_BATCH_PIECES = 32
+_BEAT_S = 0.1  # between two calls of `progress`
+_SETTLED_NS = 100_000_000  # a file changed later than this before reading may change unseen
+_STALE_S = 24 * 3600  # an abandoned temporary folder
+
+_log = get_logger("data")
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A corpus that is ready to train on."""
+
+    token_path: Path
+    tokenizer_path: Path
+    kind: str
+    vocab_size: int
+    train_tokens: int
+    val_tokens: int
+    train_bytes: int  # UTF-8 bytes of text
+    val_bytes: int
+    documents: int
+    description: str  # for people
+    cached: bool  # nothing had to be tokenized
+    tokens_sha256: str  # equal when a run continues on the same tokens
+
+
+def prepare(
+    paths: Sequence[str | os.PathLike[str]] | None,
+    *,
+    kind: str,
+    vocab_size: int,
+    val_fraction: float,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> PreparedData:
+    """Read, split, tokenize and cache the text of `paths` (None: the embedded default).
+
+    The tokenizer is trained on the training split; a char tokenizer takes its
+    characters from all of the text.  `progress` is called several times a second,
+    always in the calling thread.
+
+    Raises `DataError` for text that cannot be used and for a cache that cannot be
+    written, `UsageError` for settings that do not fit the tokenizer.
+    """
+    cache = _Cache(default_cache_dir() if cache_dir is None else Path(cache_dir))
+    settings: dict[str, Any] = {
+        "format": FORMAT,
+        "token_file": VERSION,
+        "tokenizers": tokenizers.__version__,
+        "kind": kind,
+        "vocab_size": vocab_size if kind in ("bpe", "word") else None,
+        "val_fraction": val_fraction,
+    }
+    if paths is None:
+        sources = find_sources(default_corpus(), explicit=False)
+        names = ["the Python standard library"]
+        request_key = _key({**settings, "default": True})
+    else:
+        sources = find_sources(paths)
+        names = [os.fspath(path) for path in paths]
+        request_key = _key(
+            {**settings, "paths": [os.fspath(Path(path).absolute()) for path in paths]}
+        )
+
+    entry = cache.recall(request_key, sources)
+    if entry is not None:
+        return _prepared(entry, kind, names, cached=True)
+
+    began_ns = time.time_ns()
+    ticker = _Ticker(progress)
+    source_bytes = sum(source.size_bytes for source in sources)
+    corpus = read_corpus(
+        sources, lambda done: ticker.tick("Reading text", min(done, source_bytes), source_bytes)
+    )
+    entry_key = _key({**settings, "corpus": corpus.sha256})
+    entry = cache.open_entry(entry_key)
+    cached = entry is not None
+    if entry is None:
+        entry = cache.add(
+            entry_key,
+            lambda folder: _build(folder, corpus, kind, vocab_size, val_fraction, ticker),
+        )
+    cache.remember(request_key, sources, entry_key, began_ns)
+    return _prepared(entry, kind, names, cached=cached)
+
+
+def default_cache_dir() -> Path:
+    """Return `$CLLM_CACHE`, else `$XDG_CACHE_HOME/crystalline`, else `~/.cache/crystalline`.
+
+    Raises `DataError` when there is no home folder either.
+    """
+    own = os.environ.get("CLLM_CACHE")
+    if own:
+        return Path(own)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():
+        return base / "crystalline"
+    try:
+        return Path.home() / ".cache" / "crystalline"
+    except RuntimeError:
+        raise DataError(
+            "there is no home folder to keep the cache in",
+            advice="Set CLLM_CACHE to a folder that you may write to.",
+        ) from None
+
+
+def _prepared(tokens: TokenFile, kind: str, names: list[str], *, cached: bool) -> PreparedData:
+    header = tokens.header
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    documents = "1 document" if header.documents == 1 else f"{header.documents:,} documents"
+    megabytes = (header.train_bytes + header.val_bytes) / 1e6
+    return PreparedData(
+        token_path=tokens.path,
+        tokenizer_path=tokens.path.with_name(_TOKENIZER),
+        kind=kind,
+        vocab_size=header.vocab_size,
+        train_tokens=header.train_tokens,
+        val_tokens=header.val_tokens,
+        train_bytes=header.train_bytes,
+        val_bytes=header.val_bytes,
+        documents=header.documents,
+        description=f"{shown} ({documents}, {megabytes:.1f} MB)",
+        cached=cached,
+        tokens_sha256=header.payload_sha256,
+    )
+
+
+def _key(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+# --- making an entry --------------------------------------------------------------------------
+
+
+def _build(
+    folder: Path,
+    corpus: Corpus,
+    kind: str,
+    vocab_size: int,
+    val_fraction: float,
+    ticker: _Ticker,
+) -> None:
+    """Write `tokenizer.json` and `tokens.bin` into `folder`."""
+    held_out = hold_out(corpus, val_fraction)
+    tokenizer = _train_tokenizer(corpus, held_out, kind, vocab_size, ticker)
+    tokenizer.save(folder / _TOKENIZER)
+    total_bytes = corpus.total_bytes
+    done_bytes = 0
+
+    def encoded(part_bytes: int) -> None:
+        nonlocal done_bytes
+        done_bytes += part_bytes
+        ticker.tick("Encoding", done_bytes, total_bytes)
+
+    write_token_file(
+        folder / _TOKENS,
+        _split(corpus, held_out, tokenizer, encoded, val=False),
+        _split(corpus, held_out, tokenizer, encoded, val=True),
+        vocab_size=tokenizer.vocab_size,
+        documents=corpus.documents,
+        tokenizer_sha256=_file_sha256(folder / _TOKENIZER),
+    )
+
+
+def _train_tokenizer(
+    corpus: Corpus, held_out: HeldOut, kind: str, vocab_size: int, ticker: _Ticker
+) -> Tokenizer:
+    """Train in a thread of its own, so that progress goes on while the library is busy."""
+    stop = threading.Event()
+    texts_failed: list[BaseException] = []
+    outcome: list[Tokenizer] = []
+    failed: list[BaseException] = []
+    total_bytes = corpus.total_bytes
+    done_bytes = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal done_bytes
+        stride = 1 if kind == "char" else -(-total_bytes // TRAINING_BYTES)
+        source = corpus.pieces() if kind == "char" else held_out.texts(corpus, val=False)
+        try:
+            for index, (_, piece) in enumerate(source):
+                if stop.is_set():
+                    return
+                if index % stride == 0:
+                    yield piece
+                done_bytes = min(done_bytes + len(piece), total_bytes)
+        except DataError as error:  # the library would wrap it
+            texts_failed.append(error)
+
+    def work() -> None:
+        try:
+            outcome.append(
+                Tokenizer.train(kind, texts(), vocab_size, end_of_text=corpus.documents > 1)
+            )
+        except BaseException as error:  # noqa: BLE001  (the calling thread raises it)
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="tokenizer-training")
+    thread.start()
+    try:
+        while thread.is_alive():
+            ticker.tick("Training the tokenizer", done_bytes, total_bytes)
+            thread.join(_BEAT_S)
+    finally:
+        stop.set()
+        thread.join()
+    for error in texts_failed + failed:
+        raise error
+    ticker.tick("Training the tokenizer", total_bytes, total_bytes)
+    return outcome[0]
+
+
+def _split(
+    corpus: Corpus,
+    held_out: HeldOut,
+    tokenizer: Tokenizer,
+    encoded: Callable[[int], None],
+    *,
+    val: bool,
+) -> Split:
+    """Return the tokens of one split, `<|endoftext|>` between its documents."""
+    text_bytes = 0
+
+    def batch_tokens(batch: list[tuple[int, str]], previous: int | None) -> Ids:
+        nonlocal text_bytes
+        texts = [text for _, text in batch]
+        parts: list[Ids] = []
+        for (number, _), ids in zip(batch, tokenizer.encode_batch(texts), strict=True):
+            if previous not in (None, number) and tokenizer.eot_id is not None:
+                parts.append(np.array([tokenizer.eot_id], np.int32))
+            parts.append(ids)
+            previous = number
+        batch_bytes = sum(len(text.encode()) for text in texts)
+        text_bytes += batch_bytes
+        encoded(batch_bytes)
+        return np.concatenate(parts)
+
+    def tokens() -> Iterator[Ids]:
+        batch: list[tuple[int, str]] = []
+        previous: int | None = None
+        for numbered in held_out.texts(corpus, val):
+            batch.append(numbered)
+            if len(batch) == _BATCH_PIECES:
+                yield batch_tokens(batch, previous)
+                previous, batch = batch[-1][0], []
+        if batch:
+            yield batch_tokens(batch, previous)
+
+    return Split(tokens(), lambda: text_bytes)
+
+
+class _Ticker:
+    """Passes progress on, but not more often than anybody can see."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._stage = ""
+        self._next_s = 0.0
+
+    def tick(self, stage: str, done: int, total: int) -> None:
+        if self._progress is None:
+            return
+        now_s = time.monotonic()
+        if stage != self._stage or done >= total or now_s >= self._next_s:
+            self._stage, self._next_s = stage, now_s + _BEAT_S / 2
+            self._progress(stage, done, total)
+
+
+# --- the cache --------------------------------------------------------------------------------
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _Cache:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.corpora = root / "corpora"
+        self.requests = root / "requests"
+
+    def recall(self, request_key: str, sources: list[Source]) -> TokenFile | None:
+        """Return the entry that these very files gave before, if it is still whole."""
+        try:
+            record = json.loads((self.requests / f"{request_key}.json").read_bytes())
+        except (OSError, ValueError):  # never asked before, or damaged: ask again
+            return None
+        if record["sources"] != [list(source.identity) for source in sources]:
+            return None
+        return self.open_entry(record["entry"])
+
+    def remember(
+        self, request_key: str, sources: list[Source], entry_key: str, began_ns: int
+    ) -> None:
+        """Record that these files gave this entry, unless one has just been written to."""
+        newest_ns = max(max(source.mtime_ns, source.ctime_ns) for source in sources)
+        if newest_ns > began_ns - _SETTLED_NS:
+            return
+        record = {"entry": entry_key, "sources": [source.identity for source in sources]}
+        try:
+            self.requests.mkdir(parents=True, exist_ok=True)
+            write_json(self.requests / f"{request_key}.json", record)
+        except OSError as error:  # a cache filled by somebody else is still good to read
+            _log.warning("The text will be read again next time: %s", error)
+
+    def open_entry(self, entry_key: str) -> TokenFile | None:
+        """Open and verify an entry; a damaged one is removed and reported."""
+        folder = self.corpora / entry_key
+        if not folder.is_dir():
+            return None
+        try:
+            tokens = TokenFile.open(folder / _TOKENS, verify=True)
+            if _file_sha256(folder / _TOKENIZER) != tokens.header.tokenizer_sha256:
+                raise DataError(f"{folder / _TOKENIZER} is damaged (its checksum is wrong)")
+        except (DataError, OSError) as error:
+            _log.warning("A cached corpus is made again: %s", error)
+            with self._written():
+                aside = self._temporary()
+                try:
+                    folder.rename(aside)
+                except FileNotFoundError:  # another process has removed it
+                    return None
+                shutil.rmtree(aside)
+            return None
+        return tokens
+
+    def add(self, entry_key: str, build: Callable[[Path], None]) -> TokenFile:
+        """Make an entry in a temporary folder and rename it; another process's is as good."""
+        final = self.corpora / entry_key
+        with self._written():
+            self.corpora.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            folder = self._temporary()
+            folder.mkdir()
+            try:
+                build(folder)
+                sync_directory(folder)
+                try:
+                    folder.rename(final)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                        raise
+                sync_directory(self.corpora)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        return TokenFile.open(final / _TOKENS)
+
+    def _temporary(self) -> Path:
+        return self.corpora / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+
+    def _sweep(self) -> None:
+        """Remove temporary folders that a killed process left behind."""
+        for folder in self.corpora.glob(".tmp-*"):
+            try:
+                abandoned = time.time() - folder.stat().st_mtime > _STALE_S
+            except FileNotFoundError:  # its owner has just finished
+                continue
+            if abandoned:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Turn a failure to write the cache into a sentence that says where and what to do."""
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"the cache folder {self.root} cannot be written ({error.strerror or error})",
+                advice="Set CLLM_CACHE to a folder with room that you may write to.",
+            ) from None

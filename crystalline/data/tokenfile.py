@@ -1,0 +1,202 @@
+"""The token file: a corpus as numbers, training split first, held-out split after it.
+
+Layout, little endian:
+
+    0     8 bytes   magic
+    8     uint32    version
+    12    uint32    length of the header
+    16    32 bytes  sha256 of the header
+    48    header    JSON, see `Header`; zeros up to DATA_OFFSET
+    1024  tokens    uint16 where the vocabulary allows it, otherwise uint32
+
+The file is written in one pass to a temporary name and never changed after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crystalline.atomic import atomic_write
+from crystalline.errors import DataError
+
+MAGIC = b"CLLMTOK\0"
+VERSION = 1
+DATA_OFFSET = 1024  # a multiple of 64: tokens start on a cache line
+
+_PREFIX = struct.Struct("<8sII32s")
+_HASH_BYTES = 1 << 20
+_ADVICE = "Remove it; it is made again from the text."
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a token file says about itself."""
+
+    dtype: str  # "uint16" or "uint32"
+    vocab_size: int
+    train_tokens: int
+    val_tokens: int
+    train_bytes: int  # UTF-8 bytes of the text behind the tokens
+    val_bytes: int
+    documents: int
+    tokenizer_sha256: str
+    payload_sha256: str
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of a whole file."""
+        return DATA_OFFSET + (self.train_tokens + self.val_tokens) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class TokenFile:
+    """An open token file; the arrays are read-only views of the mapped file."""
+
+    path: Path
+    header: Header
+    train: npt.NDArray[np.unsignedinteger[Any]]  # (train_tokens,)
+    val: npt.NDArray[np.unsignedinteger[Any]]  # (val_tokens,)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = False) -> TokenFile:
+        """Map a token file; with `verify`, read it whole and compare its checksum.
+
+        Raises `DataError` when it is missing, truncated, damaged or of another version.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                header = _read_header(path, file.read(DATA_OFFSET))
+                if size_bytes != header.file_bytes:
+                    raise DataError(
+                        f"the token file {path} has {size_bytes:,} bytes "
+                        f"instead of {header.file_bytes:,}",
+                        advice=_ADVICE,
+                    )
+                mapped = np.memmap(file, np.uint8, "r")
+        except OSError as error:
+            raise DataError(
+                f"the token file {path} cannot be read ({error.strerror})", advice=_ADVICE
+            ) from None
+        payload = mapped[DATA_OFFSET:]
+        if verify:
+            digest = hashlib.sha256()
+            for start in range(0, len(payload), _HASH_BYTES):
+                digest.update(payload[start : start + _HASH_BYTES].data)
+            if digest.hexdigest() != header.payload_sha256:
+                raise DataError(
+                    f"the token file {path} is damaged (its checksum is wrong)", advice=_ADVICE
+                )
+        tokens = payload.view(header.dtype)
+        return cls(path, header, tokens[: header.train_tokens], tokens[header.train_tokens :])
+
+    @property
+    def vocab_size(self) -> int:
+        """V: tokens are 0 to V - 1."""
+        return self.header.vocab_size
+
+    @property
+    def train_bytes(self) -> int:
+        """UTF-8 bytes of the training text."""
+        return self.header.train_bytes
+
+    @property
+    def val_bytes(self) -> int:
+        """UTF-8 bytes of the held-out text, for bits per byte."""
+        return self.header.val_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the tokens."""
+        return self.header.payload_sha256
+
+
+@dataclass
+class Split:
+    """Tokens of one split, made while they are written, and a count of the text behind them."""
+
+    tokens: Iterable[npt.NDArray[np.integer[Any]]]
+    text_bytes: Callable[[], int]  # called when `tokens` is exhausted
+
+
+def write_token_file(
+    path: str | os.PathLike[str],
+    train: Split,
+    val: Split,
+    *,
+    vocab_size: int,
+    documents: int,
+    tokenizer_sha256: str,
+) -> Header:
+    """Write both splits to `path`, atomically and without holding them in memory.
+
+    Raises `OSError`, and `ValueError` for a token outside the vocabulary.
+    """
+    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    digest = hashlib.sha256()
+    counts: list[int] = []
+    text_bytes: list[int] = []
+    with atomic_write(path) as file:
+        file.write(bytes(DATA_OFFSET))
+        for split in (train, val):
+            count = 0
+            for tokens in split.tokens:
+                if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
+                    raise ValueError(f"a token lies outside the vocabulary of {vocab_size}")
+                data = tokens.astype(dtype).tobytes()
+                digest.update(data)
+                file.write(data)
+                count += len(tokens)
+            counts.append(count)
+            text_bytes.append(split.text_bytes())
+        header = Header(
+            dtype=dtype.name,
+            vocab_size=vocab_size,
+            train_tokens=counts[0],
+            val_tokens=counts[1],
+            train_bytes=text_bytes[0],
+            val_bytes=text_bytes[1],
+            documents=documents,
+            tokenizer_sha256=tokenizer_sha256,
+            payload_sha256=digest.hexdigest(),
+        )
+        file.seek(0)
+        file.write(_header_bytes(header))
+    return header
+
+
+def _header_bytes(header: Header) -> bytes:
+    text = json.dumps(asdict(header)).encode()
+    prefix = _PREFIX.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest())
+    if len(prefix) + len(text) > DATA_OFFSET:
+        raise ValueError(f"a header of {len(text)} bytes does not fit")
+    return prefix + text
+
+
+def _read_header(path: Path, block: bytes) -> Header:
+    if block[: len(MAGIC)] != MAGIC:
+        raise DataError(f"{path} is not a token file", advice=_ADVICE)
+    if len(block) < DATA_OFFSET:
+        raise DataError(f"the token file {path} is cut off in its header", advice=_ADVICE)
+    _, version, length, digest = _PREFIX.unpack_from(block)
+    if version != VERSION:
+        raise DataError(
+            f"the token file {path} has version {version}; this program reads version {VERSION}",
+            advice=_ADVICE,
+        )
+    text = block[_PREFIX.size : _PREFIX.size + length]
+    if hashlib.sha256(text).digest() != digest:
+        raise DataError(f"the header of the token file {path} is damaged", advice=_ADVICE)
+    values = json.loads(text)
+    return Header(**{field.name: values[field.name] for field in fields(Header)})

@@ -1,0 +1,360 @@
+"""Text to token ids and back: `bpe`, `char`, `word` and `byte`, all saved as `tokenizer.json`.
+
+Training, the file format and the splitting of words are those of the `tokenizers`
+library, so that a saved tokenizer loads there and in transformers.  Decoding and the
+character and byte tables are done here, and give what the library gives.
+
+`<|endoftext|>` stands between documents.  Where the tokenizer has it, the same
+characters in a text are that token too.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+
+from crystalline.atomic import write_text
+from crystalline.data.pieces import cut
+from crystalline.errors import DataError, UsageError
+
+KINDS = ("bpe", "char", "word", "byte")
+END_OF_TEXT = "<|endoftext|>"
+UNKNOWN = "<unk>"
+BYTES = 256
+
+# What GPT-2 calls a word: one leading space belongs to it.
+_WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_CHAR_PATTERN = r"[\s\S]"
+_BATCH_PIECES = 32  # about half a megabyte of text at a time
+
+Ids = npt.NDArray[np.int32]
+
+
+class Tokenizer:
+    """A vocabulary and the rules that cut text into its entries.
+
+    >>> tokenizer = Tokenizer.train("char", ["hello world"], 0)
+    >>> tokenizer.vocab_size, tokenizer.eot_id
+    (8, None)
+    >>> tokenizer.encode("low").tolist()
+    [4, 5, 7]
+    >>> tokenizer.decode([4, 5, 7])
+    'low'
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, kind: str) -> None:
+        self.kind = kind
+        self.inner = inner
+        self.eot_id: int | None = inner.token_to_id(END_OF_TEXT)
+        vocabulary = inner.get_vocab(with_added_tokens=True)
+        self._bytes = _bytes_of_tokens(vocabulary, spelled=kind in ("bpe", "byte"))
+        self._char_ids = _char_table(vocabulary) if kind == "char" else None
+
+    @classmethod
+    def train(
+        cls,
+        kind: str,
+        texts: Iterable[str],
+        vocab_size: int,
+        *,
+        end_of_text: bool | None = None,
+    ) -> Tokenizer:
+        """Find a vocabulary of at most `vocab_size` tokens (char and byte find their own).
+
+        The same texts give the same tokenizer, byte for byte.  `end_of_text` says
+        whether a char tokenizer gets `<|endoftext|>`; by default when there are
+        several texts.  The other kinds always have it.
+
+        Raises `UsageError` for an unknown kind or a vocabulary too small for it.
+        """
+        if kind == "bpe":
+            inner = _train_bpe(texts, vocab_size)
+        elif kind == "char":
+            inner = _train_char(texts, end_of_text)
+        elif kind == "word":
+            inner = _train_word(texts, vocab_size)
+        elif kind == "byte":
+            spelling = {_BYTE_TO_CHAR[byte]: byte for byte in range(BYTES)}
+            inner = _byte_level(models.BPE(vocab=spelling, merges=[]))
+        else:
+            raise UsageError(
+                f"--tokenizer is {kind!r}", advice=f"It must be one of {', '.join(KINDS)}."
+            )
+        if kind in ("bpe", "byte"):
+            inner.add_special_tokens([_special(END_OF_TEXT)])
+        return cls(inner, kind)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
+        """Read a `tokenizer.json`: one saved here, or any byte-level BPE.
+
+        Raises `DataError` when it is missing, damaged or of a kind not known here.
+        """
+        advice = "Name a tokenizer.json that was saved with a run."
+        try:
+            text = Path(path).read_text("utf-8")
+            content = json.loads(text)
+        except OSError as error:
+            raise DataError(
+                f"the tokenizer {path} cannot be read ({error.strerror})", advice=advice
+            ) from None
+        except ValueError:
+            raise DataError(f"the tokenizer {path} is damaged (not JSON)", advice=advice) from None
+        kind = _kind_of(content)
+        if kind is None:
+            raise DataError(
+                f"the tokenizer {path} is neither byte-level BPE nor one saved by this program",
+                advice=advice,
+            )
+        try:
+            inner = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # noqa: BLE001  (the library raises nothing narrower)
+            raise DataError(f"the tokenizer {path} is damaged ({error})", advice=advice) from None
+        return cls(inner, kind)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `tokenizer.json` atomically.  Raises `OSError`."""
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the content of `tokenizer.json`."""
+        return self.inner.to_str(pretty=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """V: ids are 0 to V - 1, special tokens included."""
+        return len(self._bytes)
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of a text, int32[tokens].
+
+        Raises `DataError` for a character that a char tokenizer does not know.
+        """
+        parts = list(self._encode_pieces(cut([text])))
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the ids of each text; on several cores where the kind allows it.
+
+        The texts should be of moderate length (see `pieces.py`).
+        """
+        if self.kind == "char":
+            return [self._encode_parts(text, self._encode_chars) for text in texts]
+        if self.kind == "byte":
+            return [self._encode_parts(text, _encode_bytes) for text in texts]
+        encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        Raises `DataError` for an id outside the vocabulary.
+        """
+        return b"".join(self.token_bytes(id_) for id_ in ids).decode("utf-8", "replace")
+
+    def token_bytes(self, id_: int) -> bytes:
+        """Return the UTF-8 bytes that a token stands for; they may be part of a character.
+
+        Raises `DataError` for an id outside the vocabulary.
+        """
+        if not 0 <= id_ < len(self._bytes):
+            raise DataError(
+                f"token {id_} is outside the vocabulary of {len(self._bytes)}",
+                advice="Use the tokenizer that belongs to the model.",
+            )
+        return self._bytes[id_]
+
+    def stream_decoder(self) -> StreamDecoder:
+        """Return a decoder that takes one token at a time."""
+        return StreamDecoder(self)
+
+    def _encode_pieces(self, pieces: Iterator[str]) -> Iterator[Ids]:
+        batch: list[str] = []
+        for piece in pieces:
+            batch.append(piece)
+            if len(batch) == _BATCH_PIECES:
+                yield from self.encode_batch(batch)
+                batch = []
+        if batch:
+            yield from self.encode_batch(batch)
+
+    def _encode_parts(self, text: str, encode: Any) -> Ids:
+        """Encode what stands between the `<|endoftext|>` of a text, and these."""
+        if self.eot_id is None or END_OF_TEXT not in text:
+            return cast(Ids, encode(text))
+        mark = np.array([self.eot_id], np.int32)
+        first, *others = text.split(END_OF_TEXT)
+        parts = [encode(first)]
+        for other in others:
+            parts += [mark, encode(other)]
+        return np.concatenate(parts)
+
+    def _encode_chars(self, text: str) -> Ids:
+        assert self._char_ids is not None
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        ids: Ids = self._char_ids[np.minimum(points, len(self._char_ids) - 1)]
+        if ids.size and ids.min() < 0:
+            point = int(points[ids < 0][0])
+            raise DataError(
+                f"the character {chr(point)!r} (U+{point:04X}) is not among the "
+                f"{self.vocab_size} that the char tokenizer knows",
+                advice="Leave it out, or train with --tokenizer bpe or byte.",
+            )
+        return ids
+
+
+class StreamDecoder:
+    """Turns tokens into text one by one, holding back characters until they are complete.
+
+    >>> tokenizer = Tokenizer.train("byte", [], 0)
+    >>> stream = tokenizer.stream_decoder()
+    >>> [stream.push(id_) for id_ in "aß".encode()], stream.flush()
+    (['a', '', 'ß'], '')
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id_: int) -> str:
+        """Return the characters that this token completes.
+
+        Raises `DataError` for an id outside the vocabulary.
+        """
+        return self._decoder.decode(self._tokenizer.token_bytes(id_))
+
+    def flush(self) -> str:
+        """Return what was held back, as U+FFFD, and start anew."""
+        text = self._decoder.decode(b"", True)
+        self._decoder.reset()
+        return text
+
+
+# --- training ---------------------------------------------------------------------------------
+
+
+def _special(token: str) -> AddedToken:
+    return AddedToken(token, special=True, normalized=False)
+
+
+def _byte_level(model: models.Model) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+    least = BYTES + 1
+    if vocab_size < least:
+        raise UsageError(
+            f"--vocab-size {vocab_size} is too small for bpe",
+            advice=f"It needs {BYTES} bytes and {END_OF_TEXT}: use {least} or more, "
+            "or --tokenizer char.",
+        )
+    inner = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,  # the special token comes last
+        min_frequency=2,
+        initial_alphabet=list(_BYTE_TO_CHAR),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return inner
+
+
+def _train_word(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+    if vocab_size < 3:
+        raise UsageError(
+            f"--vocab-size {vocab_size} is too small for word",
+            advice=f"Use 3 or more: {UNKNOWN}, {END_OF_TEXT} and a word.",
+        )
+    inner = tokenizers.Tokenizer(models.WordLevel(vocab={}, unk_token=UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD_PATTERN), "isolated")
+    inner.decoder = decoders.Fuse()
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[_special(UNKNOWN), _special(END_OF_TEXT)],
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return inner
+
+
+def _train_char(texts: Iterable[str], end_of_text: bool | None) -> tokenizers.Tokenizer:
+    chars: set[str] = set()
+    count = 0
+    for text in texts:
+        chars.update(text)
+        count += 1
+    vocabulary = {char: id_ for id_, char in enumerate(sorted(chars))}
+    inner = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(_CHAR_PATTERN), "isolated")
+    inner.decoder = decoders.Fuse()
+    if count > 1 if end_of_text is None else end_of_text:
+        inner.add_special_tokens([_special(END_OF_TEXT)])
+    return inner
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def _byte_to_char() -> list[str]:
+    """GPT-2's spelling of bytes: printable Latin-1 as itself, the others from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(BYTES)]
+
+
+_BYTE_TO_CHAR = _byte_to_char()
+_CHAR_TO_BYTE = {char: byte for byte, char in enumerate(_BYTE_TO_CHAR)}
+
+
+def _bytes_of_tokens(vocabulary: dict[str, int], *, spelled: bool) -> list[bytes]:
+    """Return the bytes of each id; `spelled` where tokens are in GPT-2's spelling of bytes."""
+    table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    for token, id_ in vocabulary.items():
+        if spelled and all(char in _CHAR_TO_BYTE for char in token):
+            table[id_] = bytes(_CHAR_TO_BYTE[char] for char in token)
+        else:
+            table[id_] = token.encode()
+    return table
+
+
+def _char_table(vocabulary: dict[str, int]) -> Ids:
+    """Return the id of every code point, -1 for unknown ones; the last entry is always -1."""
+    points = {ord(token): id_ for token, id_ in vocabulary.items() if len(token) == 1}
+    table = np.full(max(points, default=0) + 2, -1, np.int32)
+    for point, id_ in points.items():
+        table[point] = id_
+    return table
+
+
+def _encode_bytes(text: str) -> Ids:
+    return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+
+def _kind_of(content: Any) -> str | None:
+    """Tell the kind of a `tokenizer.json` from its parts."""
+    if not isinstance(content, dict):
+        return None
+    model, decoder, pre = (content.get(part) for part in ("model", "decoder", "pre_tokenizer"))
+    if not isinstance(model, dict) or not isinstance(decoder, dict) or not isinstance(pre, dict):
+        return None
+    if model.get("type") == "BPE" and decoder.get("type") == "ByteLevel":
+        spelling = {char: byte for byte, char in enumerate(_BYTE_TO_CHAR)}
+        return "byte" if model.get("vocab") == spelling and not model.get("merges") else "bpe"
+    if model.get("type") == "WordLevel" and decoder.get("type") == "Fuse":
+        return {_CHAR_PATTERN: "char", _WORD_PATTERN: "word"}.get(
+            (pre.get("pattern") or {}).get("Regex", "")
+        )
+    return None
