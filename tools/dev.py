@@ -221,7 +221,8 @@ def prepare(extras: Sequence[str] = (), *, debug: bool = False) -> None:
     """Bring environment and build up to date: `.venv` with `extras`, kernels compiled in place."""
     check_machine()
     with one_at_a_time():
-        pyproject = (ROOT / "pyproject.toml").read_bytes()
+        version = (ROOT / "crystalline" / "__init__.py").read_bytes()
+        requirements = hash_of((ROOT / "pyproject.toml").read_bytes(), version)
         python_key = hash_of(sys.version, str(Path(sys.executable).resolve()), str(ROOT))
         stamp = read_stamp(ENVIRONMENT_STAMP)
         if stamp.get("python") != python_key:
@@ -232,7 +233,7 @@ def prepare(extras: Sequence[str] = (), *, debug: bool = False) -> None:
         installed = stamp.get("extras", [])
         have = {str(name) for name in installed} if isinstance(installed, list) else set()
         wanted = sorted(have | set(extras))
-        current = stamp.get("requirements") == hash_of(pyproject) and have >= set(extras)
+        current = stamp.get("requirements") == requirements and have >= set(extras)
         if not current:
             say("installing the build tools")
             pip_install("--upgrade", *build_requirements())
@@ -243,12 +244,8 @@ def prepare(extras: Sequence[str] = (), *, debug: bool = False) -> None:
             pip_install(
                 "--no-build-isolation", "-e", f".{suffix}", DIST_EXTRA_CONFIG=str(_build_settings())
             )
-            write_stamp(
-                ENVIRONMENT_STAMP,
-                python=python_key,
-                requirements=hash_of(pyproject),
-                extras=wanted,
-            )
+            facts = {"python": python_key, "requirements": requirements, "extras": wanted}
+            write_stamp(ENVIRONMENT_STAMP, **facts)
 
 
 def cores() -> int:
@@ -304,14 +301,14 @@ def describe(path: Path) -> str:
     elif path.suffix in (".c", ".h"):
         found = re.match(r"\s*/\*+(.*?)\*/", text, re.DOTALL) or re.match(r"\s*((?://.*\n)+)", text)
     else:
-        opening = r"(?:#!.*\n|# (?:cython|distutils):.*\n|\s*\n)*"
+        opening = r"(?:#![^\n]*\n|# (?:cython|distutils):[^\n]*\n|\s*\n)*"
         found = re.match(opening + r'[rR]?"""(.*?)"""', text, re.DOTALL)
-        found = found or re.match(opening + r"((?:#.*\n)+)", text)
+        found = found or re.match(opening + r"((?:#[^\n]*\n)+)", text)
     if not found:
         raise DeveloperError(f"{path.relative_to(ROOT)} does not open with a line on what it is")
     body = re.sub(r"^[ \t]*(?:\*|//+|#+)[ \t]?", "", found[1].strip(), flags=re.MULTILINE)
     paragraph = " ".join(body.strip().split("\n\n")[0].split())
-    sentence = re.match(r".*?[.:](?= |$)", paragraph)
+    sentence = re.match(r".*?\.(?= |$)", paragraph)
     return (sentence[0] if sentence else paragraph).rstrip(".:") + "."
 
 

@@ -1,0 +1,74 @@
+"""The README says what is: its file tree, exit codes, links, commands and flags."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crystalline import errors
+from tools import dev
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = {"cllm-train": "crystalline.cli.train", "cllm-infer": "crystalline.cli.infer"}
+
+
+def commands_in_readme() -> list[str]:
+    """Return the lines of the README's shell blocks, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tree is what git tracks")
+def test_tree_lists_every_file_with_what_it_says_of_itself() -> None:
+    _, inside, _ = dev.split_readme(README)
+    assert inside == dev.tree(), "run: python3 tools/dev.py tree"
+
+
+def test_exit_codes_are_those_of_the_package() -> None:
+    in_readme = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    in_package = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert in_readme == in_package
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    missing = [name for name in targets if "://" not in name and not (ROOT / name).is_file()]
+    assert missing == []
+
+
+def test_subcommands_of_dev_exist() -> None:
+    named = set(re.findall(r"tools/dev\.py (\w+)", README))
+    assert {"demo", "test"} <= named <= set(dev.COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_in_readme_exist(command: str) -> None:
+    lines = [line for line in commands_in_readme() if line.startswith(command)]
+    flags = {flag for line in lines for flag in re.findall(r"(?<= )--[a-z-]+", line)}
+    assert flags
+    code = f"from {COMMANDS[command]} import main; raise SystemExit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+    assert flags <= known
+
+
+def test_changelog_has_this_version() -> None:
+    from crystalline import __version__
+
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - (.+))?$", changelog, re.MULTILINE)
+    assert any(__version__ in heading for heading in headings), headings
