@@ -35,6 +35,7 @@ EXTENSIONS = {
     "crystalline._kernels.crossentropy": [],
     "crystalline._kernels.optimizer": [],
     "crystalline._kernels.vecmath": [],
+    "crystalline._kernels.random": [],
     "crystalline.model.gpt2": [],
     "crystalline.model.decode": [],
     "crystalline.model.update": [],

@@ -1,8 +1,10 @@
 # The chosen table of primitives, for every module that computes.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "primitives.h":
     enum: CL_PANEL
+    ctypedef struct OptimizerStep:
+        float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2
     ctypedef struct Primitives:
         const char* name
         void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
@@ -24,6 +26,37 @@ cdef extern from "primitives.h":
                                  float* ds, int64_t ld, const float* delta) noexcept nogil
         void (*row_dots)(int64_t rows, int64_t width, const float* a, int64_t lda,
                          const float* b, int64_t ldb, float* delta) noexcept nogil
+        void (*weighted_rows)(int64_t rows, int64_t width, const float* weights, const float* a,
+                              int64_t lda, float* out) noexcept nogil
+        void (*vec_exp)(int64_t n, const float* x, float* out) noexcept nogil
+        void (*vec_log)(int64_t n, const float* x, float* out) noexcept nogil
+        void (*vec_tanh)(int64_t n, const float* x, float* out) noexcept nogil
+        void (*vec_erf)(int64_t n, const float* x, float* out) noexcept nogil
+        void (*layernorm)(int64_t rows, int64_t C, const float* x, const float* gamma,
+                          const float* beta, float epsilon, float* out, float* mean,
+                          float* rstd) noexcept nogil
+        void (*layernorm_backward)(int64_t rows, int64_t C, const float* dy, const float* x,
+                                   const float* gamma, const float* mean, const float* rstd,
+                                   float* dx, int accumulate, float* dgamma,
+                                   float* dbeta) noexcept nogil
+        void (*gelu)(int64_t n, const float* x, float* out) noexcept nogil
+        void (*gelu_backward)(int64_t n, const float* x, const float* dy, float* dx) noexcept nogil
+        void (*add)(int64_t n, const float* a, const float* b, float* out) noexcept nogil
+        double (*sum_squares)(int64_t n, const float* x) noexcept nogil
+        void (*embed)(int64_t rows, int64_t T, int64_t C, const int32_t* ids, const float* wte,
+                      const float* wpe, float* out) noexcept nogil
+        void (*embed_backward)(int64_t rows, int64_t T, int64_t C, const int32_t* ids,
+                               const float* dx, float* dwte, float* dwpe) noexcept nogil
+        double (*cross_entropy)(int64_t rows, int64_t V, float* logits, int64_t ld,
+                                const int32_t* targets, float scale, int backward) noexcept nogil
+        void (*adamw)(int64_t n, float* w, float* m, float* v, const float* g,
+                      const OptimizerStep* step) noexcept nogil
+        void (*sgd)(int64_t n, float* w, float* m, const float* g,
+                    const OptimizerStep* step) noexcept nogil
+        double (*tree_sum)(int64_t n, int64_t lanes, const float* first, int64_t stride,
+                           float* out) noexcept nogil
+        void (*dropout)(int64_t n, const float* x, float* out, uint64_t key, uint64_t first,
+                        uint32_t threshold, float scale) noexcept nogil
 
 
 cdef const Primitives* primitives() noexcept nogil

@@ -1,6 +1,10 @@
 /* What every level's translation unit contains: all primitives, and their table. */
+#include "crossentropy.h"
 #include "gemm.h"
+#include "optimizer.h"
 #include "primitives.h"
+#include "random.h"
+#include "rows.h"
 #include "softmax.h"
 #include "vec.h"
 #include "vecmath.h"
@@ -21,4 +25,22 @@ __attribute__((visibility("hidden"))) const Primitives CL_TABLE(CL_LEVEL) = {
     .softmax_causal_again = softmax_causal_again,
     .softmax_backward = softmax_backward,
     .row_dots = row_dots,
+    .weighted_rows = weighted_rows,
+    .vec_exp = vec_exp,
+    .vec_log = vec_log,
+    .vec_tanh = vec_tanh,
+    .vec_erf = vec_erf,
+    .layernorm = layernorm,
+    .layernorm_backward = layernorm_backward,
+    .gelu = gelu,
+    .gelu_backward = gelu_backward,
+    .add = add,
+    .sum_squares = sum_squares,
+    .embed = embed,
+    .embed_backward = embed_backward,
+    .cross_entropy = cross_entropy,
+    .adamw = adamw,
+    .sgd = sgd,
+    .tree_sum = tree_sum,
+    .dropout = dropout,
 };

@@ -12,6 +12,11 @@
 
 #define CL_PANEL 32
 
+/* What an optimizer step needs; correction = 1 / (1 - beta^t) with t counted from 1. */
+typedef struct {
+  float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2;
+} OptimizerStep;
+
 typedef struct {
   const char *name;
 
@@ -47,6 +52,57 @@ typedef struct {
   /* delta[i] = sum_j a[i, j] b[i, j] */
   void (*row_dots)(int64_t rows, int64_t width, const float *a, int64_t lda, const float *b,
                    int64_t ldb, float *delta);
+  /* out[j] = sum_i weights[i] a[i, j] */
+  void (*weighted_rows)(int64_t rows, int64_t width, const float *weights, const float *a,
+                        int64_t lda, float *out);
+
+  /* ---- vecmath.h ---- elementwise; out may be x */
+  void (*vec_exp)(int64_t n, const float *x, float *out);
+  void (*vec_log)(int64_t n, const float *x, float *out);
+  void (*vec_tanh)(int64_t n, const float *x, float *out);
+  void (*vec_erf)(int64_t n, const float *x, float *out);
+
+  /* ---- rows.h ---- */
+  /* out = (x - mean) rstd gamma + beta for every row of x[rows, C]; mean[rows], rstd[rows] */
+  void (*layernorm)(int64_t rows, int64_t C, const float *x, const float *gamma,
+                    const float *beta, float epsilon, float *out, float *mean, float *rstd);
+  /* dx = or, with accumulate, +=; dgamma[C], dbeta[C] += sums over rows in row order.
+   * dx may be dy. */
+  void (*layernorm_backward)(int64_t rows, int64_t C, const float *dy, const float *x,
+                             const float *gamma, const float *mean, const float *rstd, float *dx,
+                             int accumulate, float *dgamma, float *dbeta);
+  /* tanh form; out may be x, dx may be dy */
+  void (*gelu)(int64_t n, const float *x, float *out);
+  void (*gelu_backward)(int64_t n, const float *x, const float *dy, float *dx);
+  void (*add)(int64_t n, const float *a, const float *b, float *out);
+  /* the sum of x[i]^2 in float64, in a fixed order */
+  double (*sum_squares)(int64_t n, const float *x);
+  /* out[i] = wte[ids[i]] + wpe[i % T], rows of C */
+  void (*embed)(int64_t rows, int64_t T, int64_t C, const int32_t *ids, const float *wte,
+                const float *wpe, float *out);
+  /* dwte[ids[i]] += dx[i], dwpe[i % T] += dx[i], in row order */
+  void (*embed_backward)(int64_t rows, int64_t T, int64_t C, const int32_t *ids, const float *dx,
+                         float *dwte, float *dwpe);
+
+  /* ---- crossentropy.h ---- */
+  /* Returns the sum of -log softmax(logits[i])[targets[i]]; with backward, logits become
+   * scale (softmax - onehot).  A row's columns V..ld-1 are not touched. */
+  double (*cross_entropy)(int64_t rows, int64_t V, float *logits, int64_t ld,
+                          const int32_t *targets, float scale, int backward);
+
+  /* ---- optimizer.h ---- */
+  void (*adamw)(int64_t n, float *w, float *m, float *v, const float *g,
+                const OptimizerStep *step);
+  void (*sgd)(int64_t n, float *w, float *m, const float *g, const OptimizerStep *step);
+  /* out[i] = the sum over lanes of first[lane * stride + i] in one fixed binary tree (neighbors
+   * first, an odd one moves up), lanes >= 1; returns the sum of out[i]^2.  out may be lane 0. */
+  double (*tree_sum)(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out);
+
+  /* ---- random.h ---- */
+  /* out[i] = x[i] * scale where hash(key, first + i) >= threshold, else 0; threshold = p 2^32.
+   * The same bits at every level and for any split of the range; out may be x. */
+  void (*dropout)(int64_t n, const float *x, float *out, uint64_t key, uint64_t first,
+                  uint32_t threshold, float scale);
 } Primitives;
 
 extern const Primitives cl_primitives_base;

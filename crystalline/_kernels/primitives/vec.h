@@ -4,7 +4,8 @@
  * and includes this file after its `#pragma GCC target`.  Everything above this
  * file is written once in these words.  VL is the number of float32 lanes.
  *
- * vf, vi   vector of VL float / int32 (masks are vi of 0 or -1)
+ * vf, vi   vector of VL float / int32 (masks are vi of 0 or -1); vu unsigned
+ * vd       vector of VL / 2 doubles
  * ..n      only the first n (0 <= n <= VL) lanes are touched; others load as 0
  *
  * Fused multiply-adds are written with vfma; the build turns contraction off, so
@@ -31,6 +32,7 @@
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef double vd __attribute__((vector_size(4 * VL)));
 typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t vi_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 
@@ -52,6 +54,18 @@ CL_INLINE vf vbits(vi x) { return (vf)x; }
 CL_INLINE vi vibits(vf x) { return (vi)x; }
 /* mask ? a : b, lane by lane */
 CL_INLINE vf vselect(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+/* 0, 1, 2, .. */
+CL_INLINE vi viota(void) {
+#if VL == 16
+  return (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif VL == 8
+  return (vi){0, 1, 2, 3, 4, 5, 6, 7};
+#else
+  return (vi){0, 1, 2, 3};
+#endif
+}
+/* the first n lanes of x, zeros after them */
+CL_INLINE vf vkeepn(vf x, int64_t n) { return (vf)((vi)x & (vi)(viota() < viset1((int32_t)n))); }
 CL_INLINE vf vabs(vf x) { return (vf)((vi)x & viset1(0x7fffffff)); }
 
 #if defined(CL_AVX512)
@@ -63,6 +77,8 @@ CL_INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); 
 CL_INLINE vf vsqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
 CL_INLINE vi vround(vf a) { return (vi)_mm512_cvtps_epi32((__m512)a); } /* nearest even */
 CL_INLINE vf vfloat(vi a) { return (vf)_mm512_cvtepi32_ps((__m512i)a); }
+CL_INLINE vd vlow(vf x) { return (vd)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)); }
+CL_INLINE vd vhigh(vf x) { return (vd)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1)); }
 CL_INLINE __mmask16 cl_mask(int64_t n) { return (__mmask16)((1u << n) - 1u); }
 CL_INLINE vf vloadn(const float *p, int64_t n) { return (vf)_mm512_maskz_loadu_ps(cl_mask(n), p); }
 CL_INLINE void vstoren(float *p, vf x, int64_t n) { _mm512_mask_storeu_ps(p, cl_mask(n), (__m512)x); }
@@ -78,6 +94,8 @@ CL_INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); 
 CL_INLINE vf vsqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
 CL_INLINE vi vround(vf a) { return (vi)_mm256_cvtps_epi32((__m256)a); }
 CL_INLINE vf vfloat(vi a) { return (vf)_mm256_cvtepi32_ps((__m256i)a); }
+CL_INLINE vd vlow(vf x) { return (vd)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
+CL_INLINE vd vhigh(vf x) { return (vd)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
 
 #elif defined(__SSE2__)
 
@@ -88,6 +106,8 @@ CL_INLINE vf vmin(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
 CL_INLINE vf vsqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
 CL_INLINE vi vround(vf a) { return (vi)_mm_cvtps_epi32((__m128)a); }
 CL_INLINE vf vfloat(vi a) { return (vf)_mm_cvtepi32_ps((__m128i)a); }
+CL_INLINE vd vlow(vf x) { return (vd)_mm_cvtps_pd((__m128)x); }
+CL_INLINE vd vhigh(vf x) { return (vd)_mm_cvtps_pd(_mm_movehl_ps((__m128)x, (__m128)x)); }
 
 #elif defined(__aarch64__)
 
@@ -99,6 +119,8 @@ CL_INLINE vf vmin(vf a, vf b) { return vselect((vi)(a < b), a, b); }
 CL_INLINE vf vsqrt(vf a) { return (vf)vsqrtq_f32((float32x4_t)a); }
 CL_INLINE vi vround(vf a) { return (vi)vcvtnq_s32_f32((float32x4_t)a); }
 CL_INLINE vf vfloat(vi a) { return (vf)vcvtq_f32_s32((int32x4_t)a); }
+CL_INLINE vd vlow(vf x) { return (vd)vcvt_f64_f32(vget_low_f32((float32x4_t)x)); }
+CL_INLINE vd vhigh(vf x) { return (vd)vcvt_high_f64_f32((float32x4_t)x); }
 
 #else
 #error "no vector vocabulary for this architecture"
@@ -123,12 +145,48 @@ CL_INLINE float vsum(vf x) {
     for (int i = 0; i < w; i++) t[i] += t[i + w];
   return t[0];
 }
+CL_INLINE double vdsum(vd x) {
+  double t[VL / 2];
+  memcpy(t, &x, sizeof t);
+  for (int w = VL / 4; w; w /= 2)
+    for (int i = 0; i < w; i++) t[i] += t[i + w];
+  return t[0];
+}
 CL_INLINE float vhmax(vf x) {
   float t[VL];
   vstore(t, x);
   for (int w = VL / 2; w; w /= 2)
     for (int i = 0; i < w; i++) t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
   return t[0];
+}
+
+/* Transpose the VL x VL block in r, by log2(VL) rounds of exchanges at distance S. */
+#if VL == 16
+#define CL_LANES(F, S) \
+  (vi) {F(0, S), F(1, S), F(2, S),  F(3, S),  F(4, S),  F(5, S),  F(6, S),  F(7, S), \
+        F(8, S), F(9, S), F(10, S), F(11, S), F(12, S), F(13, S), F(14, S), F(15, S)}
+#elif VL == 8
+#define CL_LANES(F, S) (vi) {F(0, S), F(1, S), F(2, S), F(3, S), F(4, S), F(5, S), F(6, S), F(7, S)}
+#else
+#define CL_LANES(F, S) (vi) {F(0, S), F(1, S), F(2, S), F(3, S)}
+#endif
+#define CL_LOW(j, S) ((j) & (S) ? (j) - (S) + VL : (j))
+#define CL_HIGH(j, S) ((j) & (S) ? (j) + VL : (j) + (S))
+#define CL_EXCHANGE(S) \
+  _Pragma("GCC unroll 16") for (int i = 0; i < VL; i++) if (!(i & (S))) { \
+    vf a = r[i], b = r[i + (S)]; \
+    r[i] = __builtin_shuffle(a, b, CL_LANES(CL_LOW, S)); \
+    r[i + (S)] = __builtin_shuffle(a, b, CL_LANES(CL_HIGH, S)); \
+  }
+CL_INLINE void vtranspose(vf r[VL]) {
+#if VL == 16
+  CL_EXCHANGE(8)
+#endif
+#if VL >= 8
+  CL_EXCHANGE(4)
+#endif
+  CL_EXCHANGE(2)
+  CL_EXCHANGE(1)
 }
 
 #endif

@@ -1,0 +1,138 @@
+/* One optimizer step over a slice of the flat buffers, and the lanes' sum in a fixed order. */
+#ifndef CL_OPTIMIZER_H
+#define CL_OPTIMIZER_H
+
+#include "primitives.h"
+#include "vec.h"
+
+/* AdamW (Loshchilov and Hutter 2019), decay decoupled as in PyTorch:
+ *   g = clip g;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+ *   w = w - lr weight_decay w - lr (correction1 m) / (sqrt(correction2 v) + epsilon) */
+typedef struct {
+  vf beta1, other1, beta2, other2, clip, keep, rate, correction2, epsilon;
+} AdamWVectors;
+
+CL_INLINE void cl_adamw(const AdamWVectors *k, vf g, vf *w, vf *m, vf *v) {
+  g *= k->clip;
+  *m = vfma(k->beta1, *m, k->other1 * g);
+  *v = vfma(k->beta2, *v, k->other2 * g * g);
+  *w = vfnma(k->rate, *m / (vsqrt(*v * k->correction2) + k->epsilon), *w * k->keep);
+}
+
+static void adamw(int64_t n, float *w, float *m, float *v, const float *g,
+                  const OptimizerStep *step) {
+  const AdamWVectors k = {
+      .beta1 = vset1(step->beta1),
+      .other1 = vset1(1.0f - step->beta1),
+      .beta2 = vset1(step->beta2),
+      .other2 = vset1(1.0f - step->beta2),
+      .clip = vset1(step->clip),
+      .keep = vset1(1.0f - step->lr * step->weight_decay),
+      .rate = vset1(step->lr * step->correction1),
+      .correction2 = vset1(step->correction2),
+      .epsilon = vset1(step->epsilon),
+  };
+  int64_t i = 0;
+  for (; i + VL <= n; i += VL) {
+    vf wi = vload(w + i), mi = vload(m + i), vi_ = vload(v + i);
+    cl_adamw(&k, vload(g + i), &wi, &mi, &vi_);
+    vstore(w + i, wi);
+    vstore(m + i, mi);
+    vstore(v + i, vi_);
+  }
+  if (i < n) {
+    int64_t r = n - i;
+    vf wi = vloadn(w + i, r), mi = vloadn(m + i, r), vi_ = vloadn(v + i, r);
+    cl_adamw(&k, vloadn(g + i, r), &wi, &mi, &vi_);
+    vstoren(w + i, wi, r);
+    vstoren(m + i, mi, r);
+    vstoren(v + i, vi_, r);
+  }
+}
+
+/* SGD with momentum beta1 (dampening 0, no Nesterov) and decoupled decay:
+ *   m = beta1 m + clip g;  w = w - lr (m + weight_decay w) */
+static void sgd(int64_t n, float *w, float *m, const float *g, const OptimizerStep *step) {
+  vf beta = vset1(step->beta1), clip = vset1(step->clip), rate = vset1(step->lr);
+  vf decay = vset1(step->weight_decay);
+  int64_t i = 0;
+  for (; i + VL <= n; i += VL) {
+    vf wi = vload(w + i), mi = vfma(beta, vload(m + i), clip * vload(g + i));
+    vstore(m + i, mi);
+    vstore(w + i, vfnma(rate, vfma(decay, wi, mi), wi));
+  }
+  if (i < n) {
+    int64_t r = n - i;
+    vf wi = vloadn(w + i, r), mi = vfma(beta, vloadn(m + i, r), clip * vloadn(g + i, r));
+    vstoren(m + i, mi, r);
+    vstoren(w + i, vfnma(rate, vfma(decay, wi, mi), wi), r);
+  }
+}
+
+/* ---- the sum over lanes ----
+ *
+ * The tree: neighbors are paired, (0, 1), (2, 3), .., then pairs of pairs; an odd one at the end
+ * moves up unpaired.  Groups of 8 lanes are trees of their own in registers; their sums meet on a
+ * stack like the digits of a binary counter, which is the same tree. */
+enum { CL_TREE_GROUP = 8, CL_TREE_DEPTH = 56 };
+
+CL_INLINE vf cl_tree_load(const float *p, int64_t n) { return n == VL ? vload(p) : vloadn(p, n); }
+
+/* the tree over `lanes` <= 8 lanes, a compile-time constant at every call */
+CL_INLINE vf cl_tree_group(const int lanes, const float *p, int64_t stride, int64_t n) {
+  vf t[CL_TREE_GROUP];
+#pragma GCC unroll 8
+  for (int l = 0; l < lanes; l++) t[l] = cl_tree_load(p + l * stride, n);
+#pragma GCC unroll 3
+  for (int w = 1; w < CL_TREE_GROUP; w *= 2)
+#pragma GCC unroll 8
+    for (int l = 0; l + w < lanes; l += 2 * w) t[l] += t[l + w];
+  return t[0];
+}
+
+CL_INLINE vf cl_tree_vector(int64_t lanes, const float *p, int64_t stride, int64_t n) {
+  vf stack[CL_TREE_DEPTH];
+  int64_t groups = lanes / CL_TREE_GROUP;
+  int depth = 0;
+  for (int64_t g = 0; g < groups; g++) {
+    vf sum = cl_tree_group(CL_TREE_GROUP, p, stride, n);
+    p += CL_TREE_GROUP * stride;
+    for (int64_t carry = g; carry & 1; carry >>= 1) sum = stack[--depth] + sum;
+    stack[depth++] = sum;
+  }
+  vf sum;
+  switch (lanes % CL_TREE_GROUP) {
+#define CL_CASE(m)                          \
+  case m:                                   \
+    sum = cl_tree_group(m, p, stride, n);   \
+    break;
+    CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6) CL_CASE(7)
+#undef CL_CASE
+    default:
+      sum = stack[--depth];
+  }
+  while (depth) sum = stack[--depth] + sum;
+  return sum;
+}
+
+static double tree_sum(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out) {
+  vd low = {0}, high = {0};
+  int64_t i = 0;
+  for (; i + VL <= n; i += VL) {
+    vf x = cl_tree_vector(lanes, first + i, stride, VL);
+    vstore(out + i, x);
+    vd a = vlow(x), b = vhigh(x);
+    low += a * a;
+    high += b * b;
+  }
+  if (i < n) {
+    vf x = cl_tree_vector(lanes, first + i, stride, n - i);
+    vstoren(out + i, x, n - i);
+    vd a = vlow(x), b = vhigh(x);
+    low += a * a;
+    high += b * b;
+  }
+  return vdsum(low + high);
+}
+
+#endif
