@@ -248,6 +248,7 @@ def test_demo_never_takes_a_directory_that_is_there(tmp_path: Path) -> None:
         ("a.h", "/*\n * Rows\n * of it\n *\n * More\n */\n", "Rows of it."),
         ("a.c", "// One level,\n// included.\n#include <x.h>\n", "One level, included."),
         ("LOG.md", "# What was tried\n\nMuch.\n", "What was tried."),
+        ("rows.pyi", "def f() -> None: ...\n", "The types of rows.pyx."),
         ("py.typed", "", "Marks the package as typed (PEP 561)."),
     ],
 )
