@@ -56,6 +56,10 @@ class CheckpointError(CrystallineError):
     exit_code = EXIT_CHECKPOINT
 
 
+class SaveError(CrystallineError):
+    """A checkpoint that could not be written; the ones before it are intact."""
+
+
 class DivergedError(CrystallineError):
     """Training met non-finite gradients too often to go on."""
 

@@ -1,0 +1,1 @@
+"""Files at rest: checkpoints and the run directory around them, written atomically."""
