@@ -291,7 +291,8 @@ def compile_kernels(*, debug: bool = False) -> None:
 def describe(path: Path) -> str:
     """Return the first sentence of a file's opening docstring, comment or heading.
 
-    A stub speaks for the compiled module beside it and needs no opening.  Raises DeveloperError for a file that does not say what it is.
+    A stub speaks for the compiled module beside it and needs no opening.
+    Raises DeveloperError for a file that does not say what it is.
     """
     if path.name == "py.typed":
         return "Marks the package as typed (PEP 561)."
