@@ -145,14 +145,20 @@ static void pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float 
 }
 
 static void pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
-  /* blocks of 16 along K keep both sides in cache lines */
-  for (int64_t k0 = 0; k0 < K; k0 += 16) {
-    int64_t k1 = k0 + 16 < K ? k0 + 16 : K;
-    for (int64_t j = 0; j < n; j++)
-      for (int64_t k = k0; k < k1; k++) panel[k * CL_PANEL + j] = b[j * ldb + k];
-    for (int64_t j = n; j < CL_PANEL; j++)
-      for (int64_t k = k0; k < k1; k++) panel[k * CL_PANEL + j] = 0.0f;
-  }
+  int64_t whole = n / VL * VL, k = 0;
+  for (; k + VL <= K; k += VL)
+    for (int64_t j = 0; j < whole; j += VL) {
+      vf r[VL];
+#pragma GCC unroll 16
+      for (int i = 0; i < VL; i++) r[i] = vload(b + (j + i) * ldb + k);
+      vtranspose(r);
+#pragma GCC unroll 16
+      for (int i = 0; i < VL; i++) vstore(panel + (k + i) * CL_PANEL + j, r[i]);
+    }
+  for (; k < K; k++)
+    for (int64_t j = 0; j < whole; j++) panel[k * CL_PANEL + j] = b[j * ldb + k];
+  for (int64_t j = whole; j < CL_PANEL; j++)
+    for (k = 0; k < K; k++) panel[k * CL_PANEL + j] = j < n ? b[j * ldb + k] : 0.0f;
 }
 
 static int64_t fma_peak(int64_t rounds, float *sink) {

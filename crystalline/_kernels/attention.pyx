@@ -1,0 +1,231 @@
+"""Causal self-attention in tiles: forward, backward, and the one-row form for a KV cache.
+
+    s = q k^T / sqrt(D);  p = softmax over keys <= query;  out = dropout(p) v
+
+Only blocks of QUERY_BLOCK query rows of the score matrix exist at a time; they stay in the cache.
+The forward pass keeps the log of each row's normalizer (lse), from which the backward pass
+computes p again (Dao et al. 2022, FlashAttention; here on CPU caches, with whole rows).
+
+q, k and v are the three thirds of a row of `qkv` [B * T, 3 * C]; head h is its columns
+h * D .. (h + 1) * D.
+"""
+
+import numpy as np
+
+from libc.math cimport sqrt
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
+from crystalline._kernels.matmul cimport multiply, pack, pack_t, packed_floats
+
+cdef enum:
+    QUERY_BLOCK = 28  # two register tiles; small blocks waste little above the diagonal
+
+
+cdef inline int64_t padded(int64_t n) noexcept nogil:
+    return (n + CL_PANEL - 1) // CL_PANEL * CL_PANEL
+
+
+cdef int64_t scratch_floats(int64_t T, int64_t D) noexcept nogil:
+    # packed k^T, v^T (T columns), k, (D columns), q and dout blocks; p, dp, dropped p; delta
+    return (2 * packed_floats(D, T) + packed_floats(T, D) + 2 * packed_floats(QUERY_BLOCK, D)
+            + 3 * QUERY_BLOCK * padded(T) + QUERY_BLOCK + 64)
+
+
+cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float* out,
+                    int64_t ld, uint64_t base, const AttentionDropout* dropout) noexcept nogil:
+    # Row i is query keys - rows + i of its head; place (query, key) has number query * T + key.
+    cdef const Primitives* p = primitives()
+    cdef int64_t i
+    for i in range(rows):
+        p.dropout(keys, x + i * ld, out + i * ld, dropout.key, (base + keys - rows + i) * T,
+                  dropout.threshold, dropout.scale)
+
+
+cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__rc3,
+                  const AttentionDropout* dropout, float* out__rc, float* lse__bht,
+                  float* scratch) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
+    cdef float scale = <float>(1.0 / sqrt(<double>D))
+    cdef float* kt = scratch                        # packed k^T [D, T]
+    cdef float* v_packed = kt + packed_floats(D, T)  # packed v [T, D]
+    cdef float* s = v_packed + packed_floats(T, D)  # [QUERY_BLOCK, width]
+    cdef const float* q
+    cdef float* out
+    cdef int64_t b, h, d, n, first, rows, keys
+    for b in range(B):
+        for h in range(H):
+            q = qkv__rc3 + b * T * ld + h * D
+            out = out__rc + b * T * C + h * D
+            pack_t(D, T, q + C, ld, kt)
+            pack(T, D, q + 2 * C, ld, v_packed, NULL)
+            first = 0
+            while first < T:
+                rows = min(<int64_t>QUERY_BLOCK, T - first)
+                keys = first + rows
+                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL, NULL, False)
+                p.softmax_causal(rows, first, keys, scale, s, width,
+                                 lse__bht + (b * H + h) * T + first)
+                if dropout.threshold:
+                    drop_rows(rows, keys, T, s, s, width,
+                              ((dropout.first_sequence + b) * H + h) * T, dropout)
+                d = 0
+                while d < D:
+                    n = min(<int64_t>CL_PANEL, D - d)
+                    p.gemm_panel(rows, n, keys, s, width, v_packed + d * T,
+                                 out + first * C + d, C, NULL, NULL, 0)
+                    d += CL_PANEL
+                first += rows
+
+
+cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout__rc,
+                   const float* qkv__rc3, const float* out__rc, const float* lse__bht,
+                   const AttentionDropout* dropout, float* dqkv__rc3,
+                   float* scratch) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
+    cdef float scale = <float>(1.0 / sqrt(<double>D))
+    cdef float* kt = scratch                          # packed k^T [D, T]
+    cdef float* vt = kt + packed_floats(D, T)         # packed v^T [D, T]
+    cdef float* k_packed = vt + packed_floats(D, T)   # packed k [T, D]
+    cdef float* q_packed = k_packed + packed_floats(T, D)          # packed q block
+    cdef float* do_packed = q_packed + packed_floats(QUERY_BLOCK, D)  # packed dout block
+    cdef float* s = do_packed + packed_floats(QUERY_BLOCK, D)      # p [QUERY_BLOCK, width]
+    cdef float* ds = s + QUERY_BLOCK * width
+    cdef float* dropped = ds + QUERY_BLOCK * width
+    cdef float* delta = dropped + QUERY_BLOCK * width              # [QUERY_BLOCK]
+    cdef float* used
+    cdef const float* q
+    cdef const float* do
+    cdef const float* o
+    cdef float* dq
+    cdef int64_t b, h, d, n, first, rows, keys
+    cdef uint64_t base
+    cdef bint add
+    for b in range(B):
+        for h in range(H):
+            q = qkv__rc3 + b * T * ld + h * D
+            do = dout__rc + b * T * C + h * D
+            o = out__rc + b * T * C + h * D
+            dq = dqkv__rc3 + b * T * ld + h * D
+            base = ((dropout.first_sequence + b) * H + h) * T
+            pack_t(D, T, q + C, ld, kt)
+            pack_t(D, T, q + 2 * C, ld, vt)
+            pack(T, D, q + C, ld, k_packed, NULL)
+            # The last block sees every key, so it stores dk and dv; the others add.
+            first = (T - 1) // QUERY_BLOCK * QUERY_BLOCK
+            add = False
+            while first >= 0:
+                rows = min(<int64_t>QUERY_BLOCK, T - first)
+                keys = first + rows
+                pack(rows, D, q + first * ld, ld, q_packed, NULL)
+                pack(rows, D, do + first * C, C, do_packed, NULL)
+                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL, NULL, False)
+                p.softmax_causal_again(rows, first, keys, scale, s, width,
+                                       lse__bht + (b * H + h) * T + first)
+                multiply(rows, padded(keys), D, do + first * C, C, vt, ds, width, NULL, NULL, False)
+                used = s
+                if dropout.threshold:
+                    used = dropped
+                    drop_rows(rows, keys, T, s, dropped, width, base, dropout)
+                    drop_rows(rows, keys, T, ds, ds, width, base, dropout)
+                p.row_dots(rows, D, do + first * C, C, o + first * C, C, delta)
+                p.softmax_backward(rows, keys, scale, s, ds, width, delta)
+                d = 0
+                while d < D:
+                    n = min(<int64_t>CL_PANEL, D - d)
+                    p.gemm_panel(rows, n, keys, ds, width, k_packed + d * T,
+                                 dq + first * ld + d, ld, NULL, NULL, 0)
+                    p.gemm_panel_ta(keys, n, rows, ds, width, q_packed + d * rows,
+                                    dq + C + d, ld, NULL, NULL, add)
+                    p.gemm_panel_ta(keys, n, rows, used, width, do_packed + d * rows,
+                                    dq + 2 * C + d, ld, NULL, NULL, add)
+                    d += CL_PANEL
+                add = True
+                first -= QUERY_BLOCK
+
+
+cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k__nc,
+              const float* v__nc, int64_t ld, float* out__c, float* scratch) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef float scale = <float>(1.0 / sqrt(<double>D))
+    cdef float lse
+    cdef int64_t h
+    for h in range(H):
+        p.row_dots(n, D, k__nc + h * D, ld, q__c + h * D, 0, scratch)
+        p.softmax_causal(1, n - 1, n, scale, scratch, n, &lse)
+        p.weighted_rows(n, D, scratch, v__nc + h * D, ld, out__c + h * D)
+
+
+def _shapes(qkv, int64_t T, int64_t H):
+    cdef int64_t R = qkv.shape[0], C3 = qkv.shape[1]
+    if T < 1 or R % T:
+        raise ValueError(f"qkv has {R} rows, which sequences of {T} do not fill")
+    if H < 1 or C3 % (3 * H):
+        raise ValueError(f"qkv has {C3} columns, which 3 x {H} heads do not divide")
+    return R // T, C3 // 3
+
+
+cdef AttentionDropout _dropout(double probability, uint64_t key, uint64_t first_sequence):
+    cdef AttentionDropout d
+    d.key = key
+    d.first_sequence = first_sequence
+    d.threshold = <uint32_t>(probability * 4294967296.0)
+    d.scale = <float>(1.0 / (1.0 - probability))
+    return d
+
+
+def _same_shape(name, array, shape):
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+
+
+def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::1] out,
+                      float[:, :, ::1] lse, double dropout=0.0, uint64_t key=0,
+                      uint64_t first_sequence=0) -> None:
+    """Fill out [B * T, C] and lse [B, H, T] from qkv [B * T, 3 * C] (IN qkv; OUT out, lse)."""
+    array = np.asarray(qkv)
+    cdef int64_t B, C
+    B, C = _shapes(array, T, H)
+    _same_shape("out", np.asarray(out), (B * T, C))
+    _same_shape("lse", np.asarray(lse), (B, H, T))
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H), dtype=np.float32)
+    cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
+    with nogil:
+        forward(B, T, H, C // H, &qkv[0, 0], &drop, &out[0, 0], &lse[0, 0, 0], &scratch[0])
+
+
+def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
+                       const float[:, ::1] out, const float[:, :, ::1] lse, int64_t T, int64_t H,
+                       float[:, ::1] dqkv, double dropout=0.0, uint64_t key=0,
+                       uint64_t first_sequence=0) -> None:
+    """Fill dqkv [B * T, 3 * C] from dout [B * T, C] and the forward pass's tensors (OUT dqkv)."""
+    array = np.asarray(qkv)
+    cdef int64_t B, C
+    B, C = _shapes(array, T, H)
+    _same_shape("dout", np.asarray(dout), (B * T, C))
+    _same_shape("out", np.asarray(out), (B * T, C))
+    _same_shape("lse", np.asarray(lse), (B, H, T))
+    _same_shape("dqkv", np.asarray(dqkv), (B * T, 3 * C))
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H), dtype=np.float32)
+    cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
+    with nogil:
+        backward(B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &drop,
+                 &dqkv[0, 0], &scratch[0])
+
+
+def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, ::1] values,
+                  int64_t H, float[::1] out) -> None:
+    """Fill out [C] for one query q [C] over cached keys and values [n, C] (OUT out)."""
+    cdef int64_t C = q.shape[0], n = keys.shape[0]
+    if H < 1 or C % H:
+        raise ValueError(f"q has {C} channels, which {H} heads do not divide")
+    if n < 1:
+        raise ValueError("there are no keys: at least the query's own is needed")
+    _same_shape("keys", np.asarray(keys), (n, C))
+    _same_shape("values", np.asarray(values), (n, C))
+    _same_shape("out", np.asarray(out), (C,))
+    cdef float[::1] scratch = np.empty(n, dtype=np.float32)
+    with nogil:
+        row(H, C // H, n, &q[0], &keys[0, 0], &values[0, 0], C, &out[0], &scratch[0])

@@ -1,0 +1,188 @@
+"""Token by token: the transformer with a cache of keys and values, for generation.
+
+A slot holds one sequence; all slots advance together through one product per matrix, so beams and
+several samples cost little more than one.  Learned positions end at `config.seq_len`: what happens
+to longer texts is the caller's affair.
+"""
+
+import numpy as np
+
+from crystalline._kernels.memory import aligned_empty
+from crystalline.model.config import LAYER_NORM_EPSILON
+
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy
+
+from crystalline._kernels cimport attention
+from crystalline._kernels.isa cimport Primitives, primitives
+from crystalline._kernels.matmul cimport multiply
+from crystalline.model.gpt2 cimport (
+    B_FC, B_OUT, B_PROJ, B_QKV, LN1_BETA, LN1_GAMMA, LN2_BETA, LN2_GAMMA, W_FC, W_OUT, W_PROJ,
+    W_QKV, Gpt2,
+)
+
+cdef float EPSILON = LAYER_NORM_EPSILON
+
+
+cdef class Decoder:
+    """Keys and values of `slots` sequences over one model.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    weights : float32 [parameter_table(config).size]
+    slots : sequences held at once
+
+    >>> import numpy as np
+    >>> from crystalline.model.config import ModelConfig
+    >>> from crystalline.model.params import initialize, parameter_table
+    >>> config = ModelConfig(vocab_size=11, seq_len=8, num_layers=1, num_heads=2, embed_dim=16)
+    >>> weights = np.zeros(parameter_table(config).size, np.float32)
+    >>> initialize(config, weights, seed=1)
+    >>> decoder = Decoder(config, weights)
+    >>> decoder.prefill([3, 1, 4]).shape, decoder.step(np.int32([1])).shape, decoder.length()
+    ((11,), (1, 11), 4)
+    """
+
+    cdef readonly object config
+    cdef readonly int slots
+    cdef Gpt2 _model
+    cdef int64_t[::1] _length           # [slots]
+    cdef float[:, :, :, ::1] _keys      # [L, slots, T, C]
+    cdef float[:, :, :, ::1] _values
+    cdef float[:, ::1] _x, _ln, _qkv, _att, _fc  # [slots, ...]
+    cdef float[::1] _mean, _rstd, _scratch
+
+    def __init__(self, config, float[::1] weights, *, int slots=1):
+        if slots < 1:
+            raise ValueError(f"slots is {slots}: at least one sequence is needed")
+        L, T, C = config.num_layers, config.seq_len, config.embed_dim
+        self.config = config
+        self.slots = slots
+        self._model = Gpt2.allocate(config, weights)
+        self._length = np.zeros(slots, dtype=np.int64)
+        self._keys = np.zeros((L, slots, T, C), dtype=np.float32)
+        self._values = np.zeros((L, slots, T, C), dtype=np.float32)
+        self._x, self._ln, self._att = (aligned_empty((slots, C)) for _ in range(3))
+        self._qkv, self._fc = aligned_empty((slots, 3 * C)), aligned_empty((slots, 4 * C))
+        self._mean, self._rstd = aligned_empty((slots,)), aligned_empty((slots,))
+        self._scratch = aligned_empty((T,))
+
+    def length(self, int slot=0) -> int:
+        """Return the number of tokens in a slot's cache."""
+        self._check_slot(slot)
+        return self._length[slot]
+
+    def prefill(self, tokens, int slot=0):
+        """Restart a slot with these 1 to seq_len tokens; return the logits [V] after the last."""
+        cdef const int32_t[:, ::1] ids = np.ascontiguousarray(tokens, dtype=np.int32).reshape(1, -1)
+        cdef int64_t t = ids.shape[1], C = self._model.z.C, layer, i
+        cdef const float* qkv
+        self._check_slot(slot)
+        self._model._check_tokens(ids, t)
+        logits = np.empty((1, self._model.z.V), dtype=np.float32)
+        cdef float[:, ::1] out = logits
+        with nogil:
+            self._model.forward(&ids[0, 0], 1, t, 0, 0, False)
+            for layer in range(self._model.z.L):
+                qkv = self._model.qkv(layer, t)
+                for i in range(t):
+                    memcpy(&self._keys[layer, slot, i, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
+                    memcpy(&self._values[layer, slot, i, 0], qkv + (3 * i + 2) * C,
+                           C * sizeof(float))
+            multiply(1, self._model.z.V, C, self._model.last_hidden(t), C,
+                     &self._model._packed[self._model._wte_head], &out[0, 0], self._model.z.V,
+                     NULL, NULL, False)
+        self._length[slot] = t
+        return logits[0]
+
+    def step(self, tokens):
+        """Append one token to each of the first n slots; return the logits [n, V].
+
+        tokens : int32 [n].  Raises ValueError when a slot is empty or full.
+        """
+        cdef const int32_t[::1] ids = np.ascontiguousarray(tokens, dtype=np.int32)
+        cdef int64_t n = ids.shape[0], i
+        if not 1 <= n <= self.slots:
+            raise ValueError(f"{n} tokens for {self.slots} slots")
+        for i in range(n):
+            if not 0 <= ids[i] < self._model.z.V:
+                raise ValueError(f"token {ids[i]} is outside the vocabulary of {self._model.z.V}")
+            if not 0 < self._length[i] < self._model.z.T:
+                raise ValueError(
+                    f"slot {i} holds {self._length[i]} tokens: step needs 1 to {self._model.z.T - 1}")
+        logits = np.empty((n, self._model.z.V), dtype=np.float32)
+        cdef float[:, ::1] out = logits
+        cdef Gpt2 model = self._model
+        with nogil:
+            self._step(model, n, &ids[0], &out[0, 0])
+        return logits
+
+    cdef void _step(self, Gpt2 model, int64_t n, const int32_t* ids,
+                    float* logits__nv) noexcept nogil:
+        cdef const Primitives* p = primitives()
+        cdef int64_t C = model.z.C, H = model.z.H, D = model.z.D, layer, i, at
+        cdef const float* w = &model._weights[0]
+        cdef const float* packed = &model._packed[0]
+        cdef const int64_t* o
+        cdef float* x = &self._x[0, 0]
+        cdef float* ln = &self._ln[0, 0]
+        cdef float* qkv = &self._qkv[0, 0]
+        cdef float* att = &self._att[0, 0]
+        cdef float* fc = &self._fc[0, 0]
+        for i in range(n):
+            p.embed(1, 1, C, ids + i, w + model._wte, w + model._wpe + self._length[i] * C,
+                    x + i * C)
+        for layer in range(model.z.L):
+            o = &model._offsets[layer, 0]
+            p.layernorm(n, C, x, w + o[LN1_GAMMA], w + o[LN1_BETA], EPSILON, ln, &self._mean[0],
+                        &self._rstd[0])
+            multiply(n, 3 * C, C, ln, C, packed + model._packs[layer, W_QKV, 0], qkv, 3 * C,
+                     w + o[B_QKV], NULL, False)
+            for i in range(n):
+                at = self._length[i]
+                memcpy(&self._keys[layer, i, at, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
+                memcpy(&self._values[layer, i, at, 0], qkv + (3 * i + 2) * C, C * sizeof(float))
+                attention.row(H, D, at + 1, qkv + 3 * i * C, &self._keys[layer, i, 0, 0],
+                              &self._values[layer, i, 0, 0], C, att + i * C, &self._scratch[0])
+            multiply(n, C, C, att, C, packed + model._packs[layer, W_OUT, 0], x, C, w + o[B_OUT],
+                     x, False)
+            p.layernorm(n, C, x, w + o[LN2_GAMMA], w + o[LN2_BETA], EPSILON, ln, &self._mean[0],
+                        &self._rstd[0])
+            multiply(n, 4 * C, C, ln, C, packed + model._packs[layer, W_FC, 0], fc, 4 * C,
+                     w + o[B_FC], NULL, False)
+            p.gelu(n * 4 * C, fc, fc)
+            multiply(n, C, 4 * C, fc, 4 * C, packed + model._packs[layer, W_PROJ, 0], x, C,
+                     w + o[B_PROJ], x, False)
+        p.layernorm(n, C, x, w + model._ln_f, w + model.ln_f_beta(), EPSILON, ln, &self._mean[0],
+                    &self._rstd[0])
+        multiply(n, model.z.V, C, ln, C, packed + model._wte_head, logits__nv, model.z.V, NULL,
+                 NULL, False)
+        for i in range(n):
+            self._length[i] += 1
+
+    def reorder(self, sources) -> None:
+        """Make slot i a copy of what slot sources[i] held, for beam search."""
+        order = [int(source) for source in sources]
+        if len(order) > self.slots:
+            raise ValueError(f"{len(order)} sources for {self.slots} slots")
+        for source in order:
+            self._check_slot(source)
+        n = len(order)
+        lengths = np.asarray(self._length)
+        longest = int(lengths[order].max(initial=0))
+        for cache in (np.asarray(self._keys), np.asarray(self._values)):
+            cache[:, :n, :longest] = cache[:, order, :longest]
+        lengths[:n] = lengths[order]
+
+    def score(self, tokens):
+        """Return -ln p of each next token, float64 [n - 1], for 2 to seq_len + 1 tokens [n]."""
+        ids = np.ascontiguousarray(tokens, dtype=np.int32)
+        if ids.ndim != 1 or not 2 <= len(ids) <= self.config.seq_len + 1:
+            raise ValueError(
+                f"tokens has shape {ids.shape}: 2 to {self.config.seq_len + 1} tokens are needed")
+        return self._model.token_losses(ids)
+
+    def _check_slot(self, int64_t slot):
+        if not 0 <= slot < self.slots:
+            raise IndexError(f"slot {slot} of {self.slots}")

@@ -1,0 +1,51 @@
+# The transformer's compiled class, for the optimizer and the decoder.
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+from crystalline._kernels.attention cimport AttentionDropout
+
+# The tensors of a layer, in the order of `Gpt2._offsets`.
+cdef enum:
+    W_QKV, W_OUT, W_FC, W_PROJ, LN1_GAMMA, LN1_BETA, B_QKV, B_OUT, LN2_GAMMA, LN2_BETA, B_FC, B_PROJ
+    TENSORS
+    MATRICES = 4
+
+# Kinds of segment besides a layer's matrix.
+cdef enum:
+    WTE = -1
+    WPE = -2
+    VECTORS = -3
+
+cdef struct Sizes:
+    int64_t V, T, L, H, C, D
+
+cdef class Gpt2:
+    cdef readonly object config
+    cdef Sizes z
+    cdef float[::1] _weights
+    cdef float[::1] _packed
+    cdef unsigned char[::1] _workspace
+    cdef int64_t[:, ::1] _offsets      # [L, TENSORS] in floats
+    cdef int64_t[:, :, ::1] _packs     # [L, MATRICES, 2]: packed, packed transposed
+    cdef int64_t[:, ::1] _segments     # [segments, 6]: layer or kind, matrix, row, rows, start, stop
+    cdef int64_t _wte, _wpe, _ln_f, _vectors, _size, _wte_head, _wte_back
+    cdef float _dropout
+    cdef void pack_segment_nogil(self, int64_t index) noexcept nogil
+    cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, uint64_t key,
+                      uint64_t first_sequence, bint dropping) noexcept nogil
+    cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
+                     bint accumulate) noexcept nogil
+    cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, float* grads,
+                       bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil
+    # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final
+    # LayerNorm's last row [C].
+    cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil
+    cdef const float* last_hidden(self, int64_t rows) noexcept nogil
+    cdef int64_t ln_f_beta(self) noexcept nogil  # offset in floats
+    cdef void linear_backward(self, int64_t R, int64_t K, int64_t N, const float* x__rk,
+                              const float* dy__rn, int matrix, int bias, int64_t layer,
+                              float* dx__rk, float* dy_packed, float* grads,
+                              bint accumulate) noexcept nogil
+    cdef AttentionDropout attention_dropout(self, uint64_t key, int64_t layer,
+                                            uint64_t first_sequence, bint dropping) noexcept nogil
+    cdef void drop(self, int64_t R, int64_t t, const float* x, float* out, uint64_t key, int site,
+                   int64_t layer, uint64_t first_sequence) noexcept nogil

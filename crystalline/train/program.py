@@ -1,0 +1,202 @@
+"""What the engine runs in a real training: the model, its data and its checkpoints as units of work.
+
+Which windows a lane holds is a pure function of (seed, step, lane), so any sphere can compute any
+lane, again if need be.  Sequence i of a step belongs to lane i mod lanes, and thereby to position
+i mod 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crystalline._kernels.optimizer import sum_squares
+from crystalline.data.tokenfile import TokenFile
+from crystalline.data.windows import gather, train_starts, val_windows
+from crystalline.errors import CheckpointError
+from crystalline.formats.checkpoint import (
+    load_checkpoint,
+    prune,
+    save_checkpoint,
+    weights_sha256,
+)
+from crystalline.ipc.arena import Arena, Region
+from crystalline.model.gpt2 import Gpt2
+from crystalline.model.params import initialize, parameter_table
+from crystalline.model.update import UNDO_WORDS, SegmentUpdate
+from crystalline.train.spec import RunSpec
+
+EVALUATION_ROWS = 512  # tokens of one evaluation unit, at least one window
+STARTS_BLOCK = 64  # steps whose windows are drawn at once
+
+
+class TrainingProgram:
+    """A GPT-2 in training; see `train.protocol.Program` for the contract."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        config = spec.config
+        if spec.permits is None:
+            raise ValueError("the program needs a spec whose permits are set")
+        self.spec = spec
+        self.table = parameter_table(spec.model)
+        self.tokens = TokenFile.open(spec.token_path)
+        self.sequences = config.sequences_per_step
+        self.tokens_per_step = config.tokens_per_step
+        self.lane_count = min(config.lanes, self.sequences)
+        self.segment_count = len(self.table.segments())
+        self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
+        self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len)
+        self.eval_units = len(self._eval_units)
+        self._starts_block = -1
+        self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    def regions(self) -> list[Region]:
+        """Return weights, moments, gradients, panels, workspaces and undo areas."""
+        model, size = self.spec.model, self.table.size
+        permits = self.spec.permits
+        assert permits is not None
+        workspace = -(-Gpt2.workspace_size(model) // 4096) * 4096
+        return [
+            Region("weights", "float32", (size,), align=4096),
+            Region("m", "float32", (size,), align=4096),
+            Region("v", "float32", (size,), align=4096),
+            Region("grads", "float32", (size,), align=4096),
+            Region("lanes", "float32", (self.lane_count, size), align=4096),
+            Region("packed", "float32", (Gpt2.packed_size(model),), align=4096),
+            Region("workspaces", "uint8", (permits, workspace), align=4096),
+            Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
+            Region("progress", "int64", (self.segment_count,)),
+        ]
+
+    def bind(self, arena: Arena) -> None:
+        """Take the views; one model per permit, all over the same weights."""
+        config = self.spec.config
+        self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
+        self._grads, self._lanes = arena["grads"], arena["lanes"]
+        size = Gpt2.workspace_size(self.spec.model)
+        self._models = [
+            Gpt2(self.spec.model, self._weights, arena["packed"], workspace[:size])
+            for workspace in arena["workspaces"]
+        ]
+        self._update = SegmentUpdate(
+            self._models[0], self._lanes, self._grads, self._m, self._v,
+            arena["undo"], arena["progress"],
+            optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+        # The compiled doors, without a Python frame in between.
+        self.reduce_segment = self._update.reduce
+        self.update_segment = self._update.update
+        self.recover = self._update.recover
+        self.pack_segment = self._models[0].pack_segment
+
+    def initialize(self) -> None:
+        """Fill weights and moments for step 0."""
+        initialize(self.spec.model, self._weights, self.spec.config.seed)
+        self._m[:] = 0.0
+        self._v[:] = 0.0
+
+    def restore(self, checkpoint: Path) -> dict[str, Any]:
+        """Load a checkpoint into the arena and return its state."""
+        loaded = load_checkpoint(checkpoint)
+        if loaded.model_config != self.spec.model:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} holds another model ({loaded.model_config})",
+                advice="Resume it with the settings it was made with.",
+            )
+        self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
+        return loaded.state
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Write a checkpoint of the arena and `state`, and prune old ones."""
+        spec = self.spec
+        path = save_checkpoint(
+            spec.run_dir,
+            step=state["step"],
+            model_config=spec.model,
+            train_config=spec.config,
+            weights=self._weights,
+            moments=(self._m, self._v),
+            tokenizer_path=spec.tokenizer_path,
+            state={**state, "tokens_sha256": self.tokens.sha256},
+        )
+        prune(spec.run_dir, spec.config.keep)
+        return path
+
+    def weights_sha256(self) -> str:
+        """Return the hash of the weights."""
+        return weights_sha256(self._weights, self.table)
+
+    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
+        """Return (group, rms weight, rms gradient) per parameter group."""
+        sums: dict[str, list[float]] = {}
+        for p in self.table.parameters:
+            part = slice(p.offset, p.offset + p.size)
+            total = sums.setdefault(p.group, [0.0, 0.0, 0.0])
+            total[0] += p.size
+            total[1] += sum_squares(self._weights[part])
+            total[2] += sum_squares(self._grads[part])
+        return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
+
+    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
+        """Run a lane's sequences forward and backward into the lane's gradient."""
+        config = self.spec.config
+        starts = self._lane_starts(lane, step)
+        grads = self._lanes[lane]
+        loss = self._models[permit].compute(
+            gather(self.tokens.train, starts, config.seq_len),
+            grads,
+            scale=1.0 / self.tokens_per_step,
+            seed=config.seed,
+            step=step,
+            first_sequence=lane * self._per_lane,
+        )
+        # A pass over the gradient, so only for the steps that people look at.
+        norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
+        return loss, len(starts) * config.seq_len, norm
+
+    def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
+        """Return the summed loss over some windows of the held-out split, and their tokens."""
+        starts, length = self._eval_units[unit]
+        loss = self._models[permit].evaluate(gather(self.tokens.val, starts, length))
+        return loss, len(starts) * length
+
+    def _lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
+        """Return where the windows of a lane begin; drawn for many steps at once."""
+        block, row = divmod(step, STARTS_BLOCK)
+        if block != self._starts_block:
+            first = block * STARTS_BLOCK * self.sequences
+            count = STARTS_BLOCK * self.sequences
+            config = self.spec.config
+            starts = train_starts(
+                len(self.tokens.train), config.seq_len, config.seed, first, count
+            )
+            self._starts = starts.reshape(STARTS_BLOCK, self.sequences)
+            self._starts_block = block
+        return self._starts[row, lane :: self.spec.config.lanes]
+
+
+def _evaluation_units(
+    tokens: int, seq_len: int
+) -> list[tuple[npt.NDArray[np.int64], int]]:
+    """Cut the held-out split into units: (starts of windows, their common length)."""
+    windows = val_windows(tokens, seq_len)
+    group = max(1, EVALUATION_ROWS // seq_len)
+    full = [start for start, length in windows if length == seq_len]
+    units = [
+        (np.array(full[i : i + group], np.int64), seq_len) for i in range(0, len(full), group)
+    ]
+    units += [
+        (np.array([start], np.int64), length) for start, length in windows if length < seq_len
+    ]
+    return units
+
+
+def build(spec: RunSpec) -> TrainingProgram:
+    """Return the program of a run; named by `RunSpec.program`."""
+    return TrainingProgram(spec)
