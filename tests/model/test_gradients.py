@@ -34,11 +34,13 @@ LOSS_TOLERANCE = 1e-5
 GUARD_BYTES = 256
 GUARD = 0xA5
 
-# Sizes that are multiples of nothing; heads as wide as a tile; more words than a row block holds.
+# Sizes that are multiples of nothing; heads as wide as a tile; many words; so many that the head
+# takes several blocks of rows; next to nothing.
 ODD = ModelConfig(vocab_size=67, seq_len=13, num_layers=2, num_heads=3, embed_dim=21)
 UNEVEN = ModelConfig(vocab_size=97, seq_len=19, num_layers=3, num_heads=3, embed_dim=33)
 TILES = ModelConfig(vocab_size=131, seq_len=70, num_layers=2, num_heads=2, embed_dim=128)
 WORDS = ModelConfig(vocab_size=1031, seq_len=5, num_layers=1, num_heads=1, embed_dim=19)
+BLOCKS = ModelConfig(vocab_size=70001, seq_len=125, num_layers=1, num_heads=1, embed_dim=4)
 LEAST = ModelConfig(vocab_size=2, seq_len=1, num_layers=1, num_heads=2, embed_dim=4)
 
 CASES = [
@@ -48,12 +50,14 @@ CASES = [
         ("odd", ODD, 1, 2),
         ("odd", ODD, 3, 7),
         ("odd", ODD, 3, 13),
+        ("odd", ODD, 45, 13),  # more rows than one chunk of sequences
         ("uneven", UNEVEN, 1, 17),
         ("uneven", UNEVEN, 3, 19),
         ("tiles", TILES, 1, 70),
         ("tiles", TILES, 2, 65),
         ("tiles", TILES, 1, 64),
         ("tiles", TILES, 3, 33),
+        ("tiles", TILES, 9, 69),
         ("tiles", TILES, 3, 1),
         ("words", WORDS, 3, 5),
         ("words", WORDS, 1, 3),
@@ -188,6 +192,15 @@ def test_evaluation_and_logits_agree_with_the_oracle(
     under_test.assert_guards()
 
 
+def test_a_head_in_several_blocks_agrees_with_the_oracle() -> None:
+    tokens, loss, expected = case(BLOCKS, 1, 125, 11)
+    under_test = subject(BLOCKS)
+    assert under_test.compute(tokens, scale=0.5) == pytest.approx(loss, rel=LOSS_TOLERANCE)
+    assert_same_gradients(under_test.gradients(), expected, 0.5)
+    assert under_test.model.evaluate(tokens) == pytest.approx(loss, rel=LOSS_TOLERANCE)
+    under_test.assert_guards()
+
+
 @pytest.mark.parametrize("config", [ODD, TILES], ids=["odd", "tiles"])
 def test_gradients_agree_at_initialization(config: ModelConfig) -> None:
     """Biases 0, scales 1, attention almost uniform: where every training starts."""
@@ -299,6 +312,26 @@ def test_packing_by_segments_equals_packing_at_once(config: ModelConfig) -> None
     for name, view in expected.gradients().items():
         assert np.array_equal(under_test.gradients()[name], view), name
     under_test.assert_guards()
+
+
+@pytest.mark.parametrize("token", [-1, ODD.vocab_size])
+def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
+    under_test = subject(ODD)
+    for place in (0, 4):  # the first input, and the last target, which is no input
+        tokens = np.ones((2, 5), np.int32)
+        tokens[1, place] = token
+        with pytest.raises(ValueError, match=f"{token} is outside the vocabulary of 67"):
+            under_test.compute(tokens)
+        with pytest.raises(ValueError, match=f"{token} is outside the vocabulary of 67"):
+            under_test.model.evaluate(tokens)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 15), (0, 5)])
+def test_a_batch_of_impossible_shape_is_refused(shape: tuple[int, int]) -> None:
+    """No target, a sequence longer than the context, no sequence."""
+    under_test = subject(ODD)
+    with pytest.raises(ValueError, match=rf"tokens is \[{shape[0]}, {shape[1]}\]"):
+        under_test.compute(np.zeros(shape, np.int32))
 
 
 # --- what broken models of the past would not pass -----------------------------------------
