@@ -1,0 +1,553 @@
+"""cllm-infer: write text with a trained model, talk to it, or measure it on a text.
+
+    cllm-infer RUN --prompt "Once upon a time"
+    echo "Once upon a time" | cllm-infer RUN --json
+    cllm-infer RUN --chat
+    cllm-infer RUN --perplexity FILE
+
+Generated text goes to stdout and nothing else does; messages go to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, UsageError
+
+if TYPE_CHECKING:
+    from crystalline.infer.engine import Generation, GenerationSettings
+    from crystalline.infer.loading import Model
+
+PROGRAM = "cllm-infer"
+DESCRIPTION = """Write text with a trained model, talk to it, or measure it on a text.
+
+Text goes to stdout, messages go to stderr. Of a prompt from stdin, one newline at the end is
+dropped; an empty prompt begins a new document; one that begins with '-' is written --prompt=-TEXT;
+with --chat, the prompt stands before the conversation.
+
+The next token is chosen in this order: repetition penalty, temperature, top-k, top-p, min-p, draw.
+When the context is full, its newest half is kept."""
+
+CHAT_HELP = """/reset  forget the conversation
+/quit   leave (so does the end of input)
+/help   show this"""
+
+SAMPLE_SEPARATOR = "---"
+PROGRESS_AFTER_S = 2.0
+MAX_BEAMS = 256
+
+
+@dataclass(frozen=True)
+class InferSettings:
+    """Every option of the command; the text under a field is its help."""
+
+    run_or_model: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN_OR_MODEL", help_behavior_hint="(required)"),
+    ] = ""
+    """Run directory, checkpoint, or folder of config.json, tokenizer.json, model.safetensors."""
+    prompt: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="TEXT", constructor=str, help_behavior_hint="(default: stdin)"),
+    ] = None
+    """Text to continue; '-' is stdin, which is also read when it is not a terminal."""
+    max_tokens: int = 200
+    """Longest continuation, in tokens."""
+    temperature: float = 0.8
+    """Divides the logits: below 1 is safer, above 1 wilder; 0 always takes the likeliest token."""
+    top_k: int = 0
+    """Draw among this many likeliest tokens; 0 is all."""
+    top_p: float = 0.95
+    """Draw among the likeliest tokens that together have this probability; 1 is all."""
+    min_p: float = 0.0
+    """Draw among tokens at least this many times as likely as the likeliest; 0 is all."""
+    repeat_penalty: float = 1.0
+    """Makes the newest 64 tokens less likely (divides their positive logits); 1 is off."""
+    seed: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="INT", constructor=int, help_behavior_hint="(default: random)"),
+    ] = None
+    """Seed of the draws; the same seed gives the same text."""
+    stop: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="TEXT", help_behavior_hint="(repeatable; default: none)"),
+    ] = ()
+    """End before this text."""
+    beam: int = 1
+    """Width of a beam search (best mean log-probability) instead of sampling; 1 is off."""
+    num_samples: int = 1
+    """Texts to generate, with a line '---' between them; of a beam search, the best ones."""
+    chat: bool = False
+    """Talk with the model, line by line; /help lists the commands."""
+    perplexity: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: off)"),
+    ] = None
+    """Measure the model on this UTF-8 text, in windows of the context length."""
+    json: bool = False
+    """Print one JSON object to stdout instead of text."""
+    checkpoint: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="WHICH", constructor=str, help_behavior_hint="(default: best, else latest)"
+        ),
+    ] = None
+    """Checkpoint of a run: latest, best, step-XXXXXXXX, or a path."""
+    quiet: bool = False
+    """Print nothing to stderr but errors."""
+    version: bool = False
+    """Print the version and the instruction-set level in use, and exit."""
+
+    def __post_init__(self) -> None:
+        if self.version:
+            return
+        if not self.run_or_model:
+            raise UsageError(
+                "no model is given",
+                advice=f"Name a run directory or a model folder, as in: {PROGRAM} runs/NAME.",
+            )
+        self._check_ranges()
+        self._check_combinations()
+
+    def _check_ranges(self) -> None:
+        if self.num_samples < 1:
+            raise UsageError(
+                f"--num-samples is {self.num_samples}", advice="It must be at least 1."
+            )
+        if not 1 <= self.beam <= MAX_BEAMS:
+            raise UsageError(
+                f"--beam is {self.beam}", advice=f"It must lie between 1 and {MAX_BEAMS}."
+            )
+        if self.beam > 1 and self.num_samples > self.beam:
+            raise UsageError(
+                f"--num-samples {self.num_samples} is more than --beam {self.beam} finds",
+                advice=f"Use --beam {self.num_samples} or more.",
+            )
+
+    def _check_combinations(self) -> None:
+        names = {
+            "--chat": self.chat,
+            "--perplexity": self.perplexity is not None,
+            "--json": self.json,
+            "--prompt": self.prompt is not None,
+            "--prompt -": self.prompt == "-",
+            "--num-samples": self.num_samples > 1,
+            "--beam": self.beam > 1,
+            "--top-k": self.top_k != InferSettings.top_k,
+            "--top-p": self.top_p != InferSettings.top_p,
+            "--min-p": self.min_p != InferSettings.min_p,
+            "--repeat-penalty": self.repeat_penalty != InferSettings.repeat_penalty,
+            "--temperature": self.temperature not in (InferSettings.temperature, 0),
+        }
+        excluded = {
+            "--chat": ("--perplexity", "--json", "--prompt -", "--num-samples", "--beam"),
+            "--perplexity": ("--prompt", "--num-samples", "--beam"),
+            "--beam": ("--temperature", "--top-k", "--top-p", "--min-p", "--repeat-penalty"),
+        }
+        for first, others in excluded.items():
+            for second in others:
+                if names[first] and names[second]:
+                    raise UsageError(
+                        f"{first} and {second} cannot be combined", advice="Leave one of them out."
+                    )
+
+    def generation(self) -> GenerationSettings:
+        """Return the settings of the engine, with a random seed where none is given."""
+        from crystalline.infer.engine import GenerationSettings
+        from crystalline.infer.sampling import SamplingSettings
+
+        sampling = SamplingSettings(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
+            seed=secrets.randbelow(2**32) if self.seed is None else self.seed,
+        )
+        return GenerationSettings(self.max_tokens, self.stop, sampling)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code (see `crystalline.errors`)."""
+    return run_command(PROGRAM, _main, argv)
+
+
+def _main(argv: list[str]) -> int:
+    settings = parse_settings(InferSettings, argv, program=PROGRAM, description=DESCRIPTION)
+    if settings.version:
+        print(version_line(PROGRAM))
+        return EXIT_OK
+    generation = settings.generation()
+    if settings.perplexity is not None:
+        return _measure(settings, _read_text(settings.perplexity))
+    prompt = _prompt(settings)
+    model = _open(settings)
+    _speak_utf8()
+    if settings.chat:
+        return _chat(settings, generation, model, prompt)
+    if settings.beam > 1:
+        return _search(settings, model, prompt)
+    return _generate(settings, generation, model, prompt)
+
+
+def _open(settings: InferSettings) -> Model:
+    from crystalline.infer.loading import open_model
+
+    return open_model(
+        Path(settings.run_or_model), checkpoint=settings.checkpoint, slots=settings.beam
+    )
+
+
+# --- generation -----------------------------------------------------------------------------------
+
+
+def _generate(
+    settings: InferSettings, generation: GenerationSettings, model: Model, prompt: str
+) -> int:
+    """Sample; text is streamed, unless it goes into a JSON object."""
+    from crystalline.infer.engine import Generation, encode_prompt
+
+    tokens = encode_prompt(model.tokenizer, prompt)
+    samples = [
+        Generation(model.decoder, model.tokenizer, tokens, generation, sample=index)
+        for index in range(settings.num_samples)
+    ]
+    reason = "interrupted"
+    code = EXIT_OK
+    _echo(settings, prompt)
+    try:
+        for index, sample in enumerate(samples):
+            if settings.json:
+                sample.finish()
+                continue
+            if index:
+                print(SAMPLE_SEPARATOR, flush=True)
+            _stream(sample)
+        reason = samples[-1].finish_reason
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    count = sum(len(sample.tokens) for sample in samples)
+    seconds = sum(sample.seconds for sample in samples)
+    if settings.json:
+        _print_json(
+            _answer(settings, model, prompt, len(tokens))
+            | {
+                "text": samples[0].text,
+                "finish_reason": samples[0].finish_reason,
+                "tokens": count,
+                "seconds": round(seconds, 6),
+                "tokens_per_second": _rate(count, seconds),
+                "seed": generation.sampling.seed,
+                "samples": [
+                    {"text": s.text, "tokens": len(s.tokens), "finish_reason": s.finish_reason}
+                    for s in samples
+                ],
+            }
+        )
+    _tell(
+        settings,
+        f"{count} tokens in {seconds:.2f} s ({_rate(count, seconds):,.1f} tokens/s),"
+        f" seed {generation.sampling.seed}, ended by {reason}",
+    )
+    return code
+
+
+def _search(settings: InferSettings, model: Model, prompt: str) -> int:
+    """Print the best texts of a beam search."""
+    from crystalline.infer.beam import beam_search
+    from crystalline.infer.engine import encode_prompt
+
+    tokenizer = model.tokenizer
+
+    def text_of(tokens: tuple[int, ...]) -> str:
+        text = tokenizer.decode(token for token in tokens if token != tokenizer.eot_id)
+        return text[: min((at for s in settings.stop if (at := text.find(s)) >= 0), default=None)]
+
+    def ends(tokens: tuple[int, ...]) -> str | None:
+        if tokens[-1] == tokenizer.eot_id:
+            return "eot"
+        if settings.stop and any(stop in tokenizer.decode(tokens) for stop in settings.stop):
+            return "stop"
+        return None
+
+    tokens = encode_prompt(tokenizer, prompt)
+    started = time.perf_counter()
+    found = beam_search(
+        model.decoder,
+        tokens,
+        width=settings.beam,
+        max_tokens=settings.max_tokens,
+        vocab_size=tokenizer.vocab_size,
+        ends=ends,
+    )[: settings.num_samples]
+    seconds = time.perf_counter() - started
+    count = sum(len(hypothesis.tokens) for hypothesis in found)
+    if settings.json:
+        _print_json(
+            _answer(settings, model, prompt, len(tokens))
+            | {
+                "text": text_of(found[0].tokens),
+                "finish_reason": found[0].finish_reason,
+                "tokens": count,
+                "seconds": round(seconds, 6),
+                "tokens_per_second": _rate(count, seconds),
+                "seed": None,
+                "samples": [
+                    {
+                        "text": text_of(h.tokens),
+                        "tokens": len(h.tokens),
+                        "finish_reason": h.finish_reason,
+                        "log_probability": h.log_probability,
+                        "score": h.score,
+                    }
+                    for h in found
+                ],
+            }
+        )
+    else:
+        _echo(settings, prompt)
+        texts = [text_of(hypothesis.tokens) for hypothesis in found]
+        print(f"\n{SAMPLE_SEPARATOR}\n".join(text.removesuffix("\n") for text in texts))
+    _tell(
+        settings,
+        f"{count} tokens in {seconds:.2f} s, {settings.beam} beams,"
+        f" {-found[0].score:.4f} nats per token",
+    )
+    return EXIT_OK
+
+
+def _stream(pieces: Generation) -> None:
+    """Print pieces as they come, and end the line, also when Ctrl-C ends them."""
+    last = ""
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+            last = piece
+    finally:
+        if not last.endswith("\n"):
+            print(flush=True)
+
+
+def _answer(
+    settings: InferSettings, model: Model, prompt: str, prompt_tokens: int
+) -> dict[str, Any]:
+    return {
+        "model": str(model.path),
+        "prompt": prompt,
+        "prompt_tokens": prompt_tokens,
+        "max_tokens": settings.max_tokens,
+    }
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+def _chat(
+    settings: InferSettings, generation: GenerationSettings, model: Model, preamble: str
+) -> int:
+    """Answer line after line until /quit or the end of input."""
+    from dataclasses import replace
+
+    from crystalline.infer.chat import ANSWER_STOP, Transcript
+    from crystalline.infer.engine import Generation, encode_prompt
+
+    transcript = Transcript(preamble)
+    transcript.ask("")
+    encode_prompt(model.tokenizer, transcript.text())  # a tokenizer without ':' cannot chat
+    transcript.reset()
+    generation = replace(generation, stop=(ANSWER_STOP, *generation.stop))
+    room = max(1, model.decoder.config.seq_len - settings.max_tokens)
+    turn = 0
+    _tell(settings, "The model continues a transcript of User: and Assistant:. /help for commands.")
+    for line in _lines():
+        if line.startswith("/"):
+            if line == "/quit":
+                break
+            if line == "/reset":
+                transcript.reset()
+                _tell(settings, "The conversation is forgotten.")
+            elif line == "/help":
+                print(CHAT_HELP, file=sys.stderr)
+            else:
+                print(f"{line.split()[0]} is not a command. {CHAT_HELP}", file=sys.stderr)
+            continue
+        if not line:
+            continue
+        transcript.ask(line)
+        try:
+            tokens = transcript.prompt(model.tokenizer, room)
+        except DataError as error:
+            transcript.take_back()
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            continue
+        answer = Generation(model.decoder, model.tokenizer, tokens, generation, sample=turn)
+        turn += 1
+        try:
+            _stream(answer)
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+        transcript.answer(answer.text)
+    return EXIT_OK
+
+
+def _lines() -> Iterator[str]:
+    """Yield what the user types, without surrounding blanks, until the end of input."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with contextlib.suppress(ImportError):  # some builds of Python lack it
+            import readline  # noqa: F401  (gives input() its line editing)
+        while True:
+            try:
+                line = input("> ")
+            except EOFError:
+                print()
+                return
+            except KeyboardInterrupt:
+                print()
+                raise
+            yield line.strip()
+    while True:
+        line = sys.stdin.readline()
+        if not line:
+            return
+        yield line.strip()
+
+
+# --- perplexity -----------------------------------------------------------------------------------
+
+
+def _measure(settings: InferSettings, text: str) -> int:
+    """Print how well the model predicts a text."""
+    from crystalline.infer.perplexity import score_text
+
+    model = _open(settings)
+    progress = _Progress(quiet=settings.quiet)
+    started = time.perf_counter()
+    try:
+        score = score_text(model.decoder, model.tokenizer, text, progress=progress.update)
+    finally:
+        progress.close()
+    seconds = time.perf_counter() - started
+    rate = _rate(score.tokens - 1, seconds)
+    if settings.json:
+        _print_json(
+            {
+                "model": str(model.path),
+                "file": settings.perplexity,
+                "nats_per_token": score.nats_per_token,
+                "perplexity": score.perplexity if math.isfinite(score.perplexity) else None,
+                "bits_per_byte": score.bits_per_byte,
+                "tokens": score.tokens,
+                "bytes": score.size_bytes,
+                "seconds": round(seconds, 6),
+                "tokens_per_second": rate,
+            }
+        )
+    else:
+        print(f"nats per token  {score.nats_per_token:.4f}")
+        print(f"perplexity      {score.perplexity:.3f}")
+        print(f"bits per byte   {score.bits_per_byte:.4f}")
+        print(f"tokens          {score.tokens}")
+        print(f"bytes           {score.size_bytes}")
+    _tell(settings, f"{seconds:.2f} s ({rate:,.0f} tokens/s), model {model.path}")
+    return EXIT_OK
+
+
+class _Progress:
+    """A line on stderr that says how far long work is: once a second, from two seconds on."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._started = time.monotonic()
+        self._told = self._started + PROGRESS_AFTER_S - 1.0
+        self._open = False
+
+    def update(self, done: int, total: int) -> None:
+        """Report `done` of `total` tokens."""
+        now = time.monotonic()
+        if self._quiet or now - self._told < 1.0:
+            return
+        self._told = now
+        left_s = (now - self._started) * (total - done) / done
+        line = f"{done:,} of {total:,} tokens ({done / total:.0%}), {left_s:.0f} s left"
+        self._open = sys.stderr.isatty()
+        start, end = ("\r\x1b[K", "") if self._open else ("", "\n")
+        print(start + line, end=end, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Wipe the line."""
+        if self._open:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+# --- input and output -----------------------------------------------------------------------------
+
+
+def _prompt(settings: InferSettings) -> str:
+    """Return the prompt from the flag or from stdin."""
+    if settings.chat:
+        return settings.prompt or ""
+    if settings.prompt not in (None, "-"):
+        return str(settings.prompt)
+    if settings.prompt is None and (sys.stdin is None or sys.stdin.isatty()):
+        return ""
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the prompt on stdin is not valid UTF-8 at byte {error.start}",
+            advice="Convert it to UTF-8.",
+        ) from None
+
+
+def _read_text(name: str) -> str:
+    try:
+        return Path(name).read_bytes().decode()
+    except OSError as error:
+        raise DataError(
+            f"{name} cannot be read ({error.strerror})",
+            advice="Give --perplexity a text file.",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name} is not valid UTF-8 at byte {error.start}", advice="Convert it to UTF-8."
+        ) from None
+
+
+def _speak_utf8() -> None:
+    """Let a terminal that lacks a character show '?' instead of ending the program."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _echo(settings: InferSettings, prompt: str) -> None:
+    """On a terminal, show the prompt before its continuation."""
+    if not (settings.quiet or settings.json) and sys.stdout.isatty() and sys.stderr.isatty():
+        print(prompt, end="", file=sys.stderr, flush=True)
+
+
+def _tell(settings: InferSettings, message: str) -> None:
+    if not settings.quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, allow_nan=False), flush=True)
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / max(seconds, 1e-9), 3)

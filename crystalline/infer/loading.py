@@ -1,0 +1,62 @@
+"""Opening a trained model: a run directory, a checkpoint, or a folder from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crystalline.data.tokenizer import Tokenizer
+from crystalline.errors import CheckpointError, UsageError
+from crystalline.formats.checkpoint import load_model, resolve
+from crystalline.infer.protocol import Decoder
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready to generate."""
+
+    path: Path  # the folder its files came from
+    decoder: Decoder
+    tokenizer: Tokenizer
+
+
+def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) -> Model:
+    """Load what `place` names, with a KV cache for `slots` sequences.
+
+    `place` is a run directory (its best checkpoint, or the newest where none is
+    best yet), a checkpoint, or any folder with config.json, tokenizer.json and
+    model.safetensors.  `checkpoint` picks one of a run: "latest", "best",
+    "step-XXXXXXXX" or a path.
+
+    Raises:
+        CheckpointError: nothing there, damaged files, or a tokenizer with
+            more tokens than the model.
+        UsageError: `checkpoint` for a `place` that is no run.
+    """
+    from crystalline.model.decode import Decoder as CompiledDecoder
+
+    folder = _folder(place, checkpoint)
+    loaded = load_model(folder)
+    tokenizer = Tokenizer.load(loaded.tokenizer_path)
+    if tokenizer.vocab_size > loaded.config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer of {folder} has {tokenizer.vocab_size} tokens,"
+            f" its model only {loaded.config.vocab_size}",
+            advice="The files belong to different models; copy the folder again.",
+        )
+    decoder = CompiledDecoder(loaded.config, loaded.weights, slots=slots)
+    return Model(folder, decoder, tokenizer)
+
+
+def _folder(place: Path, checkpoint: str | None) -> Path:
+    """Return the folder with the model's files."""
+    if checkpoint is None:
+        return resolve(place)
+    if (place / "config.json").is_file():
+        raise UsageError(
+            f"--checkpoint {checkpoint} picks from a run, and {place} is a single model",
+            advice="Leave --checkpoint out, or name the run directory.",
+        )
+    if Path(checkpoint).is_dir() and checkpoint not in ("latest", "best"):
+        return resolve(Path(checkpoint))
+    return resolve(place, checkpoint)
