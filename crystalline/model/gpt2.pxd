@@ -1,5 +1,5 @@
 # The transformer's compiled class, for the optimizer and the decoder.
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from crystalline._kernels.attention cimport AttentionDropout
 
@@ -28,7 +28,8 @@ cdef class Gpt2:
     cdef int64_t[:, :, ::1] _packs     # [L, MATRICES, 2]: packed, packed transposed
     cdef int64_t[:, ::1] _segments     # [segments, 6]: layer or kind, matrix, row, rows, start, stop
     cdef int64_t _wte, _wpe, _ln_f, _vectors, _size, _wte_head, _wte_back
-    cdef float _dropout
+    cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
+    cdef float _keep_scale
     cdef void pack_segment_nogil(self, int64_t index) noexcept nogil
     cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, uint64_t key,
                       uint64_t first_sequence, bint dropping) noexcept nogil

@@ -179,7 +179,8 @@ cdef class Gpt2:
         self.config = config
         self.z = sizes_of(config)
         self._weights, self._packed, self._workspace = weights, packed, workspace
-        self._dropout = config.dropout
+        self._threshold = <uint32_t>min(config.dropout * 4294967296.0 + 0.5, 4294967295.0)
+        self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
         self._size = table.size
         self._wte = table["transformer.wte.weight"].offset
         self._wpe = table["transformer.wpe.weight"].offset
@@ -292,7 +293,7 @@ cdef class Gpt2:
         cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
         cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
         cdef double loss = 0.0
-        cdef uint64_t key = mix(seed, step)
+        cdef uint64_t key = mix(mix(0, seed), step)
         cdef int64_t start = 0, count
         with nogil:
             if not accumulate:
@@ -301,7 +302,7 @@ cdef class Gpt2:
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, key, first_sequence + start,
-                             self._dropout > 0)
+                             self._threshold > 0)
                 loss += self.head(&targets[start * t], count * t, <float>scale, &grads[0],
                                   accumulate)
                 self.backward(&ids[start * t], count, t, &grads[0], accumulate, key,
@@ -463,7 +464,7 @@ cdef class Gpt2:
         cdef Activations a
         cdef Shared s = shared_activations(base, &self.z, R)
         cdef AttentionDropout drop
-        cdef bint dropping = self._dropout > 0
+        cdef bint dropping = self._threshold > 0
         cdef float* dy
         p.layernorm_backward(R, C, s.dtmp, s.last, w + self._ln_f, s.ln_f_mean, s.ln_f_rstd, s.dx,
                              0, grads + self._ln_f, grads + self.ln_f_beta())
@@ -525,17 +526,15 @@ cdef class Gpt2:
         cdef AttentionDropout d
         d.key = mix(key, 4 * layer + ATTENTION)
         d.first_sequence = first_sequence
-        d.threshold = <uint32_t>(<double>self._dropout * 4294967296.0) if dropping else 0
-        d.scale = <float>(1.0 / (1.0 - <double>self._dropout))
+        d.threshold = self._threshold if dropping else 0
+        d.scale = self._keep_scale
         return d
 
     cdef void drop(self, int64_t R, int64_t t, const float* x, float* out, uint64_t key, int site,
                    int64_t layer, uint64_t first_sequence) noexcept nogil:
         # Element (sequence, position, channel) has its own number, whoever computes it.
         primitives().dropout(R * self.z.C, x, out, mix(key, 4 * layer + site),
-                             first_sequence * t * self.z.C,
-                             <uint32_t>(<double>self._dropout * 4294967296.0),
-                             <float>(1.0 / (1.0 - <double>self._dropout)))
+                             first_sequence * t * self.z.C, self._threshold, self._keep_scale)
 
 
 cdef void pack_rows(int64_t K, int64_t N, int64_t row, int64_t rows, const float* w,
