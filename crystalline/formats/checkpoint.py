@@ -28,7 +28,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,14 @@ _HASH_BYTES = 1 << 20
 _NAME = re.compile(r"step-(\d{8,})")
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # buffers of old GPT-2 files, not weights
 _GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+
+
+class Settings(Protocol):
+    """Settings that are stored whole: `TrainConfig`, of which this layer knows no more."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for files."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +98,16 @@ def save_checkpoint(
     *,
     step: int,
     model_config: ModelConfig,
-    train_config: Mapping[str, Any],
+    train_config: Settings,
     weights: Flat,
     moments: tuple[Flat, Flat],
     tokenizer_path: Path,
     state: Mapping[str, Any],
+    best: bool = False,
 ) -> Path:
     """Write `run_dir/checkpoints/step-XXXXXXXX`, point `latest` to it, and return its path.
+
+    With `best`, `best` points to it as well.
 
     `weights` and both `moments` are flat float32 buffers of the parameter table's
     size; `state` is what JSON can hold.  A checkpoint of the same step is replaced.
@@ -117,7 +128,7 @@ def save_checkpoint(
             "format": FORMAT,
             "step": step,
             "model": model_config.to_dict(),
-            "train": dict(train_config),
+            "train": train_config.to_dict(),
             "state": dict(state),
         }
     )
@@ -156,6 +167,8 @@ def save_checkpoint(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         set_pointer(run_dir, LATEST, target)
+        if best:
+            set_pointer(run_dir, BEST, target)
     except OSError as error:
         _raise_save_error(run_dir, step, target, error)
     return target
@@ -383,7 +396,7 @@ def weights_sha256(weights: Flat, table: ParameterTable) -> str:
     digest = hashlib.sha256()
     for name, view in table.views(weights).items():
         digest.update(name.encode() + b"\0")
-        digest.update(memoryview(view.reshape(-1)))
+        digest.update(view.tobytes())
     return digest.hexdigest()
 
 
@@ -418,8 +431,13 @@ def _gpt2_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]
 def _end_of_text_id(path: Path) -> int | None:
     """Return the number of the document separator in a tokenizer.json, if it has one."""
     try:
-        added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens") or []
-        return next((int(token["id"]) for token in added if token["content"] == END_OF_TEXT), None)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for token in document.get("added_tokens") or []:
+            if token["content"] == END_OF_TEXT:
+                return int(token["id"])
+        vocabulary = (document.get("model") or {}).get("vocab")
+        found = vocabulary.get(END_OF_TEXT) if isinstance(vocabulary, dict) else None
+        return None if found is None else int(found)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{path} is not a tokenizer file", advice="Prepare the data again."

@@ -19,9 +19,11 @@ from crystalline.errors import CheckpointError, SaveError
 from crystalline.formats import checkpoint as cp
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
+from crystalline.train.config import TrainConfig
 
 CONFIG = ModelConfig(vocab_size=11, seq_len=5, num_layers=2, num_heads=3, embed_dim=9, dropout=0.1)
 TABLE = parameter_table(CONFIG)
+TRAIN = TrainConfig(seed=5, lr_schedule="linear", minutes=2.5)
 STATE = {"tokens": 1234, "best_val_loss": None, "dropped": [3, 7], "corpus": "Zürich"}
 
 
@@ -51,7 +53,7 @@ def save(run: Path, step: int, seed: int | None = None, **changes) -> Path:
     arguments = {
         "step": step,
         "model_config": CONFIG,
-        "train_config": {"seed": 5, "lr_schedule": "linear"},
+        "train_config": TRAIN,
         "weights": weights,
         "moments": (m, v),
         "tokenizer_path": tokenizer(run),
@@ -79,7 +81,7 @@ def test_gives_back_what_was_saved(run: Path) -> None:
     loaded = cp.load_checkpoint(path)
     assert loaded.step == 20
     assert loaded.model_config == CONFIG
-    assert loaded.train_config == {"seed": 5, "lr_schedule": "linear"}
+    assert TrainConfig(**loaded.train_config) == TRAIN
     assert loaded.state == STATE
     for found, expected in zip((loaded.weights, loaded.m, loaded.v), flats(20), strict=True):
         assert found.dtype == np.float32
@@ -133,6 +135,20 @@ def test_files_are_what_other_programs_expect(run: Path) -> None:
             entry = manifest["files"][name]
             assert entry["sha256"] == hashlib.sha256(data).hexdigest()
             assert entry["size_bytes"] == len(data)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_file", "expected"),
+    [
+        ({"added_tokens": []}, None),
+        ({"model": {"vocab": {"a": 0, "<|endoftext|>": 3}}}, 3),
+        ({"model": {"vocab": [["a", -1.0]]}}, None),
+    ],
+)
+def test_end_of_text_id(tmp_path: Path, tokenizer_file: dict, expected: int | None) -> None:
+    (tmp_path / "t.json").write_text(json.dumps(tokenizer_file))
+    path = save(tmp_path / "run", 1, tokenizer_path=tmp_path / "t.json")
+    assert json.loads((path / "config.json").read_text())["eos_token_id"] == expected
 
 
 def test_leaves_nothing_but_checkpoints_and_the_pointer(run: Path) -> None:
@@ -332,10 +348,9 @@ def test_resolve_says_what_is_wrong(run: Path, place: str, which: str | None, wo
 
 
 def test_prune_keeps_the_newest_the_best_and_the_protected(run: Path) -> None:
-    for step in (30, 40, 50):
-        save(run, step)
+    for step in (20, 30, 40, 50):
+        save(run, step, best=step == 20)
     paths = {int(p.name[5:]): p for p in cp.list_checkpoints(run)}
-    cp.set_pointer(run, cp.BEST, paths[20])
     removed = cp.prune(run, 2, [paths[10]])
     assert removed == [paths[30]]
     assert [int(p.name[5:]) for p in cp.list_checkpoints(run)] == [10, 20, 40, 50]
