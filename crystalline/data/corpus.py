@@ -45,6 +45,7 @@ SUFFIXES = PLAIN_SUFFIXES | JSON_LINES_SUFFIXES | HTML_SUFFIXES
 DIGEST_BYTES = 16
 
 _BLOCK_BYTES = 1 << 20
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # a byte order mark, decoded
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -288,8 +289,9 @@ def _walk(folder: Path, seen: set[str]) -> list[Source]:
         pending.extend(reversed(folders))
     if unlisted:
         _log.warning(
-            "Left out %d folders that cannot be listed; the first: %s (%s).",
+            "Left out %d folder%s that cannot be listed; the first: %s (%s).",
             len(unlisted),
+            "" if len(unlisted) == 1 else "s",
             unlisted[0].filename,
             unlisted[0].strerror,
         )
@@ -355,8 +357,6 @@ def _blocks(source: Source) -> Iterator[str]:
             offset = 0  # of `held` in the file
             while True:
                 block = file.read(_BLOCK_BYTES)
-                if offset == 0 and not held and block.startswith(codecs.BOM_UTF8):
-                    offset, block = len(codecs.BOM_UTF8), block[len(codecs.BOM_UTF8) :]
                 _refuse_binary(path, block, offset + len(held))
                 held += block
                 try:
@@ -367,6 +367,8 @@ def _blocks(source: Source) -> Iterator[str]:
                         f"{path} is not UTF-8: byte 0x{held[error.start]:02x} at offset {where}",
                         advice="Convert it to UTF-8, for example with iconv.",
                     ) from None
+                if offset == 0:
+                    text = text.removeprefix(_MARK)
                 held = held[used:]
                 offset += used
                 text = held_return + text

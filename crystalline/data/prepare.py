@@ -331,9 +331,11 @@ class _Cache:
             record = json.loads((self.requests / f"{request_key}.json").read_bytes())
         except (OSError, ValueError):  # never asked before, or damaged: ask again
             return None
-        if record["sources"] != [list(source.identity) for source in sources]:
+        if not isinstance(record, dict):
             return None
-        return self.open_entry(record["entry"])
+        if record.get("sources") != [list(source.identity) for source in sources]:
+            return None
+        return self.open_entry(str(record.get("entry")))
 
     def remember(
         self, request_key: str, sources: list[Source], entry_key: str, began_ns: int

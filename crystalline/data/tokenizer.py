@@ -137,8 +137,16 @@ class Tokenizer:
     def encode(self, text: str) -> Ids:
         """Return the ids of a text, int32[tokens].
 
-        Raises `DataError` for a character that a char tokenizer does not know.
+        Raises `DataError` for a character that a char tokenizer does not know, and for
+        half of a surrogate pair (which is what an invalid byte of an argument becomes).
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the text is not valid Unicode (character {error.start} is {text[error.start]!r})",
+                advice="Give text in UTF-8.",
+            ) from None
         parts = list(self._encode_pieces(cut([text])))
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
