@@ -1,0 +1,155 @@
+"""metrics.jsonl: what a run measured, one JSON object a line, appended and never rewritten.
+
+    {"step": 10, "loss": 4.1, "lr": 1e-3, "grad_norm": 0.9, "tokens": 30720,
+     "tokens_per_second": 15000.0, "seconds": 2.1}                a logged step
+    {"step": 250, "val_loss": 2.9, "val_bits_per_byte": 1.7}      an evaluation
+    {"event": "dropped_step", "step": 31, …}                      anything else
+
+A line reaches the file whole, in one write, or not at all.  NaN and infinities become
+null.  What is worth a line, and when, is left to Node Zero.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from crystalline.errors import SaveError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsWriter:
+    """Appends to a metrics file; use it as a context manager, or call `close`.
+
+    With `resume_step`, lines about later steps are dropped first, and so is a last
+    line that a crash cut off: the run is going to write them again.
+
+    Raises `SaveError` when the file cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        self.path = path
+        self._fd = -1
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            if resume_step is not None:
+                os.ftruncate(self._fd, _end_of_step(path, resume_step))
+        except OSError as error:
+            self.close()
+            raise self._error(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+        return os.fstat(self._fd).st_size
+
+    def step(
+        self,
+        step: int,
+        *,
+        loss: float,
+        lr: float,
+        grad_norm: float,
+        tokens: int,
+        tokens_per_second: float,
+        seconds: float,
+    ) -> None:
+        """Log a training step: nats per token, L2 norm, totals since step 0, seconds of the run."""
+        self._append(
+            {
+                "step": step,
+                "loss": loss,
+                "lr": lr,
+                "grad_norm": grad_norm,
+                "tokens": tokens,
+                "tokens_per_second": tokens_per_second,
+                "seconds": seconds,
+            }
+        )
+
+    def evaluation(self, step: int, *, val_loss: float, val_bits_per_byte: float) -> None:
+        """Log an evaluation over the held-out split (nats per token, bits per byte of text)."""
+        self._append({"step": step, "val_loss": val_loss, "val_bits_per_byte": val_bits_per_byte})
+
+    def event(self, event: str, step: int, **values: Any) -> None:
+        """Log something that happened, such as "resumed" or "sphere_replaced"."""
+        self._append({"event": event, "step": step, **values})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        finite = {key: _finite(value) for key, value in line.items()}
+        data = (json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        before = self.size_bytes
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, before)  # never a line cut off before the next one
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> SaveError:
+        return SaveError(
+            f"{self.path} cannot be written ({error.strerror})",
+            advice="Free some space, or check the permissions of the run directory.",
+        )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics file, oldest first; a torn last line is left out.
+
+    Raises `OSError`, and `ValueError` when a whole line is not a JSON object.
+    """
+    lines = []
+    for number, line in enumerate(_whole_lines(path.read_bytes()), 1):
+        value = json.loads(line)
+        if not isinstance(value, dict):
+            raise ValueError(f"line {number} of {path} is not a JSON object")
+        lines.append(value)
+    return lines
+
+
+def _whole_lines(data: bytes) -> list[bytes]:
+    return data.split(b"\n")[:-1]
+
+
+def _end_of_step(path: Path, step: int) -> int:
+    """Return where the lines up to `step` end, in bytes."""
+    end = 0
+    for line in _whole_lines(path.read_bytes()):
+        try:
+            found = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):  # damaged: nothing after it can be trusted
+            break
+        if found > step:
+            break
+        end += len(line) + 1
+    return end
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

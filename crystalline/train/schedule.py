@@ -1,0 +1,55 @@
+"""The learning rate as a pure function of the step.
+
+Warm-up follows nanoGPT: step k of w warm-up steps (k = 0 … w − 1) uses
+lr · (k + 1) / (w + 1), so step 0 already moves and step w is the first at full rate.
+After it, with r = (step − w) / (max_steps − w) going from 0 towards 1:
+
+    cosine    final + (lr − final) · (1 + cos πr) / 2
+    linear    final + (lr − final) · (1 − r)
+    step      lr, lr/10 from 60 % and lr/100 from 85 % of all steps on
+    constant  lr
+
+`final` is `TrainConfig.final_lr`; the step schedule stays above --min-lr where one is
+given.  Beyond the last step the rate stays where it ended.
+"""
+
+from __future__ import annotations
+
+import math
+
+from crystalline.train.config import TrainConfig
+
+STEP_DROPS = (0.60, 0.85)  # shares of the run at which the step schedule divides by 10
+
+
+def effective_warmup(config: TrainConfig, max_steps: int) -> int:
+    """Return the warm-up in steps: a tenth of the run where the wanted one would fill it all.
+
+    >>> effective_warmup(TrainConfig(warmup_steps=100), 2000)
+    100
+    >>> effective_warmup(TrainConfig(warmup_steps=100), 50)
+    5
+    """
+    return config.warmup_steps if config.warmup_steps < max_steps else max_steps // 10
+
+
+def learning_rate(config: TrainConfig, step: int, max_steps: int) -> float:
+    """Return the rate for the step that follows `step` finished ones, of `max_steps` in all.
+
+    >>> config = TrainConfig(learning_rate=1e-3, min_lr=1e-4, warmup_steps=9)
+    >>> [f"{learning_rate(config, step, 109):.2e}" for step in (0, 8, 9, 59, 109)]
+    ['1.00e-04', '9.00e-04', '1.00e-03', '5.50e-04', '1.00e-04']
+    """
+    peak, final = config.learning_rate, config.final_lr
+    warmup = effective_warmup(config, max_steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    if config.lr_schedule == "constant":
+        return peak
+    if config.lr_schedule == "step":
+        drops = sum(step >= share * max_steps for share in STEP_DROPS)
+        return max(peak / 10.0**drops, config.min_lr or 0.0)
+    ratio = min(1.0, (step - warmup) / max(1, max_steps - warmup))
+    if config.lr_schedule == "linear":
+        return final + (peak - final) * (1.0 - ratio)
+    return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * ratio))
