@@ -36,8 +36,12 @@ def count(value: float | None) -> str:
         exponent += 1
     if value >= 999.5:
         return f"{value * 1000**exponent:.1e}"
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f}{_UNITS[exponent]}"
+    return f"{value:.{_decimals(value)}f}{_UNITS[exponent]}"
+
+
+def _decimals(size: float) -> int:
+    """Decimals that leave three significant digits of a size from 0.01 to 999.5."""
+    return sum(size < bound for bound in (0.09995, 0.9995, 9.995, 99.95))
 
 
 def grouped(value: int) -> str:
@@ -67,8 +71,8 @@ def loss(value: float | None) -> str:
 def short(value: float | None) -> str:
     """Three significant digits in at most eight characters, for norms and magnitudes.
 
-    >>> [short(x) for x in (0.0, 0.42, 12.34, 999.6, 1e-5, 4e120)]
-    ['0', '0.420', '12.3', '1.0e+03', '1.0e-05', '4.0e+120']
+    >>> [short(x) for x in (0.0, 0.0311, 0.42, 12.34, 999.6, 1e-5, 4e120)]
+    ['0', '0.0311', '0.420', '12.3', '1.0e+03', '1.0e-05', '4.0e+120']
     >>> short(None), short(float("inf"))
     ('–', 'inf')
     """
@@ -79,9 +83,19 @@ def short(value: float | None) -> str:
     size = abs(value)
     if size == 0:
         return "0"
-    if not 0.001 <= size < 999.5:
+    if not 0.01 <= size < 999.5:
         return f"{value:.1e}"
-    digits = 3 if size < 0.9995 else 2 if size < 9.995 else 1 if size < 99.95 else 0
+    digits = (
+        4
+        if size < 0.09995
+        else 3
+        if size < 0.9995
+        else 2
+        if size < 9.995
+        else 1
+        if size < 99.95
+        else 0
+    )
     return f"{value:.{digits}f}"
 
 

@@ -60,15 +60,15 @@ _BUSY_STATES = ("compute", "reduce", "update")
 _STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
 
 _FIGURES_WIDTH = 34
-_GROUPS_WIDTH = 36
+_GROUPS_WIDTH = 34
 _HELP = (
     ("p", "pause, or go on"),
     ("c", "write a checkpoint now"),
     ("+ -", "one worker more, one fewer"),
-    ("q", "finish the step, write a checkpoint, stop; Ctrl-C does the same"),
-    ("comp sync idle", "shares of a sphere's time: computing, in step with others, waiting"),
-    ("pos lvl", "symmetry position of a sphere, and its depth in the tree of spheres"),
-    ("steals died", "batches taken over from another position; times it had to be replaced"),
+    ("q", "write a checkpoint after this step and stop, like Ctrl-C"),
+    ("comp sync idle", "shares of time: computing, in step with others, waiting"),
+    ("pos lvl", "symmetry position, and depth in the tree of spheres"),
+    ("steals died", "batches taken from other positions; times replaced"),
 )
 
 
@@ -296,10 +296,10 @@ def _groups(snapshot: Snapshot, height: int) -> list[Row]:
     groups = snapshot.parameter_groups
     if not groups or height < 3:
         return []
-    rows: list[Row] = [[(f"{'rms of':<14}{'weights':>10} {'gradients':>10}", "label")]]
+    rows: list[Row] = [[(f"{'rms of':<13}{'weights':>10} {'gradients':>10}", "label")]]
     shown = groups if len(groups) < height else groups[: height - 2]
     for name, weight, gradient in shown:
-        label = _pad(_ellipsis(fmt.clean(name), 13), 14)
+        label = _pad(_ellipsis(fmt.clean(name), 12), 13)
         rows.append([(label, ""), (f"{fmt.short(weight):>10} {fmt.short(gradient):>10}", "value")])
     if len(shown) < len(groups):
         rows.append([(f"… {len(groups) - len(shown)} more", "dim")])

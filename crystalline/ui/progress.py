@@ -111,7 +111,7 @@ class DataProgress:
             redo=lambda: terminal.write(fd, _HIDE_CURSOR),
         )
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
