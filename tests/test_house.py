@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -182,6 +184,40 @@ def test_debug_switch() -> None:
 def test_exit_status_of_a_command_is_passed_on() -> None:
     assert dev.call([sys.executable, "-c", "raise SystemExit(75)"]) == 75
     assert dev.call([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 137
+
+
+def test_interrupt_leaves_the_command_time_to_save(tmp_path: Path) -> None:
+    saver = (
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n"
+        "    time.sleep(0.2)\n"
+        "    pathlib.Path('saved').touch()\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, save)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(30)\n"
+    )
+    caller = (
+        "import pathlib, sys\nfrom tools import dev\n"
+        "dev.ROOT = pathlib.Path.cwd()\n"
+        f"sys.exit(dev.call([sys.executable, '-c', {saver!r}]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", caller],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "saved").exists()
 
 
 def test_environment_of_commands_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
