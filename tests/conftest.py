@@ -19,6 +19,9 @@ import hypothesis
 import psutil
 import pytest
 
+# Before anything imports NumPy: its threads only spin, on matrices as small as the oracles'.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "cllm-"

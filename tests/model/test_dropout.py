@@ -45,9 +45,7 @@ def test_loss_and_gradients_equal_the_oracle_under_the_same_masks(t: int) -> Non
     model, flat = subject()
     tokens = gpt2.random_tokens(CONFIG, 3, t + 1, seed=9).astype(np.int32)
     grads = np.full_like(flat, 9.0)
-    loss = model.compute(
-        tokens, grads, scale=0.1, seed=SEED, step=STEP, first_sequence=FIRST
-    )
+    loss = model.compute(tokens, grads, scale=0.1, seed=SEED, step=STEP, first_sequence=FIRST)
     expected_loss, expected = gpt2.loss_and_gradients(
         gpt2.from_flat(CONFIG, flat), CONFIG, tokens[:, :-1], tokens[:, 1:], 0.1, masks(3, t, FIRST)
     )

@@ -28,9 +28,10 @@ from tests.oracles.ops import F64
 
 F32 = npt.NDArray[np.float32]
 
-GRADIENT_TOLERANCE = 1e-4  # of the largest entry of a tensor, and of its norm
-LOGIT_TOLERANCE = 1e-4  # of the largest logit
-LOSS_TOLERANCE = 1e-5
+# Measured: at most 5e-6, 8e-7 and 3e-7 at any level.  What is promised is 1e-4, 1e-4 and 1e-5.
+GRADIENT_TOLERANCE = 2e-5  # of the largest entry of a tensor, and of its norm
+LOGIT_TOLERANCE = 4e-6  # of the largest logit
+LOSS_TOLERANCE = 2e-6
 GUARD_BYTES = 256
 GUARD = 0xA5
 
@@ -40,7 +41,7 @@ ODD = ModelConfig(vocab_size=67, seq_len=13, num_layers=2, num_heads=3, embed_di
 UNEVEN = ModelConfig(vocab_size=97, seq_len=19, num_layers=3, num_heads=3, embed_dim=33)
 TILES = ModelConfig(vocab_size=131, seq_len=70, num_layers=2, num_heads=2, embed_dim=128)
 WORDS = ModelConfig(vocab_size=1031, seq_len=5, num_layers=1, num_heads=1, embed_dim=19)
-BLOCKS = ModelConfig(vocab_size=70001, seq_len=125, num_layers=1, num_heads=1, embed_dim=4)
+BLOCKS = ModelConfig(vocab_size=70001, seq_len=125, num_layers=1, num_heads=1, embed_dim=12)
 LEAST = ModelConfig(vocab_size=2, seq_len=1, num_layers=1, num_heads=2, embed_dim=4)
 
 CASES = [
@@ -135,7 +136,10 @@ def case(
 
 
 def assert_same_gradients(
-    got: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, F64], scale: float = 1.0
+    got: Mapping[str, npt.NDArray[Any]],
+    expected: Mapping[str, F64],
+    scale: float = 1.0,
+    tolerance: float = GRADIENT_TOLERANCE,
 ) -> None:
     """Each tensor agrees in its largest entry and in its norm; q, k and v count as tensors."""
     assert list(got) == list(expected)
@@ -146,11 +150,11 @@ def assert_same_gradients(
             if (part == "k" and name.endswith(".bias")) or (part in "qk" and largest < 1e-12):
                 # Exactly zero in theory; in float32 it is the rounding of its neighbors.
                 largest = np.abs(scale * expected[name]).max()
-                assert np.abs(g - g0).max() <= GRADIENT_TOLERANCE * largest, (name, part)
+                assert np.abs(g - g0).max() <= tolerance * largest, (name, part)
                 continue
-            assert np.abs(g - g0).max() <= GRADIENT_TOLERANCE * largest, (name, part)
+            assert np.abs(g - g0).max() <= tolerance * largest, (name, part)
             error, length = np.linalg.norm(g - g0), np.linalg.norm(g0)
-            assert error <= GRADIENT_TOLERANCE * length, (name, part)
+            assert error <= tolerance * length, (name, part)
 
 
 def _parts(name: str, width: int) -> list[tuple[str, slice]]:
@@ -196,7 +200,8 @@ def test_a_head_in_several_blocks_agrees_with_the_oracle() -> None:
     tokens, loss, expected = case(BLOCKS, 1, 125, 11)
     under_test = subject(BLOCKS)
     assert under_test.compute(tokens, scale=0.5) == pytest.approx(loss, rel=LOSS_TOLERANCE)
-    assert_same_gradients(under_test.gradients(), expected, 0.5)
+    # Sums over 70,001 words in float32 round more than the others.
+    assert_same_gradients(under_test.gradients(), expected, 0.5, tolerance=1e-4)
     assert under_test.model.evaluate(tokens) == pytest.approx(loss, rel=LOSS_TOLERANCE)
     under_test.assert_guards()
 
@@ -432,12 +437,14 @@ def test_the_order_of_earlier_tokens_changes_later_logits(config: ModelConfig) -
 
 
 def test_plain_descent_follows_the_oracle() -> None:
-    """30 steps of SGD on one batch: the loss falls, and falls as float64 says."""
-    sequences, length, rate = 2, 11, 0.05
-    flat = np.empty(parameter_table(ODD).size, np.float32)
-    initialize(ODD, flat, seed=51)
-    under_test = Subject(ODD, flat)
-    params = gpt2.from_flat(ODD, flat)
+    """30 steps of SGD on one batch: the loss falls, and falls as float64 says.
+
+    The rate is low enough for the descent to be stable; otherwise rounding
+    errors would grow with every step and say nothing about the model.
+    """
+    sequences, length, rate = 2, 11, 0.02
+    under_test = subject(ODD)
+    start = params = gpt2.random_parameters(ODD, seed=1)
     tokens = gpt2.random_tokens(ODD, sequences, length + 1, seed=52).astype(np.int32)
     scale = 1.0 / (sequences * length)
     losses, expected = [], []
@@ -449,9 +456,8 @@ def test_plain_descent_follows_the_oracle() -> None:
         loss, grads = gpt2.loss_and_gradients(params, ODD, tokens[:, :-1], tokens[:, 1:], scale)
         expected.append(scale * loss)
         params = {name: value - rate * grads[name] for name, value in params.items()}
-    assert expected[-1] < expected[0] - 1.0
-    np.testing.assert_allclose(losses, expected, rtol=1e-4)
-    start = gpt2.from_flat(ODD, flat)
+    assert expected[-1] < 0.5 * expected[0]
+    np.testing.assert_allclose(losses, expected, rtol=LOSS_TOLERANCE)
     for name, view in under_test.table.views(under_test.weights).items():
         moved = params[name] - start[name]
         assert np.abs(view - params[name]).max() <= 1e-3 * np.abs(moved).max(), name
@@ -520,8 +526,5 @@ def test_the_forced_level_is_in_use() -> None:
     assert not forced or isa.level() == forced
 
 
-@pytest.mark.parametrize("level", [name for name in isa.available_levels() if name != isa.level()])
-def test_all_of_this_at_every_other_level(
-    level: str, rerun_at_level: Callable[[str], None]
-) -> None:
-    rerun_at_level(level)
+def test_other_levels(isa_levels: Callable[..., None]) -> None:
+    isa_levels(__file__)

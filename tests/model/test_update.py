@@ -49,7 +49,9 @@ class Subject:
         generator = np.random.default_rng(step)
         for lane in self.lanes:
             for view in TABLE.views(lane).values():
-                view[...] = generator.standard_normal(view.shape) * 10.0 ** generator.integers(-4, 1)
+                view[...] = generator.standard_normal(view.shape) * 10.0 ** generator.integers(
+                    -4, 1
+                )
 
     def step(self, step: int, lr: float, clip: float) -> float:
         squares = sum(self.update.reduce(i) for i in range(len(self.progress)))
