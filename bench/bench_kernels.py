@@ -1,0 +1,198 @@
+"""Every float32 kernel: checked against NumPy float64, then timed, then set against the peak.
+
+    python3 tools/dev.py bench bench/bench_kernels.py
+    CRYSTALLINE_ISA=avx2 python3 tools/dev.py bench bench/bench_kernels.py
+
+The table at the end gives GFLOP/s and the share of this core's measured peak for what computes,
+GB/s for what moves memory.  Shapes are those of *small*: 256 rows, 384 channels, 6 heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.peak import peak_flops
+from crystalline._kernels import attention, crossentropy, isa, matmul, optimizer, rows
+from crystalline._kernels.memory import aligned_empty
+
+ROWS, C, H, V = 256, 384, 6, 30_000
+generator = np.random.default_rng(1)
+
+
+def random(*shape: int) -> np.ndarray:
+    array = aligned_empty(shape)
+    array[...] = generator.standard_normal(shape, dtype=np.float32)
+    return array
+
+
+def empty(*shape: int) -> np.ndarray:
+    return aligned_empty(shape)
+
+
+def close(got: np.ndarray, want: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+
+
+Kernel = Callable[[], Any]
+# name -> function that checks the kernel and returns (call, FLOPs, bytes)
+KERNELS: dict[str, Callable[[], tuple[Kernel, float, float]]] = {}
+
+
+def kernel(function: Callable[[], tuple[Kernel, float, float]]) -> None:
+    KERNELS[function.__name__] = function
+
+
+def product(M: int, K: int, N: int) -> tuple[Kernel, float, float]:
+    a, b, out = random(M, K), random(K, N), empty(M, N)
+    packed = empty(matmul.packed_size(K, N))
+    matmul.pack_matrix(b, packed)
+    matmul.matmul(a, packed, out)
+    close(out, a.astype(np.float64) @ b)
+    return lambda: matmul.matmul(a, packed, out), 2.0 * M * K * N, 0.0
+
+
+def product_transposed(M: int, K: int, N: int) -> tuple[Kernel, float, float]:
+    a, b, out = random(M, K), random(M, N), empty(K, N)
+    packed = empty(matmul.packed_size(M, N))
+
+    def call() -> None:
+        matmul.pack_matrix(b, packed)
+        matmul.matmul_transposed(a, packed, out)
+
+    call()
+    close(out, a.T.astype(np.float64) @ b)
+    return call, 2.0 * M * K * N, 0.0
+
+
+for shape in [(ROWS, C, 3 * C), (ROWS, C, C), (ROWS, C, 4 * C), (ROWS, 4 * C, C), (64, 128, 512)]:
+    label = "x".join(map(str, shape))
+    KERNELS[f"matmul {label}"] = lambda shape=shape: product(*shape)
+    KERNELS[f"matmul_transposed {label} with packing"] = lambda shape=shape: product_transposed(
+        *shape
+    )
+
+
+def causal(qkv: np.ndarray) -> np.ndarray:
+    q, k, v = (part.reshape(ROWS, H, -1).swapaxes(0, 1) for part in np.split(qkv, 3, axis=1))
+    scores = q @ k.swapaxes(1, 2) / np.sqrt(C // H)
+    scores = np.where(np.tri(ROWS, dtype=bool), scores, -np.inf)
+    p = np.exp(scores - scores.max(axis=2, keepdims=True))
+    return ((p / p.sum(axis=2, keepdims=True)) @ v).swapaxes(0, 1).reshape(ROWS, C)
+
+
+ATTENTION_FLOPS = 2.0 * ROWS * ROWS * C  # q k^T and p v, the half below the diagonal
+
+
+@kernel
+def attention_forward() -> tuple[Kernel, float, float]:
+    qkv, out, lse = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS)
+    attention.attention_forward(qkv, ROWS, H, out, lse)
+    close(out, causal(qkv.astype(np.float64)))
+    return lambda: attention.attention_forward(qkv, ROWS, H, out, lse), ATTENTION_FLOPS, 0.0
+
+
+@kernel
+def attention_backward() -> tuple[Kernel, float, float]:
+    qkv, out, lse, dout = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS), random(ROWS, C)
+    dqkv = empty(ROWS, 3 * C)
+    attention.attention_forward(qkv, ROWS, H, out, lse)
+
+    def call() -> None:
+        attention.attention_backward(dout, qkv, out, lse, ROWS, H, dqkv)
+
+    call()
+    direction = generator.standard_normal(qkv.shape)
+    step = 1e-5
+    wide = qkv.astype(np.float64)
+    slope = ((causal(wide + step * direction) - causal(wide - step * direction)) * dout).sum()
+    assert abs((dqkv * direction).sum() - slope / (2 * step)) < 1e-4 * np.linalg.norm(dqkv)
+    return call, 2.5 * ATTENTION_FLOPS, 0.0
+
+
+@kernel
+def layernorm_forward() -> tuple[Kernel, float, float]:
+    x, gamma, beta, out = random(ROWS, C), random(C), random(C), empty(ROWS, C)
+    mean, rstd = empty(ROWS), empty(ROWS)
+
+    def call() -> None:
+        rows.layernorm_forward(x, gamma, beta, out, mean, rstd)
+
+    call()
+    wide = x.astype(np.float64)
+    normal = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
+    close(out, normal * gamma + beta)
+    return call, 0.0, 8.0 * x.size
+
+
+@kernel
+def gelu_forward() -> tuple[Kernel, float, float]:
+    x, out = random(ROWS * 4 * C), empty(ROWS * 4 * C)
+    rows.gelu_forward(x, out)
+    wide = x.astype(np.float64)
+    close(out, 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))))
+    return lambda: rows.gelu_forward(x, out), 0.0, 8.0 * x.size
+
+
+@kernel
+def gelu_backward() -> tuple[Kernel, float, float]:
+    x, dy, dx = random(ROWS * 4 * C), random(ROWS * 4 * C), empty(ROWS * 4 * C)
+    rows.gelu_backward(x, dy, dx)
+    wide, step = x.astype(np.float64), 1e-6
+
+    def gelu(z: np.ndarray) -> np.ndarray:
+        return 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
+
+    close(dx, dy * (gelu(wide + step) - gelu(wide - step)) / (2 * step))
+    return lambda: rows.gelu_backward(x, dy, dx), 0.0, 12.0 * x.size
+
+
+@kernel
+def cross_entropy() -> tuple[Kernel, float, float]:
+    logits, targets = random(64, V), generator.integers(0, V, 64).astype(np.int32)
+    work = logits.copy()
+    loss = crossentropy.cross_entropy(work, targets, 1.0, True)
+    wide = logits.astype(np.float64)
+    lse = np.log(np.exp(wide).sum(1))
+    assert abs(loss - (lse - wide[np.arange(64), targets]).sum()) < 1e-4 * loss
+    return lambda: crossentropy.cross_entropy(work, targets, 1.0, True), 0.0, 8.0 * work.size
+
+
+@kernel
+def adamw_in_memory() -> tuple[Kernel, float, float]:
+    w, m, v, g = (random(8_000_000) for _ in range(4))
+    v **= 2
+    settings = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "step": 3}
+    sample = slice(0, 1000)
+    w0, m0, v0 = (x[sample].astype(np.float64) for x in (w, m, v))
+    optimizer.adamw(w, m, v, g, **settings)
+    m1, v1 = 0.9 * m0 + 0.1 * g[sample], 0.99 * v0 + 0.01 * g[sample].astype(np.float64) ** 2
+    ratio = m1 / (1 - 0.9**3) / (np.sqrt(v1 / (1 - 0.99**3)) + 1e-8)
+    close(w[sample], w0 * (1 - 1e-4) - 1e-3 * ratio)
+    return lambda: optimizer.adamw(w, m, v, g, **settings), 0.0, 28.0 * w.size
+
+
+@kernel
+def tree_sum_of_12_lanes() -> tuple[Kernel, float, float]:
+    lanes, out = random(12, 2_000_000), empty(2_000_000)
+    optimizer.tree_sum(lanes, out)
+    close(out, lanes.astype(np.float64).sum(0))
+    return lambda: optimizer.tree_sum(lanes, out), 0.0, 4.0 * 13 * out.size
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel(name: str, benchmark: Any) -> None:
+    call, flops, size_bytes = KERNELS[name]()
+    before = peak_flops(seconds=0.02)
+    benchmark.pedantic(call, rounds=15, iterations=3, warmup_rounds=2)
+    peak = max(before, peak_flops(seconds=0.02))
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info["isa"] = isa.level()
+    if flops:
+        benchmark.extra_info["GFLOP/s"] = round(flops / seconds / 1e9, 1)
+        benchmark.extra_info["share of peak"] = round(flops / seconds / peak, 3)
+    else:
+        benchmark.extra_info["GB/s"] = round(size_bytes / seconds / 1e9, 1)
