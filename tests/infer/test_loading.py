@@ -1,0 +1,163 @@
+"""Opening real folders, and the compiled decoder behind the same engine as the fake one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crystalline.data.tokenizer import Tokenizer
+from crystalline.errors import CheckpointError, UsageError
+from crystalline.formats.checkpoint import save_checkpoint
+from crystalline.infer.beam import beam_search
+from crystalline.infer.engine import Generation, GenerationSettings
+from crystalline.infer.loading import open_model
+from crystalline.infer.perplexity import score_text
+from crystalline.infer.sampling import SamplingSettings, log_softmax
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import initialize, parameter_table
+from crystalline.train.config import TrainConfig
+
+TEXT = "the quick brown fox jumps over a lazy dog"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train("char", [TEXT], 0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tokenizer) -> Path:
+    """A run with checkpoints of steps 5 (best), 10 and 15 (latest), all different."""
+    place = tmp_path_factory.mktemp("runs") / "one"
+    place.mkdir()
+    tokenizer.save(place / "tokenizer.json")
+    config = ModelConfig(tokenizer.vocab_size, seq_len=7, num_layers=2, num_heads=3, embed_dim=21)
+    table = parameter_table(config)
+    for step in (5, 10, 15):
+        weights = np.zeros(table.size, np.float32)
+        initialize(config, weights, seed=step)
+        weights *= 8.0  # far from even, so that mistakes show
+        save_checkpoint(
+            place,
+            step=step,
+            model_config=config,
+            train_config=TrainConfig(),
+            weights=weights,
+            moments=(np.zeros_like(weights), np.zeros_like(weights)),
+            tokenizer_path=place / "tokenizer.json",
+            state={},
+            best=step == 5,
+        )
+    return place
+
+
+@pytest.mark.parametrize(
+    ("which", "step"),
+    [(None, 5), ("best", 5), ("latest", 15), ("step-00000010", 10)],
+)
+def test_a_run_has_several_checkpoints(run, which, step):
+    assert open_model(run, checkpoint=which).path.name == f"step-{step:08d}"
+
+
+def test_a_checkpoint_by_its_path(run):
+    path = run / "checkpoints" / "step-00000010"
+    assert open_model(path).path == path
+    assert open_model(run, checkpoint=str(path)).path == path
+
+
+def test_a_single_model_has_no_checkpoints_to_choose_from(run):
+    with pytest.raises(UsageError, match="--checkpoint best"):
+        open_model(run / "checkpoints" / "step-00000010", checkpoint="best")
+
+
+@pytest.mark.parametrize("which", ["step-00000011", "bset"])
+def test_an_unknown_checkpoint(run, which):
+    with pytest.raises(CheckpointError, match=which):
+        open_model(run, checkpoint=which)
+
+
+def test_a_folder_from_elsewhere(run, tmp_path):
+    source = run / "checkpoints" / "step-00000010"
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        shutil.copy(source / name, tmp_path / name)
+    model = open_model(tmp_path)
+    again = open_model(source)
+    row = model.decoder.prefill([1, 2, 3])
+    assert np.array_equal(row, again.decoder.prefill([1, 2, 3]))
+    assert np.ptp(row) > 0.1
+
+
+def test_a_tokenizer_of_another_model(run, tmp_path):
+    source = run / "checkpoints" / "step-00000010"
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(source / name, tmp_path / name)
+    Tokenizer.train("byte", [], 0).save(tmp_path / "tokenizer.json")
+    with pytest.raises(CheckpointError, match="257 tokens"):
+        open_model(tmp_path)
+
+
+def test_damage_is_found(run, tmp_path):
+    copy = tmp_path / "step"
+    shutil.copytree(run / "checkpoints" / "step-00000010", copy)
+    blob = bytearray((copy / "model.safetensors").read_bytes())
+    blob[-9] ^= 1
+    (copy / "model.safetensors").write_bytes(blob)
+    with pytest.raises(CheckpointError, match="damaged"):
+        open_model(copy)
+    (copy / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(CheckpointError):
+        open_model(copy)
+
+
+def likeliest(decoder, window):
+    return int(np.argmax(decoder.prefill(window)))
+
+
+def test_greedy_text_agrees_with_prefilling_every_time(run, tokenizer):
+    model, other = open_model(run), open_model(run)
+    prompt = tokenizer.encode("the").tolist()
+    knobs = GenerationSettings(30, (), SamplingSettings(temperature=0))
+    generation = Generation(model.decoder, tokenizer, prompt, knobs)
+    text = "".join(generation)
+    window = list(prompt)
+    for token in generation.tokens:  # far beyond the context of 7
+        assert token == likeliest(other.decoder, window)
+        window.append(token)
+        if len(window) > 7:
+            window = window[-3:]
+    assert text == tokenizer.decode(generation.tokens)
+    assert len(set(generation.tokens)) > 1
+
+
+def test_scores_agree_with_prefilling_every_time(run, tokenizer):
+    model, other = open_model(run), open_model(run)
+    ids = tokenizer.encode(TEXT).tolist()
+    nats = 0.0
+    for at in range(1, len(ids)):
+        start = (at - 1) // 7 * 7
+        row = other.decoder.prefill(ids[start:at]).astype(np.float64)
+        nats -= float(log_softmax(row)[ids[at]])
+    score = score_text(model.decoder, tokenizer, TEXT)
+    assert score.nats_per_token == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
+
+
+def test_beam_scores_are_those_of_the_model(run, tokenizer):
+    model = open_model(run, slots=3)
+    prompt = tokenizer.encode("qu").tolist()
+    found = beam_search(
+        model.decoder,
+        prompt,
+        width=3,
+        max_tokens=5,
+        vocab_size=tokenizer.vocab_size,
+        ends=lambda _: None,
+    )
+    assert len({hypothesis.tokens for hypothesis in found}) == 3
+    for hypothesis in found:
+        ids = [*prompt, *hypothesis.tokens]
+        nats = model.decoder.score(np.array(ids, np.int32))[len(prompt) - 1 :]
+        assert hypothesis.log_probability == pytest.approx(-nats.sum(), rel=1e-4)
