@@ -21,8 +21,8 @@ static double cross_entropy(int64_t rows, int64_t V, float *logits, int64_t ld,
       t3 = vmax(vload(row + j + 3 * VL), t3);
     }
     for (; j < full; j += VL) t0 = vmax(vload(row + j), t0);
+    if (rest) t1 = vmax(vselect(vlanes(rest), vloadn(row + j, rest), -vinf()), t1);
     float highest = vhmax(vmax(vmax(t0, t1), vmax(t2, t3)));
-    for (; j < V; j++) highest = row[j] > highest ? row[j] : highest;
 
     vf shift = vset1(highest), s0 = vzero(), s1 = vzero();
     if (backward) {
@@ -39,19 +39,20 @@ static double cross_entropy(int64_t rows, int64_t V, float *logits, int64_t ld,
         s1 += vexp(vload(row + j + VL) - shift);
       }
     }
-    for (; j < V; j += VL) {
-      int64_t n = V - j < VL ? V - j : VL;
-      vf e = vexp(vloadn(row + j, n) - shift);
-      if (backward) vstoren(row + j, e, n);
-      s0 += vkeepn(e, n);
+    if (j < full) {
+      vf e = vexp(vload(row + j) - shift);
+      if (backward) vstore(row + j, e);
+      s0 += e;
+      j += VL;
     }
-    float sum = vsum(s0 + s1);
+    vf last = vkeepn(vexp(vloadn(row + j, rest) - shift), rest);
+    float sum = vsum(s0 + (s1 + last));
     loss += (double)cl_log(sum) + ((double)highest - (double)at_target);
 
     if (backward) {
       vf k = vset1(scale / sum);
       for (j = 0; j < full; j += VL) vstore(row + j, vload(row + j) * k);
-      if (rest) vstoren(row + j, vloadn(row + j, rest) * k, rest);
+      vstoren(row + j, last * k, rest);
       row[targets[i]] -= scale;
     }
   }

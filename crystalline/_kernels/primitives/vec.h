@@ -64,8 +64,9 @@ CL_INLINE vi viota(void) {
   return (vi){0, 1, 2, 3};
 #endif
 }
-/* the first n lanes of x, zeros after them */
-CL_INLINE vf vkeepn(vf x, int64_t n) { return (vf)((vi)x & (vi)(viota() < viset1((int32_t)n))); }
+/* the mask of the first n lanes; the first n lanes of x, zeros after them */
+CL_INLINE vi vlanes(int64_t n) { return (vi)(viota() < viset1((int32_t)n)); }
+CL_INLINE vf vkeepn(vf x, int64_t n) { return (vf)((vi)x & vlanes(n)); }
 CL_INLINE vf vabs(vf x) { return (vf)((vi)x & viset1(0x7fffffff)); }
 
 #if defined(CL_AVX512)
@@ -126,6 +127,13 @@ CL_INLINE vd vhigh(vf x) { return (vd)vcvt_high_f64_f32((float32x4_t)x); }
 #error "no vector vocabulary for this architecture"
 #endif
 
+#if defined(CL_AVX2)
+
+CL_INLINE vf vloadn(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, (__m256i)vlanes(n)); }
+CL_INLINE void vstoren(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, (__m256i)vlanes(n), (__m256)x); }
+
+#else
+
 CL_INLINE vf vloadn(const float *p, int64_t n) {
   float t[VL] = {0};
   for (int64_t i = 0; i < n; i++) t[i] = p[i];
@@ -136,28 +144,40 @@ CL_INLINE void vstoren(float *p, vf x, int64_t n) {
 }
 
 #endif
+#endif
 
-/* Horizontal sum and maximum in one fixed tree. */
+/* Horizontal sum and maximum in one fixed tree: halves are folded until one lane is left. */
+#define CL_ROTATED(x, by) __builtin_shuffle(x, (viota() + (by)) & (VL - 1))
 CL_INLINE float vsum(vf x) {
-  float t[VL];
-  vstore(t, x);
-  for (int w = VL / 2; w; w /= 2)
-    for (int i = 0; i < w; i++) t[i] += t[i + w];
-  return t[0];
-}
-CL_INLINE double vdsum(vd x) {
-  double t[VL / 2];
-  memcpy(t, &x, sizeof t);
-  for (int w = VL / 4; w; w /= 2)
-    for (int i = 0; i < w; i++) t[i] += t[i + w];
-  return t[0];
+#if VL >= 16
+  x += CL_ROTATED(x, 8);
+#endif
+#if VL >= 8
+  x += CL_ROTATED(x, 4);
+#endif
+  x += CL_ROTATED(x, 2);
+  return (x + CL_ROTATED(x, 1))[0];
 }
 CL_INLINE float vhmax(vf x) {
-  float t[VL];
-  vstore(t, x);
-  for (int w = VL / 2; w; w /= 2)
-    for (int i = 0; i < w; i++) t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
-  return t[0];
+#if VL >= 16
+  x = vmax(x, CL_ROTATED(x, 8));
+#endif
+#if VL >= 8
+  x = vmax(x, CL_ROTATED(x, 4));
+#endif
+  x = vmax(x, CL_ROTATED(x, 2));
+  return vmax(x, CL_ROTATED(x, 1))[0];
+}
+/* a rotation by 2 n floats is one by n doubles */
+#define CL_ROTATED_D(x, by) (vd)CL_ROTATED((vf)(x), 2 * (by))
+CL_INLINE double vdsum(vd x) {
+#if VL >= 16
+  x += CL_ROTATED_D(x, 4);
+#endif
+#if VL >= 8
+  x += CL_ROTATED_D(x, 2);
+#endif
+  return (x + CL_ROTATED_D(x, 1))[0];
 }
 
 /* Transpose the VL x VL block in r, by log2(VL) rounds of exchanges at distance S. */
