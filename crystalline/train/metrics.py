@@ -5,7 +5,7 @@
     {"step": 250, "val_loss": 2.9, "val_bits_per_byte": 1.7}      an evaluation
     {"event": "dropped_step", "step": 31, …}                      anything else
 
-A line reaches the file whole, in one write, or not at all.  NaN and infinities become
+A line reaches the file whole or not at all.  NaN and infinities become
 null.  What is worth a line, and when, is left to Node Zero.
 """
 
@@ -19,32 +19,41 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from crystalline.errors import SaveError
+from crystalline.log import get_logger
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 METRICS = "metrics.jsonl"
 
+_log = get_logger("train")
 
-class MetricsWriter:
-    """Appends to a metrics file; use it as a context manager, or call `close`.
 
-    With `resume_step`, lines about later steps are dropped first, and so is a last
-    line that a crash cut off: the run is going to write them again.
+class MetricsLog:
+    """Appends to the metrics of a run that is at `step`; a context manager, or call `close`.
 
-    Raises `SaveError` when the file cannot be opened or written.
+    Lines about later steps are dropped first, and so is a last line that a crash cut
+    off: the run is going to write them again.  Later a line that cannot be written, on
+    a full disk for instance, is left out with a warning; training goes on.
+
+    Raises `SaveError` when the file cannot be opened.
     """
 
-    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
-        self.path = path
+    def __init__(self, run_dir: Path, step: int = 0) -> None:
+        self.path = run_dir / METRICS
+        self._failing = False
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            if resume_step is not None:
-                os.ftruncate(self._fd, _end_of_step(path, resume_step))
+            self._fd = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+            )
+            os.ftruncate(self._fd, _end_of_step(self.path, step))
         except OSError as error:
             self.close()
-            raise self._error(error) from error
+            raise SaveError(
+                f"{self.path} cannot be written ({error.strerror})",
+                advice="Check the permissions of the run directory.",
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -63,10 +72,9 @@ class MetricsWriter:
             os.close(self._fd)
             self._fd = -1
 
-    @property
-    def size_bytes(self) -> int:
-        """Length of the file."""
-        return os.fstat(self._fd).st_size
+    def flush(self) -> None:
+        """Force the lines to disk."""
+        os.fsync(self._fd)
 
     def step(
         self,
@@ -103,20 +111,18 @@ class MetricsWriter:
     def _append(self, line: dict[str, Any]) -> None:
         finite = {key: _finite(value) for key, value in line.items()}
         data = (json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        before = self.size_bytes
+        before = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, data)
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError as error:
             os.ftruncate(self._fd, before)  # never a line cut off before the next one
-            raise self._error(error) from error
-
-    def _error(self, error: OSError) -> SaveError:
-        return SaveError(
-            f"{self.path} cannot be written ({error.strerror})",
-            advice="Free some space, or check the permissions of the run directory.",
-        )
+            if not self._failing:
+                _log.warning("%s cannot be written (%s).", self.path, error.strerror)
+            self._failing = True
+        else:
+            self._failing = False
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crystalline.errors import SaveError
 from crystalline.train import metrics
-from crystalline.train.metrics import MetricsWriter, read_metrics
+from crystalline.train.metrics import MetricsLog, read_metrics
 
 STEP = {"lr": 1e-3, "tokens": 99, "tokens_per_second": 5.0, "seconds": 0.5}
 
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(path: Path) -> None:
-    with MetricsWriter(path) as writer:
+    with MetricsLog(path.parent) as writer:
         for step in (10, 20, 30):
             writer.step(step, loss=4.0 - step / 10, grad_norm=0.5, **STEP)
             writer.evaluation(step, val_loss=2.5, val_bits_per_byte=1.25)
@@ -44,15 +44,14 @@ def test_lines_have_the_documented_keys(path: Path) -> None:
 
 
 def test_a_line_is_in_the_file_at_once(path: Path) -> None:
-    with MetricsWriter(path) as writer:
+    with MetricsLog(path.parent) as writer:
         writer.event("resumed", 1)
         assert path.read_text() == '{"event": "resumed", "step": 1}\n'
-        assert writer.size_bytes == 32
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_json_cannot_hold_is_null(path: Path, bad: float) -> None:
-    with MetricsWriter(path) as writer:
+    with MetricsLog(path.parent) as writer:
         writer.step(1, loss=bad, grad_norm=bad, **STEP)
     assert "NaN" not in path.read_text()
     assert read_metrics(path)[0]["loss"] is None
@@ -65,11 +64,11 @@ def test_what_json_cannot_hold_is_null(path: Path, bad: float) -> None:
 def test_resuming_drops_later_lines(path: Path, step: int, last: int | None) -> None:
     fill(path)
     before = path.read_bytes()
-    MetricsWriter(path, resume_step=step).close()
+    MetricsLog(path.parent, step).close()
     assert before.startswith(path.read_bytes())
     lines = read_metrics(path)
     assert (lines[-1]["step"] if lines else None) == last
-    with MetricsWriter(path, resume_step=step) as writer:
+    with MetricsLog(path.parent, step) as writer:
         writer.step(step + 1, loss=1.0, grad_norm=0.5, **STEP)
     assert len(read_metrics(path)) == len(lines) + 1
 
@@ -83,13 +82,13 @@ def test_a_torn_end_is_tolerated(tmp_path_factory: pytest.TempPathFactory, cut: 
     path.write_bytes(data)
     whole = data.count(b"\n")
     assert read_metrics(path) == lines[:whole]
-    with MetricsWriter(path, resume_step=1000) as writer:
+    with MetricsLog(path.parent, 1000) as writer:
         writer.event("resumed", 30)
     assert read_metrics(path) == [*lines[:whole], {"event": "resumed", "step": 30}]
 
 
 def test_a_fresh_file_can_be_resumed(path: Path) -> None:
-    MetricsWriter(path, resume_step=5).close()
+    MetricsLog(path.parent, 5).close()
     assert read_metrics(path) == []
 
 
@@ -99,12 +98,12 @@ def test_a_damaged_line_is_told(path: Path) -> None:
         read_metrics(path)
 
 
-def test_a_full_disk_leaves_no_half_line(path: Path, monkeypatch) -> None:
+def test_a_full_disk_leaves_no_half_line(path: Path, monkeypatch, caplog) -> None:
     fill(path)
     before = path.read_bytes()
     write = os.write
-    with MetricsWriter(path) as writer:
-        left = [7, 0]
+    with MetricsLog(path.parent, 35) as writer:
+        left = [7, 0, 0, 999]
 
         def full(fd: int, data: bytes) -> int:
             if not (room := left.pop(0)):
@@ -112,13 +111,17 @@ def test_a_full_disk_leaves_no_half_line(path: Path, monkeypatch) -> None:
             return write(fd, data[:room])
 
         monkeypatch.setattr(metrics.os, "write", full)
-        with pytest.raises(SaveError, match=r"metrics\.jsonl .*\(No space left on device\)"):
-            writer.event("checkpoint", 40)
-    assert path.read_bytes() == before
+        writer.event("checkpoint", 40)
+        assert path.read_bytes() == before
+        writer.event("checkpoint", 50)
+        writer.event("checkpoint", 60)
+    assert path.read_bytes() == before + b'{"event": "checkpoint", "step": 60}\n'
+    assert caplog.messages == [f"{path} cannot be written (No space left on device)."]
 
 
 def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match="No such file"):
-        MetricsWriter(tmp_path / "missing" / "metrics.jsonl")
+        MetricsLog(tmp_path / "missing")
+    (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(SaveError, match="Is a directory"):
-        MetricsWriter(tmp_path)
+        MetricsLog(tmp_path)

@@ -1,0 +1,147 @@
+"""How large a model, and how many steps: pure functions of the data, the time and the machine.
+
+A model is worth training when it sees enough tokens for each parameter: Hoffmann et al. 2022
+find twenty in one pass over fresh text, and nanoGPT's small models, which read a short text
+several times, do well with two to fifteen.  So the largest preset is taken for which
+
+    parameters · TOKENS_PER_PARAMETER ≤ tokens seen
+
+where the tokens seen are those of the wanted passes, of which a text gives something new in
+the first eight, and with --minutes at most those that the machine can do in the time,
+at 6N + 12·L·C·T floating-point operations a token.  What the user fixes stays fixed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import parameter_table
+from crystalline.train.config import TrainConfig
+
+DEFAULT_EPOCHS = 10.0
+TOKENS_PER_PARAMETER = 8.0
+USEFUL_EPOCHS = 8.0
+WIDEST_HEAD = 64
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A shape from which the missing sizes are taken."""
+
+    num_layers: int
+    num_heads: int
+    embed_dim: int
+
+
+PRESETS = (  # smallest first; heads of 32 channels, then of 64
+    Preset(2, 2, 64),
+    Preset(3, 3, 96),
+    Preset(4, 4, 128),
+    Preset(5, 5, 160),
+    Preset(6, 6, 192),
+    Preset(6, 8, 256),
+    Preset(6, 6, 384),
+    Preset(8, 8, 512),
+    Preset(10, 10, 640),
+    Preset(12, 12, 768),
+)
+
+
+def flops_per_token(model: ModelConfig) -> float:
+    """Return the floating-point operations that training takes for a token: 6N + 12·L·C·T.
+
+    N leaves out the position table, which is only looked up.
+
+    >>> round(flops_per_token(ModelConfig(65, 256, 6, 6, 384)) / 1e6, 1)
+    71.1
+    """
+    L, C, T = model.num_layers, model.embed_dim, model.seq_len
+    return 6.0 * (parameter_table(model).count - T * C) + 12.0 * L * C * T
+
+
+def choose_model(
+    config: TrainConfig,
+    *,
+    vocab_size: int,
+    train_tokens: int,
+    flops_per_second: float | None = None,
+) -> ModelConfig:
+    """Return the shape of the model: what `config` fixes, the rest sized from data and time.
+
+    `flops_per_second` is what training reaches on this machine; it matters with --minutes.
+
+    Raises:
+        UsageError: the fixed sizes do not go together.
+    """
+    fitting = [_shape(config, preset, vocab_size) for preset in PRESETS]
+    chosen = fitting[0]
+    for model in fitting[1:]:
+        seen = _tokens_seen(config, model, train_tokens, flops_per_second)
+        if parameter_table(model).count * TOKENS_PER_PARAMETER > seen:
+            break
+        chosen = model
+    return chosen
+
+
+def resolve_steps(
+    config: TrainConfig, train_tokens: int, steps_per_second: float | None = None
+) -> int:
+    """Return the optimizer steps of the whole run, at least 1.
+
+    --max-steps decides; else --epochs, or what --minutes allow at `steps_per_second`, whichever
+    is less; else ten epochs.  The shorter of two limits is taken, so that the learning rate
+    comes down before the time is up.
+
+    >>> resolve_steps(TrainConfig(batch_size=10, seq_len=50, epochs=3), train_tokens=10_100)
+    61
+    >>> resolve_steps(TrainConfig(minutes=2), 10_000_000, steps_per_second=5.5)
+    660
+    """
+    if config.max_steps is not None:
+        return config.max_steps
+    limits = []
+    if config.epochs is not None or config.minutes is None or steps_per_second is None:
+        epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
+        limits.append(math.ceil(epochs * train_tokens / config.tokens_per_step))
+    if config.minutes is not None and steps_per_second is not None:
+        limits.append(int(config.minutes * 60 * steps_per_second))
+    return max(1, min(limits))
+
+
+def _tokens_seen(
+    config: TrainConfig, model: ModelConfig, train_tokens: int, flops_per_second: float | None
+) -> float:
+    """Return how many tokens the run can learn something from."""
+    wanted = USEFUL_EPOCHS * train_tokens
+    if config.max_steps is not None:
+        wanted = min(wanted, config.max_steps * config.tokens_per_step)
+    elif config.epochs is not None:
+        wanted = min(wanted, config.epochs * train_tokens)
+    if config.minutes is not None and flops_per_second is not None:
+        wanted = min(wanted, config.minutes * 60 * flops_per_second / flops_per_token(model))
+    return wanted
+
+
+def _shape(config: TrainConfig, preset: Preset, vocab_size: int) -> ModelConfig:
+    """Return the preset with the sizes that the user fixed, and the others made to fit them."""
+    heads, width = config.num_heads, config.embed_dim
+    if heads is None and width is None:
+        heads, width = preset.num_heads, preset.embed_dim
+    elif width is None:
+        assert heads is not None
+        width = heads * max(1, round(preset.embed_dim / heads / 8) * 8)
+    elif heads is None:
+        # Heads as wide as the preset's, or as near as divides the channels; 64 at most.
+        wanted = min(WIDEST_HEAD, preset.embed_dim // preset.num_heads)
+        divisors = [d for d in range(1, min(width, WIDEST_HEAD) + 1) if width % d == 0]
+        heads = width // min(divisors, key=lambda d: abs(d - wanted))
+    return ModelConfig(
+        vocab_size=vocab_size,
+        seq_len=config.seq_len,
+        num_layers=config.num_layers or preset.num_layers,
+        num_heads=heads,
+        embed_dim=width,
+        dropout=config.dropout,
+    )
