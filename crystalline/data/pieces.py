@@ -1,8 +1,8 @@
 """Cut long text into pieces that every tokenizer encodes as if they had stayed together.
 
-The GPT-2 split regex always ends a token before a single space that stands
-between two visible characters, and on both sides of a single newline that does.
-Cutting there, and only there, leaves the tokens of the whole text unchanged.
+In a word of the GPT-2 split regex, white space is either the first character or all
+of it, so a new word begins wherever white space follows something else.  Cutting
+there, and only there, leaves the tokens of the whole text unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 PIECE_CHARS = 16 * 1024
 LONGEST_PIECE_CHARS = 16 * PIECE_CHARS  # text without any such place is cut here regardless
 
-_CUT = re.compile(r"(?<=\S)(?: (?=\S)|\n(?=\S))")
+_CUT = re.compile(r"(?<=\S)(?=[ \t\n])")
 
 
 def cut(blocks: Iterable[str]) -> Iterator[str]:
@@ -35,7 +35,7 @@ def cut(blocks: Iterable[str]) -> Iterator[str]:
             longest = start + LONGEST_PIECE_CHARS
             match = _CUT.search(rest, start + PIECE_CHARS, longest)
             if match:
-                end = match.start() if match.group() == " " else match.end()
+                end = match.start()
             elif len(rest) >= longest:
                 end = longest
             else:
