@@ -152,7 +152,7 @@ def _whole_percent(share: float) -> str:
 
 
 def _message(text: str) -> Row:
-    return [(" " + fmt.clean(text), "warn")]
+    return [(" " + fmt.clean(text), "")]
 
 
 def _keys(snapshot: Snapshot, width: int, keys: bool) -> Row:
@@ -294,7 +294,7 @@ def _pair(label: str, value: str, label2: str, value2: str) -> Row:
 def _groups(snapshot: Snapshot, height: int) -> list[Row]:
     """Root mean square of weights and gradients per parameter group, in `height` lines."""
     groups = snapshot.parameter_groups
-    if not groups or height < 3:
+    if not groups or height < min(len(groups) + 1, 5):
         return []
     rows: list[Row] = [[(f"{'rms of':<13}{'weights':>10} {'gradients':>10}", "label")]]
     shown = groups if len(groups) < height else groups[: height - 2]
@@ -351,7 +351,7 @@ _COLUMNS = (
     _Column("died", 4, 7, "respawns", fmt.count, "sum"),
 )
 _CORE_WIDTH = sum(c.width + 1 for c in _COLUMNS if c.keep == 0) - 1
-_BETWEEN = " │ "
+_BETWEEN = " │"
 
 
 def _table(
