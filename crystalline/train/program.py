@@ -20,9 +20,11 @@ from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, train_starts, val_windows
 from crystalline.errors import CheckpointError
 from crystalline.formats.checkpoint import (
+    BEST,
     load_checkpoint,
     prune,
     save_checkpoint,
+    set_pointer,
     weights_sha256,
 )
 from crystalline.ipc.arena import Arena, Region
@@ -112,7 +114,7 @@ class TrainingProgram:
         self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
         return loaded.state
 
-    def save(self, state: dict[str, Any]) -> Path:
+    def save(self, state: dict[str, Any], *, best: bool) -> Path:
         """Write a checkpoint of the arena and `state`, and prune old ones."""
         spec = self.spec
         path = save_checkpoint(
@@ -125,6 +127,8 @@ class TrainingProgram:
             tokenizer_path=spec.tokenizer_path,
             state={**state, "tokens_sha256": self.tokens.sha256},
         )
+        if best:
+            set_pointer(spec.run_dir, BEST, path)
         prune(spec.run_dir, spec.config.keep)
         return path
 

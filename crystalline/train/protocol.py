@@ -57,11 +57,12 @@ class Program(Protocol):
         """
         ...
 
-    def save(self, state: dict[str, Any]) -> Path:
+    def save(self, state: dict[str, Any], *, best: bool) -> Path:
         """Write a checkpoint of the arena and `state`; return its directory.
 
-        `state["step"]` is the number of finished steps, `state["val_loss"]` the loss
-        of the evaluation made at this very step, or None.  Pruning is the program's, too.
+        `state["step"]` is the number of finished steps.  `best` tells that no evaluation
+        so far was as good as the one made at this very step.  Pruning is the program's, too.
+        Raises `SaveError`.
         """
         ...
 

@@ -1,0 +1,209 @@
+"""Points A and B: phases, claims and the hand-over, as drawn in `crystalline.ipc`.
+
+Nothing here blocks for ever, and nothing here knows what a unit of work is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from crystalline._kernels.atomics import Words
+
+POSITIONS = 12  # symmetry positions; unit u of COMPUTE belongs to position u mod 12
+
+_LINE = 8  # words to a cache line
+PHASE, TICKET, HANDOVER, WORK_BELL, NODE_BELL, WORKERS = (i * _LINE for i in range(6))
+BARRIER_WORDS = 8 * _LINE
+
+_FREE, _CLAIMED, _DONE = 0, 1, 2
+_EVERYBODY = 2**31 - 1
+
+
+class Kind(IntEnum):
+    """What a phase is for."""
+
+    IDLE = 0
+    COMPUTE = 1
+    REDUCE = 2
+    UPDATE = 3
+    EVALUATE = 4
+    PACK = 5
+
+
+def kind_of(phase: int) -> int:
+    """Return the kind of a phase word."""
+    return phase & 15
+
+
+def generation_of(phase: int) -> int:
+    """Return the generation of a phase word."""
+    return phase >> 4
+
+
+def _claim_word(generation: int, state: int, sphere: int) -> int:
+    return (generation << 16) | (state << 8) | (sphere + 1)
+
+
+class Barrier:
+    """The words that hand out work and tell when it is done."""
+
+    def __init__(
+        self,
+        barrier: npt.NDArray[np.int64],
+        claims: npt.NDArray[np.int64],
+        units: dict[Kind, int],
+    ) -> None:
+        """`units` gives the number of units of each kind of phase but IDLE."""
+        self._words = Words(barrier)
+        self._claims = Words(claims)
+        self._units = [units.get(kind, 0) for kind in Kind]
+
+    # What everybody may do.
+
+    def phase(self) -> int:
+        """Return the phase word."""
+        return self._words.load(PHASE)
+
+    def unit_count(self, kind: int) -> int:
+        """Return the number of units of a kind of phase."""
+        return self._units[kind]
+
+    def all_done(self, phase: int) -> bool:
+        """Return whether every unit of a phase is done."""
+        bound = _claim_word(phase >> 4, _DONE, -1)
+        return self._claims.first_below(0, self._units[phase & 15], bound) < 0
+
+    def ring_workers(self, count: int) -> None:
+        """Wake up to `count` of those who sleep for want of work or of a permit."""
+        self._words.fetch_add(WORK_BELL, 1)
+        self._words.wake(WORK_BELL, count)
+
+    def ring_node(self) -> None:
+        """Wake Node Zero."""
+        self._words.fetch_add(NODE_BELL, 1)
+        self._words.wake(NODE_BELL, 1)
+
+    def workers_wanted(self) -> int:
+        """Return how many spheres there shall be."""
+        return self._words.load(WORKERS)
+
+    # What a sphere does.
+
+    def work_bell(self) -> int:
+        """Return the bell's count: read it before looking for a reason to stay awake."""
+        return self._words.load(WORK_BELL)
+
+    def sleep_on_work_bell(self, heard: int, timeout_ns: int) -> None:
+        """Sleep until the bell has rung since `work_bell` returned `heard`."""
+        self._words.wait(WORK_BELL, heard, timeout_ns)
+
+    def claim(self, phase: int, sphere: int) -> int:
+        """Claim a unit of a phase; return its number, or -1 when there is none left.
+
+        Call it with a permit only.  Lanes of one's own position come first, then those
+        of the other positions in cyclic order; all other units in ascending order.
+        """
+        kind = phase & 15
+        count = self._units[kind]
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        mine = bound + sphere + 1
+        if kind == Kind.COMPUTE:
+            for turn in range(POSITIONS):
+                start = (sphere + turn) % POSITIONS
+                if start < count:
+                    unit = self._claims.claim_below(start, count, POSITIONS, bound, mine)
+                    if unit >= 0:
+                        return unit
+            return -1
+        ticket = self._words.load(TICKET)
+        if (ticket >> 32) == (phase >> 4) and (ticket & 0xFFFFFFFF) < count:
+            ticket = self._words.fetch_add(TICKET, 1)
+            unit = ticket & 0xFFFFFFFF
+            if (ticket >> 32) == (phase >> 4) and unit < count:
+                unit = self._claims.claim_below(unit, unit + 1, 1, bound, mine)
+                if unit >= 0:
+                    return unit
+        return self._claims.claim_below(0, count, 1, bound, mine)
+
+    def done(self, phase: int, unit: int, sphere: int) -> None:
+        """Mark a claimed unit as done.  Its results must have been written before."""
+        self._claims.store(unit, _claim_word(phase >> 4, _DONE, sphere))
+
+    def claim_hand_over(self, phase: int, sphere: int) -> bool:
+        """Try to become the one that ends a phase, all of whose units are done.
+
+        The winner writes what follows from the phase, then calls `advance`.
+        """
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        mine = bound + sphere + 1
+        if self._words.claim_below(HANDOVER, HANDOVER + 1, 1, bound, mine) < 0:
+            return False
+        return self._words.load(PHASE) == phase
+
+    def advance(self, phase: int, kind: Kind) -> int:
+        """End a phase and begin one of `kind`; return it.  For the holder of the hand-over."""
+        return self._move(phase, kind)
+
+    def wait_for_change(self, phase: int, spin_ns: int, sleep_ns: int) -> None:
+        """Wait until the phase is no longer `phase`: spin for a while, then sleep."""
+        if not self._words.spin(PHASE, phase, spin_ns):
+            self._words.wait(PHASE, phase, sleep_ns)
+
+    # What Node Zero does.
+
+    def publish(self, kind: Kind, free_permits: Callable[[], int]) -> int:
+        """Begin a phase out of IDLE; return it.  The descriptor must have been written before."""
+        phase = self.phase()
+        if phase & 15 != Kind.IDLE:
+            raise RuntimeError(f"phase {phase:#x} is not idle")
+        phase = self._move(phase, kind)
+        free = free_permits()
+        if free:
+            self.ring_workers(free)
+        return phase
+
+    def node_bell(self) -> int:
+        """Return the count of Node Zero's bell."""
+        return self._words.load(NODE_BELL)
+
+    def sleep_on_node_bell(self, heard: int, timeout_ns: int) -> bool:
+        """Sleep until the bell has rung since `heard`; return False on a timeout."""
+        return self._words.wait(NODE_BELL, heard, timeout_ns)
+
+    def want_workers(self, count: int) -> None:
+        """Set the number of spheres wanted, and wake all so that they see it."""
+        self._words.store(WORKERS, count)
+        self.ring_workers(_EVERYBODY)
+        self._words.wake(PHASE, _EVERYBODY)
+
+    def wake_waiters(self) -> None:
+        """Make those who wait at the phase look again."""
+        self._words.wake(PHASE, _EVERYBODY)
+
+    def units_claimed_by(self, sphere: int) -> list[int]:
+        """Return the units of the current phase that a sphere has claimed and not done."""
+        phase = self.phase()
+        wanted = _claim_word(phase >> 4, _CLAIMED, sphere)
+        count = self._units[phase & 15]
+        return [unit for unit in range(count) if self._claims.load(unit) == wanted]
+
+    def free_units_of(self, sphere: int) -> None:
+        """Hand the units and the hand-over of a dead sphere back to the others."""
+        phase = self.phase()
+        claimed = _claim_word(phase >> 4, _CLAIMED, sphere)
+        free = _claim_word(phase >> 4, _FREE, -1)
+        for unit in range(self._units[phase & 15]):
+            self._claims.compare_exchange(unit, claimed, free)
+        self._words.compare_exchange(HANDOVER, claimed, free)
+
+    def _move(self, phase: int, kind: Kind) -> int:
+        following = (((phase >> 4) + 1) << 4) | kind
+        self._words.store(TICKET, (following >> 4) << 32)
+        if not self._words.compare_exchange(PHASE, phase, following):
+            raise RuntimeError(f"phase {phase:#x} was moved by somebody else")
+        self._words.wake(PHASE, _EVERYBODY)
+        return following

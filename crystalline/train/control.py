@@ -1,0 +1,225 @@
+"""The launcher's view of a run: requests go in, snapshots come out, all through the arena.
+
+Requests are words that Node Zero reads between steps.  Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+
+from crystalline._kernels.atomics import monotonic_ns
+from crystalline.errors import UsageError
+from crystalline.ipc import board as b
+from crystalline.ipc.arena import Arena
+from crystalline.ipc.liveness import rss_bytes
+from crystalline.train.config import MAX_WORKERS, POSITIONS
+from crystalline.train.node_zero import STOP_REASONS
+from crystalline.train.spec import RunSpec, StopReason
+from crystalline.train.stats import (
+    RUN_STATES,
+    SPHERE_STATES,
+    EvalPoint,
+    Snapshot,
+    SphereStats,
+)
+
+HISTORY_POINTS = 2000
+RATE_WINDOW_S = 10.0
+RSS_INTERVAL_S = 2.0
+
+
+class Controller:
+    """Steers and watches one run.  One at a time: it is the only writer of requests."""
+
+    def __init__(self, spec: RunSpec, arena: Arena, permits: int) -> None:
+        self._spec = spec
+        self._permits = permits
+        self._board = b.Board(arena)
+        self._losses: list[tuple[int, float]] = []
+        self._losses_read = 0
+        self._stride = 1  # every how manieth loss is kept
+        self._evals: list[EvalPoint] = []
+        self._evals_read = 0
+        self._rates: deque[tuple[int, int, int]] = deque()  # step time (ns), tokens, steps
+        self._rss: dict[int, int] = {}
+        self._rss_at = -math.inf
+        self.message: str | None = None
+        self.checkpoint_path: str | None = None
+        self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
+        self._board.control.store(b.ATTACHED, 1)
+        self._board.barrier.ring_node()
+
+    # Requests.
+
+    def pause(self) -> None:
+        """Stay idle after the current step, until `resume`."""
+        self._request(b.PAUSE, 1)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._request(b.PAUSE, 0)
+
+    def checkpoint(self) -> None:
+        """Save after the current step."""
+        self._request(b.CHECKPOINT, self._board.control.load(b.CHECKPOINT) + 1)
+
+    def stop(self, reason: StopReason = "stopped") -> None:
+        """Finish the current step, save, and end."""
+        self._request(b.STOP, STOP_REASONS.index(reason))
+
+    def set_workers(self, count: int) -> None:
+        """Go on with `count` spheres after the current step.
+
+        Raises:
+            UsageError: `count` is out of range; nothing changes.
+        """
+        if not 1 <= count <= MAX_WORKERS:
+            raise UsageError(
+                f"{count} workers were asked for", advice=f"Use 1 to {MAX_WORKERS} of them."
+            )
+        self._request(b.SET_WORKERS, count)
+
+    @property
+    def workers(self) -> int:
+        """The number of spheres asked for last."""
+        return self._board.control.load(b.SET_WORKERS) or self._spec.workers
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a pause was asked for."""
+        return bool(self._board.control.load(b.PAUSE))
+
+    def _request(self, word: int, value: int) -> None:
+        self._board.control.store(word, value)
+        self._board.barrier.ring_node()
+
+    # Watching.
+
+    def sphere_pids(self) -> list[int]:
+        """Return the process ids of all spheres that were ever forked and may live."""
+        return [pid for pid in self._board.sphere_table[:, b.S_PID].tolist() if pid]
+
+    def snapshot(self) -> Snapshot:
+        """Return the whole run at this moment.
+
+        Each figure is whole; two of them may belong to neighboring steps.
+        """
+        spec, state, status = self._spec, self._board.state, self._board.status
+        self._read_losses()
+        self._read_evals()
+        step, tokens = state.load(b.STEP), state.load(b.TOKENS)
+        started_ns = state.load(b.STARTED_NS)
+        rate, step_s = self._rate(step)
+        left = spec.max_steps - step
+        elapsed_s = (monotonic_ns() - started_ns) / 1e9 if started_ns else 0.0
+        eta_s = left * step_s if step_s else None
+        if eta_s is not None and spec.max_seconds is not None:
+            eta_s = max(0.0, min(eta_s, spec.max_seconds - elapsed_s))
+        peak = spec.peak_flops
+        return Snapshot(
+            run_dir=str(spec.run_dir),
+            state=RUN_STATES[state.load(b.RUN_STATE)],
+            step=step,
+            max_steps=spec.max_steps,
+            epoch=tokens / spec.tokens_per_epoch if spec.tokens_per_epoch else 0.0,
+            elapsed_s=elapsed_s,
+            eta_s=eta_s,
+            loss=_known(status[b.LOSS]) if step else None,
+            val_loss=_known(status[b.VAL_LOSS]),
+            best_val_loss=_known(status[b.BEST_VAL_LOSS]),
+            val_bits_per_byte=_known(status[b.VAL_BITS]),
+            learning_rate=_known(status[b.LEARNING_RATE]) or 0.0,
+            grad_norm=_known(status[b.GRAD_NORM]) if step else None,
+            clip_factor=_known(status[b.CLIP_FACTOR]) or 1.0,
+            tokens=tokens,
+            tokens_per_second=rate,
+            flops_per_token=spec.flops_per_token,
+            peak_share=rate * spec.flops_per_token / peak if peak else None,
+            dropped_steps=state.load(b.DROPPED),
+            workers=state.load(b.SPHERES),
+            permits=self._permits,
+            lanes=spec.config.lanes,
+            parameters=spec.parameters,
+            precision=spec.precision,
+            isa=spec.isa,
+            last_checkpoint=self.checkpoint_path,
+            message=self.message,
+            loss_history=tuple(self._losses),
+            eval_history=tuple(self._evals),
+            parameter_groups=self.parameter_groups,
+            spheres=self._spheres(),
+        )
+
+    def _spheres(self) -> tuple[SphereStats, ...]:
+        now = time.monotonic()
+        fresh = now - self._rss_at < RSS_INTERVAL_S
+        if not fresh:
+            self._rss_at = now
+            self._rss = {}
+        count = self._board.state.load(b.SPHERES)
+        rows = self._board.sphere_table[:count].tolist()
+        spheres = []
+        for index, row in enumerate(rows):
+            pid = row[b.S_PID]
+            if pid and pid not in self._rss:
+                self._rss[pid] = rss_bytes(pid)
+            spheres.append(
+                SphereStats(
+                    index=index,
+                    position=index % POSITIONS,
+                    level=1,
+                    pid=pid,
+                    state=SPHERE_STATES[row[b.S_STATE]],
+                    lanes_done=row[b.S_LANES],
+                    steals=row[b.S_STEALS],
+                    segments_done=row[b.S_SEGMENTS],
+                    tokens=row[b.S_TOKENS],
+                    compute_s=row[b.S_COMPUTE_NS] / 1e9,
+                    sync_s=row[b.S_SYNC_NS] / 1e9,
+                    idle_s=row[b.S_IDLE_NS] / 1e9,
+                    grad_norm=float(self._board.lane_norms[index]),
+                    rss_bytes=self._rss.get(pid, 0),
+                    respawns=row[b.S_RESPAWNS],
+                )
+            )
+        return tuple(spheres)
+
+    def _rate(self, step: int) -> tuple[float, float]:
+        """Return tokens per second and seconds per step, over the last few seconds of steps."""
+        state, rates = self._board.state, self._rates
+        now = (state.load(b.STEP_NS), state.load(b.SESSION_TOKENS), step)
+        if not rates or now != rates[-1]:
+            rates.append(now)
+        while len(rates) > 2 and now[0] - rates[1][0] > RATE_WINDOW_S * 1e9:
+            rates.popleft()
+        took_s = (now[0] - rates[0][0]) / 1e9
+        steps = now[2] - rates[0][2]
+        if not took_s or not steps:
+            return 0.0, 0.0
+        return (now[1] - rates[0][1]) / took_s, took_s / steps
+
+    def _read_losses(self) -> None:
+        """Take new entries from the ring; halve the history when it grows too long."""
+        written = self._board.state.load(b.LOSSES)
+        first = max(self._losses_read, written - b.LOSS_RING + 16)  # the oldest may be in the works
+        for entry in range(first, written):
+            if entry % self._stride == 0:
+                step, loss = self._board.losses[entry % b.LOSS_RING].tolist()
+                self._losses.append((int(step), loss))
+        self._losses_read = written
+        while len(self._losses) > HISTORY_POINTS:
+            self._stride *= 2
+            del self._losses[1::2]
+
+    def _read_evals(self) -> None:
+        written = self._board.state.load(b.EVALS)
+        for entry in range(max(self._evals_read, written - b.EVAL_RING + 1), written):
+            step, loss, bits = self._board.evals[entry % b.EVAL_RING].tolist()
+            self._evals.append(EvalPoint(int(step), loss, bits))
+        self._evals_read = written
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,261 @@
+"""The spheres as processes: forked by Node Zero, watched, buried, replaced.
+
+Forking is safe because Node Zero has one thread only, and cheap because nothing is
+imported again: a dead sphere is replaced in milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import sys
+import time
+import traceback
+from collections import deque
+from typing import NoReturn
+
+from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
+from crystalline.errors import EXIT_FAILURE, EngineError
+from crystalline.ipc.barrier import Kind
+from crystalline.ipc.board import (
+    DEATHS,
+    S_BEAT,
+    S_PID,
+    S_RESPAWNS,
+    S_STATE,
+    SPHERE_WORDS,
+    SPHERES,
+    STEP_INDEX,
+    Board,
+)
+from crystalline.ipc.liveness import cpu_time_ns, thread_count
+from crystalline.log import get_logger
+from crystalline.train.protocol import Program
+from crystalline.train.sphere import Sphere
+from crystalline.train.stats import SPHERE_STATES
+
+STARTING, DEAD, RETIRED = (SPHERE_STATES.index(name) for name in ("starting", "dead", "retired"))
+
+HANG_NS = 10_000_000_000  # a holder of a permit that shows no sign for this long is suspect
+HANG_UNITS = 30  # ... or for this many times the usual time of a lane, if it is busy
+HANG_BUSY_NS = 600_000_000_000  # the same where the usual time is not known yet
+_TICK_NS = 200_000_000  # the most that counts between two looks: Node Zero may have been stopped
+_BASELINE_NS = 2_000_000_000  # from here on the processor time of a suspect is watched
+_BUSY_SHARE = 0.02  # of a core: below this a suspect is not running
+MOST_DEATHS, DEATHS_WITHIN_S = 5, 60.0
+RETIRE_S = 1.0
+
+logger = get_logger("train")
+
+
+class _Watch:
+    """How long the holder of one permit has shown no sign of life."""
+
+    def __init__(self) -> None:
+        self.sign = (-1, -1)  # sphere, its beat
+        self.silent_ns = 0
+        self.cpu_ns: int | None = None  # processor time when the silence reached _BASELINE_NS
+
+
+class Crew:
+    """All spheres of a run; used by Node Zero only."""
+
+    def __init__(
+        self,
+        board: Board,
+        program: Program,
+        *,
+        grad_clip: float,
+        jitter_s: float,
+    ) -> None:
+        self.size = 0
+        self.lane_ns: list[float] = []  # what the lanes of the newest step took
+        self._board = board
+        self._program = program
+        self._grad_clip = grad_clip
+        self._jitter_s = jitter_s
+        self._pid = os.getpid()
+        self._index_of: dict[int, int] = {}  # pid → sphere
+        self._deaths: dict[int, deque[float]] = {}
+        self._watches = [_Watch() for _ in range(board.permits.count)]
+        self._looked_ns = monotonic_ns()
+
+    def resize(self, count: int) -> None:
+        """Make it `count` spheres; between phases only."""
+        before, self.size = self.size, count
+        self._board.state.store(SPHERES, count)
+        self._board.barrier.want_workers(count)
+        for index in range(before, count):
+            self._fork(index)
+        deadline = time.monotonic() + RETIRE_S
+        while any(index >= count for index in self._index_of.values()):
+            self._reap()
+            if time.monotonic() > deadline:
+                self._kill([pid for pid, index in self._index_of.items() if index >= count])
+                deadline = float("inf")
+            time.sleep(0.001)
+
+    def look_after(self) -> None:
+        """Replace the dead, wake where a wake was lost, kill who holds up the others."""
+        now_ns = monotonic_ns()
+        passed_ns = min(now_ns - self._looked_ns, _TICK_NS)
+        self._looked_ns = now_ns
+        self._reap()
+        board = self._board
+        if board.barrier.phase() & 15 == Kind.IDLE:
+            for watch in self._watches:
+                watch.sign = (-1, -1)
+            return
+        holders = board.permits.holders()
+        free = holders.count(-1)
+        if free:
+            board.barrier.ring_workers(free)
+        for watch, sphere in zip(self._watches, holders, strict=True):
+            self._suspect(watch, sphere, passed_ns)
+
+    def disband(self) -> None:
+        """Kill all spheres and wait until they are gone."""
+        self._kill(list(self._index_of))
+        for pid in self._index_of:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        for index in self._index_of.values():
+            self._set_state(index, RETIRED)
+        self._index_of.clear()
+
+    def _kill(self, pids: list[int]) -> None:
+        for pid in pids:  # our children, not yet waited for: the pids are theirs
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _fork(self, index: int) -> None:
+        threads = thread_count()
+        if threads != 1:
+            raise EngineError(
+                f"Node Zero has {threads} threads and must not fork",
+                advice="Something in this Python environment starts threads at import; remove it.",
+            )
+        self._set_state(index, STARTING)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        pid = os.fork()
+        if pid == 0:
+            self._become_sphere(index)
+        self._index_of[pid] = index
+        self._board.spheres.store(index * SPHERE_WORDS + S_PID, pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def _become_sphere(self, index: int) -> NoReturn:
+        code = EXIT_FAILURE
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            die_with_parent(signal.SIGKILL)
+            if os.getppid() == self._pid:
+                set_process_name(f"sphere-{index}")
+                Sphere(index, self._program, self._board, self._grad_clip, self._jitter_s).run()
+            code = 0
+        finally:  # never back into Node Zero's frames
+            if code:
+                self._board.leave_last_words(index, traceback.format_exc())
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._index_of:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            index = self._index_of.pop(pid, None)
+            if index is None:
+                continue
+            if index >= self.size:
+                self._clear_up(index)
+                self._set_state(index, RETIRED)
+                continue
+            self._set_state(index, DEAD)
+            self._clear_up(index)
+            self._count_death(index, status)
+            self._board.spheres.bump(index * SPHERE_WORDS + S_RESPAWNS, 1)
+            self._fork(index)
+
+    def _clear_up(self, sphere: int) -> None:
+        """Take back what a dead sphere held, in the order that `crystalline.ipc` gives."""
+        board = self._board
+        barrier, permits = board.barrier, board.permits
+        permit = permits.held_by(sphere)
+        if permit < 0:
+            return
+        if barrier.phase() & 15 == Kind.UPDATE:
+            for unit in barrier.units_claimed_by(sphere):
+                self._program.recover(permit, unit, int(board.descriptor[STEP_INDEX]))
+        barrier.free_units_of(sphere)
+        permits.release(permit)
+        barrier.wake_waiters()
+        barrier.ring_workers(1)
+
+    def _count_death(self, index: int, status: int) -> None:
+        self._board.state.bump(DEATHS, 1)
+        words = self._board.last_words(index).strip()
+        cause = _cause(status)
+        logger.warning("sphere %d %s and is replaced", index, cause)
+        now = time.monotonic()
+        deaths = self._deaths.setdefault(index, deque(maxlen=MOST_DEATHS))
+        deaths.append(now)
+        if len(deaths) < MOST_DEATHS or now - deaths[0] > DEATHS_WITHIN_S:
+            return
+        if words:
+            logger.error("%s", words)
+            cause = f"{cause} ({words.splitlines()[-1]})"
+        raise EngineError(
+            f"sphere {index} died {MOST_DEATHS} times within {DEATHS_WITHIN_S:.0f} seconds; "
+            f"the last time it {cause}",
+            advice="If it was killed, memory may be short: try a smaller --batch-size.",
+        )
+
+    def _suspect(self, watch: _Watch, sphere: int, passed_ns: int) -> None:
+        if sphere < 0:
+            watch.sign = (-1, -1)
+            return
+        row = sphere * SPHERE_WORDS
+        sign = (sphere, self._board.spheres.load(row + S_BEAT))
+        if sign != watch.sign:
+            watch.sign, watch.silent_ns, watch.cpu_ns = sign, 0, None
+            return
+        pid = self._board.spheres.load(row + S_PID)
+        watch.silent_ns += passed_ns
+        if watch.cpu_ns is None:
+            if watch.silent_ns >= _BASELINE_NS:
+                watch.cpu_ns = cpu_time_ns(pid)
+            return
+        if watch.silent_ns < HANG_NS:
+            return
+        runs = cpu_time_ns(pid) - watch.cpu_ns > _BUSY_SHARE * (watch.silent_ns - _BASELINE_NS)
+        if runs and watch.silent_ns < self._patience_ns():
+            return
+        logger.warning("sphere %d has not answered for %.0f s", sphere, watch.silent_ns / 1e9)
+        self._kill([pid])
+        watch.silent_ns = 0
+
+    def _patience_ns(self) -> float:
+        if not self.lane_ns:
+            return HANG_BUSY_NS
+        return max(HANG_NS, HANG_UNITS * statistics.median(self.lane_ns))
+
+    def _set_state(self, index: int, state: int) -> None:
+        self._board.spheres.put(index * SPHERE_WORDS + S_STATE, state)
+
+
+def _cause(status: int) -> str:
+    """Return how a process ended, from what `waitpid` says.
+
+    >>> _cause(9), _cause(1 << 8)
+    ('was killed by signal 9 (Killed)', 'failed with exit code 1')
+    """
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
+    return f"failed with exit code {code}"

@@ -1,0 +1,167 @@
+"""A tiny program for the engine: exact arithmetic, no model, as easy to disturb as a real one.
+
+Weights and momentum are updated in place from gradients that depend on weights, step
+and lane through floating-point rounding, so that any unit done twice, left out, half
+done, or summed in another order changes the final bits.  Options (RunSpec.program_options):
+
+    lanes, segments, width, eval_units    sizes
+    work_s         sleep in each unit of compute
+    update_nap_s   sleep between the two halves of an update, weights already changed
+    nan_steps      steps whose gradient is not finite
+    fail_lane      (lane, step): raise there, always
+    huge_bytes     one more region of this size
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crystalline.errors import CheckpointError
+from crystalline.ipc.arena import Arena, Region
+from crystalline.train.spec import RunSpec
+
+DEFAULTS: dict[str, Any] = {
+    "lanes": 12,
+    "segments": 7,
+    "width": 33,
+    "eval_units": 5,
+    "work_s": 0.0,
+    "update_nap_s": 0.0,
+    "nan_steps": [],
+    "fail_lane": None,
+    "huge_bytes": 0,
+}
+
+
+class FakeProgram:
+    def __init__(self, spec: RunSpec) -> None:
+        assert spec.permits is not None
+        self.options = o = {**DEFAULTS, **spec.program_options}
+        self.permits = spec.permits
+        self.seed = spec.config.seed
+        self.checkpoints = spec.run_dir / "checkpoints"
+        self.lane_count = o["lanes"]
+        self.segment_count = o["segments"]
+        self.eval_units = o["eval_units"]
+        self.width = o["width"]
+        self.tokens_per_step = 10 * self.lane_count
+
+    def regions(self) -> list[Region]:
+        n = self.segment_count * self.width
+        regions = [
+            Region("weights", "float32", (n,)),
+            Region("momentum", "float32", (n,)),
+            Region("grads", "float32", (n,)),
+            Region("packed", "float32", (n,)),
+            Region("lanes", "float32", (self.lane_count, n)),
+            Region("scratch", "float32", (self.permits, n)),
+            Region("undo", "float32", (self.permits, 2, self.width)),
+            Region("marks", "int64", (self.permits, 8)),
+        ]
+        if self.options["huge_bytes"]:
+            regions.append(Region("huge", "uint8", (self.options["huge_bytes"],)))
+        return regions
+
+    def bind(self, arena: Arena) -> None:
+        self.weights, self.momentum = arena["weights"], arena["momentum"]
+        self.grads, self.packed, self.lanes = arena["grads"], arena["packed"], arena["lanes"]
+        self.scratch, self.undo, self.marks = arena["scratch"], arena["undo"], arena["marks"]
+
+    def initialize(self) -> None:
+        generator = np.random.default_rng(self.seed)
+        self.weights[:] = generator.standard_normal(len(self.weights), dtype=np.float32)
+
+    def restore(self, checkpoint: Path) -> dict[str, Any]:
+        if not (checkpoint / "state.json").is_file():
+            raise CheckpointError(f"{checkpoint} is not a checkpoint", advice="Look elsewhere.")
+        self.weights[:] = np.load(checkpoint / "weights.npy")
+        self.momentum[:] = np.load(checkpoint / "momentum.npy")
+        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
+        return state
+
+    def save(self, state: dict[str, Any], *, best: bool) -> Path:
+        target = self.checkpoints / f"step-{state['step']:08d}"
+        target.mkdir(parents=True, exist_ok=True)
+        np.save(target / "weights.npy", self.weights)
+        np.save(target / "momentum.npy", self.momentum)
+        (target / "state.json.tmp").write_text(json.dumps({**state, "best": best}))
+        os.replace(target / "state.json.tmp", target / "state.json")
+        return target
+
+    def weights_sha256(self) -> str:
+        return hashlib.sha256(self.weights.tobytes() + self.packed.tobytes()).hexdigest()
+
+    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
+        return [("all", float(np.abs(self.weights).max()), float(np.abs(self.grads).max()))]
+
+    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
+        if self.options["fail_lane"] == (lane, step):
+            raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
+        scratch, grad = self.scratch[permit], self.lanes[lane]
+        scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
+        if self.options["work_s"]:
+            time.sleep(self.options["work_s"])
+        # If somebody else had this permit, scratch would have changed under our hands.
+        grad[:] = 0.0
+        grad += scratch
+        grad += np.float32(0.3 * math.sin(step * 12.9 + lane))
+        if step in self.options["nan_steps"] and lane == 3:
+            grad[5] = np.nan
+        loss = float(np.abs(scratch).sum(dtype=np.float64)) + lane
+        return loss, 10 + lane, float(np.sqrt(np.dot(grad, grad)))
+
+    def reduce_segment(self, segment: int) -> float:
+        part = self._part(segment)
+        total = self.lanes[0, part].copy()
+        for lane in range(1, self.lane_count):
+            total += self.lanes[lane, part]
+        self.grads[part] = total
+        return float(np.dot(total.astype(np.float64), total.astype(np.float64)))
+
+    def update_segment(
+        self, segment: int, permit: int, step: int, lr: float, clip_factor: float
+    ) -> None:
+        part, undo, mark = self._part(segment), self.undo[permit], self.marks[permit]
+        mark[0] = 0
+        undo[0], undo[1] = self.weights[part], self.momentum[part]
+        mark[1] = step
+        mark[0] = segment + 1
+        self.momentum[part] *= np.float32(0.9)
+        self.momentum[part] += self.grads[part] * np.float32(clip_factor)
+        half = self.width // 2
+        change = self.momentum[part] * np.float32(lr)
+        self.weights[part][:half] -= change[:half]
+        if self.options["update_nap_s"]:
+            time.sleep(self.options["update_nap_s"])
+        self.weights[part][half:] -= change[half:]
+        self.packed[part] = self.weights[part]
+
+    def recover(self, permit: int, segment: int, step: int) -> None:
+        part, undo, mark = self._part(segment), self.undo[permit], self.marks[permit]
+        if mark[0] == segment + 1 and mark[1] == step:
+            self.weights[part], self.momentum[part] = undo[0], undo[1]
+            mark[0] = 0
+
+    def pack_segment(self, segment: int) -> None:
+        self.packed[self._part(segment)] = self.weights[self._part(segment)]
+
+    def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
+        scratch = self.scratch[permit]
+        scratch[:] = self.packed + np.float32(unit)
+        return float(np.abs(scratch).sum(dtype=np.float64)), 7 + unit
+
+    def _part(self, segment: int) -> slice:
+        return slice(segment * self.width, (segment + 1) * self.width)
+
+
+def build(spec: RunSpec) -> FakeProgram:
+    return FakeProgram(spec)
