@@ -16,6 +16,9 @@ from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
 
 # Rows of the left-hand side that one sweep over the panels uses: its K columns stay in L2.
 cdef int64_t ROW_BLOCK_FLOATS = 128 * 1024
+# Longest inner length of one pass: longer ones add up in memory, for the cache's sake and because
+# one chain of thousands of float32 additions rounds worse than a few short ones.
+cdef int64_t INNER_BLOCK = 1024
 
 
 cdef int64_t panels(int64_t N) noexcept nogil:
@@ -48,17 +51,27 @@ cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                    const float* packed, float* c, int64_t ldc, const float* bias,
                    const float* residual, bint accumulate) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t blocks = max(<int64_t>1, M * K // ROW_BLOCK_FLOATS)
-    cdef int64_t block, row, rows, panel, j
-    for block in range(blocks):
-        row = M * block // blocks
-        rows = M * (block + 1) // blocks - row
-        for panel in range(panels(N)):
-            j = panel * CL_PANEL
-            p.gemm_panel(rows, min(<int64_t>CL_PANEL, N - j), K, a + row * lda, lda,
-                         packed + j * K, c + row * ldc + j, ldc,
-                         bias + j if bias != NULL else NULL,
-                         residual + row * ldc + j if residual != NULL else NULL, accumulate)
+    cdef int64_t depths = (K + INNER_BLOCK - 1) // INNER_BLOCK
+    cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length
+    for depth in range(depths):
+        k = K * depth // depths
+        length = K * (depth + 1) // depths - k
+        blocks = max(<int64_t>1, M * length // ROW_BLOCK_FLOATS)
+        for block in range(blocks):
+            row = M * block // blocks
+            rows = M * (block + 1) // blocks - row
+            for panel in range(panels(N)):
+                j = panel * CL_PANEL
+                n = min(<int64_t>CL_PANEL, N - j)
+                if depth == 0:
+                    p.gemm_panel(rows, n, length, a + row * lda, lda, packed + j * K,
+                                 c + row * ldc + j, ldc, bias + j if bias != NULL else NULL,
+                                 residual + row * ldc + j if residual != NULL else NULL,
+                                 accumulate)
+                else:
+                    p.gemm_panel(rows, n, length, a + row * lda + k, lda,
+                                 packed + j * K + k * CL_PANEL, c + row * ldc + j, ldc, NULL,
+                                 NULL, True)
 
 
 cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
