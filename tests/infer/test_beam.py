@@ -136,6 +136,16 @@ def test_it_ends_early_when_nothing_can_get_better():
     assert len(decoder.calls) < 6
 
 
+def test_it_waits_for_a_mean_that_can_still_rise():
+    """An early end beats the growing beam's sum, but not the mean it comes to."""
+
+    def rule(cache):
+        return np.log([0.45, 1e-9, 1e-9, 0.55] if len(cache) == 1 else [0.999, 1e-9, 1e-9, 1e-9])
+
+    found = search(rule, [0], 1, 6)
+    assert found[0].tokens == (0,) * 6
+
+
 def test_a_stop_ends_a_hypothesis():
     found = search(
         noise(V), [1], 4, 3, ends=lambda tokens: "stop" if tokens[-2:] == (2, 2) else None

@@ -193,11 +193,10 @@ def test_the_order_of_the_methods():
 
 
 def test_only_the_newest_tokens_are_repeats():
-    row = np.array([5.0, 4.0])
+    row = np.array([5.0, 4.0, 0.0])
     chooser = Sampler(SamplingSettings(temperature=0, repeat_penalty=2.0))
-    assert chooser.choose(row, [0] + [1] * 64) == 0
-    assert chooser.choose(row, [0] + [1] * 63) == 0  # both penalized
-    assert chooser.choose(row, [0]) == 1
+    assert chooser.choose(row, [0] + [2] * 64) == 0
+    assert chooser.choose(row, [0] + [2] * 63) == 1
 
 
 @pytest.mark.parametrize(
