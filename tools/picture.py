@@ -63,7 +63,7 @@ def main() -> None:
 
 def snapshot_from(fields: dict[str, Any]) -> Snapshot:
     """Turn the plain values of a snapshot back into one."""
-    lists = {
+    lists: dict[str, Any] = {
         "spheres": tuple(SphereStats(**sphere) for sphere in fields["spheres"]),
         "eval_history": tuple(EvalPoint(**point) for point in fields["eval_history"]),
         "loss_history": tuple((step, loss) for step, loss in fields["loss_history"]),

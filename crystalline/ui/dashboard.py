@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from crystalline.ui.keys import Keys
 
 REFRESH_S = 0.25  # at most four refreshes a second
-CPU_SHARE = 0.02  # drawing takes at most this share of one core
+CPU_SHARE = 0.02  # drawing takes at most this share of one core ...
+SLOWEST_S = 1.0  # ... unless that made it slower than this
 KEPT_MESSAGES = 200
 
 _ENTER = b"\x1b[?1049h\x1b[?25l"  # alternate screen, no cursor
@@ -186,7 +187,7 @@ class Dashboard:
         except OSError:  # the terminal is gone; the run goes on
             self._lost = True
         cost_s = time.thread_time() - started
-        self._next_draw = self._clock() + max(REFRESH_S, cost_s / CPU_SHARE)
+        self._next_draw = self._clock() + min(max(REFRESH_S, cost_s / CPU_SHARE), SLOWEST_S)
 
     def _close(self) -> None:
         """Leave the alternate screen; keep on the normal one what is worth keeping."""

@@ -15,8 +15,8 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 def count(value: float | None) -> str:
     """Three significant digits and a decimal unit.
 
-    >>> [count(n) for n in (0, 7, 999, 4610, 12_345, 809_999, 999_600, 1.24e9)]
-    ['0', '7', '999', '4.61k', '12.3k', '810k', '1.00M', '1.24G']
+    >>> [count(n) for n in (0, 7, 999, 999.6, 12_345, 809_999, 999_600, 1.24e9)]
+    ['0', '7', '999', '1.00k', '12.3k', '810k', '1.00M', '1.24G']
     >>> count(3.25), count(None), count(float("nan"))
     ('3.2', '–', 'nan')
     """

@@ -61,8 +61,8 @@ def test_long_steps_are_measured_over_two_of_them() -> None:
 def test_a_replaced_sphere_starts_anew() -> None:
     meter = ActivityMeter()
     meter.update(at(100, 10, tokens=600, compute_s=15.0))
-    seen = meter.update(at(104, 12, tokens=50, compute_s=2.0, pid=99))
-    assert seen[0].tokens_per_second == 25.0
+    seen = meter.update(at(104, 12, tokens=700, compute_s=2.0, pid=99))
+    assert seen[0].tokens_per_second == 350.0
 
 
 def test_a_new_sphere_beside_old_ones() -> None:

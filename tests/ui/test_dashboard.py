@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import select
@@ -109,6 +110,23 @@ def test_no_snapshot_no_drawing(screen: Screen) -> None:
     with Dashboard(screen.stream) as dashboard:
         assert dashboard.poll() == []
     assert "Crystalline" not in screen.read()
+
+
+def test_writing_fails_in_the_middle(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    now = 0.0
+    with Dashboard(screen.stream, clock=lambda: now) as dashboard:
+        dashboard.show(fake_snapshot(1))
+        with monkeypatch.context() as broken:
+            broken.setattr(screen.stream, "write", fail)
+            now += 5.0
+            dashboard.show(fake_snapshot(2))
+        now += 5.0
+        dashboard.show(fake_snapshot(3))  # not tried again
+    assert "step 1/2,000" in screen.read()
+    assert "step 3/2,000" not in screen.text.split(LEAVE.decode())[0]
 
 
 def test_a_lost_terminal_does_not_stop_the_run() -> None:
