@@ -55,11 +55,16 @@ def run_command(
 
 
 def parse_settings(
-    settings: type[Settings], argv: list[str], *, program: str, description: str
+    settings: type[Settings],
+    argv: list[str],
+    *,
+    program: str,
+    description: str,
+    default: Settings | None = None,
 ) -> Settings:
     """Return the dataclass `settings` filled from command-line arguments.
 
-    The docstring under a field is the help text of its flag.  `--help` prints
+    What the arguments do not name comes from `default`.  The docstring under a field is the help text of its flag.  `--help` prints
     to stdout and raises `SystemExit(0)`.
 
     Raises:
@@ -75,6 +80,7 @@ def parse_settings(
                 args=argv,
                 prog=program,
                 description=description,
+                default=tyro.MISSING_NONPROP if default is None else default,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:

@@ -67,19 +67,25 @@ class Settings(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """All that a run needs to go on."""
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself."""
 
     step: int  # optimizer steps done
     model_config: ModelConfig
     train_config: dict[str, Any]  # the fields of TrainConfig
-    weights: Flat  # (table.size,)
-    m: Flat  # (table.size,) first moment
-    v: Flat  # (table.size,) second moment
     state: dict[str, Any]
     tokenizer_path: Path
     path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint(CheckpointInfo):
+    """All that a run needs to go on."""
+
+    weights: Flat  # (table.size,)
+    m: Flat  # (table.size,) first moment
+    v: Flat  # (table.size,) second moment
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +180,8 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
-    """Read a checkpoint directory (see `resolve` for run directories).
+def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
+    """Return what a checkpoint says about itself, without loading any tensor.
 
     With `verify`, every file is first compared with the manifest.
 
@@ -207,20 +213,23 @@ def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
             f"{path / CONFIG} describes another model than {STATE}",
             advice=_other_checkpoint(path),
         )
-    table = parameter_table(config)
-    weights = _read_flat(path / MODEL, table, "")
-    m = _read_flat(path / OPTIMIZER, table, "m.")
-    v = _read_flat(path / OPTIMIZER, table, "v.")
+    return CheckpointInfo(
+        document["step"], config, document["train"], document["state"], path / TOKENIZER, path
+    )
+
+
+def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
+    """Read a checkpoint directory (see `resolve` for run directories).
+
+    Raises `CheckpointError` as `inspect_checkpoint` does, and for tensors that do not fit.
+    """
+    info = inspect_checkpoint(path, verify=verify)
+    table = parameter_table(info.model_config)
     return Checkpoint(
-        document["step"],
-        config,
-        document["train"],
-        weights,
-        m,
-        v,
-        document["state"],
-        path / TOKENIZER,
-        path,
+        **vars(info),
+        weights=_read_flat(path / MODEL, table, ""),
+        m=_read_flat(path / OPTIMIZER, table, "m."),
+        v=_read_flat(path / OPTIMIZER, table, "v."),
     )
 
 
