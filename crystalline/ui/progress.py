@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from crystalline.ui import format as fmt
 from crystalline.ui import reporter, terminal
-from crystalline.ui.plain import ascii_only
+from crystalline.ui.plain import PlainReporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -42,6 +42,7 @@ class DataProgress:
         self._stream = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._bars = not plain and not quiet and reporter.can_draw(self._stream)
+        self._lines = PlainReporter(self._stream)
         self._clock = clock
         self._stage: str | None = None
         self._started = 0.0
@@ -129,5 +130,4 @@ class DataProgress:
             line = f"{stage}: {int(100 * min(done / total, 1))}%"
             if 0 < done < total:
                 line += f", {fmt.duration(passed_s * (total - done) / done)} left"
-        self._stream.write(ascii_only(line) + "\n")
-        self._stream.flush()
+        self._lines.message(line)
