@@ -1,0 +1,51 @@
+"""The choice of the instruction-set level: forced, refused, reported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from crystalline._kernels import isa
+
+ASK = "from crystalline._kernels import isa; print(isa.level())"
+
+
+def _python(code: str, level: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"CRYSTALLINE_ISA": level},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("level", isa.available_levels())
+def test_variable_forces_a_level(level: str) -> None:
+    done = _python(ASK, f" {level.upper()} ")
+    assert done.stdout.strip() == level, done.stderr
+
+
+def test_empty_variable_takes_the_highest() -> None:
+    assert _python(ASK, "").stdout.strip() == isa.available_levels()[-1]
+
+
+@pytest.mark.parametrize("value", ["avx1024", "0"])
+def test_level_that_is_missing_is_an_error_with_advice(value: str) -> None:
+    code = (
+        "from crystalline.errors import UnsupportedError\n"
+        "try:\n    import crystalline._kernels.isa\n"
+        "except UnsupportedError as error:\n    print(error.message); print(error.advice)\n"
+    )
+    done = _python(code, value)
+    message, advice = done.stdout.splitlines()
+    assert "CRYSTALLINE_ISA" in message
+    assert repr(value) in message
+    assert all(level in advice for level in isa.available_levels())
+
+
+def test_levels_are_in_order_and_the_peak_is_sane() -> None:
+    assert [*isa.available_levels()] == [n for n in isa.LEVELS if n in isa.available_levels()]
+    assert 1e8 < isa.fma_flops_per_second(0.01) < 1e13
