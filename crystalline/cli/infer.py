@@ -191,6 +191,8 @@ def _main(argv: list[str]) -> int:
     if settings.version:
         print(version_line(PROGRAM))
         return EXIT_OK
+    if sys.stdin is None:  # closed by the caller (<&-)
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
     generation = settings.generation()
     if settings.perplexity is not None:
         return _measure(settings, _read_text(settings.perplexity))
@@ -503,7 +505,7 @@ def _prompt(settings: InferSettings) -> str:
         return settings.prompt or ""
     if settings.prompt not in (None, "-"):
         return str(settings.prompt)
-    if settings.prompt is None and (sys.stdin is None or sys.stdin.isatty()):
+    if settings.prompt is None and sys.stdin.isatty():
         return ""
     try:
         return sys.stdin.buffer.read().decode().removesuffix("\n")

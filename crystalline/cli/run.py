@@ -9,6 +9,7 @@ own mistake and keeps its traceback.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -17,9 +18,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from crystalline import __version__
-from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CrystallineError, UsageError
+from crystalline.errors import (
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    CrystallineError,
+    UsageError,
+)
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
+OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 Settings = TypeVar("Settings")
@@ -31,9 +40,9 @@ def run_command(
     """Call `main` with the arguments (default: those of this process); return the exit code.
 
     A `CrystallineError` is printed as `program: error: sentence. advice.` on
-    stderr.  Ctrl-C gives 130; a reader that went away (`| head`) gives 141 and
-    no message.  Standard output is flushed here, so that a full disk or a
-    broken pipe is met before the interpreter shuts down.
+    stderr, and so is a full disk.  Ctrl-C gives 130; a reader that went away
+    (`| head`) gives 141 and no message.  Standard output is flushed here, so
+    that either is met before the interpreter shuts down.
 
     >>> run_command("demo", lambda argv: len(argv), ["a", "b"])
     2
@@ -49,6 +58,12 @@ def run_command(
     except BrokenPipeError:
         _forget_stdout()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in OUTPUT_IS_FULL:
+            raise
+        _forget_stdout()
+        print(f"{program}: error: {error.strerror}. Free some space.", file=sys.stderr)
+        return EXIT_FAILURE
     except SystemExit as stop:  # --help, from the parser
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     return code

@@ -497,6 +497,20 @@ def test_text_is_streamed_not_saved_up():
         process.kill()
 
 
+def test_a_closed_stdin_is_an_empty_one():
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", ENDLESS, "m", "--json"]
+        + ["--max-tokens", "3"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prompt"] == ""
+
+
 def test_an_ascii_terminal_shows_question_marks():
     program = (
         "from crystalline.cli.infer import _speak_utf8 as f\nf()\nprint('a\\u20ac', flush=True)\n"

@@ -94,6 +94,25 @@ def test_a_reader_that_went_away_is_quiet() -> None:
         assert process.wait(timeout=20) == 141
 
 
+def test_a_full_disk_is_one_line() -> None:
+    program = (
+        "import sys\n"
+        "from crystalline.cli.run import run_command\n"
+        "sys.exit(run_command('demo', lambda argv: print('text') or 0, []))\n"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"demo: error: No space left on device. Free some space.\n"
+
+
 def test_parses_a_dataclass() -> None:
     assert parse("here", "--count", "5") == Settings("here", 5)
 
