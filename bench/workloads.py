@@ -1,0 +1,103 @@
+"""The shapes that every benchmark uses, and a run of each on random tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crystalline._kernels import isa
+from crystalline.data.prepare import prepare
+from crystalline.data.tokenfile import Split, write_token_file
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import parameter_table
+from crystalline.train.config import TrainConfig
+from crystalline.train.launcher import train
+from crystalline.train.spec import RunResult, RunSpec
+from crystalline.train.stats import Snapshot
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and its batch: L layers, H heads, C channels, T positions, B sequences, V tokens."""
+
+    L: int
+    H: int
+    C: int
+    T: int
+    B: int
+    V: int
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model's configuration."""
+        return ModelConfig(self.V, self.T, self.L, self.H, self.C)
+
+    @property
+    def flops_per_token(self) -> float:
+        """Model FLOPs of forward and backward: 6 N + 12 L C T, N without the positions' table.
+
+        The second term counts the whole score matrix, as is the custom; causal attention
+        computes half of it.
+        """
+        table = parameter_table(self.model)
+        used = table.count - table["transformer.wpe.weight"].size
+        return 6.0 * used + 12.0 * self.L * self.C * self.T
+
+
+WORKLOADS = {
+    "tiny": Workload(4, 4, 128, 64, 12, 65),
+    "small": Workload(6, 6, 384, 256, 12, 65),
+    "compact": Workload(6, 8, 256, 128, 32, 788),
+    "production": Workload(6, 12, 384, 128, 32, 30_000),
+    "gpt2": Workload(12, 12, 768, 256, 4, 50_257),
+}
+TRAIN_TOKENS, VAL_TOKENS = 1_000_000, 20_000
+
+
+def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | None = None,
+        watch: list[Snapshot] | None = None) -> RunResult:  # fmt: skip
+    """Train a workload on random tokens for `steps` steps; nothing is evaluated or saved before.
+
+    Its checkpoint and token file stay in `folder`.
+    """
+    shape = WORKLOADS[name]
+    tokens = folder / f"{name}.tokens"
+    if not tokens.exists():
+        draw = np.random.default_rng(1).integers(0, shape.V, TRAIN_TOKENS + VAL_TOKENS)
+        write_token_file(
+            tokens,
+            Split([draw[:TRAIN_TOKENS]], lambda: TRAIN_TOKENS),
+            Split([draw[TRAIN_TOKENS:]], lambda: VAL_TOKENS),
+            vocab_size=shape.V,
+            documents=1,
+            tokenizer_sha256="0" * 64,
+        )
+    config = TrainConfig(
+        embed_dim=shape.C, num_layers=shape.L, num_heads=shape.H, seq_len=shape.T,
+        batch_size=shape.B, max_steps=steps, eval_interval=0, save_interval=0,
+    )  # fmt: skip
+    text = folder / "text.txt"
+    text.write_text("any tokenizer will do " * 100)
+    tokenizer = prepare([text], kind="byte", vocab_size=300, val_fraction=0.1, cache_dir=folder)
+    run_dir = folder / f"{name}-{workers}-{len(list(folder.iterdir()))}"
+    run_dir.mkdir()
+    spec = RunSpec(
+        config=config,
+        model=shape.model,
+        token_path=tokens,
+        tokenizer_path=tokenizer.tokenizer_path,
+        run_dir=run_dir,
+        val_tokens=VAL_TOKENS,
+        val_bytes=VAL_TOKENS,
+        tokens_per_epoch=TRAIN_TOKENS,
+        workers=workers,
+        permits=permits,
+        isa=isa.level(),
+        flops_per_token=shape.flops_per_token,
+    )
+    snapshots = watch if watch is not None else []
+    result = train(dataclasses.replace(spec), on_snapshot=snapshots.append)
+    return result
