@@ -79,8 +79,8 @@ def parse_settings(
 ) -> Settings:
     """Return the dataclass `settings` filled from command-line arguments.
 
-    What the arguments do not name comes from `default`.  The docstring under a field is the help text of its flag.  `--help` prints
-    to stdout and raises `SystemExit(0)`.
+    What the arguments do not name comes from `default`.  The docstring under a field is the
+    help text of its flag.  `--help` prints to stdout and raises `SystemExit(0)`.
 
     Raises:
         UsageError: an unknown flag or a value that cannot be converted.

@@ -498,9 +498,9 @@ def test_text_is_streamed_not_saved_up():
 
 
 def test_a_closed_stdin_is_an_empty_one():
+    argv = [sys.executable, "-c", ENDLESS, "m", "--json", "--max-tokens", "3"]
     done = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", ENDLESS, "m", "--json"]
-        + ["--max-tokens", "3"],
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *argv],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
