@@ -56,9 +56,9 @@ STEP_INDEX, STEP_LR = range(2)
 OUTCOME_WORDS = 8
 NORM, CLIP, NON_FINITE = range(3)
 
-# results: a row per unit.
-RESULT_WORDS = 4
-LOSS_SUM, TOKEN_COUNT, LANE_NORM, UNIT_NS = range(4)
+# results: a row per unit.  REDUCE writes SQUARES and leaves the lanes' words alone.
+RESULT_WORDS = 8
+LOSS_SUM, TOKEN_COUNT, LANE_NORM, UNIT_NS, SQUARES = range(5)
 
 # spheres: a row per sphere.
 SPHERE_WORDS = 32

@@ -38,11 +38,10 @@ from crystalline.train.stats import SPHERE_STATES
 
 STARTING, DEAD, RETIRED = (SPHERE_STATES.index(name) for name in ("starting", "dead", "retired"))
 
-HANG_NS = 10_000_000_000  # a holder of a permit that shows no sign for this long is suspect
-HANG_UNITS = 30  # ... or for this many times the usual time of a lane, if it is busy
-HANG_BUSY_NS = 600_000_000_000  # the same where the usual time is not known yet
+HANG_UNITS = 30  # a busy sphere may be silent for this many times the usual time of a lane
+HANG_BUSY_NS = 600_000_000_000  # ... and for this long where the usual time is not known yet
 _TICK_NS = 200_000_000  # the most that counts between two looks: Node Zero may have been stopped
-_BASELINE_NS = 2_000_000_000  # from here on the processor time of a suspect is watched
+_BASELINE_SHARE = 0.2  # of the patience: from there on the processor time of a suspect is watched
 _BUSY_SHARE = 0.02  # of a core: below this a suspect is not running
 MOST_DEATHS, DEATHS_WITHIN_S = 5, 60.0
 RETIRE_S = 1.0
@@ -56,7 +55,7 @@ class _Watch:
     def __init__(self) -> None:
         self.sign = (-1, -1)  # sphere, its beat
         self.silent_ns = 0
-        self.cpu_ns: int | None = None  # processor time when the silence reached _BASELINE_NS
+        self.cpu_ns: int | None = None  # processor time when the silence had lasted a while
 
 
 class Crew:
@@ -69,6 +68,7 @@ class Crew:
         *,
         grad_clip: float,
         jitter_s: float,
+        hang_s: float,
     ) -> None:
         self.size = 0
         self.lane_ns: list[float] = []  # what the lanes of the newest step took
@@ -76,6 +76,7 @@ class Crew:
         self._program = program
         self._grad_clip = grad_clip
         self._jitter_s = jitter_s
+        self._hang_ns = hang_s * 1e9
         self._pid = os.getpid()
         self._index_of: dict[int, int] = {}  # pid → sphere
         self._deaths: dict[int, deque[float]] = {}
@@ -227,13 +228,14 @@ class Crew:
             return
         pid = self._board.spheres.load(row + S_PID)
         watch.silent_ns += passed_ns
+        baseline_ns = _BASELINE_SHARE * self._hang_ns
         if watch.cpu_ns is None:
-            if watch.silent_ns >= _BASELINE_NS:
+            if watch.silent_ns >= baseline_ns:
                 watch.cpu_ns = cpu_time_ns(pid)
             return
-        if watch.silent_ns < HANG_NS:
+        if watch.silent_ns < self._hang_ns:
             return
-        runs = cpu_time_ns(pid) - watch.cpu_ns > _BUSY_SHARE * (watch.silent_ns - _BASELINE_NS)
+        runs = cpu_time_ns(pid) - watch.cpu_ns > _BUSY_SHARE * (watch.silent_ns - baseline_ns)
         if runs and watch.silent_ns < self._patience_ns():
             return
         logger.warning("sphere %d has not answered for %.0f s", sphere, watch.silent_ns / 1e9)
@@ -243,7 +245,7 @@ class Crew:
     def _patience_ns(self) -> float:
         if not self.lane_ns:
             return HANG_BUSY_NS
-        return max(HANG_NS, HANG_UNITS * statistics.median(self.lane_ns))
+        return max(self._hang_ns, HANG_UNITS * statistics.median(self.lane_ns))
 
     def _set_state(self, index: int, state: int) -> None:
         self._board.spheres.put(index * SPHERE_WORDS + S_STATE, state)

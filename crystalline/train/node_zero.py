@@ -107,7 +107,11 @@ class NodeZero:
         self.board = b.Board(self._arena, self._units)
         self._barrier = self.board.barrier
         self._crew = Crew(
-            self.board, program, grad_clip=spec.config.grad_clip, jitter_s=spec.jitter_s
+            self.board,
+            program,
+            grad_clip=spec.config.grad_clip,
+            jitter_s=spec.jitter_s,
+            hang_s=spec.hang_s,
         )
         self._step = self._first_step = 0
         self._tokens = self._session_tokens = 0

@@ -28,6 +28,7 @@ from crystalline.ipc.board import (
     S_SYNC_NS,
     S_TOKENS,
     SPHERE_WORDS,
+    SQUARES,
     STEP_INDEX,
     STEP_LR,
     Board,
@@ -128,7 +129,7 @@ class Sphere:
             step = int(board.descriptor[STEP_INDEX])
             loss, tokens, norm = program.compute_lane(unit, permit, step)
             took_ns = self._book(S_COMPUTE_NS)
-            board.results[unit] = (loss, tokens, norm, took_ns)
+            board.results[unit, :SQUARES] = (loss, tokens, norm, took_ns)
             account = S_COMPUTE_NS
             words.bump(row + S_LANES, 1)
             words.bump(row + S_TOKENS, tokens)
@@ -139,11 +140,11 @@ class Sphere:
             board.positions.bump(self.index * POSITIONS + unit % POSITIONS, 1)
         elif kind == Kind.EVALUATE:
             loss, tokens = program.evaluate_unit(unit, permit)
-            board.results[unit] = (loss, tokens, 0.0, 0.0)
+            board.results[unit, :SQUARES] = (loss, tokens, 0.0, 0.0)
             account = S_COMPUTE_NS
         else:
             if kind == Kind.REDUCE:
-                board.results[unit, LOSS_SUM] = program.reduce_segment(unit)
+                board.results[unit, SQUARES] = program.reduce_segment(unit)
             elif kind == Kind.UPDATE:
                 step, lr = int(board.descriptor[STEP_INDEX]), float(board.descriptor[STEP_LR])
                 program.update_segment(unit, permit, step, lr, float(board.outcome[CLIP]))
@@ -166,7 +167,7 @@ class Sphere:
             if finite:
                 following = Kind.REDUCE
         elif kind == Kind.REDUCE:
-            squares = self._board.results[:count, LOSS_SUM].tolist()
+            squares = self._board.results[:count, SQUARES].tolist()
             norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
             outcome[NORM] = norm
             outcome[NON_FINITE] = not math.isfinite(norm)

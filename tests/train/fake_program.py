@@ -5,10 +5,10 @@ and lane through floating-point rounding, so that any unit done twice, left out,
 done, or summed in another order changes the final bits.  Options (RunSpec.program_options):
 
     lanes, segments, width, eval_units    sizes
-    work_s         sleep in each unit of compute
-    update_nap_s   sleep between the two halves of an update, weights already changed
+    naps           seconds to sleep in the middle of each unit, by phase: {"compute": 0.01}
+    burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
-    fail_lane      (lane, step): raise there, always
+    fail_lane      [lane, step]: raise there, always
     huge_bytes     one more region of this size
 """
 
@@ -34,8 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "segments": 7,
     "width": 33,
     "eval_units": 5,
-    "work_s": 0.0,
-    "update_nap_s": 0.0,
+    "naps": {},
+    "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
     "huge_bytes": 0,
@@ -104,12 +104,14 @@ class FakeProgram:
         return [("all", float(np.abs(self.weights).max()), float(np.abs(self.grads).max()))]
 
     def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
-        if self.options["fail_lane"] == (lane, step):
+        if self.options["fail_lane"] == [lane, step]:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
-        if self.options["work_s"]:
-            time.sleep(self.options["work_s"])
+        self._nap("compute")
+        end = time.process_time() + self.options["burn_s"]
+        while time.process_time() < end:
+            pass
         # If somebody else had this permit, scratch would have changed under our hands.
         grad[:] = 0.0
         grad += scratch
@@ -124,6 +126,7 @@ class FakeProgram:
         total = self.lanes[0, part].copy()
         for lane in range(1, self.lane_count):
             total += self.lanes[lane, part]
+        self._nap("reduce")
         self.grads[part] = total
         return float(np.dot(total.astype(np.float64), total.astype(np.float64)))
 
@@ -140,8 +143,7 @@ class FakeProgram:
         half = self.width // 2
         change = self.momentum[part] * np.float32(lr)
         self.weights[part][:half] -= change[:half]
-        if self.options["update_nap_s"]:
-            time.sleep(self.options["update_nap_s"])
+        self._nap("update")
         self.weights[part][half:] -= change[half:]
         self.packed[part] = self.weights[part]
 
@@ -152,12 +154,18 @@ class FakeProgram:
             mark[0] = 0
 
     def pack_segment(self, segment: int) -> None:
+        self._nap("pack")
         self.packed[self._part(segment)] = self.weights[self._part(segment)]
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
         scratch = self.scratch[permit]
         scratch[:] = self.packed + np.float32(unit)
+        self._nap("evaluate")
         return float(np.abs(scratch).sum(dtype=np.float64)), 7 + unit
+
+    def _nap(self, phase: str) -> None:
+        if phase in self.options["naps"]:
+            time.sleep(self.options["naps"][phase])
 
     def _part(self, segment: int) -> slice:
         return slice(segment * self.width, (segment + 1) * self.width)
