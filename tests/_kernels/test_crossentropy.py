@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from crystalline._kernels.crossentropy import cross_entropy
 
+from crystalline._kernels.crossentropy import cross_entropy
 from tests._kernels.buffers import SIZES, U, guards_intact, place, same_bits
 from tests.oracles import ops
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from crystalline._kernels import isa
 
 ASK = "from crystalline._kernels import isa; print(isa.level())"

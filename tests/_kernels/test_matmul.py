@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
-from crystalline._kernels import matmul as mm
 
+from crystalline._kernels import matmul as mm
 from tests._kernels.buffers import F32, U, guards_intact, normal, place, same_bits
 from tests.oracles import ops
 
@@ -44,9 +44,7 @@ def _pack(b: F32) -> F32:
 def test_forward(accumulate: bool, bias: bool, residual: bool) -> None:
     rng = np.random.default_rng(1)
     for M, N, K in _shapes(1 + 4 * accumulate + 2 * bias + residual):
-        a, b, out, r, v = (
-            normal(rng, *shape) for shape in ((M, K), (K, N), (M, N), (M, N), (N,))
-        )
+        a, b, out, r, v = (normal(rng, *shape) for shape in ((M, K), (K, N), (M, N), (M, N), (N,)))
         exact = ops.linear(a, b, v * np.float32(bias)) + r * residual + out * accumulate
         magnitude = np.abs(a).astype("f8") @ np.abs(b) + np.abs(v) + np.abs(r) + np.abs(out)
         if not accumulate:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crystalline._kernels import optimizer
 
+from crystalline._kernels import optimizer
 from tests._kernels.buffers import F32, SIZES, U, guards_intact, normal, place, same_bits
 from tests.oracles import ops
 

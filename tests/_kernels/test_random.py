@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from crystalline._kernels.random import derive_key, dropout
 
+from crystalline._kernels.random import derive_key, dropout
 from tests._kernels.buffers import F32, SIZES, guards_intact, place, same_bits
 
 MASK64 = 2**64 - 1

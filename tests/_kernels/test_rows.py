@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from crystalline._kernels import rows
 
+from crystalline._kernels import rows
 from tests._kernels.buffers import SIZES, U, guards_intact, normal, place, same_bits
 from tests.oracles import ops
 
@@ -125,9 +125,7 @@ def test_gelu_forward_error_bound() -> None:
     assert (np.abs(out[normal_range] - exact) <= bound * np.abs(exact)).all()
     assert np.abs(out[~normal_range]).max() < 1e-36
     moderate = np.abs(x) < 4  # where the textbook form has digits left
-    np.testing.assert_allclose(
-        out[moderate], ops.gelu(x[moderate]), rtol=4e-6, atol=1e-18
-    )
+    np.testing.assert_allclose(out[moderate], ops.gelu(x[moderate]), rtol=4e-6, atol=1e-18)
 
 
 def test_gelu_backward_error_bound() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from crystalline._kernels import vecmath
 
+from crystalline._kernels import vecmath
 from tests._kernels.buffers import SIZES, guards_intact, place, same_bits
 from tests.oracles import ops
 
@@ -62,8 +62,16 @@ def test_error_near_thresholds(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "x", "expected"),
     [
-        ("exp", [0.0, -0.0, np.inf, -np.inf, 88.73, -87.34, 1e-45], [1, 1, np.inf, 0, np.inf, 0, 1]),
-        ("log", [1.0, 0.0, -0.0, np.inf, 2.0**-149], [0, -np.inf, -np.inf, np.inf, -149 * np.log(2)]),
+        (
+            "exp",
+            [0.0, -0.0, np.inf, -np.inf, 88.73, -87.34, 1e-45],
+            [1, 1, np.inf, 0, np.inf, 0, 1],
+        ),
+        (
+            "log",
+            [1.0, 0.0, -0.0, np.inf, 2.0**-149],
+            [0, -np.inf, -np.inf, np.inf, -149 * np.log(2)],
+        ),
         ("tanh", [0.0, -0.0, np.inf, -np.inf, 1e-45], [0.0, -0.0, 1, -1, 1e-45]),
         ("erf", [0.0, -0.0, np.inf, -np.inf, 4.5], [0.0, -0.0, 1, -1, 1]),
     ],

@@ -1,0 +1,32 @@
+import numpy as np
+import numpy.typing as npt
+
+def attention_forward(
+    qkv: npt.NDArray[np.float32],
+    T: int,
+    H: int,
+    out: npt.NDArray[np.float32],
+    lse: npt.NDArray[np.float32],
+    dropout: float = 0.0,
+    key: int = 0,
+    first_sequence: int = 0,
+) -> None: ...
+def attention_backward(
+    dout: npt.NDArray[np.float32],
+    qkv: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    lse: npt.NDArray[np.float32],
+    T: int,
+    H: int,
+    dqkv: npt.NDArray[np.float32],
+    dropout: float = 0.0,
+    key: int = 0,
+    first_sequence: int = 0,
+) -> None: ...
+def attention_row(
+    q: npt.NDArray[np.float32],
+    keys: npt.NDArray[np.float32],
+    values: npt.NDArray[np.float32],
+    H: int,
+    out: npt.NDArray[np.float32],
+) -> None: ...

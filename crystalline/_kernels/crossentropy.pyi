@@ -1,0 +1,9 @@
+import numpy as np
+import numpy.typing as npt
+
+def cross_entropy(
+    logits: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int32],
+    scale: float = 1.0,
+    backward: bool = True,
+) -> float: ...
