@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     settings = parse_settings(InferSettings, argv, program=PROGRAM, description=DESCRIPTION)
     if settings.version:
-        print(version_line(PROGRAM))
+        print(version_line())
         return EXIT_OK
     if sys.stdin is None:  # closed by the caller (<&-)
         sys.stdin = io.TextIOWrapper(io.BytesIO())

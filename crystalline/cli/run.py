@@ -106,11 +106,11 @@ def parse_settings(
         ) from None
 
 
-def version_line(program: str) -> str:
-    """Return what `--version` prints: program, version, and the instruction-set level in use."""
+def version_line() -> str:
+    """Return what `--version` prints: the version, and the instruction-set level in use."""
     from crystalline._kernels import isa
 
-    return f"{program} {__version__} ({isa.level()})"
+    return f"crystalline {__version__} (isa: {isa.level()})"
 
 
 def _first_sentence(drawn: str) -> str:

@@ -548,7 +548,7 @@ def test_help_and_version_are_fast(flag):
         from crystalline import __version__
         from crystalline._kernels import isa
 
-        assert done.stdout == f"cllm-infer {__version__} ({isa.level()})\n"
+        assert done.stdout == f"crystalline {__version__} (isa: {isa.level()})\n"
     else:
         for name in InferSettings.__dataclass_fields__:
             shown = "RUN_OR_MODEL" if name == "run_or_model" else "--" + name.replace("_", "-")

@@ -156,4 +156,4 @@ def test_version_names_the_instruction_set() -> None:
     from crystalline import __version__
     from crystalline._kernels import isa
 
-    assert version_line("demo") == f"demo {__version__} ({isa.level()})"
+    assert version_line() == f"crystalline {__version__} (isa: {isa.level()})"

@@ -1,0 +1,581 @@
+"""cllm-train: train a language model on text.
+
+    cllm-train                                  the Python standard library's sources
+    cllm-train my-texts/ --minutes 30
+    cllm-train --resume runs/20260504-030201-3.2M
+
+Progress and messages go to stderr; stdout gets one JSON object with --json, else nothing.
+The work is in the layers below; here settings are resolved and a run is put together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.cli.settings import (
+    Layers,
+    environment_layer,
+    field_names,
+    flag_of,
+    flag_value,
+    parse_layered,
+    toml_layer,
+)
+from crystalline.errors import (
+    EXIT_OK,
+    CheckpointError,
+    DataError,
+    UnsupportedError,
+    UsageError,
+)
+from crystalline.log import LOGGER_NAME, set_up_logging
+from crystalline.train.config import MAX_WORKERS, TrainConfig
+
+if TYPE_CHECKING:
+    from crystalline.data.prepare import PreparedData
+    from crystalline.formats.checkpoint import CheckpointInfo
+    from crystalline.formats.rundir import RunDir
+    from crystalline.model.config import ModelConfig
+    from crystalline.train.spec import RunResult, RunSpec
+    from crystalline.train.stats import Snapshot
+    from crystalline.ui import Reporter
+
+PROGRAM = "cllm-train"
+DESCRIPTION = """Train a language model on text, on this machine's processor.
+
+  cllm-train my-texts/ --minutes 30
+  cllm-train book.txt --tokenizer char --num-layers 4 --max-steps 2000
+  cllm-train --resume runs/NAME
+
+Every setting can also stand in a TOML file (--config; seq_len = 64) or in the environment
+(CLLM_SEQ_LEN=64). A flag wins over the environment, the environment over the file.
+
+Ctrl-C finishes the step, saves, and says how to go on."""
+
+# What a resumed run may change; all else decides its bits.
+CHANGEABLE = frozenset(
+    {"max_steps", "epochs", "minutes", "eval_interval", "save_interval", "log_interval", "keep"}
+)
+NOT_STORED = frozenset({"config", "resume", "version", "checkpoint_dir", "json", "plain", "quiet"})
+FLAGS_ONLY = frozenset({"config", "resume", "version"})
+TIME_SHARE = 0.97  # of --minutes that the schedule is fitted to; the rest is for saving
+
+RESULT_KEYS = (
+    "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
+    "weights_sha256", "run_dir", "workers", "precision", "isa",
+)  # fmt: skip
+
+
+def _optional(kind: type, default: str) -> Any:
+    """Return the look of an option that may be None: a type, and what None means."""
+
+    def hint(shown: str) -> str:  # the parser's words for the default: "['None']"
+        value = shown.strip("[']")
+        return f"(default: {default if value == 'None' else value})"
+
+    metavar = "PATH" if kind is str else kind.__name__.upper()
+    return tyro.conf.arg(metavar=metavar, constructor=kind, help_behavior_hint=hint)
+
+
+_Sized = _optional(int, "sized from the text")
+
+
+@dataclass(frozen=True)
+class TrainSettings(TrainConfig):
+    """Every option of the command; the text under a field is its help."""
+
+    embed_dim: Annotated[int | None, _Sized] = None
+    """Channels per token; a multiple of --num-heads."""
+    num_layers: Annotated[int | None, _Sized] = None
+    """Transformer blocks."""
+    num_heads: Annotated[int | None, _Sized] = None
+    """Attention heads per block."""
+    min_lr: Annotated[float | None, _optional(float, "a tenth of --learning-rate")] = None
+    """Learning rate at the end of the schedule."""
+    epochs: Annotated[float | None, _optional(float, "from --max-steps or --minutes, else 10")] = (
+        None
+    )
+    """Passes over the training text. On --resume it changes the schedule."""
+    max_steps: Annotated[int | None, _optional(int, "from --epochs or --minutes")] = None
+    """Optimizer steps; takes precedence over --epochs. On --resume it changes the schedule."""
+    minutes: Annotated[float | None, _optional(float, "no limit")] = None
+    """Time to train, in minutes; model and schedule are fitted to the speed of this machine.
+    On --resume it is the time from now on, and changes the schedule."""
+    data: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(
+            metavar="[DATA ...]", help_behavior_hint="(default: Python's standard library)"
+        ),
+    ] = ()
+    """Files and folders of text."""
+    workers: Annotated[int, tyro.conf.arg(aliases=("--threads",))] = 12
+    """Worker processes (spheres), 1 to 63; never more at work than this machine has cores."""
+    checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
+    """The new run's directory."""
+    config: Annotated[str | None, _optional(str, "none")] = None
+    """A TOML file with settings, such as the config.toml of another run."""
+    resume: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="[RUN]", constructor=str, help_behavior_hint="(default: a new run)"),
+    ] = None
+    """Go on with this run, or from this checkpoint of a run; without a name, with the run in
+    ./runs that was saved last."""
+    json: bool = False
+    """Print one JSON object with the results to stdout at the end."""
+    plain: bool = False
+    """Print lines instead of the dashboard."""
+    quiet: bool = False
+    """Print nothing but warnings and errors."""
+    version: bool = False
+    """Print the version and the instruction-set level in use, and exit."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise UsageError(
+                f"--workers is {self.workers}", advice=f"It must be between 1 and {MAX_WORKERS}."
+            )
+        for path in self.data:
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise UsageError(
+                    f"the name {os.fsencode(path)!r} is not valid UTF-8", advice="Rename the file."
+                ) from None
+
+    def train_config(self) -> TrainConfig:
+        """Return the part that is stored in checkpoints."""
+        return TrainConfig(**{name: getattr(self, name) for name in field_names(TrainConfig)})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code (see `crystalline.errors`)."""
+    return run_command(PROGRAM, _main, argv)
+
+
+def _main(argv: list[str]) -> int:
+    argv = _complete_resume(argv)
+    if "--version" in argv:
+        print(version_line())
+        return EXIT_OK
+    if not {"-h", "--help"}.isdisjoint(argv):
+        parse_settings(TrainSettings, argv, program=PROGRAM, description=DESCRIPTION)
+    if sys.platform != "linux":
+        raise UnsupportedError(
+            f"crystalline trains on Linux only, and this is {sys.platform}",
+            advice="Use a Linux machine, container or virtual machine.",
+        )
+    with contextlib.ExitStack() as stack:
+        if flag_value(argv, "--resume") is None:
+            settings = _parse(argv, Layers())
+            _set_up_logging(settings)
+            spec = _new_run(settings, stack)
+        else:
+            settings, spec = _resumed_run(argv, stack)
+        result = _train(settings, spec)
+    _report(settings, spec, result)
+    return result.exit_code
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def _complete_resume(argv: list[str]) -> list[str]:
+    """Give a bare --resume, which means the newest run, an empty value."""
+    return [
+        "--resume="
+        if argument == "--resume" and (index + 1 == len(argv) or argv[index + 1].startswith("-"))
+        else argument
+        for index, argument in enumerate(argv)
+    ]
+
+
+def _parse(argv: list[str], layers: Layers) -> TrainSettings:
+    """Put the file, the environment and the flags over `layers`."""
+    from crystalline.cli.infer import InferSettings
+
+    file = flag_value(argv, "--config")
+    if file is not None:
+        layers.update(*toml_layer(TrainSettings, Path(file), exclude=FLAGS_ONLY))
+    layers.update(
+        *environment_layer(
+            TrainSettings, os.environ, exclude=FLAGS_ONLY, tolerate=field_names(InferSettings)
+        )
+    )
+    return parse_layered(TrainSettings, argv, layers, program=PROGRAM, description=DESCRIPTION)
+
+
+def _set_up_logging(settings: TrainSettings) -> None:
+    set_up_logging(logging.WARNING if settings.quiet else logging.INFO)
+
+
+# --- a new run ------------------------------------------------------------------------------------
+
+
+def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
+    """Prepare data, model and run directory; `stack` holds the directory's lock."""
+    from crystalline.formats.rundir import RunDir, default_run_dir
+    from crystalline.ipc.permits import usable_cores
+    from crystalline.model.params import parameter_table
+    from crystalline.train.sizing import choose_model, resolve_steps
+    from crystalline.train.speed import MODEL_SHARE, measure_peak, measure_speed
+
+    run = None
+    if settings.checkpoint_dir is not None:  # its faults are told before the long work
+        run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
+    data = _prepare(settings)
+    cores = min(usable_cores(), settings.workers)
+    peak = measure_peak(cores)
+    config = settings.train_config()
+    model = choose_model(
+        config,
+        vocab_size=data.vocab_size,
+        train_tokens=data.train_tokens,
+        flops_per_second=MODEL_SHARE * peak,
+    )
+    speed = None
+    if config.minutes is not None and config.max_steps is None:
+        measured = measure_speed(model, config, cores)
+        speed = TIME_SHARE * measured.steps_per_second(config, data.val_tokens)
+    config = dataclasses.replace(
+        config,
+        embed_dim=model.embed_dim,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        max_steps=resolve_steps(config, data.train_tokens, speed),
+        precision="float32",
+    )
+    if run is None:
+        parameters = parameter_table(model).count
+        run = _enter(RunDir.create(default_run_dir(parameters)), stack)
+    seconds = None if config.minutes is None else 60 * config.minutes
+    spec = _spec(settings, config, model, data, run.path, peak, seconds)
+    _describe(settings, spec, data, run)
+    return spec
+
+
+def _enter(run: RunDir, stack: contextlib.ExitStack) -> RunDir:
+    """Keep a new run's lock until the end; what was never used is removed."""
+    stack.enter_context(run)
+    stack.callback(run.discard_unused)
+    return run
+
+
+def _prepare(settings: TrainSettings) -> PreparedData:
+    from crystalline.data.prepare import prepare
+    from crystalline.data.windows import check_fits
+    from crystalline.ui import DataProgress
+
+    with DataProgress(plain=settings.plain, quiet=settings.quiet) as progress:
+        data = prepare(
+            settings.data or None,
+            kind=settings.tokenizer,
+            vocab_size=settings.vocab_size,
+            val_fraction=settings.val_fraction,
+            progress=progress,
+        )
+    check_fits(data.train_tokens, data.val_tokens, settings.seq_len)
+    return data
+
+
+def _spec(
+    settings: TrainSettings,
+    config: TrainConfig,
+    model: ModelConfig,
+    data: PreparedData,
+    run_dir: Path,
+    peak: float,
+    seconds: float | None,
+) -> RunSpec:
+    from crystalline._kernels import isa
+    from crystalline.model.params import parameter_table
+    from crystalline.train.sizing import flops_per_token
+    from crystalline.train.spec import RunSpec
+
+    return RunSpec(
+        config=config,
+        model=model,
+        token_path=data.token_path,
+        tokenizer_path=data.tokenizer_path,
+        run_dir=run_dir,
+        val_tokens=data.val_tokens,
+        val_bytes=data.val_bytes,
+        tokens_per_epoch=data.train_tokens,
+        workers=settings.workers,
+        max_seconds=seconds,
+        isa=isa.level(),
+        parameters=parameter_table(model).count,
+        flops_per_token=flops_per_token(model),
+        peak_flops=peak,
+    )
+
+
+# --- a resumed run --------------------------------------------------------------------------------
+
+
+def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSettings, RunSpec]:
+    """Take a run up again where its checkpoint left it; `stack` holds the directory's lock."""
+    from crystalline.formats.checkpoint import inspect_checkpoint
+    from crystalline.formats.rundir import RunDir
+    from crystalline.ipc.permits import usable_cores
+    from crystalline.train.speed import measure_peak
+
+    run_path, name = _find_run(flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir"))
+    run = stack.enter_context(RunDir.open(run_path))
+    info = inspect_checkpoint(_checkpoint(run_path, name))
+    stored = _stored_settings(run, info)
+    settings = _parse(argv, Layers(dict(stored)))
+    _set_up_logging(settings)
+    _refuse_changes(settings, stored, run_path)
+    data = _prepare(settings)
+    _check_same_data(data, info)
+    cores = min(usable_cores(), settings.workers)
+    config, seconds = _resumed_length(settings, stored, info, data, cores)
+    spec = _spec(settings, config, info.model_config, data, run_path, measure_peak(cores), seconds)
+    spec = dataclasses.replace(spec, resume_from=info.path, tokenizer_path=info.tokenizer_path)
+    _describe(settings, spec, data, run, step=info.step)
+    return settings, spec
+
+
+def _find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str | None]:
+    """Return the run directory and the name of the checkpoint, if one is meant."""
+    from crystalline.formats.checkpoint import CHECKPOINTS, CONFIG
+    from crystalline.formats.rundir import newest_run, run_of
+
+    if resume and checkpoint_dir is not None:
+        raise UsageError(
+            f"--resume {resume} and --checkpoint-dir {checkpoint_dir} cannot be combined",
+            advice="A resumed run stays in its directory; leave --checkpoint-dir out.",
+        )
+    if not resume:
+        return (newest_run() if checkpoint_dir is None else Path(checkpoint_dir)), None
+    path = Path(resume)
+    if path.is_symlink():  # RUN/latest and RUN/best
+        path = path.parent / path.readlink()
+    if path.parent.name == CHECKPOINTS:
+        return run_of(path), path.name
+    if (path / CONFIG).is_file():
+        raise CheckpointError(
+            f"{path} is a model, not a run: it has no optimizer state to go on with",
+            advice="Name a run directory, or one of the checkpoints in it.",
+        )
+    if not path.exists():
+        raise CheckpointError(
+            f"there is no run at {path}", advice="Check the path for a typing error."
+        )
+    return path, None
+
+
+def _checkpoint(run_path: Path, name: str | None) -> Path:
+    from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, resolve
+
+    return resolve(run_path, LATEST) if name is None else run_path / CHECKPOINTS / name
+
+
+def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
+    """Return the settings of the run: those of the checkpoint, and the data and workers."""
+    from crystalline.formats.rundir import CONFIG
+
+    unknown = sorted(set(info.train_config) - field_names(TrainConfig))
+    if unknown:
+        raise CheckpointError(
+            f"the checkpoint {info.path} has a setting '{unknown[0]}', unknown to this program",
+            advice="Use the version of crystalline that wrote it.",
+        )
+    stored: dict[str, Any] = {}
+    if (run.path / CONFIG).is_file():
+        described, _ = toml_layer(TrainSettings, run.path / CONFIG, exclude=FLAGS_ONLY)
+        stored = {name: described[name] for name in ("data", "workers") if name in described}
+    return stored | info.train_config
+
+
+def _refuse_changes(settings: TrainSettings, stored: dict[str, Any], run_path: Path) -> None:
+    for name in sorted(field_names(TrainConfig) - CHANGEABLE):
+        wanted, before = getattr(settings, name), stored.get(name)
+        if wanted == before or name not in stored or (name, wanted) == ("precision", "auto"):
+            continue
+        raise UsageError(
+            f"{flag_of(name)} {wanted} differs from the {before} that the run {run_path} "
+            "was started with",
+            advice="Leave it out, or start a new run.",
+        )
+
+
+def _check_same_data(data: PreparedData, info: CheckpointInfo) -> None:
+    same = data.tokens_sha256 == info.state.get("tokens_sha256")
+    if not same or data.tokenizer_path.read_bytes() != info.tokenizer_path.read_bytes():
+        raise DataError(
+            f"{data.description} is not the text that the checkpoint {info.path} was trained on",
+            advice="Name the same DATA, unchanged, or start a new run.",
+        )
+
+
+def _resumed_length(
+    settings: TrainSettings,
+    stored: dict[str, Any],
+    info: CheckpointInfo,
+    data: PreparedData,
+    cores: int,
+) -> tuple[TrainConfig, float | None]:
+    """Return the settings with the steps of the whole run, and the seconds that are left."""
+    from crystalline.train.sizing import resolve_steps
+    from crystalline.train.speed import measure_speed
+
+    config = settings.train_config()
+    changed = {name for name in CHANGEABLE if getattr(config, name) != stored.get(name)}
+    seconds = None if config.minutes is None else 60 * config.minutes
+    if seconds is not None and "minutes" not in changed:
+        seconds = max(1.0, seconds - info.state.get("seconds", 0.0))
+    if "max_steps" not in changed:
+        if "epochs" in changed:
+            config = dataclasses.replace(config, max_steps=None)
+            steps = resolve_steps(dataclasses.replace(config, minutes=None), data.train_tokens)
+            config = dataclasses.replace(config, max_steps=steps)
+        elif "minutes" in changed and seconds is not None:
+            speed = measure_speed(info.model_config, config, cores)
+            rate = TIME_SHARE * speed.steps_per_second(config, data.val_tokens)
+            config = dataclasses.replace(config, max_steps=info.step + max(1, int(seconds * rate)))
+    if config.max_steps is None or config.max_steps < info.step:
+        raise UsageError(
+            f"the run has done {info.step:,} steps, more than the {config.max_steps} wanted",
+            advice=f"Use --max-steps {info.step + 1} or more.",
+        )
+    return config, seconds
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+class _Steering:
+    """Between the reporter and the engine: wishes in the engine's words."""
+
+    WORDS = {"checkpoint": "checkpoint", "stop": "stop", "more": "workers+", "fewer": "workers-"}  # noqa: RUF012
+
+    def __init__(self, reporter: Reporter, handler: _ReporterHandler) -> None:
+        self._reporter = reporter
+        self._handler = handler
+        self._paused = False
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._paused = snapshot.state == "paused"
+        if snapshot.message == self._handler.newest:  # told already
+            snapshot = dataclasses.replace(snapshot, message=None)
+        self._reporter.show(snapshot)
+
+    def poll(self) -> list[str]:
+        actions = []
+        for wish in self._reporter.poll():
+            if wish == "pause":
+                self._paused = not self._paused
+                actions.append("pause" if self._paused else "resume")
+            else:
+                actions.append(self.WORDS[wish])
+        return actions
+
+
+class _ReporterHandler(logging.Handler):
+    """Hands log records to the reporter, which knows where there is room for them."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+        self.newest: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell: Callable[[str], None] = (
+            self._reporter.error if record.levelno >= logging.WARNING else self._reporter.message
+        )
+        self.newest = record.getMessage()
+        tell(self.newest)
+
+
+@contextlib.contextmanager
+def _log_to(reporter: Reporter) -> Iterator[_ReporterHandler]:
+    logger = logging.getLogger(LOGGER_NAME)
+    before, handler = logger.handlers[:], _ReporterHandler(reporter)
+    logger.handlers[:] = [handler]
+    try:
+        yield handler
+    finally:
+        logger.handlers[:] = before
+
+
+def _train(settings: TrainSettings, spec: RunSpec) -> RunResult:
+    from crystalline.train.launcher import train
+    from crystalline.ui import make_reporter
+
+    with (
+        make_reporter(plain=settings.plain, quiet=settings.quiet) as reporter,
+        _log_to(reporter) as handler,
+    ):
+        steering = _Steering(reporter, handler)
+        return train(spec, on_snapshot=steering.show, poll_actions=steering.poll)
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _tell(settings: TrainSettings, text: str) -> None:
+    if not settings.quiet:
+        print(text, file=sys.stderr)
+
+
+def _describe(
+    settings: TrainSettings, spec: RunSpec, data: PreparedData, run: RunDir, *, step: int = 0
+) -> None:
+    """Show the resolved settings, and store them in config.toml."""
+    from crystalline import __version__
+    from crystalline.formats.rundir import short_count
+    from crystalline.train.schedule import effective_warmup
+
+    config, model = spec.config, spec.model
+    warmup = effective_warmup(config, spec.max_steps)
+    cut = f" (not {config.warmup_steps}: the run is short)" if warmup < config.warmup_steps else ""
+    passes = spec.max_steps * config.tokens_per_step / data.train_tokens
+    lines = {
+        "data": data.description,
+        "model": f"{short_count(spec.parameters)} parameters: {model.num_layers} layers, "
+        f"{model.num_heads} heads, {model.embed_dim} channels, context {model.seq_len}, "
+        f"vocabulary {model.vocab_size:,}",
+        "steps": f"{spec.max_steps:,} of {config.sequences_per_step} × {config.seq_len} tokens, "
+        f"{passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
+        "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "
+        f"{config.final_lr:g}, warm-up {warmup}{cut}",
+        "machine": f"{spec.workers} workers, {spec.precision}, {spec.isa}",
+        "run": str(run.path),
+    }
+    text = "\n".join(f"{name:8} {line}" for name, line in lines.items())
+    _tell(settings, text)
+    values = {
+        "data": [os.path.abspath(path) for path in settings.data] or None,  # noqa: PTH100
+        **config.to_dict(),
+        "workers": settings.workers,
+    }
+    run.write_config(values, comment=f"Resolved by cllm-train {__version__}.\n\n{text}")
+
+
+def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
+    """Say how the run ended."""
+    from crystalline.train.spec import resume_command
+
+    if result.stop_reason in ("finished", "time"):
+        loss = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
+        _tell(settings, f"Finished step {result.final_step:,}{loss}.")
+        _tell(settings, f'Generate with: cllm-infer {spec.run_dir} --prompt "..."')
+    else:
+        command = resume_command(spec.run_dir)
+        _tell(settings, f"Saved step {result.final_step:,}. Resume with: {command}")
+    if settings.json:
+        print(json.dumps({key: getattr(result, key) for key in RESULT_KEYS}))
