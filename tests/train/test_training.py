@@ -1,0 +1,223 @@
+"""Real training through the whole engine: it learns, and in the same bits whoever computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from crystalline._kernels import isa
+from crystalline.data.prepare import PreparedData, prepare
+from crystalline.errors import DivergedError
+from crystalline.formats.checkpoint import load_checkpoint, resolve
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import initialize, parameter_table
+from crystalline.train.config import TrainConfig
+from crystalline.train.launcher import train
+from crystalline.train.spec import RunResult, RunSpec
+from crystalline.train.stats import Snapshot
+
+TIMES = ("tokens_per_second", "seconds")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """Text with structure: words of a small language, so that there is something to learn."""
+    folder = tmp_path_factory.mktemp("corpus")
+    draw = random.Random(5)
+    words = ["".join(draw.choices("abcdefghij", k=draw.randint(2, 7))) for _ in range(40)]
+    weights = [1 / (rank + 1) for rank in range(40)]
+    text = " ".join(draw.choices(words, weights, k=6000))
+    (folder / "text.txt").write_text(text)
+    return prepare(
+        [folder / "text.txt"], kind="char", vocab_size=300, val_fraction=0.1,
+        cache_dir=folder / "cache",
+    )  # fmt: skip
+
+
+def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 2,
+         resume_from: Path | None = None, jitter_s: float = 0.0, **config: Any) -> RunSpec:  # fmt: skip
+    settings: dict[str, Any] = {
+        "tokenizer": "char", "embed_dim": 24, "num_layers": 2, "num_heads": 2, "seq_len": 24,
+        "batch_size": 26, "max_steps": 50, "warmup_steps": 5, "learning_rate": 3e-3,
+        "eval_interval": 20, "save_interval": 20, "log_interval": 1, "keep": 9, "dropout": 0.1,
+    }  # fmt: skip
+    run_dir.mkdir(parents=True, exist_ok=True)
+    settings |= config
+    shape = ("seq_len", "num_layers", "num_heads", "embed_dim", "dropout")
+    return RunSpec(
+        config=TrainConfig(**settings),
+        model=ModelConfig(data.vocab_size, *(settings[name] for name in shape)),
+        token_path=data.token_path,
+        tokenizer_path=data.tokenizer_path,
+        run_dir=run_dir,
+        val_tokens=data.val_tokens,
+        val_bytes=data.val_bytes,
+        tokens_per_epoch=data.train_tokens,
+        workers=workers,
+        permits=permits,
+        resume_from=resume_from,
+        jitter_s=jitter_s,
+        isa=isa.level(),
+    )
+
+
+def run(spec: RunSpec, watch: list[Snapshot] | None = None) -> RunResult:
+    seen = watch if watch is not None else []
+    return train(spec, on_snapshot=seen.append, interval_s=0.02)
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl without times, events left out."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in TIMES}
+        for line in lines
+        if "event" not in line
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    data: PreparedData, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunResult, list[dict[str, Any]]]:
+    run_dir = tmp_path_factory.mktemp("reference")
+    return run(spec(data, run_dir, workers=1, permits=1)), metrics(run_dir)
+
+
+def test_it_learns(undisturbed: tuple[RunResult, list[dict[str, Any]]]) -> None:
+    result, lines = undisturbed
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 50
+    assert losses[0] == pytest.approx(np.log(11), abs=0.1)  # ten letters and the space
+    assert np.mean(losses[-5:]) < losses[0] - 0.4
+    evaluations = [line["val_loss"] for line in lines if "val_loss" in line]
+    assert evaluations[0] > evaluations[-1] == result.val_loss
+    assert result.val_loss is not None
+    assert result.val_bits_per_byte == pytest.approx(result.val_loss / np.log(2), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "permits"), [(2, 2), (3, 1), (5, 4), (12, 2), (12, 12), (63, 2)]
+)
+def test_any_number_of_workers_gives_the_same_bits(
+    workers: int,
+    permits: int,
+    data: PreparedData,
+    tmp_path: Path,
+    undisturbed: tuple[RunResult, list[dict[str, Any]]],
+) -> None:
+    result = run(spec(data, tmp_path, workers=workers, permits=permits))
+    assert result.weights_sha256 == undisturbed[0].weights_sha256
+    assert metrics(tmp_path) == undisturbed[1]
+
+
+def test_random_sleeps_change_no_bit(
+    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
+) -> None:
+    result = run(spec(data, tmp_path, workers=5, permits=3, jitter_s=0.002))
+    assert result.weights_sha256 == undisturbed[0].weights_sha256
+    assert metrics(tmp_path) == undisturbed[1]
+
+
+def test_a_resumed_run_ends_in_the_same_bits(
+    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
+) -> None:
+    whole = spec(data, tmp_path, workers=4)
+    stopped = threading.Event()
+
+    def stop_after(snapshot: Snapshot) -> None:
+        stopped.set() if snapshot.step >= 22 else None
+
+    def actions() -> list[str]:
+        return ["stop"] if stopped.is_set() else []
+
+    first = train(whole, on_snapshot=stop_after, poll_actions=actions, interval_s=0.001)
+    assert first.stop_reason == "stopped"
+    assert 22 <= first.final_step < 50
+    checkpoint = resolve(tmp_path, "step-00000020")
+    result = run(dataclasses.replace(whole, workers=7, permits=3, resume_from=checkpoint))
+    assert result.final_step == 50
+    assert result.weights_sha256 == undisturbed[0].weights_sha256
+    assert metrics(tmp_path) == undisturbed[1]
+
+
+def test_spheres_killed_at_random_moments_change_no_bit(
+    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
+) -> None:
+    draw = random.Random(3)
+    killed: list[int] = []
+
+    def kill_one(snapshot: Snapshot) -> None:
+        alive = [s for s in snapshot.spheres if s.pid and s.state not in ("dead", "retired")]
+        if snapshot.state == "training" and alive and len(killed) < 4:
+            victim = draw.choice(alive).pid
+            if psutil.pid_exists(victim):
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
+                time.sleep(0.05)
+
+    result = train(
+        spec(data, tmp_path, workers=4, permits=2, jitter_s=0.004),
+        on_snapshot=kill_one, interval_s=0.15,
+    )  # fmt: skip
+    assert len(killed) >= 2
+    assert result.weights_sha256 == undisturbed[0].weights_sha256
+    assert metrics(tmp_path) == undisturbed[1]
+
+
+def test_every_tensor_moves(
+    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
+) -> None:
+    run_dir = Path(undisturbed[0].run_dir)
+    end = load_checkpoint(resolve(run_dir, "latest"))
+    table = parameter_table(end.model_config)
+    start = np.zeros(table.size, np.float32)
+    initialize(end.model_config, start, end.train_config["seed"])
+    for name, view in table.views(start).items():
+        change = np.abs(table.views(end.weights)[name] - view)
+        assert change.max() > 1e-3, name
+        assert (change > 0).mean() > 0.5, name
+
+
+def test_the_seed_and_every_setting_that_matters_change_the_bits(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    short: dict[str, Any] = {"max_steps": 3, "eval_interval": 0, "save_interval": 0}
+    variants: list[dict[str, Any]] = [
+        {}, {"seed": 7}, {"dropout": 0.2}, {"optimizer": "sgd"}, {"weight_decay": 0.3},
+        {"beta1": 0.8}, {"beta2": 0.9}, {"grad_clip": 0.01}, {"learning_rate": 2e-3},
+        {"batch_size": 25}, {"accumulation_steps": 2}, {"warmup_steps": 2},
+    ]  # fmt: skip
+    hashes = [
+        run(spec(data, tmp_path / str(i), **short, **variant)).weights_sha256
+        for i, variant in enumerate(variants)
+    ]
+    assert len(set(hashes)) == len(variants)
+    again = run(spec(data, tmp_path / "again", **short, batch_size=13, accumulation_steps=2))
+    assert again.weights_sha256 == hashes[0]  # 13 x 2 sequences are the same 26
+
+
+def test_fewer_windows_than_lanes(data: PreparedData, tmp_path: Path) -> None:
+    text = tmp_path / "little.txt"
+    text.write_text("to be or not to be, that is it. " * 3)
+    little = prepare([text], kind="char", vocab_size=99, val_fraction=0.0, cache_dir=tmp_path)
+    result = run(spec(little, tmp_path / "run", workers=12, max_steps=5, batch_size=12))
+    assert result.final_step == 5
+    assert result.val_loss is None
+
+
+def test_a_run_that_diverges_says_so(data: PreparedData, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="not finite in 10 of the last"):
+        run(spec(data, tmp_path, learning_rate=1e30, grad_clip=0.0, warmup_steps=0,
+                 optimizer="sgd", eval_interval=0))  # fmt: skip
