@@ -53,7 +53,9 @@ def dropout(const float[::1] x not None, float[::1] out not None, double probabi
     if out.shape[0] != n:
         raise ValueError(f"out has {out.shape[0]} floats, expected {n}")
     if not 0.0 <= probability < 1.0:
-        raise ValueError(f"the dropout probability must be at least 0 and below 1, not {probability}")
+        raise ValueError(
+            f"the dropout probability must be at least 0 and below 1, not {probability}"
+        )
     if n == 0:
         return
     cdef uint32_t threshold = <uint32_t>min(probability * 4294967296.0 + 0.5, 4294967295.0)

@@ -187,9 +187,9 @@ def embed_gather(const int32_t[::1] ids not None, const float[:, ::1] wte not No
 
 def embed_scatter_add(const int32_t[::1] ids not None, const float[:, ::1] dx not None,
                       float[:, ::1] dwte not None, float[:, ::1] dwpe not None, int64_t T) -> None:
-    """dwte[ids[i]] += dx[i] and dwpe[i mod T] += dx[i], row after row: the gradient of `embed_gather`.
+    """dwte[ids[i]] += dx[i] and dwpe[i mod T] += dx[i]: the gradient of `embed_gather`.
 
-    ids [N] int32, dx [N, C]: IN; dwte [V, C], dwpe [places, C] with places >= T: INOUT.
+    The sums are taken row after row.  ids [N] int32, dx [N, C]: IN; dwte [V, C], dwpe [places, C] with places >= T: INOUT.
 
     >>> import numpy as np
     >>> dwte, dwpe = np.zeros((3, 1), np.float32), np.zeros((2, 1), np.float32)

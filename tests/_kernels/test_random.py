@@ -96,6 +96,13 @@ def test_bits_match_the_twin(n: int, first: int) -> None:
     assert same_bits(np.array(x), np.array(out))
 
 
+def test_threshold_belongs_to_the_kept() -> None:
+    """At p = hash / 2^32 an element is kept, one step above it is dropped."""
+    for i, value in enumerate(_hash(6, 0, 40).tolist()):
+        assert _kept(6, 1, value / 2**32, first=i) == 1
+        assert _kept(6, 1, (value + 1) / 2**32, first=i) == 0
+
+
 @pytest.mark.parametrize("probability", [0.0, 1e-4, 0.1, 0.5, 0.9, 1 - 2.0**-24])
 def test_rate_and_mean(probability: float) -> None:
     n = 1_000_000
