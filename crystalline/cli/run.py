@@ -31,6 +31,12 @@ ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
 OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
+# Python's words for a value that is no number, and ours.
+_PLAINER = (
+    (re.compile(r"invalid literal for int\(\) with base 10: (.*)"), r"\1 is not a whole number"),
+    (re.compile(r"could not convert string to float: (.*)"), r"\1 is not a number"),
+)
+
 Settings = TypeVar("Settings")
 
 
@@ -126,7 +132,10 @@ def _first_sentence(drawn: str) -> str:
             words += text.split()
         elif words:
             break
-    return " ".join(words).rstrip(".")
+    text = " ".join(words).rstrip(".")
+    for pattern, plainer in _PLAINER:
+        text = pattern.sub(plainer, text)
+    return text
 
 
 def _forget_stdout() -> None:

@@ -120,7 +120,7 @@ def test_parses_a_dataclass() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["here", "--count", "x"], ["--count", "'x'"]),
+        (["here", "--count", "x"], ["--count", "'x' is not a whole number"]),
         (["here", "--cuont", "4"], ["--cuont"]),
         (["here", "--count"], ["--count"]),
         ([], ["PLACE"]),
