@@ -189,7 +189,8 @@ def embed_scatter_add(const int32_t[::1] ids not None, const float[:, ::1] dx no
                       float[:, ::1] dwte not None, float[:, ::1] dwpe not None, int64_t T) -> None:
     """dwte[ids[i]] += dx[i] and dwpe[i mod T] += dx[i]: the gradient of `embed_gather`.
 
-    The sums are taken row after row.  ids [N] int32, dx [N, C]: IN; dwte [V, C], dwpe [places, C] with places >= T: INOUT.
+    The sums are taken row after row.  ids [N] int32, dx [N, C]: IN; dwte [V, C] and
+    dwpe [places, C] with places >= T: INOUT.
 
     >>> import numpy as np
     >>> dwte, dwpe = np.zeros((3, 1), np.float32), np.zeros((2, 1), np.float32)
