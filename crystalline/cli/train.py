@@ -261,7 +261,7 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
         parameters = parameter_table(model).count
         run = _enter(RunDir.create(default_run_dir(parameters)), stack)
     seconds = None if config.minutes is None else 60 * config.minutes
-    spec = _spec(settings, config, model, data, run.path, peak, seconds)
+    spec = _spec(settings, config, model, data, run, peak, seconds)
     _describe(settings, spec, data, run)
     return spec
 
@@ -295,7 +295,7 @@ def _spec(
     config: TrainConfig,
     model: ModelConfig,
     data: PreparedData,
-    run_dir: Path,
+    run: RunDir,
     peak: float,
     seconds: float | None,
 ) -> RunSpec:
@@ -308,8 +308,8 @@ def _spec(
         config=config,
         model=model,
         token_path=data.token_path,
-        tokenizer_path=data.tokenizer_path,
-        run_dir=run_dir,
+        tokenizer_path=run.keep_tokenizer(data.tokenizer_path),
+        run_dir=run.path,
         val_tokens=data.val_tokens,
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
@@ -343,8 +343,8 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     _check_same_data(data, info)
     cores = min(usable_cores(), settings.workers)
     config, seconds = _resumed_length(settings, stored, info, data, cores)
-    spec = _spec(settings, config, info.model_config, data, run_path, measure_peak(cores), seconds)
-    spec = dataclasses.replace(spec, resume_from=info.path, tokenizer_path=info.tokenizer_path)
+    spec = _spec(settings, config, info.model_config, data, run, measure_peak(cores), seconds)
+    spec = dataclasses.replace(spec, resume_from=info.path)
     _describe(settings, spec, data, run, step=info.step)
     return settings, spec
 

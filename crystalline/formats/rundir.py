@@ -1,6 +1,7 @@
 """The run directory: made, found, locked and described.
 
     RUN/config.toml      the resolved settings; `--config` reads it
+    RUN/tokenizer.json   what every checkpoint gets
     RUN/metrics.jsonl    written by `train.metrics`
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
@@ -24,9 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from crystalline.atomic import write_text
+from crystalline.atomic import write_bytes, write_text
 from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.checkpoint import list_checkpoints, tidy
+from crystalline.formats.checkpoint import TOKENIZER, list_checkpoints, tidy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -141,11 +142,25 @@ class RunDir:
         except OSError as error:
             raise _unwritable(self.path, error) from None
 
+    def keep_tokenizer(self, tokenizer: Path) -> Path:
+        """Copy a tokenizer.json here, and return the copy.
+
+        Every checkpoint gets it, however long the run takes and whatever happens to the
+        original.  Raises `UsageError` when the directory cannot be written.
+        """
+        copy = self.path / TOKENIZER
+        try:
+            write_bytes(copy, tokenizer.read_bytes())
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+        return copy
+
     def discard_unused(self) -> None:
-        """Remove what `create` and `write_config` made, if the run never got further."""
+        """Remove what this class wrote, if the run never got further."""
         with contextlib.suppress(OSError):  # what else is there keeps the directory
-            if {entry.name for entry in self.path.iterdir()} <= {CONFIG, LOCK}:
+            if {entry.name for entry in self.path.iterdir()} <= {CONFIG, TOKENIZER, LOCK}:
                 (self.path / CONFIG).unlink(missing_ok=True)
+                (self.path / TOKENIZER).unlink(missing_ok=True)
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
 

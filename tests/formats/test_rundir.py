@@ -147,8 +147,10 @@ def test_opening_needs_a_directory(tmp_path: Path) -> None:
 
 
 def test_discards_only_what_was_never_used(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("{}")
     with RunDir.create(tmp_path / "unused") as run:
         run.write_config({"seed": 1})
+        assert run.keep_tokenizer(tmp_path / "t.json").read_text() == "{}"
         run.discard_unused()
     assert not (tmp_path / "unused").exists()
     with RunDir.create(tmp_path / "used") as run:
