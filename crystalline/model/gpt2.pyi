@@ -1,0 +1,39 @@
+import numpy as np
+import numpy.typing as npt
+
+from crystalline.model.config import ModelConfig
+
+class Gpt2:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: npt.NDArray[np.float32],
+        packed: npt.NDArray[np.float32],
+        workspace: npt.NDArray[np.uint8],
+    ) -> None: ...
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def segment_count(self) -> int: ...
+    @staticmethod
+    def packed_size(config: ModelConfig) -> int: ...
+    @staticmethod
+    def workspace_size(config: ModelConfig) -> int: ...
+    @staticmethod
+    def allocate(config: ModelConfig, weights: npt.NDArray[np.float32]) -> Gpt2: ...
+    def pack(self) -> None: ...
+    def pack_segment(self, index: int) -> None: ...
+    def compute(
+        self,
+        tokens: npt.NDArray[np.int32],
+        grads: npt.NDArray[np.float32],
+        *,
+        scale: float,
+        accumulate: bool = False,
+        seed: int = 0,
+        step: int = 0,
+        first_sequence: int = 0,
+    ) -> float: ...
+    def evaluate(self, tokens: npt.NDArray[np.int32]) -> float: ...
+    def logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]: ...
+    def token_losses(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]: ...
