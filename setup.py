@@ -20,9 +20,7 @@ KERNELS = "crystalline/_kernels"
 PRIMITIVES = f"{KERNELS}/primitives"
 
 # Instruction-set levels of this architecture, lowest first; each is one translation unit.
-LEVELS = (
-    ("base", "avx2", "avx512") if platform.machine() in ("x86_64", "AMD64") else ("base",)
-)
+LEVELS = ("base", "avx2", "avx512") if platform.machine() in ("x86_64", "AMD64") else ("base",)
 
 # module -> C sources linked into it beside its own .pyx
 EXTENSIONS = {
@@ -84,7 +82,6 @@ setup(
                 extra_compile_args=COMPILE_ARGS,
             )
             for name, sources in EXTENSIONS.items()
-            if os.path.exists(name.replace(".", "/") + ".pyx")
         ],
         compiler_directives=DIRECTIVES,
         nthreads=0,
