@@ -39,7 +39,8 @@ class ModelConfig:
             below = self.embed_dim - self.embed_dim % self.num_heads
             nearest = below or self.num_heads
             raise UsageError(
-                f"--embed-dim {self.embed_dim} cannot be divided among --num-heads {self.num_heads}",
+                f"--embed-dim {self.embed_dim} cannot be divided"
+                f" among --num-heads {self.num_heads}",
                 advice=f"Use a multiple of the number of heads, for example --embed-dim {nearest}.",
             )
         if not 0.0 <= self.dropout < 1.0:

@@ -84,7 +84,9 @@ class ParameterTable:
 
     def views(self, flat: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
         """Return name → view of `flat`; nothing is copied."""
-        return {p.name: flat[p.offset : p.offset + p.size].reshape(p.shape) for p in self.parameters}
+        return {
+            p.name: flat[p.offset : p.offset + p.size].reshape(p.shape) for p in self.parameters
+        }
 
     def segments(self) -> tuple[Segment, ...]:
         """Cut the buffer into segments; the cuts depend on the model only."""
@@ -167,7 +169,9 @@ def initialize(config: ModelConfig, flat: npt.NDArray[np.float32], seed: int) ->
     if flat.shape != (table.size,):
         raise ValueError(f"flat has shape {flat.shape}, the model needs ({table.size},)")
     flat[:] = 0.0
-    for index, (p, view) in enumerate(zip(table.parameters, table.views(flat).values(), strict=True)):
+    for index, (p, view) in enumerate(
+        zip(table.parameters, table.views(flat).values(), strict=True)
+    ):
         if p.init == "normal":
             generator = np.random.Generator(np.random.Philox(key=[seed, index]))
             view[...] = p.std * generator.standard_normal(p.shape, dtype=np.float32)

@@ -91,7 +91,14 @@ class TrainConfig:
                 _at_least("--" + name.replace("_", "-"), value, 1)
         for name in ("seq_len", "batch_size", "accumulation_steps", "log_interval", "keep"):
             _at_least("--" + name.replace("_", "-"), getattr(self, name), 1)
-        for name in ("warmup_steps", "eval_interval", "save_interval", "weight_decay", "grad_clip", "seed"):
+        for name in (
+            "warmup_steps",
+            "eval_interval",
+            "save_interval",
+            "weight_decay",
+            "grad_clip",
+            "seed",
+        ):
             _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
         _positive("--learning-rate", self.learning_rate)
         for name in ("epochs", "minutes"):

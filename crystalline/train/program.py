@@ -1,4 +1,4 @@
-"""What the engine runs in a real training: the model, its data and its checkpoints as units of work.
+"""What the engine runs in a real training: model, data and checkpoints, cut into units of work.
 
 Which windows a lane holds is a pure function of (seed, step, lane), so any sphere can compute any
 lane, again if need be.  Sequence i of a step belongs to lane i mod lanes, and thereby to position
@@ -177,24 +177,18 @@ class TrainingProgram:
             first = block * STARTS_BLOCK * self.sequences
             count = STARTS_BLOCK * self.sequences
             config = self.spec.config
-            starts = train_starts(
-                len(self.tokens.train), config.seq_len, config.seed, first, count
-            )
+            starts = train_starts(len(self.tokens.train), config.seq_len, config.seed, first, count)
             self._starts = starts.reshape(STARTS_BLOCK, self.sequences)
             self._starts_block = block
         return self._starts[row, lane :: self.spec.config.lanes]
 
 
-def _evaluation_units(
-    tokens: int, seq_len: int
-) -> list[tuple[npt.NDArray[np.int64], int]]:
+def _evaluation_units(tokens: int, seq_len: int) -> list[tuple[npt.NDArray[np.int64], int]]:
     """Cut the held-out split into units: (starts of windows, their common length)."""
     windows = val_windows(tokens, seq_len)
     group = max(1, EVALUATION_ROWS // seq_len)
     full = [start for start, length in windows if length == seq_len]
-    units = [
-        (np.array(full[i : i + group], np.int64), seq_len) for i in range(0, len(full), group)
-    ]
+    units = [(np.array(full[i : i + group], np.int64), seq_len) for i in range(0, len(full), group)]
     units += [
         (np.array([start], np.int64), length) for start, length in windows if length < seq_len
     ]
