@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,5 +98,4 @@ def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | Non
         flops_per_token=shape.flops_per_token,
     )
     snapshots = watch if watch is not None else []
-    result = train(dataclasses.replace(spec), on_snapshot=snapshots.append)
-    return result
+    return train(spec, on_snapshot=snapshots.append)
