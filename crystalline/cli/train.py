@@ -342,6 +342,8 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     data = _prepare(settings)
     _check_same_data(data, info)
     cores = min(usable_cores(), settings.workers)
+    if flag_value(argv, "--minutes") is not None:
+        del stored["minutes"]  # a new budget, even if it is as long as the old one
     config, seconds = _resumed_length(settings, stored, info, data, cores)
     spec = _spec(settings, config, info.model_config, data, run, measure_peak(cores), seconds)
     spec = dataclasses.replace(spec, resume_from=info.path)
@@ -434,7 +436,7 @@ def _resumed_length(
     from crystalline.train.speed import measure_speed
 
     config = settings.train_config()
-    changed = {name for name in CHANGEABLE if getattr(config, name) != stored.get(name)}
+    changed = {n for n in CHANGEABLE if n not in stored or getattr(config, n) != stored[n]}
     seconds = None if config.minutes is None else 60 * config.minutes
     if seconds is not None and "minutes" not in changed:
         seconds = max(1.0, seconds - info.state.get("seconds", 0.0))
