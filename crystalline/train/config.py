@@ -6,6 +6,7 @@ is the help text of its flag.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from crystalline.errors import UsageError
 
 POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
 MAX_WORKERS = 63
+LARGEST_SEED = 2**63 - 1
+MOST_SEQUENCES = 1_000_000  # of one step
 
 TokenizerKind = Literal["bpe", "char", "word", "byte"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
@@ -100,6 +103,19 @@ class TrainConfig:
             "seed",
         ):
             _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is {value}", advice="It must be a finite number."
+                )
+        if self.seed > LARGEST_SEED:
+            raise UsageError(f"--seed is {self.seed}", advice=f"It must be at most {LARGEST_SEED}.")
+        if self.sequences_per_step > MOST_SEQUENCES:
+            raise UsageError(
+                f"--batch-size {self.batch_size} and --accumulation-steps "
+                f"{self.accumulation_steps} make {self.sequences_per_step:,} sequences a step",
+                advice=f"The most is {MOST_SEQUENCES:,}.",
+            )
         _positive("--learning-rate", self.learning_rate)
         for name in ("epochs", "minutes"):
             value = getattr(self, name)

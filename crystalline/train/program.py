@@ -34,7 +34,7 @@ from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.spec import RunSpec
 
 EVALUATION_ROWS = 512  # tokens of one evaluation unit, at least one window
-STARTS_BLOCK = 64  # steps whose windows are drawn at once
+STARTS_AT_ONCE = 16384  # sequences whose windows are drawn at once, at least those of a step
 
 
 class TrainingProgram:
@@ -54,6 +54,7 @@ class TrainingProgram:
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
         self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len)
         self.eval_units = len(self._eval_units)
+        self._block_steps = max(1, STARTS_AT_ONCE // self.sequences)
         self._starts_block = -1
         self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -172,13 +173,13 @@ class TrainingProgram:
 
     def _lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
         """Return where the windows of a lane begin; drawn for many steps at once."""
-        block, row = divmod(step, STARTS_BLOCK)
+        block, row = divmod(step, self._block_steps)
         if block != self._starts_block:
-            first = block * STARTS_BLOCK * self.sequences
-            count = STARTS_BLOCK * self.sequences
+            count = self._block_steps * self.sequences
+            first = block * count
             config = self.spec.config
             starts = train_starts(len(self.tokens.train), config.seq_len, config.seed, first, count)
-            self._starts = starts.reshape(STARTS_BLOCK, self.sequences)
+            self._starts = starts.reshape(self._block_steps, self.sequences)
             self._starts_block = block
         return self._starts[row, lane :: self.spec.config.lanes]
 
