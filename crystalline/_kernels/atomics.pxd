@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-cdef extern from "primitives/atomics.h" nogil:
+cdef extern from "atomics.h" nogil:
     int64_t word_load(const int64_t *w)
     int64_t word_load_relaxed(const int64_t *w)
     void word_store(int64_t *w, int64_t value)

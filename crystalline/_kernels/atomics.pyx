@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uintptr_t
 
 import os
 
-cdef extern from "primitives/atomics.h":
+cdef extern from "atomics.h":
     int PR_SET_PDEATHSIG
     int PR_SET_NAME
     int PR_SET_CHILD_SUBREAPER

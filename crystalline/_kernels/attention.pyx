@@ -13,17 +13,14 @@ h * D .. (h + 1) * D.
 import numpy as np
 
 from libc.math cimport sqrt
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
-from crystalline._kernels.matmul cimport multiply, pack, pack_t, packed_floats
+from crystalline._kernels.matmul cimport multiply, pack, pack_t, packed_floats, padded
+from crystalline._kernels.random cimport drop_threshold
 
 cdef enum:
     QUERY_BLOCK = 28  # two register tiles; small blocks waste little above the diagonal
-
-
-cdef inline int64_t padded(int64_t n) noexcept nogil:
-    return (n + CL_PANEL - 1) // CL_PANEL * CL_PANEL
 
 
 cdef int64_t scratch_floats(int64_t T, int64_t D) noexcept nogil:
@@ -171,7 +168,7 @@ cdef AttentionDropout _dropout(double probability, uint64_t key, uint64_t first_
     cdef AttentionDropout d
     d.key = key
     d.first_sequence = first_sequence
-    d.threshold = <uint32_t>(probability * 4294967296.0)
+    d.threshold = drop_threshold(probability)
     d.scale = <float>(1.0 / (1.0 - probability))
     return d
 

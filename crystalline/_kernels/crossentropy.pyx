@@ -6,6 +6,7 @@ two products with the gradient), so that logits of a whole batch never exist.
 
 from libc.stdint cimport int32_t, int64_t
 
+from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport primitives
 
 
@@ -27,8 +28,7 @@ def cross_entropy(float[:, :] logits not None, const int32_t[::1] targets not No
     cdef Py_ssize_t N = logits.shape[0], V = logits.shape[1], i
     cdef int64_t ld = logits.strides[0] // <Py_ssize_t>sizeof(float)
     cdef double loss
-    if targets.shape[0] != N:
-        raise ValueError(f"targets has {targets.shape[0]} elements, expected {N}")
+    expect_length("targets", targets.shape[0], N)
     for i in range(N):
         if not 0 <= targets[i] < V:
             raise ValueError(f"targets[{i}] is {targets[i]}, outside the vocabulary of {V}")

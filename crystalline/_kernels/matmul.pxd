@@ -1,9 +1,13 @@
 # Matrix products on packed panels, for nogil callers.  Shapes as in matmul.pyx.
 from libc.stdint cimport int64_t
 
+cdef int64_t padded(int64_t N) noexcept nogil  # columns rounded up to whole panels
 cdef int64_t packed_floats(int64_t K, int64_t N) noexcept nogil
 cdef void pack(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed,
                float* column_sums) noexcept nogil
+# Only rows row .. row + rows of the K; b points at the first of them.
+cdef void pack_rows(int64_t K, int64_t N, int64_t row, int64_t rows, const float* b, int64_t ldb,
+                    float* packed, float* column_sums) noexcept nogil
 cdef void pack_t(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed) noexcept nogil
 cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                    const float* packed, float* c, int64_t ldc, const float* bias,

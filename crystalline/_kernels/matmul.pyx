@@ -12,6 +12,7 @@ The left-hand side is read in place, row by row or column by column.
 
 from libc.stdint cimport int64_t
 
+from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
 
 # Rows of the left-hand side that one sweep over the panels uses: its K columns stay in L2.
@@ -25,17 +26,27 @@ cdef int64_t panels(int64_t N) noexcept nogil:
     return (N + CL_PANEL - 1) // CL_PANEL
 
 
+cdef int64_t padded(int64_t N) noexcept nogil:
+    return panels(N) * CL_PANEL
+
+
 cdef int64_t packed_floats(int64_t K, int64_t N) noexcept nogil:
-    return panels(N) * CL_PANEL * K
+    return padded(N) * K
 
 
 cdef void pack(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed,
                float* column_sums) noexcept nogil:
+    pack_rows(K, N, 0, K, b, ldb, packed, column_sums)
+
+
+cdef void pack_rows(int64_t K, int64_t N, int64_t row, int64_t rows, const float* b, int64_t ldb,
+                    float* packed, float* column_sums) noexcept nogil:
     cdef const Primitives* p = primitives()
     cdef int64_t panel, j
     for panel in range(panels(N)):
         j = panel * CL_PANEL
-        p.pack_panel(K, min(<int64_t>CL_PANEL, N - j), b + j, ldb, packed + j * K,
+        p.pack_panel(rows, min(<int64_t>CL_PANEL, N - j), b + j, ldb,
+                     packed + j * K + row * CL_PANEL,
                      column_sums + j if column_sums != NULL else NULL)
 
 
@@ -93,14 +104,12 @@ def packed_size(int64_t K, int64_t N) -> int:
     return packed_floats(K, N)
 
 
-
 def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=None) -> None:
     """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K."""
     cdef int64_t K = b.shape[0], N = b.shape[1]
-    if out.shape[0] != packed_floats(K, N):
-        raise ValueError(f"out has {out.shape[0]} floats, expected {packed_floats(K, N)}")
-    if column_sums is not None and column_sums.shape[0] != N:
-        raise ValueError(f"column_sums has {column_sums.shape[0]} floats, expected {N}")
+    expect_length("out", out.shape[0], packed_floats(K, N))
+    if column_sums is not None:
+        expect_length("column_sums", column_sums.shape[0], N)
     if K == 0 or N == 0:
         return
     cdef float* sums = &column_sums[0] if column_sums is not None else NULL
@@ -111,8 +120,7 @@ def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=No
 def pack_transposed(const float[:, ::1] b, float[::1] out) -> None:
     """Pack the transpose of b [N, K] into `out` [packed_size(K, N)]."""
     cdef int64_t N = b.shape[0], K = b.shape[1]
-    if out.shape[0] != packed_floats(K, N):
-        raise ValueError(f"out has {out.shape[0]} floats, expected {packed_floats(K, N)}")
+    expect_length("out", out.shape[0], packed_floats(K, N))
     if K == 0 or N == 0:
         return
     with nogil:
@@ -135,12 +143,15 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     cdef int64_t M = a.shape[0], K = a.shape[1], N = out.shape[1]
     if out.shape[0] != M or packed.shape[0] != packed_floats(K, N):
         raise ValueError(
-            f"a [{M}, {K}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}] do not fit"
+            f"a [{M}, {K}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}]"
+            " do not fit"
         )
-    if bias is not None and bias.shape[0] != N:
-        raise ValueError(f"bias has {bias.shape[0]} floats, expected {N}")
+    if bias is not None:
+        expect_length("bias", bias.shape[0], N)
     if residual is not None and (residual.shape[0] != M or residual.shape[1] != N):
-        raise ValueError(f"residual is [{residual.shape[0]}, {residual.shape[1]}], expected [{M}, {N}]")
+        raise ValueError(
+            f"residual is [{residual.shape[0]}, {residual.shape[1]}], expected [{M}, {N}]"
+        )
     if M == 0 or N == 0:
         return
     if K == 0:
@@ -157,7 +168,8 @@ def matmul_transposed(const float[:, ::1] a, const float[::1] packed, float[:, :
     cdef int64_t K = a.shape[0], M = a.shape[1], N = out.shape[1]
     if out.shape[0] != M or packed.shape[0] != packed_floats(K, N):
         raise ValueError(
-            f"a [{K}, {M}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}] do not fit"
+            f"a [{K}, {M}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}]"
+            " do not fit"
         )
     if M == 0 or N == 0:
         return

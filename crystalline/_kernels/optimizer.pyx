@@ -5,13 +5,8 @@ A slice may be cut anywhere: elements do not see each other, so the pieces give
 the bits of the whole.
 """
 
+from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport OptimizerStep, primitives
-
-
-cdef int _expect(str name, Py_ssize_t got, Py_ssize_t wanted) except -1:
-    if got != wanted:
-        raise ValueError(f"{name} has {got} elements, expected {wanted}")
-    return 0
 
 
 cdef double _correction(float beta, object step) except -1.0:
@@ -43,9 +38,9 @@ def adamw(float[::1] w not None, float[::1] m not None, float[::1] v not None,
     """
     cdef Py_ssize_t n = w.shape[0]
     cdef OptimizerStep s
-    _expect("m", m.shape[0], n)
-    _expect("v", v.shape[0], n)
-    _expect("g", g.shape[0], n)
+    expect_length("m", m.shape[0], n)
+    expect_length("v", v.shape[0], n)
+    expect_length("g", g.shape[0], n)
     s.lr, s.beta1, s.beta2, s.epsilon = learning_rate, beta1, beta2, epsilon
     s.weight_decay, s.clip = weight_decay, clip
     s.correction1, s.correction2 = _correction(beta1, step), _correction(beta2, step)
@@ -71,8 +66,8 @@ def sgd(float[::1] w not None, float[::1] m not None, const float[::1] g not Non
     """
     cdef Py_ssize_t n = w.shape[0]
     cdef OptimizerStep s
-    _expect("m", m.shape[0], n)
-    _expect("g", g.shape[0], n)
+    expect_length("m", m.shape[0], n)
+    expect_length("g", g.shape[0], n)
     s.lr, s.beta1, s.beta2, s.epsilon = learning_rate, momentum, 0.0, 0.0
     s.weight_decay, s.clip = weight_decay, clip
     s.correction1, s.correction2 = 1.0, 1.0
@@ -100,7 +95,7 @@ def tree_sum(const float[:, :] lanes not None, float[::1] out not None) -> float
     cdef double squares
     if count < 1:
         raise ValueError("there must be at least one lane")
-    _expect("out", out.shape[0], n)
+    expect_length("out", out.shape[0], n)
     if n == 0:
         return 0.0
     if n > 1 and lanes.strides[1] != sizeof(float):

@@ -6,6 +6,7 @@ bit, and nothing has to be stored to do a pass again.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport primitives
 
 cdef extern from "mix64.h":
@@ -14,6 +15,14 @@ cdef extern from "mix64.h":
 
 cdef uint64_t mix(uint64_t a, uint64_t b) noexcept nogil:
     return cl_mix64(a, b)
+
+
+cdef uint32_t drop_threshold(double probability) except? 0:
+    if not 0.0 <= probability < 1.0:
+        raise ValueError(
+            f"the dropout probability must be at least 0 and below 1, not {probability}"
+        )
+    return <uint32_t>min(probability * 4294967296.0 + 0.5, 4294967295.0)
 
 
 def derive_key(*words) -> int:
@@ -50,15 +59,10 @@ def dropout(const float[::1] x not None, float[::1] out not None, double probabi
     [0.    1.333]
     """
     cdef Py_ssize_t n = x.shape[0]
-    if out.shape[0] != n:
-        raise ValueError(f"out has {out.shape[0]} floats, expected {n}")
-    if not 0.0 <= probability < 1.0:
-        raise ValueError(
-            f"the dropout probability must be at least 0 and below 1, not {probability}"
-        )
+    cdef uint32_t threshold = drop_threshold(probability)
+    expect_length("out", out.shape[0], n)
     if n == 0:
         return
-    cdef uint32_t threshold = <uint32_t>min(probability * 4294967296.0 + 0.5, 4294967295.0)
     cdef float scale = <float>(1.0 / (1.0 - probability))
     with nogil:
         primitives().dropout(n, &x[0], &out[0], key, first, threshold, scale)

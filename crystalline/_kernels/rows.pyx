@@ -8,13 +8,8 @@ doors.
 
 from libc.stdint cimport int32_t, int64_t
 
+from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport primitives
-
-
-cdef int _expect(str name, Py_ssize_t got, Py_ssize_t wanted) except -1:
-    if got != wanted:
-        raise ValueError(f"{name} has {got} elements, expected {wanted}")
-    return 0
 
 
 cdef int _expect_rows(str name, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t N,
@@ -57,11 +52,11 @@ def layernorm_forward(const float[:, ::1] x not None, const float[::1] gamma not
     ([[-1.0, 3.0], [0.0, 1.0]], [2.0, 5.0])
     """
     cdef Py_ssize_t N = x.shape[0], C = x.shape[1]
-    _expect("gamma", gamma.shape[0], C)
-    _expect("beta", beta.shape[0], C)
+    expect_length("gamma", gamma.shape[0], C)
+    expect_length("beta", beta.shape[0], C)
     _expect_rows("out", out.shape[0], out.shape[1], N, C)
-    _expect("mean", mean.shape[0], N)
-    _expect("rstd", rstd.shape[0], N)
+    expect_length("mean", mean.shape[0], N)
+    expect_length("rstd", rstd.shape[0], N)
     if N == 0 or C == 0:
         return
     with nogil:
@@ -95,11 +90,11 @@ def layernorm_backward(const float[:, ::1] dy not None, const float[:, ::1] x no
     cdef Py_ssize_t N = x.shape[0], C = x.shape[1]
     _expect_rows("dy", dy.shape[0], dy.shape[1], N, C)
     _expect_rows("dx", dx.shape[0], dx.shape[1], N, C)
-    _expect("gamma", gamma.shape[0], C)
-    _expect("mean", mean.shape[0], N)
-    _expect("rstd", rstd.shape[0], N)
-    _expect("dgamma", dgamma.shape[0], C)
-    _expect("dbeta", dbeta.shape[0], C)
+    expect_length("gamma", gamma.shape[0], C)
+    expect_length("mean", mean.shape[0], N)
+    expect_length("rstd", rstd.shape[0], N)
+    expect_length("dgamma", dgamma.shape[0], C)
+    expect_length("dbeta", dbeta.shape[0], C)
     if N == 0 or C == 0:
         return
     with nogil:
@@ -118,7 +113,7 @@ def gelu_forward(const float[::1] x not None, float[::1] out not None) -> None:
     [-0.1588  0.      0.8412]
     """
     cdef Py_ssize_t n = x.shape[0]
-    _expect("out", out.shape[0], n)
+    expect_length("out", out.shape[0], n)
     if n == 0:
         return
     with nogil:
@@ -137,8 +132,8 @@ def gelu_backward(const float[::1] x not None, const float[::1] dy not None,
     [-0.0, 1.5, 3.0]
     """
     cdef Py_ssize_t n = x.shape[0]
-    _expect("dy", dy.shape[0], n)
-    _expect("dx", dx.shape[0], n)
+    expect_length("dy", dy.shape[0], n)
+    expect_length("dx", dx.shape[0], n)
     if n == 0:
         return
     with nogil:
@@ -154,8 +149,8 @@ def add(const float[::1] a not None, const float[::1] b not None, float[::1] out
     [11.0, 22.0]
     """
     cdef Py_ssize_t n = a.shape[0]
-    _expect("b", b.shape[0], n)
-    _expect("out", out.shape[0], n)
+    expect_length("b", b.shape[0], n)
+    expect_length("out", out.shape[0], n)
     if n == 0:
         return
     with nogil:

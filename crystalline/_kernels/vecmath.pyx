@@ -6,6 +6,7 @@ x [n] float32: IN; out [n]: OUT, may be `x`.
 
 from libc.stdint cimport int64_t
 
+from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport primitives
 
 ctypedef void (*Elementwise)(int64_t, const float*, float*) noexcept nogil
@@ -13,8 +14,7 @@ ctypedef void (*Elementwise)(int64_t, const float*, float*) noexcept nogil
 
 cdef int _apply(Elementwise function, const float[::1] x, float[::1] out) except -1:
     cdef Py_ssize_t n = x.shape[0]
-    if out.shape[0] != n:
-        raise ValueError(f"out has {out.shape[0]} elements, expected {n}")
+    expect_length("out", out.shape[0], n)
     if n:
         with nogil:
             function(n, &x[0], &out[0])

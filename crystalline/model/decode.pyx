@@ -110,7 +110,8 @@ cdef class Decoder:
                 raise ValueError(f"token {ids[i]} is outside the vocabulary of {self._model.z.V}")
             if not 0 < self._length[i] < self._model.z.T:
                 raise ValueError(
-                    f"slot {i} holds {self._length[i]} tokens: step needs 1 to {self._model.z.T - 1}")
+                    f"slot {i} holds {self._length[i]} tokens: "
+                    f"step needs 1 to {self._model.z.T - 1}")
         logits = np.empty((n, self._model.z.V), dtype=np.float32)
         cdef float[:, ::1] out = logits
         cdef Gpt2 model = self._model

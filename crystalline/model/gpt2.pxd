@@ -26,7 +26,7 @@ cdef class Gpt2:
     cdef unsigned char[::1] _workspace
     cdef int64_t[:, ::1] _offsets      # [L, TENSORS] in floats
     cdef int64_t[:, :, ::1] _packs     # [L, MATRICES, 2]: packed, packed transposed
-    cdef int64_t[:, ::1] _segments     # [segments, 6]: layer or kind, matrix, row, rows, start, stop
+    cdef int64_t[:, ::1] _segments     # [segments, 6]: layer/kind, matrix, row, rows, start, stop
     cdef int64_t _wte, _wpe, _ln_f, _vectors, _size, _wte_head, _wte_back
     cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
     cdef float _keep_scale

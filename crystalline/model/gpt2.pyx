@@ -11,17 +11,20 @@ Which sequences form a chunk depends on the configuration only, so the bits do t
 
 import numpy as np
 
+from crystalline._kernels.memory import aligned_empty
 from crystalline.model.config import LAYER_NORM_EPSILON
 from crystalline.model.params import parameter_table
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
 from crystalline._kernels cimport attention
 from crystalline._kernels.attention cimport AttentionDropout
-from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
-from crystalline._kernels.matmul cimport multiply, multiply_ta, pack, pack_t, packed_floats
-from crystalline._kernels.random cimport mix
+from crystalline._kernels.isa cimport Primitives, primitives
+from crystalline._kernels.matmul cimport (
+    multiply, multiply_ta, pack, pack_rows, pack_t, packed_floats,
+)
+from crystalline._kernels.random cimport drop_threshold, mix
 
 cdef float EPSILON = LAYER_NORM_EPSILON
 
@@ -96,7 +99,8 @@ cdef int64_t layer_floats(const Sizes* z, int64_t R) noexcept nogil:
     return 5 * up(R * z.C) + up(R * 3 * z.C) + 2 * up(R * 4 * z.C) + 4 * up(R) + up(R * z.H)
 
 
-cdef Activations layer_activations(float* base, const Sizes* z, int64_t R, int64_t layer) noexcept nogil:
+cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
+                                   int64_t layer) noexcept nogil:
     cdef Activations a
     cdef int64_t rc = up(R * z.C), r = up(R)
     a.x = base + layer * layer_floats(z, R)
@@ -179,7 +183,7 @@ cdef class Gpt2:
         self.config = config
         self.z = sizes_of(config)
         self._weights, self._packed, self._workspace = weights, packed, workspace
-        self._threshold = <uint32_t>min(config.dropout * 4294967296.0 + 0.5, 4294967295.0)
+        self._threshold = drop_threshold(config.dropout)
         self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
         self._size = table.size
         self._wte = table["transformer.wte.weight"].offset
@@ -229,10 +233,8 @@ cdef class Gpt2:
         return <int64_t><size_t>(s.scratch + up(attention.scratch_floats(z.T, z.D)))
 
     @staticmethod
-    def allocate(config, float[::1] weights) -> "Gpt2":
+    def allocate(config, float[::1] weights) -> Gpt2:
         """Return a model over `weights` with buffers of its own, packed and ready."""
-        from crystalline._kernels.memory import aligned_empty
-
         model = Gpt2(config, weights, aligned_empty((Gpt2.packed_size(config),)),
                      aligned_empty((Gpt2.workspace_size(config),), np.uint8))
         model.pack()
@@ -273,7 +275,7 @@ cdef class Gpt2:
             N = 3 * C if matrix == W_QKV else 4 * C if matrix == W_FC else C
             packed = &self._packed[self._packs[kind, matrix, 0]]
             packed_t = &self._packed[self._packs[kind, matrix, 1]]
-        pack_rows(K, N, row, rows, w, packed)
+        pack_rows(K, N, row, rows, w, N, packed, NULL)
         pack_t(N, rows, w, N, packed_t + row * N)
 
     def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
@@ -459,7 +461,6 @@ cdef class Gpt2:
         cdef int64_t R = n * t, C = self.z.C, H = self.z.H, D = self.z.D, layer
         cdef float* base = <float*>&self._workspace[0]
         cdef const float* w = &self._weights[0]
-        cdef const float* packed = &self._packed[0]
         cdef const int64_t* o
         cdef Activations a
         cdef Shared s = shared_activations(base, &self.z, R)
@@ -535,14 +536,3 @@ cdef class Gpt2:
         # Element (sequence, position, channel) has its own number, whoever computes it.
         primitives().dropout(R * self.z.C, x, out, mix(key, 4 * layer + site),
                              first_sequence * t * self.z.C, self._threshold, self._keep_scale)
-
-
-cdef void pack_rows(int64_t K, int64_t N, int64_t row, int64_t rows, const float* w,
-                    float* packed) noexcept nogil:
-    # Rows row .. row + rows of a [K, N] matrix into its panels; w points at the first of them.
-    cdef const Primitives* p = primitives()
-    cdef int64_t j = 0
-    while j < N:
-        p.pack_panel(rows, min(<int64_t>CL_PANEL, N - j), w + j, N, packed + j * K + row * CL_PANEL,
-                     NULL)
-        j += CL_PANEL

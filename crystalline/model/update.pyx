@@ -19,18 +19,17 @@ Progress word of a segment: (step + 1) << 20 | blocks done in that step.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
+from crystalline._kernels.atomics cimport word_load
 from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
 from crystalline.model.gpt2 cimport VECTORS, Gpt2
 
 cdef extern from *:
     """
-    static inline int64_t cl_load_acquire(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
     static inline void cl_store_release(int64_t *p, int64_t x) {
       __atomic_store_n(p, x, __ATOMIC_RELEASE);
       __atomic_thread_fence(__ATOMIC_SEQ_CST); /* nothing below may be seen before the mark */
     }
     """
-    int64_t cl_load_acquire(const int64_t* p) noexcept nogil
     void cl_store_release(int64_t* p, int64_t x) noexcept nogil
 
 cdef enum:
@@ -69,7 +68,8 @@ cdef class SegmentUpdate:
         for name, have, need in (
             ("lanes", lanes.shape[1], size), ("grads", grads.shape[0], size),
             ("m", m.shape[0], size), ("v", v.shape[0], size),
-            ("undo", undo.shape[1], UNDO_WORDS), ("progress", progress.shape[0], model.segment_count),
+            ("undo", undo.shape[1], UNDO_WORDS),
+            ("progress", progress.shape[0], model.segment_count),
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
@@ -88,8 +88,9 @@ cdef class SegmentUpdate:
         cdef int64_t* s = &self.model._segments[segment, 0]
         cdef double squares
         with nogil:
-            squares = primitives().tree_sum(s[5] - s[4], self._lanes.shape[0], &self._lanes[0, s[4]],
-                                            self._lanes.shape[1], &self._grads[s[4]])
+            squares = primitives().tree_sum(s[5] - s[4], self._lanes.shape[0],
+                                            &self._lanes[0, s[4]], self._lanes.shape[1],
+                                            &self._grads[s[4]])
         return squares
 
     def update(self, int64_t segment, int64_t permit, int64_t step, double lr, double clip) -> None:
@@ -116,7 +117,7 @@ cdef class SegmentUpdate:
         cdef int64_t* undo = &self._undo[permit, 0]
         cdef int64_t done = self._done(segment, step)
         cdef int64_t start, n
-        if cl_load_acquire(undo) == step + 1 and undo[1] == segment and undo[2] == done:
+        if word_load(undo) == step + 1 and undo[1] == segment and undo[2] == done:
             start = self.model._segments[segment, 4] + done * BLOCK
             n = min(<int64_t>BLOCK, self.model._segments[segment, 5] - start)
             copy = <float*>(undo + HEADER)
@@ -126,7 +127,7 @@ cdef class SegmentUpdate:
         cl_store_release(undo, 0)
 
     cdef int64_t _done(self, int64_t segment, int64_t step) noexcept nogil:
-        cdef int64_t word = cl_load_acquire(&self._progress[segment])
+        cdef int64_t word = word_load(&self._progress[segment])
         return word & ((1 << PROGRESS_BITS) - 1) if word >> PROGRESS_BITS == step + 1 else 0
 
     cdef void _update(self, int64_t segment, int64_t* undo, int64_t step,

@@ -127,17 +127,17 @@ def test_shapes_that_do_not_fit() -> None:
     a, b = np.zeros((2, 3), np.float32), np.zeros((3, 4), np.float32)
     packed, out = _pack(b), np.zeros((2, 4), np.float32)
     row, wrong = np.zeros(4, np.float32), np.zeros(5, np.float32)
-    with pytest.raises(ValueError, match="out has 5 floats, expected 96"):
+    with pytest.raises(ValueError, match="out has 5 elements, expected 96"):
         mm.pack_matrix(b, wrong)
-    with pytest.raises(ValueError, match="column_sums has 5 floats, expected 4"):
+    with pytest.raises(ValueError, match="column_sums has 5 elements, expected 4"):
         mm.pack_matrix(b, packed, wrong)
-    with pytest.raises(ValueError, match="out has 96 floats, expected 128"):
+    with pytest.raises(ValueError, match="out has 96 elements, expected 128"):
         mm.pack_transposed(b, packed)
     with pytest.raises(ValueError, match="do not fit"):
         mm.matmul(np.zeros((2, 4), np.float32), packed, out)
     with pytest.raises(ValueError, match="do not fit"):
         mm.matmul(np.zeros((3, 3), np.float32), packed, out)
-    with pytest.raises(ValueError, match="bias has 5 floats, expected 4"):
+    with pytest.raises(ValueError, match="bias has 5 elements, expected 4"):
         mm.matmul(a, packed, out, wrong)
     with pytest.raises(ValueError, match=r"residual is \[2, 3\], expected \[2, 4\]"):
         mm.matmul(a, packed, out, row, a)

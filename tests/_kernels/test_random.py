@@ -176,7 +176,7 @@ def test_probability_outside_its_range(probability: float) -> None:
 
 
 def test_lengths_that_differ() -> None:
-    with pytest.raises(ValueError, match="out has 2 floats, expected 3"):
+    with pytest.raises(ValueError, match="out has 2 elements, expected 3"):
         dropout(np.zeros(3, np.float32), np.zeros(2, np.float32), 0.5, 1)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crystalline._kernels import random
+from crystalline._kernels.attention import attention_forward
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
@@ -75,3 +76,10 @@ def test_the_masks_depend_on_step_seed_and_sequence_but_not_on_the_split() -> No
         ModelConfig(67, 31, num_layers=2, num_heads=3, embed_dim=21), flat
     ).evaluate(tokens)
     assert abs(without - whole) > 1e-3
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.0, float("nan")])
+def test_attention_refuses_a_probability_outside_its_range(probability: float) -> None:
+    qkv, out, lse = np.ones((2, 12), "f4"), np.ones((2, 4), "f4"), np.ones((1, 2, 2), "f4")
+    with pytest.raises(ValueError, match="dropout probability"):
+        attention_forward(qkv, 2, 2, out, lse, dropout=probability)
