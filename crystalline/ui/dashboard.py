@@ -12,7 +12,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -127,12 +126,7 @@ class Dashboard:
         self._old_stderr, sys.stderr = sys.stderr, _MessageStream(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if isinstance(sys.stderr, _MessageStream):
             sys.stderr.finish()
             sys.stderr = self._old_stderr

@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 import termios
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from crystalline.ui import terminal
@@ -68,12 +67,7 @@ class Keys:
         self._cbreak()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

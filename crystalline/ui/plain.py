@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from crystalline.train.stats import Snapshot
@@ -82,12 +81,7 @@ class PlainReporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         latest, written = self._latest, self._written
         if latest and latest.step and (not written or latest.step != written.step):
             self._write_progress(latest)
