@@ -62,16 +62,20 @@ class RunDir:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UsageError(
+                f"the run directory {path} is a file", advice="Choose another --checkpoint-dir."
+            ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
+        if not (path / LOCK).exists():  # nothing is put into a directory of something else
+            _require_empty(path)
         found = cls._locked(path)
-        if any(entry.name != LOCK for entry in path.iterdir()):
+        try:
+            _require_empty(path)
+        except UsageError:
             found.close()
-            if list_checkpoints(path):
-                advice = f"Continue it with --resume {path}, or choose another --checkpoint-dir."
-            else:
-                advice = "Choose another --checkpoint-dir."
-            raise UsageError(f"the run directory {path} is not empty", advice=advice)
+            raise
         return found
 
     @classmethod
@@ -277,6 +281,16 @@ def _toml_value(value: Any) -> str:
 def _toml_string(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
+
+
+def _require_empty(path: Path) -> None:
+    if all(entry.name == LOCK for entry in path.iterdir()):
+        return
+    if list_checkpoints(path):
+        advice = f"Continue it with --resume {path}, or choose another --checkpoint-dir."
+    else:
+        advice = "Choose another --checkpoint-dir."
+    raise UsageError(f"the run directory {path} is not empty", advice=advice)
 
 
 def _owner(content: bytes) -> str:

@@ -114,9 +114,9 @@ def test_an_unreadable_owner_is_another_process(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UsageError, match="cannot be written") as caught:
-            RunDir.create(path)
+    for path, problem in (("file", "is a file"), ("file/run", "cannot be written")):
+        with pytest.raises(UsageError, match=problem) as caught:
+            RunDir.create(tmp_path / path)
         assert "--checkpoint-dir" in caught.value.advice
     assert (tmp_path / "file").read_text() == "x"
 
