@@ -46,7 +46,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 
 def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 2,
-         resume_from: Path | None = None, jitter_s: float = 0.0, **config: Any) -> RunSpec:  # fmt: skip
+         resume_from: Path | None = None, jitter_s: float = 0.0,
+         **config: Any) -> RunSpec:  # fmt: skip
     settings: dict[str, Any] = {
         "tokenizer": "char", "embed_dim": 24, "num_layers": 2, "num_heads": 2, "seq_len": 24,
         "batch_size": 26, "max_steps": 50, "warmup_steps": 5, "learning_rate": 3e-3,
@@ -176,9 +177,7 @@ def test_spheres_killed_at_random_moments_change_no_bit(
     assert metrics(tmp_path) == undisturbed[1]
 
 
-def test_every_tensor_moves(
-    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
-) -> None:
+def test_every_tensor_moves(undisturbed: tuple[RunResult, list[dict[str, Any]]]) -> None:
     run_dir = Path(undisturbed[0].run_dir)
     end = load_checkpoint(resolve(run_dir, "latest"))
     table = parameter_table(end.model_config)
@@ -208,7 +207,7 @@ def test_the_seed_and_every_setting_that_matters_change_the_bits(
     assert again.weights_sha256 == hashes[0]  # 13 x 2 sequences are the same 26
 
 
-def test_fewer_windows_than_lanes(data: PreparedData, tmp_path: Path) -> None:
+def test_fewer_windows_than_lanes(tmp_path: Path) -> None:
     text = tmp_path / "little.txt"
     text.write_text("to be or not to be, that is it. " * 3)
     little = prepare([text], kind="char", vocab_size=99, val_fraction=0.0, cache_dir=tmp_path)
