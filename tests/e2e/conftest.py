@@ -37,7 +37,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Return a run of 30 steps with checkpoints of the steps 10, 20 and 30; copy it to change it."""
+    """Return a run of 30 steps with checkpoints at steps 10, 20 and 30; copy it to change it."""
     folder = tmp_path_factory.mktemp("finished")
     arguments = (str(text), *TINY, "--max-steps=30", "--save-interval=10", "--eval-interval=30")
     done = run("cllm-train", *arguments, "--checkpoint-dir=run", "--json", cwd=folder)

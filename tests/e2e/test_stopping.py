@@ -1,4 +1,4 @@
-"""A run is stopped, killed in parts and as a whole: it says how to go on, and comes to the same end."""
+"""A run stopped, or killed in part or whole, says how to go on, and comes to the same end."""
 
 from __future__ import annotations
 
