@@ -217,7 +217,7 @@ def test_the_resolved_settings_are_shown(call, text: Path) -> None:
     run = next(Path("runs").iterdir())
     assert re.fullmatch(r"\d{8}-\d{6}-\d+(\.\d)?[KM]?", run.name)
     for words in (
-        "text.txt", "1 layers, 2 heads, 12 channels, context 9", "3 of 13 × 9 tokens",
+        "text.txt", "1 layer, 2 heads, 12 channels, context 9", "3 of 13 × 9 tokens",
         "warm-up 0 (not 100: the run is short)", "2 workers, float32", str(run),
     ):  # fmt: skip
         assert words in err
