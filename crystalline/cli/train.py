@@ -15,6 +15,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -148,6 +149,10 @@ class TrainSettings(TrainConfig):
                 f"--workers is {self.workers}", advice=f"It must be between 1 and {MAX_WORKERS}."
             )
         for path in self.data:
+            if not path:
+                raise UsageError(
+                    "a DATA argument is empty", advice="Name files and folders of text."
+                )
             try:
                 path.encode()
             except UnicodeEncodeError:
@@ -328,7 +333,7 @@ def _spec(
 def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSettings, RunSpec]:
     """Take a run up again where its checkpoint left it; `stack` holds the directory's lock."""
     from crystalline.formats.checkpoint import inspect_checkpoint
-    from crystalline.formats.rundir import RunDir
+    from crystalline.formats.rundir import CONFIG, RunDir
     from crystalline.ipc.permits import usable_cores
     from crystalline.train.speed import measure_peak
 
@@ -339,6 +344,11 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     settings = _parse(argv, Layers(dict(stored)))
     _set_up_logging(settings)
     _refuse_changes(settings, stored, run_path)
+    if not settings.data and not (run_path / CONFIG).is_file():
+        raise DataError(
+            f"{run_path} has lost its {CONFIG}, which names the text it is trained on",
+            advice="Name the DATA.",
+        )
     data = _prepare(settings)
     _check_same_data(data, info)
     cores = min(usable_cores(), settings.workers)
@@ -534,6 +544,15 @@ def _tell(settings: TrainSettings, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def _count(number: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    >>> _count(1, "layer"), _count(2, "head")
+    ('1 layer', '2 heads')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _describe(
     settings: TrainSettings, spec: RunSpec, data: PreparedData, run: RunDir, *, step: int = 0
 ) -> None:
@@ -548,14 +567,15 @@ def _describe(
     passes = spec.max_steps * config.tokens_per_step / data.train_tokens
     lines = {
         "data": data.description,
-        "model": f"{short_count(spec.parameters)} parameters: {model.num_layers} layers, "
-        f"{model.num_heads} heads, {model.embed_dim} channels, context {model.seq_len}, "
+        "model": f"{short_count(spec.parameters)} parameters: "
+        f"{_count(model.num_layers, 'layer')}, {_count(model.num_heads, 'head')}, "
+        f"{_count(model.embed_dim, 'channel')}, context {model.seq_len}, "
         f"vocabulary {model.vocab_size:,}",
         "steps": f"{spec.max_steps:,} of {config.sequences_per_step} × {config.seq_len} tokens, "
         f"{passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
         "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "
         f"{config.final_lr:g}, warm-up {warmup}{cut}",
-        "machine": f"{spec.workers} workers, {spec.precision}, {spec.isa}",
+        "machine": f"{_count(spec.workers, 'worker')}, {spec.precision}, {spec.isa}",
         "run": str(run.path),
     }
     text = "\n".join(f"{name:8} {line}" for name, line in lines.items())
@@ -572,12 +592,18 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
     """Say how the run ended."""
     from crystalline.train.spec import resume_command
 
+    step, command = f"step {result.final_step:,}", resume_command(spec.run_dir)
     if result.stop_reason in ("finished", "time"):
         loss = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
-        _tell(settings, f"Finished step {result.final_step:,}{loss}.")
-        _tell(settings, f'Generate with: cllm-infer {spec.run_dir} --prompt "..."')
+        if result.stop_reason == "time":
+            _tell(settings, f"The time was up at {step} of {spec.max_steps:,}{loss}.")
+            _tell(settings, f"Train longer with:  {command} --minutes N")
+        else:
+            _tell(settings, f"Finished {step}{loss}.")
+            _tell(settings, f"Train longer with:  {command} --max-steps N")
+        model = shlex.quote(str(spec.run_dir))
+        _tell(settings, f'Generate text with: cllm-infer {model} --prompt "..."')
     else:
-        command = resume_command(spec.run_dir)
-        _tell(settings, f"Saved step {result.final_step:,}. Resume with: {command}")
+        _tell(settings, f"Saved {step}. Resume with: {command}")
     if settings.json:
         print(json.dumps({key: getattr(result, key) for key in RESULT_KEYS}))

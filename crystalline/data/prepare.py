@@ -154,7 +154,8 @@ def _prepared(tokens: TokenFile, kind: str, names: list[str], *, cached: bool) -
     header = tokens.header
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     documents = "1 document" if header.documents == 1 else f"{header.documents:,} documents"
-    megabytes = (header.train_bytes + header.val_bytes) / 1e6
+    size = header.train_bytes + header.val_bytes
+    shown_size = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
     return PreparedData(
         token_path=tokens.path,
         tokenizer_path=tokens.path.with_name(_TOKENIZER),
@@ -165,7 +166,7 @@ def _prepared(tokens: TokenFile, kind: str, names: list[str], *, cached: bool) -
         train_bytes=header.train_bytes,
         val_bytes=header.val_bytes,
         documents=header.documents,
-        description=f"{shown} ({documents}, {megabytes:.1f} MB)",
+        description=f"{shown} ({documents}, {shown_size})",
         cached=cached,
         tokens_sha256=header.payload_sha256,
     )
