@@ -72,11 +72,10 @@ looked at proves that the phase is still g, since g cannot end before its units.
 
 Hand-over
 ---------
-A sphere that finds every unit of g DONE claims HANDOVER for g in the same way, then
-reads PHASE again: if that is no longer g it walks away, else it alone may write
-`outcome` and TICKET and move PHASE on.  It need not release the word: the next
-generation is larger.  (Letting everybody hand over "because they would write the
-same bytes" is wrong: one who falls asleep half way wakes up in a later step.)
+A sphere that finds every unit of g DONE claims HANDOVER for g in the same way.  The
+winner alone may write `outcome` and TICKET and move PHASE on.  It need not release the
+word: the next generation is larger.  (Letting everybody hand over "because they would
+write the same bytes" is wrong: one who falls asleep half way wakes up in a later step.)
 
 Permits
 -------

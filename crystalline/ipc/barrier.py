@@ -140,9 +140,7 @@ class Barrier:
         """
         bound = _claim_word(phase >> 4, _CLAIMED, -1)
         mine = bound + sphere + 1
-        if self._words.claim_below(HANDOVER, HANDOVER + 1, 1, bound, mine) < 0:
-            return False
-        return self._words.load(PHASE) == phase
+        return self._words.claim_below(HANDOVER, HANDOVER + 1, 1, bound, mine) >= 0
 
     def advance(self, phase: int, kind: Kind) -> int:
         """End a phase and begin one of `kind`; return it.  For the holder of the hand-over."""

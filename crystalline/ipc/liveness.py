@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -45,12 +45,17 @@ def cpu_time_ns(pid: int) -> int:
     return (int(fields[11]) + int(fields[12])) * _TICK_NS if fields else 0
 
 
-def rss_bytes(pid: int) -> int:
-    """Return the resident memory of a process, shared pages included; 0 when it is gone."""
+def memory_bytes(pid: int) -> int:
+    """Return the memory of a process: its own pages, and its part of those it shares (PSS).
+
+    Over all processes this sums up to what they really take.  0 when the process is gone.
+    """
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    found = re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def thread_count() -> int:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from crystalline.ipc.liveness import cpu_time_ns, is_alive, rss_bytes, start_time, thread_count
+from crystalline.ipc.liveness import cpu_time_ns, is_alive, memory_bytes, start_time, thread_count
 
 
 def test_a_process_is_alive_until_it_is_not() -> None:
@@ -22,7 +22,7 @@ def test_a_process_is_alive_until_it_is_not() -> None:
     assert not is_alive(process.pid, started)  # a zombie is not alive
     process.communicate()
     assert start_time(process.pid) == 0
-    assert cpu_time_ns(process.pid) == rss_bytes(process.pid) == 0
+    assert cpu_time_ns(process.pid) == memory_bytes(process.pid) == 0
 
 
 def test_processor_time_passes_only_when_running() -> None:
@@ -34,5 +34,24 @@ def test_processor_time_passes_only_when_running() -> None:
 
 
 def test_memory_and_threads() -> None:
-    assert rss_bytes(os.getpid()) > 10_000_000
+    assert memory_bytes(os.getpid()) > 10_000_000
     assert thread_count() >= 1
+
+
+def test_shared_pages_are_counted_once_over_all_processes() -> None:
+    block = bytearray(b"x" * 40_000_000)  # of this process, and then of both
+    alone = memory_bytes(os.getpid())
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(read_end, 1)
+        os._exit(0)
+    try:
+        both = [memory_bytes(os.getpid()), memory_bytes(child)]
+    finally:
+        os.write(write_end, b"x")
+        os.waitpid(child, 0)
+        os.close(read_end)
+        os.close(write_end)
+    assert len(block) < sum(both) < alone + 15_000_000
+    assert both[0] < alone - 10_000_000
