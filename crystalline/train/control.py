@@ -13,7 +13,7 @@ from crystalline._kernels.atomics import monotonic_ns
 from crystalline.errors import UsageError
 from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena
-from crystalline.ipc.liveness import rss_bytes
+from crystalline.ipc.liveness import memory_bytes
 from crystalline.train.config import MAX_WORKERS, POSITIONS
 from crystalline.train.node_zero import STOP_REASONS
 from crystalline.train.spec import RunSpec, StopReason
@@ -27,7 +27,7 @@ from crystalline.train.stats import (
 
 HISTORY_POINTS = 2000
 RATE_WINDOW_S = 10.0
-RSS_INTERVAL_S = 2.0
+MEMORY_INTERVAL_S = 2.0
 
 
 class Controller:
@@ -43,8 +43,8 @@ class Controller:
         self._evals: list[EvalPoint] = []
         self._evals_read = 0
         self._rates: deque[tuple[int, int, int]] = deque()  # step time (ns), tokens, steps
-        self._rss: dict[int, int] = {}
-        self._rss_at = -math.inf
+        self._memory: dict[int, int] = {}
+        self._memory_at = -math.inf
         self.message: str | None = None
         self.checkpoint_path: str | None = None
         self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
@@ -154,17 +154,17 @@ class Controller:
 
     def _spheres(self) -> tuple[SphereStats, ...]:
         now = time.monotonic()
-        fresh = now - self._rss_at < RSS_INTERVAL_S
+        fresh = now - self._memory_at < MEMORY_INTERVAL_S
         if not fresh:
-            self._rss_at = now
-            self._rss = {}
+            self._memory_at = now
+            self._memory = {}
         count = self._board.state.load(b.SPHERES)
         rows = self._board.sphere_table[:count].tolist()
         spheres = []
         for index, row in enumerate(rows):
             pid = row[b.S_PID]
-            if pid and pid not in self._rss:
-                self._rss[pid] = rss_bytes(pid)
+            if pid and pid not in self._memory:
+                self._memory[pid] = memory_bytes(pid)
             spheres.append(
                 SphereStats(
                     index=index,
@@ -180,7 +180,7 @@ class Controller:
                     sync_s=row[b.S_SYNC_NS] / 1e9,
                     idle_s=row[b.S_IDLE_NS] / 1e9,
                     grad_norm=float(self._board.lane_norms[index]),
-                    rss_bytes=self._rss.get(pid, 0),
+                    memory_bytes=self._memory.get(pid, 0),
                     respawns=row[b.S_RESPAWNS],
                 )
             )

@@ -28,7 +28,7 @@ class SphereStats:
     sync_s: float  # reducing, updating, and waiting at the barriers with a permit
     idle_s: float  # waiting for work or for a permit
     grad_norm: float  # L2 norm of the lane it computed last
-    rss_bytes: int
+    memory_bytes: int  # its own, and its part of what it shares
     respawns: int  # times this place was filled again after a death
 
 

@@ -347,7 +347,7 @@ _COLUMNS = (
     _Column("idle", 4, 0, "idle", fmt.percent, "mean"),
     _Column("|grad|", 7, 3, "grad_norm", fmt.short),
     _Column("steals", 6, 5, "steals", fmt.count, "sum"),
-    _Column("memory", 7, 4, "rss_bytes", fmt.megabytes, "sum"),
+    _Column("memory", 7, 4, "memory_bytes", fmt.megabytes, "sum"),
     _Column("died", 4, 7, "respawns", fmt.count, "sum"),
 )
 _CORE_WIDTH = sum(c.width + 1 for c in _COLUMNS if c.keep == 0) - 1

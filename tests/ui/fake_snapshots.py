@@ -32,7 +32,7 @@ def fake_sphere(index: int, step: int, spheres: int, state: str) -> SphereStats:
         sync_s=step * 0.0009 + index * 0.01,
         idle_s=step * (0.0461 - 0.0067 * 12 / spheres),
         grad_norm=0.3 + 0.1 * math.sin(index + step),
-        rss_bytes=23_500_000 + 310_000 * index,
+        memory_bytes=23_500_000 + 310_000 * index,
         respawns=1 if index == 3 else 0,
     )
 
@@ -117,7 +117,7 @@ def extreme_snapshot(spheres: int = 12) -> Snapshot:
             sync_s=0.0,
             idle_s=0.0,
             grad_norm=(nan, inf, 1e300, 0.0)[s.index % 4],
-            rss_bytes=10**14,
+            memory_bytes=10**14,
             respawns=10**6,
         )
         for s in base.spheres

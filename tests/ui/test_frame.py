@@ -130,7 +130,7 @@ def test_values_of_a_row() -> None:
         idle_s=before.spheres[4].idle_s + 1.0,
         grad_norm=0.25,
         steals=17,
-        rss_bytes=42_000_000,
+        memory_bytes=42_000_000,
         respawns=2,
     )
     before = replace(before, elapsed_s=5.0)
@@ -164,7 +164,7 @@ def test_too_many_spheres_are_summed_up() -> None:
             state="waiting" if s.index % 9 else "compute",
             tokens=10_000 + s.index if s.index >= 53 else 10,
             steals=10,
-            rss_bytes=20_000_000,
+            memory_bytes=20_000_000,
             lanes_done=100,
         )
         for s in snapshot.spheres
