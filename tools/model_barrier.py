@@ -341,9 +341,9 @@ class Model:
             then = "bury" if self.bug == "permit-first" else "permit"
             yield go(then, dead, hand=hand)
         elif at == "permit":
-            freed = tuple(-1 if owner == dead else owner for owner in permits)
+            left = tuple(-1 if owner == dead else owner for owner in permits)
             then = "undo" if self.bug == "permit-first" else "bury"
-            yield go(then, dead, permits=freed)
+            yield go(then, dead, permits=left)
         elif at == "bury":  # wake the waiters, fork, ring once
             alive = _put(_wake_waiters(state), dead, ("listen", 0, 0, -1, False))
             yield go("bell", 1, of=alive)

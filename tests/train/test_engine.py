@@ -221,7 +221,7 @@ def test_pause_checkpoint_and_stop(tmp_path: Path) -> None:
 
     def actions() -> list[str]:
         latest = snapshots[-1] if snapshots else None
-        if latest is None or latest.step < 3:
+        if latest is None or latest.step < 3 or not script:
             return []
         if script[0] == "checkpoint":
             if latest.state != "paused":
@@ -233,7 +233,7 @@ def test_pause_checkpoint_and_stop(tmp_path: Path) -> None:
             return []
         if script[0] == "stop" and latest.step < paused_at[0] + 3:
             return []
-        return [script.pop(0)] if script else []
+        return [script.pop(0)]
 
     def watch(snapshot: Snapshot) -> None:
         snapshots.append(snapshot)
