@@ -20,7 +20,8 @@ KERNELS = "crystalline/_kernels"
 PRIMITIVES = f"{KERNELS}/primitives"
 
 # Instruction-set levels of this architecture, lowest first; each is one translation unit.
-LEVELS = ("base", "avx2", "avx512") if platform.machine() in ("x86_64", "AMD64") else ("base",)
+_X86 = platform.machine() in ("x86_64", "AMD64")
+LEVELS = ("base", "avx2", "avx512", "avx512bf16") if _X86 else ("base",)
 
 # module -> C sources linked into it beside its own .pyx
 EXTENSIONS = {

@@ -25,8 +25,9 @@ cdef enum:
 
 cdef int64_t scratch_floats(int64_t T, int64_t D) noexcept nogil:
     # packed k^T, v^T (T columns), k, (D columns), q and dout blocks; p, dp, dropped p; delta
-    return (2 * packed_floats(D, T) + packed_floats(T, D) + 2 * packed_floats(QUERY_BLOCK, D)
-            + 3 * QUERY_BLOCK * padded(T) + QUERY_BLOCK + 64)
+    return (2 * packed_floats(D, T, False) + packed_floats(T, D, False)
+            + 2 * packed_floats(QUERY_BLOCK, D, False) + 3 * QUERY_BLOCK * padded(T) + QUERY_BLOCK
+            + 64)
 
 
 cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float* out,
@@ -46,8 +47,8 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
     cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
     cdef float scale = <float>(1.0 / sqrt(<double>D))
     cdef float* kt = scratch                        # packed k^T [D, T]
-    cdef float* v_packed = kt + packed_floats(D, T)  # packed v [T, D]
-    cdef float* s = v_packed + packed_floats(T, D)  # [QUERY_BLOCK, width]
+    cdef float* v_packed = kt + packed_floats(D, T, False)  # packed v [T, D]
+    cdef float* s = v_packed + packed_floats(T, D, False)  # [QUERY_BLOCK, width]
     cdef const float* q
     cdef float* out
     cdef int64_t b, h, d, n, first, rows, keys
@@ -55,13 +56,14 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
         for h in range(H):
             q = qkv__rc3 + b * T * ld + h * D
             out = out__rc + b * T * C + h * D
-            pack_t(D, T, q + C, ld, kt)
-            pack(T, D, q + 2 * C, ld, v_packed, NULL)
+            pack_t(D, T, q + C, ld, kt, False)
+            pack(T, D, q + 2 * C, ld, v_packed, NULL, False)
             first = 0
             while first < T:
                 rows = min(<int64_t>QUERY_BLOCK, T - first)
                 keys = first + rows
-                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL, NULL, False)
+                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL,
+                         NULL, False, False)
                 p.softmax_causal(rows, first, keys, scale, s, width,
                                  lse__bht + (b * H + h) * T + first)
                 if dropout.threshold:
@@ -84,11 +86,11 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
     cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
     cdef float scale = <float>(1.0 / sqrt(<double>D))
     cdef float* kt = scratch                          # packed k^T [D, T]
-    cdef float* vt = kt + packed_floats(D, T)         # packed v^T [D, T]
-    cdef float* k_packed = vt + packed_floats(D, T)   # packed k [T, D]
-    cdef float* q_packed = k_packed + packed_floats(T, D)          # packed q block
-    cdef float* do_packed = q_packed + packed_floats(QUERY_BLOCK, D)  # packed dout block
-    cdef float* s = do_packed + packed_floats(QUERY_BLOCK, D)      # p [QUERY_BLOCK, width]
+    cdef float* vt = kt + packed_floats(D, T, False)         # packed v^T [D, T]
+    cdef float* k_packed = vt + packed_floats(D, T, False)   # packed k [T, D]
+    cdef float* q_packed = k_packed + packed_floats(T, D, False)          # packed q block
+    cdef float* do_packed = q_packed + packed_floats(QUERY_BLOCK, D, False)  # packed dout block
+    cdef float* s = do_packed + packed_floats(QUERY_BLOCK, D, False)      # p [QUERY_BLOCK, width]
     cdef float* ds = s + QUERY_BLOCK * width
     cdef float* dropped = ds + QUERY_BLOCK * width
     cdef float* delta = dropped + QUERY_BLOCK * width              # [QUERY_BLOCK]
@@ -107,21 +109,23 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
             o = out__rc + b * T * C + h * D
             dq = dqkv__rc3 + b * T * ld + h * D
             base = ((dropout.first_sequence + b) * H + h) * T
-            pack_t(D, T, q + C, ld, kt)
-            pack_t(D, T, q + 2 * C, ld, vt)
-            pack(T, D, q + C, ld, k_packed, NULL)
+            pack_t(D, T, q + C, ld, kt, False)
+            pack_t(D, T, q + 2 * C, ld, vt, False)
+            pack(T, D, q + C, ld, k_packed, NULL, False)
             # The last block sees every key, so it stores dk and dv; the others add.
             first = (T - 1) // QUERY_BLOCK * QUERY_BLOCK
             add = False
             while first >= 0:
                 rows = min(<int64_t>QUERY_BLOCK, T - first)
                 keys = first + rows
-                pack(rows, D, q + first * ld, ld, q_packed, NULL)
-                pack(rows, D, do + first * C, C, do_packed, NULL)
-                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL, NULL, False)
+                pack(rows, D, q + first * ld, ld, q_packed, NULL, False)
+                pack(rows, D, do + first * C, C, do_packed, NULL, False)
+                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL,
+                         NULL, False, False)
                 p.softmax_causal_again(rows, first, keys, scale, s, width,
                                        lse__bht + (b * H + h) * T + first)
-                multiply(rows, padded(keys), D, do + first * C, C, vt, ds, width, NULL, NULL, False)
+                multiply(rows, padded(keys), D, do + first * C, C, vt, ds, width, NULL,
+                         NULL, False, False)
                 used = s
                 if dropout.threshold:
                     used = dropped

@@ -17,7 +17,21 @@ cdef extern from "primitives.h":
                            float* column_sums) noexcept nogil
         void (*pack_panel_t)(int64_t K, int64_t n, const float* b, int64_t ldb,
                              float* panel) noexcept nogil
+        void (*gemm_panel_bf16)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                                const float* panel, float* c, int64_t ldc, const float* bias,
+                                const float* residual, int accumulate) noexcept nogil
+        void (*gemm_panel_ta_bf16)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                                   const float* panel, float* c, int64_t ldc, const float* bias,
+                                   const float* residual, int accumulate) noexcept nogil
+        void (*pack_panel_bf16)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
+                                float* column_sums) noexcept nogil
+        void (*pack_panel_t_bf16)(int64_t K, int64_t n, const float* b, int64_t ldb,
+                                  float* panel) noexcept nogil
+        void (*to_pairs)(int64_t rows, int64_t K, const float* x, int64_t ldx,
+                         float* out) noexcept nogil
+        void (*pair_rows)(int64_t rows, int64_t K, const float* x, float* out) noexcept nogil
         int64_t (*fma_peak)(int64_t rounds, float* sink) noexcept nogil
+        int64_t (*bf16_peak)(int64_t rounds, float* sink) noexcept nogil
         void (*softmax_causal)(int64_t rows, int64_t first, int64_t width, float scale, float* s,
                                int64_t lds, float* lse) noexcept nogil
         void (*softmax_causal_again)(int64_t rows, int64_t first, int64_t width, float scale,

@@ -30,43 +30,60 @@ cdef int64_t padded(int64_t N) noexcept nogil:
     return panels(N) * CL_PANEL
 
 
-cdef int64_t packed_floats(int64_t K, int64_t N) noexcept nogil:
-    return padded(N) * K
+cdef int64_t inner(int64_t K, bint bf16) noexcept nogil:
+    return (K + 1) // 2 if bf16 else K
+
+
+cdef int64_t packed_floats(int64_t K, int64_t N, bint bf16) noexcept nogil:
+    return padded(N) * inner(K, bf16)
 
 
 cdef void pack(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed,
-               float* column_sums) noexcept nogil:
-    pack_rows(K, N, 0, K, b, ldb, packed, column_sums)
+               float* column_sums, bint bf16) noexcept nogil:
+    pack_rows(K, N, 0, K, b, ldb, packed, column_sums, bf16)
 
 
 cdef void pack_rows(int64_t K, int64_t N, int64_t row, int64_t rows, const float* b, int64_t ldb,
-                    float* packed, float* column_sums) noexcept nogil:
+                    float* packed, float* column_sums, bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t panel, j
+    cdef int64_t panel, j, n, start = row // 2 if bf16 else row
+    cdef float* sums
+    cdef float* at
     for panel in range(panels(N)):
         j = panel * CL_PANEL
-        p.pack_panel(rows, min(<int64_t>CL_PANEL, N - j), b + j, ldb,
-                     packed + j * K + row * CL_PANEL,
-                     column_sums + j if column_sums != NULL else NULL)
+        n = min(<int64_t>CL_PANEL, N - j)
+        sums = column_sums + j if column_sums != NULL else NULL
+        at = packed + j * inner(K, bf16) + start * CL_PANEL
+        if bf16:
+            p.pack_panel_bf16(rows, n, b + j, ldb, at, sums)
+        else:
+            p.pack_panel(rows, n, b + j, ldb, at, sums)
 
 
-cdef void pack_t(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed) noexcept nogil:
+cdef void pack_t(int64_t K, int64_t N, const float* b, int64_t ldb, float* packed,
+                 bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t panel, j
+    cdef int64_t panel, j, n
     for panel in range(panels(N)):
         j = panel * CL_PANEL
-        p.pack_panel_t(K, min(<int64_t>CL_PANEL, N - j), b + j * ldb, ldb, packed + j * K)
+        n = min(<int64_t>CL_PANEL, N - j)
+        if bf16:
+            p.pack_panel_t_bf16(K, n, b + j * ldb, ldb, packed + j * inner(K, True))
+        else:
+            p.pack_panel_t(K, n, b + j * ldb, ldb, packed + j * K)
 
 
 cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                    const float* packed, float* c, int64_t ldc, const float* bias,
-                   const float* residual, bint accumulate) noexcept nogil:
+                   const float* residual, bint accumulate, bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t depths = (K + INNER_BLOCK - 1) // INNER_BLOCK
+    gemm = p.gemm_panel_bf16 if bf16 else p.gemm_panel
+    cdef int64_t I = inner(K, bf16)
+    cdef int64_t depths = (I + INNER_BLOCK - 1) // INNER_BLOCK
     cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length
     for depth in range(depths):
-        k = K * depth // depths
-        length = K * (depth + 1) // depths - k
+        k = I * depth // depths
+        length = I * (depth + 1) // depths - k
         blocks = max(<int64_t>1, M * length // ROW_BLOCK_FLOATS)
         for block in range(blocks):
             row = M * block // blocks
@@ -75,64 +92,98 @@ cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                 j = panel * CL_PANEL
                 n = min(<int64_t>CL_PANEL, N - j)
                 if depth == 0:
-                    p.gemm_panel(rows, n, length, a + row * lda, lda, packed + j * K,
-                                 c + row * ldc + j, ldc, bias + j if bias != NULL else NULL,
-                                 residual + row * ldc + j if residual != NULL else NULL,
-                                 accumulate)
+                    gemm(rows, n, length, a + row * lda, lda, packed + j * I, c + row * ldc + j,
+                         ldc, bias + j if bias != NULL else NULL,
+                         residual + row * ldc + j if residual != NULL else NULL, accumulate)
                 else:
-                    p.gemm_panel(rows, n, length, a + row * lda + k, lda,
-                                 packed + j * K + k * CL_PANEL, c + row * ldc + j, ldc, NULL,
-                                 NULL, True)
+                    gemm(rows, n, length, a + row * lda + k, lda, packed + j * I + k * CL_PANEL,
+                         c + row * ldc + j, ldc, NULL, NULL, True)
 
 
 cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
-                      const float* packed, float* c, int64_t ldc, bint accumulate) noexcept nogil:
+                      const float* packed, float* c, int64_t ldc, bint accumulate,
+                      bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t panel, j
+    gemm = p.gemm_panel_ta_bf16 if bf16 else p.gemm_panel_ta
+    cdef int64_t panel, j, I = inner(K, bf16)
     for panel in range(panels(N)):
         j = panel * CL_PANEL
-        p.gemm_panel_ta(M, min(<int64_t>CL_PANEL, N - j), K, a, lda, packed + j * K, c + j, ldc,
-                        NULL, NULL, accumulate)
+        gemm(M, min(<int64_t>CL_PANEL, N - j), I, a, lda, packed + j * I, c + j, ldc, NULL, NULL,
+             accumulate)
 
 
-def packed_size(int64_t K, int64_t N) -> int:
-    """Return the floats that the packed form of a [K, N] matrix takes.
+def packed_size(int64_t K, int64_t N, bint bf16=False) -> int:
+    """Return the 32-bit words that the packed form of a [K, N] matrix takes.
 
-    >>> packed_size(7, 33)
-    448
+    >>> packed_size(7, 33), packed_size(7, 33, bf16=True)
+    (448, 256)
     """
-    return packed_floats(K, N)
+    return packed_floats(K, N, bf16)
 
 
-def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=None) -> None:
-    """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K."""
+def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=None,
+                bint bf16=False) -> None:
+    """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K.
+
+    With `bf16`, elements are rounded to the nearest bfloat16 (ties to even); sums are of b itself.
+    """
     cdef int64_t K = b.shape[0], N = b.shape[1]
-    expect_length("out", out.shape[0], packed_floats(K, N))
+    expect_length("out", out.shape[0], packed_floats(K, N, bf16))
     if column_sums is not None:
         expect_length("column_sums", column_sums.shape[0], N)
     if K == 0 or N == 0:
         return
     cdef float* sums = &column_sums[0] if column_sums is not None else NULL
     with nogil:
-        pack(K, N, &b[0, 0], N, &out[0], sums)
+        pack(K, N, &b[0, 0], N, &out[0], sums, bf16)
 
 
-def pack_transposed(const float[:, ::1] b, float[::1] out) -> None:
+def pack_transposed(const float[:, ::1] b, float[::1] out, bint bf16=False) -> None:
     """Pack the transpose of b [N, K] into `out` [packed_size(K, N)]."""
     cdef int64_t N = b.shape[0], K = b.shape[1]
-    expect_length("out", out.shape[0], packed_floats(K, N))
+    expect_length("out", out.shape[0], packed_floats(K, N, bf16))
     if K == 0 or N == 0:
         return
     with nogil:
-        pack_t(K, N, &b[0, 0], K, &out[0])
+        pack_t(K, N, &b[0, 0], K, &out[0], bf16)
+
+
+def to_pairs(const float[:, ::1] x, float[:, ::1] out) -> None:
+    """Round x [M, K] to bfloat16 and store it as pairs along K, out [M, (K + 1) // 2] words.
+
+    >>> import numpy as np
+    >>> out = np.empty((1, 2), np.float32); to_pairs(np.float32([[1, 2, -1]]), out)
+    >>> [hex(word) for word in out.view(np.uint32)[0]]
+    ['0x40003f80', '0xbf80']
+    """
+    cdef int64_t M = x.shape[0], K = x.shape[1]
+    if out.shape[0] != M or out.shape[1] != inner(K, True):
+        raise ValueError(
+            f"out is [{out.shape[0]}, {out.shape[1]}], expected [{M}, {inner(K, True)}]")
+    if M and K:
+        with nogil:
+            primitives().to_pairs(M, K, &x[0, 0], K, &out[0, 0])
+
+
+def pair_rows(const float[:, ::1] x, int64_t K, float[:, ::1] out) -> None:
+    """Regroup pairs along K, x [M, (K + 1) // 2], into pairs along M, out [(M + 1) // 2, K]."""
+    cdef int64_t M = x.shape[0]
+    if x.shape[1] != inner(K, True) or out.shape[0] != inner(M, True) or out.shape[1] != K:
+        raise ValueError(
+            f"x [{M}, {x.shape[1]}] of {K} elements and out [{out.shape[0]}, {out.shape[1]}] "
+            "do not fit")
+    if M and K:
+        with nogil:
+            primitives().pair_rows(M, K, &x[0, 0], &out[0, 0])
 
 
 def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
            const float[::1] bias=None, const float[:, ::1] residual=None,
-           bint accumulate=False) -> None:
+           bint accumulate=False, int64_t bf16_columns=0) -> None:
     """out [M, N] = a [M, K] B [K, N] (+ bias [N]) (+ residual [M, N]), B packed.
 
-    `accumulate` adds the result to what `out` holds.
+    `accumulate` adds the result to what `out` holds.  For a product in bf16, `a` holds pairs
+    [M, (K + 1) // 2] as `to_pairs` makes them, and `bf16_columns` is K.
 
     >>> import numpy as np
     >>> a, b = np.float32([[1, 2]]), np.float32([[3], [4]])
@@ -140,12 +191,13 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     >>> pack_matrix(b, packed); matmul(a, packed, out); out.tolist()
     [[11.0]]
     """
-    cdef int64_t M = a.shape[0], K = a.shape[1], N = out.shape[1]
-    if out.shape[0] != M or packed.shape[0] != packed_floats(K, N):
-        raise ValueError(
-            f"a [{M}, {K}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}]"
-            " do not fit"
-        )
+    cdef bint bf16 = bf16_columns > 0
+    cdef int64_t M = a.shape[0], K = bf16_columns if bf16 else a.shape[1], N = out.shape[1]
+    if out.shape[0] != M:
+        raise ValueError(f"out has {out.shape[0]} rows, a has {M}")
+    if a.shape[1] != inner(K, bf16):
+        raise ValueError(f"a has {a.shape[1]} words a row, expected {inner(K, bf16)}")
+    expect_length("packed", packed.shape[0], packed_floats(K, N, bf16))
     if bias is not None:
         expect_length("bias", bias.shape[0], N)
     if residual is not None and (residual.shape[0] != M or residual.shape[1] != N):
@@ -159,21 +211,27 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     cdef const float* bias_n = &bias[0] if bias is not None else NULL
     cdef const float* residual_mn = &residual[0, 0] if residual is not None else NULL
     with nogil:
-        multiply(M, N, K, &a[0, 0], K, &packed[0], &out[0, 0], N, bias_n, residual_mn, accumulate)
+        multiply(M, N, K, &a[0, 0], a.shape[1], &packed[0], &out[0, 0], N, bias_n, residual_mn,
+                 accumulate, bf16)
 
 
 def matmul_transposed(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
-                      bint accumulate=False) -> None:
-    """out [M, N] = a [K, M]^T B [K, N], B packed; `accumulate` adds to what `out` holds."""
-    cdef int64_t K = a.shape[0], M = a.shape[1], N = out.shape[1]
-    if out.shape[0] != M or packed.shape[0] != packed_floats(K, N):
-        raise ValueError(
-            f"a [{K}, {M}], {packed.shape[0]} packed floats and out [{out.shape[0]}, {N}]"
-            " do not fit"
-        )
+                      bint accumulate=False, int64_t bf16_rows=0) -> None:
+    """out [M, N] = a [K, M]^T B [K, N], B packed; `accumulate` adds to what `out` holds.
+
+    For a product in bf16, `a` holds pairs [(K + 1) // 2, M] as `pair_rows` makes them, and
+    `bf16_rows` is K.
+    """
+    cdef bint bf16 = bf16_rows > 0
+    cdef int64_t K = bf16_rows if bf16 else a.shape[0], M = a.shape[1], N = out.shape[1]
+    if out.shape[0] != M:
+        raise ValueError(f"out has {out.shape[0]} rows, a has {M} columns")
+    if a.shape[0] != inner(K, bf16):
+        raise ValueError(f"a has {a.shape[0]} rows of words, expected {inner(K, bf16)}")
+    expect_length("packed", packed.shape[0], packed_floats(K, N, bf16))
     if M == 0 or N == 0:
         return
     if K == 0:
         raise ValueError("a has no rows: the inner length must be at least 1")
     with nogil:
-        multiply_ta(M, N, K, &a[0, 0], M, &packed[0], &out[0, 0], N, accumulate)
+        multiply_ta(M, N, K, &a[0, 0], M, &packed[0], &out[0, 0], N, accumulate, bf16)

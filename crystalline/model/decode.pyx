@@ -92,7 +92,7 @@ cdef class Decoder:
                            C * sizeof(float))
             multiply(1, self._model.z.V, C, self._model.last_hidden(t), C,
                      &self._model._packed[self._model._wte_head], &out[0, 0], self._model.z.V,
-                     NULL, NULL, False)
+                     NULL, NULL, False, False)
         self._length[slot] = t
         return logits[0]
 
@@ -139,7 +139,7 @@ cdef class Decoder:
             p.layernorm(n, C, x, w + o[LN1_GAMMA], w + o[LN1_BETA], EPSILON, ln, &self._mean[0],
                         &self._rstd[0])
             multiply(n, 3 * C, C, ln, C, packed + model._packs[layer, W_QKV, 0], qkv, 3 * C,
-                     w + o[B_QKV], NULL, False)
+                     w + o[B_QKV], NULL, False, False)
             for i in range(n):
                 at = self._length[i]
                 memcpy(&self._keys[layer, i, at, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
@@ -147,18 +147,18 @@ cdef class Decoder:
                 attention.row(H, D, at + 1, qkv + 3 * i * C, &self._keys[layer, i, 0, 0],
                               &self._values[layer, i, 0, 0], C, att + i * C, &self._scratch[0])
             multiply(n, C, C, att, C, packed + model._packs[layer, W_OUT, 0], x, C, w + o[B_OUT],
-                     x, False)
+                     x, False, False)
             p.layernorm(n, C, x, w + o[LN2_GAMMA], w + o[LN2_BETA], EPSILON, ln, &self._mean[0],
                         &self._rstd[0])
             multiply(n, 4 * C, C, ln, C, packed + model._packs[layer, W_FC, 0], fc, 4 * C,
-                     w + o[B_FC], NULL, False)
+                     w + o[B_FC], NULL, False, False)
             p.gelu(n * 4 * C, fc, fc)
             multiply(n, C, 4 * C, fc, 4 * C, packed + model._packs[layer, W_PROJ, 0], x, C,
-                     w + o[B_PROJ], x, False)
+                     w + o[B_PROJ], x, False, False)
         p.layernorm(n, C, x, w + model._ln_f, w + model.ln_f_beta(), EPSILON, ln, &self._mean[0],
                     &self._rstd[0])
         multiply(n, model.z.V, C, ln, C, packed + model._wte_head, logits__nv, model.z.V, NULL,
-                 NULL, False)
+                 NULL, False, False)
         for i in range(n):
             self._length[i] += 1
 

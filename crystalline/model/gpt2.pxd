@@ -17,9 +17,11 @@ cdef enum:
 
 cdef struct Sizes:
     int64_t V, T, L, H, C, D
+    bint bf16
 
 cdef class Gpt2:
     cdef readonly object config
+    cdef readonly bint bf16            # products in bfloat16, sums in float32
     cdef Sizes z
     cdef float[::1] _weights
     cdef float[::1] _packed
@@ -42,11 +44,21 @@ cdef class Gpt2:
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil
     cdef const float* last_hidden(self, int64_t rows) noexcept nogil
     cdef int64_t ln_f_beta(self) noexcept nogil  # offset in floats
-    cdef void linear_backward(self, int64_t R, int64_t K, int64_t N, const float* x__rk,
-                              const float* dy__rn, int matrix, int bias, int64_t layer,
-                              float* dx__rk, float* dy_packed, float* grads,
+    cdef void norm(self, int64_t rows, const float* x__rc, const float* gamma, const float* beta,
+                   float* narrow, float* out, float* mean, float* rstd) noexcept nogil
+    cdef void activate(self, int64_t rows, const float* fc__rc4, float* wide,
+                       float* out) noexcept nogil
+    cdef void linear(self, int64_t rows, int64_t K, int64_t N, const float* operand, int64_t layer,
+                     int matrix, int bias, const float* residual__rn, float* y__rn) noexcept nogil
+    cdef void head_logits(self, int64_t rows, const float* operand,
+                          float* logits__rv) noexcept nogil
+    cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
+                             const float* dy__rn, int64_t layer, int matrix, float* dbias,
+                             float* dy_packed, float* operand, float* dx__rk) noexcept nogil
+    cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,
+                              float* x_pairs, const float* dy_packed, float* dw__kn,
                               bint accumulate) noexcept nogil
     cdef AttentionDropout attention_dropout(self, uint64_t key, int64_t layer,
                                             uint64_t first_sequence, bint dropping) noexcept nogil
-    cdef void drop(self, int64_t R, int64_t t, const float* x, float* out, uint64_t key, int site,
-                   int64_t layer, uint64_t first_sequence) noexcept nogil
+    cdef void drop(self, int64_t n, const float* x, float* out, uint64_t key, int site,
+                   int64_t layer, uint64_t first) noexcept nogil

@@ -4,9 +4,14 @@ A `Gpt2` binds a configuration to three buffers that the caller owns: the flat w
 packed panels, and a workspace for activations.  `compute` runs whole sequences forward and
 backward without the GIL and stores or adds the gradients of every tensor in one flat buffer.
 
-What is kept from forward to backward is listed once, in `_activations`; every matrix product
-works on all rows of a chunk of sequences.  Letters as in `config.py`; R = rows of a chunk.
-Which sequences form a chunk depends on the configuration only, so the bits do too.
+What is kept from forward to backward is listed once, in `Activations`.  Between two attentions all
+work is row by row, so it is done in blocks of BLOCK_ROWS rows that stay in the cache from one pass
+to the next; the weight gradients then take all rows of a chunk of sequences at once.  Letters as in
+`config.py`; R = rows of a chunk.  Chunks and blocks depend on the configuration only, so the bits
+do too.
+
+With `bf16`, the operands of every product with weights are rounded to bfloat16 (pairs, see
+`primitives/gemm.h`) and its sums are float32; all else, attention included, stays float32.
 """
 
 import numpy as np
@@ -22,7 +27,7 @@ from crystalline._kernels cimport attention
 from crystalline._kernels.attention cimport AttentionDropout
 from crystalline._kernels.isa cimport Primitives, primitives
 from crystalline._kernels.matmul cimport (
-    multiply, multiply_ta, pack, pack_rows, pack_t, packed_floats,
+    inner, multiply, multiply_ta, pack, pack_rows, pack_t, packed_floats,
 )
 from crystalline._kernels.random cimport drop_threshold, mix
 
@@ -30,6 +35,8 @@ cdef float EPSILON = LAYER_NORM_EPSILON
 
 cdef enum:
     CHUNK_ROWS = 512               # rows that one chunk of sequences aims at
+    BLOCK_ROWS = 128               # rows that pass through a layer's products together
+    STRIP_ROWS = 8                 # rows that are rounded to bf16 right after they are computed
     LOGITS_FLOATS = 8 * 1024 * 1024  # the head's block of logits: 32 MiB
 
 cdef enum:  # where dropout acts, besides the attention probabilities
@@ -44,35 +51,40 @@ _LAYER_NAMES = (
     "ln_2.weight", "ln_2.bias", "mlp.c_fc.bias", "mlp.c_proj.bias",
 )
 
-# Activation buffers, in floats, for R rows: kept per layer (for the backward pass) or once.
-# The head's logits block and the attention scratch stand at the end of the workspace.
+# Activation buffers for R rows: kept per layer (for the backward pass), or once.  An operand is the
+# left-hand side of a product: float32, or in bf16 pairs, half as many words.
 cdef struct Activations:
-    # per layer, at x + l * layer_floats
     float* x          # [R, C] input of the layer
-    float* ln1        # [R, C]
+    float* ln1        # [R, C] operand
     float* ln1_mean   # [R]
     float* ln1_rstd   # [R]
     float* qkv        # [R, 3C]
     float* lse        # [B, H, t]
     float* att        # [R, C]
+    float* att_in     # [R, C] operand; att itself in float32
     float* mid        # [R, C] after attention
-    float* ln2        # [R, C]
+    float* ln2        # [R, C] operand
     float* ln2_mean   # [R]
     float* ln2_rstd   # [R]
     float* fc         # [R, 4C]
-    float* gelu       # [R, 4C]
+    float* gelu       # [R, 4C] operand
 
 cdef struct Shared:
     float* last       # [R, C] output of the last layer
     float* ln_f       # [R, C]
+    float* ln_f_in    # [R, C] operand; ln_f itself in float32
     float* ln_f_mean  # [R]
     float* ln_f_rstd  # [R]
     float* dx         # [R, C] gradient of the residual stream
-    float* dtmp       # [R, C]
+    float* datt       # [R, C] gradient of att; before, of ln_f
     float* dqkv       # [R, 3C]
-    float* dfc        # [R, 4C]
-    float* dy_packed  # [R, 4C] in panels
-    float* logits     # [head rows, V]
+    float* dy_packed  # [R, C] in panels
+    float* wide_packed  # [R, 4C] in panels
+    float* narrow     # [BLOCK_ROWS, C]
+    float* wide       # [BLOCK_ROWS, 4C]
+    float* operand    # [BLOCK_ROWS, 4C] operand
+    float* x_pairs    # [R, 4C] in pairs along the rows; bf16 only
+    float* logits     # [head rows, V], and room to pair them
     float* scratch    # attention
 
 
@@ -95,49 +107,61 @@ cdef inline int64_t head_rows(int64_t rows, int64_t V) noexcept nogil:
     return (rows + blocks - 1) // blocks
 
 
+cdef inline int64_t operand_words(const Sizes* z, int64_t R, int64_t K) noexcept nogil:
+    return up(R * inner(K, z.bf16))
+
+
 cdef int64_t layer_floats(const Sizes* z, int64_t R) noexcept nogil:
-    return 5 * up(R * z.C) + up(R * 3 * z.C) + 2 * up(R * 4 * z.C) + 4 * up(R) + up(R * z.H)
+    return (3 * up(R * z.C) + up(R * 3 * z.C) + up(R * 4 * z.C) + 4 * up(R) + up(R * z.H)
+            + (3 if z.bf16 else 2) * operand_words(z, R, z.C) + operand_words(z, R, 4 * z.C))
 
 
 cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
                                    int64_t layer) noexcept nogil:
     cdef Activations a
-    cdef int64_t rc = up(R * z.C), r = up(R)
+    cdef int64_t rc = up(R * z.C), r = up(R), op = operand_words(z, R, z.C)
     a.x = base + layer * layer_floats(z, R)
     a.ln1 = a.x + rc
-    a.ln1_mean = a.ln1 + rc
+    a.ln1_mean = a.ln1 + op
     a.ln1_rstd = a.ln1_mean + r
     a.qkv = a.ln1_rstd + r
     a.lse = a.qkv + up(R * 3 * z.C)
     a.att = a.lse + up(R * z.H)
     a.mid = a.att + rc
     a.ln2 = a.mid + rc
-    a.ln2_mean = a.ln2 + rc
+    a.ln2_mean = a.ln2 + op
     a.ln2_rstd = a.ln2_mean + r
     a.fc = a.ln2_rstd + r
     a.gelu = a.fc + up(R * 4 * z.C)
+    a.att_in = a.gelu + operand_words(z, R, 4 * z.C) if z.bf16 else a.att
     return a
 
 
 cdef Shared shared_activations(float* base, const Sizes* z, int64_t R) noexcept nogil:
     cdef Shared s
-    cdef int64_t rc = up(R * z.C), r = up(R)
+    cdef int64_t rc = up(R * z.C), r = up(R), rows = min(R, most_head_rows(z.V))
     s.last = base + z.L * layer_floats(z, R)  # the x of a layer beyond the last
     s.ln_f = s.last + rc
     s.ln_f_mean = s.ln_f + rc
     s.ln_f_rstd = s.ln_f_mean + r
-    s.dx = s.ln_f_rstd + r
-    s.dtmp = s.dx + rc
-    s.dqkv = s.dtmp + rc
-    s.dfc = s.dqkv + up(R * 3 * z.C)
-    s.dy_packed = s.dfc + up(R * 4 * z.C)
-    s.logits = s.dy_packed + packed_floats(R, 4 * z.C)
-    s.scratch = s.logits + up(min(R, most_head_rows(z.V)) * z.V)
+    s.ln_f_in = s.ln_f_rstd + r if z.bf16 else s.ln_f
+    s.dx = s.ln_f_rstd + r + (operand_words(z, R, z.C) if z.bf16 else 0)
+    s.datt = s.dx + rc
+    s.dqkv = s.datt + rc
+    s.dy_packed = s.dqkv + up(R * 3 * z.C)
+    s.wide_packed = s.dy_packed + packed_floats(R, z.C, z.bf16)
+    s.narrow = s.wide_packed + packed_floats(R, 4 * z.C, z.bf16)
+    s.wide = s.narrow + up(BLOCK_ROWS * z.C)
+    s.operand = s.wide + up(BLOCK_ROWS * 4 * z.C)
+    s.x_pairs = s.operand + operand_words(z, BLOCK_ROWS, 4 * z.C)
+    s.logits = s.x_pairs + (up(inner(R, True) * 4 * z.C) if z.bf16 else 0)
+    s.scratch = s.logits + up(rows * z.V + (rows + z.V if z.bf16 else 0))
     return s
 
 
-cdef Sizes sizes_of(config):
+cdef Sizes sizes_of(config, bint bf16):
     cdef Sizes z
+    z.bf16 = bf16
     z.V, z.T, z.L, z.H, z.C = (
         config.vocab_size, config.seq_len, config.num_layers, config.num_heads, config.embed_dim
     )
@@ -152,8 +176,9 @@ cdef class Gpt2:
     ----------
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
-    packed : float32 [packed_size(config)], filled by `pack`
-    workspace : uint8 [workspace_size(config)], start aligned to 64 bytes
+    packed : float32 [packed_size(config, bf16)], filled by `pack`
+    workspace : uint8 [workspace_size(config, bf16)], start aligned to 64 bytes
+    bf16 : products in bfloat16 with float32 sums
 
     >>> import numpy as np
     >>> from crystalline.model.config import ModelConfig
@@ -169,19 +194,20 @@ cdef class Gpt2:
     """
 
     def __init__(self, config, float[::1] weights, float[::1] packed,
-                 unsigned char[::1] workspace):
+                 unsigned char[::1] workspace, *, bint bf16=False):
         table = parameter_table(config)
         for name, have, need in (
             ("weights", weights.shape[0], table.size),
-            ("packed", packed.shape[0], Gpt2.packed_size(config)),
-            ("workspace", workspace.shape[0], Gpt2.workspace_size(config)),
+            ("packed", packed.shape[0], Gpt2.packed_size(config, bf16)),
+            ("workspace", workspace.shape[0], Gpt2.workspace_size(config, bf16)),
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
         if <size_t>&workspace[0] % 64:
             raise ValueError("the workspace must start at a multiple of 64 bytes")
         self.config = config
-        self.z = sizes_of(config)
+        self.bf16 = bf16
+        self.z = sizes_of(config, bf16)
         self._weights, self._packed, self._workspace = weights, packed, workspace
         self._threshold = drop_threshold(config.dropout)
         self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
@@ -209,34 +235,34 @@ cdef class Gpt2:
             for matrix in range(MATRICES):
                 K, N = table[f"transformer.h.{layer}.{_LAYER_NAMES[matrix]}"].shape
                 self._packs[layer, matrix, 0] = offset
-                offset += packed_floats(K, N)
+                offset += packed_floats(K, N, self.bf16)
                 self._packs[layer, matrix, 1] = offset
-                offset += packed_floats(N, K)
+                offset += packed_floats(N, K, self.bf16)
         self._wte_head = offset
-        self._wte_back = offset + packed_floats(C, V)
+        self._wte_back = offset + packed_floats(C, V, self.bf16)
 
     @staticmethod
-    def packed_size(config) -> int:
-        """Return the floats of the packed weights: every matrix but the positions, both ways."""
-        cdef Sizes z = sizes_of(config)
+    def packed_size(config, bint bf16=False) -> int:
+        """Return the words of the packed weights: every matrix but the positions, both ways."""
+        cdef Sizes z = sizes_of(config, bf16)
         cdef int64_t C = z.C
-        layer = (packed_floats(C, 3 * C) + packed_floats(3 * C, C) + 2 * packed_floats(C, C)
-                 + 2 * packed_floats(C, 4 * C) + 2 * packed_floats(4 * C, C))
-        return z.L * layer + packed_floats(C, z.V) + packed_floats(z.V, C)
+        pairs = ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C))
+        layer = sum(packed_floats(K, N, bf16) + packed_floats(N, K, bf16) for K, N in pairs)
+        return z.L * layer + packed_floats(C, z.V, bf16) + packed_floats(z.V, C, bf16)
 
     @staticmethod
-    def workspace_size(config) -> int:
+    def workspace_size(config, bint bf16=False) -> int:
         """Return the bytes of activations and scratch that `compute` needs, whatever the batch."""
-        cdef Sizes z = sizes_of(config)
+        cdef Sizes z = sizes_of(config, bf16)
         cdef int64_t R = max(<int64_t>CHUNK_ROWS, z.T)
         cdef Shared s = shared_activations(NULL, &z, R)
         return <int64_t><size_t>(s.scratch + up(attention.scratch_floats(z.T, z.D)))
 
     @staticmethod
-    def allocate(config, float[::1] weights) -> Gpt2:
+    def allocate(config, float[::1] weights, *, bint bf16=False) -> Gpt2:
         """Return a model over `weights` with buffers of its own, packed and ready."""
-        model = Gpt2(config, weights, aligned_empty((Gpt2.packed_size(config),)),
-                     aligned_empty((Gpt2.workspace_size(config),), np.uint8))
+        model = Gpt2(config, weights, aligned_empty((Gpt2.packed_size(config, bf16),)),
+                     aligned_empty((Gpt2.workspace_size(config, bf16),), np.uint8), bf16=bf16)
         model.pack()
         return model
 
@@ -275,8 +301,8 @@ cdef class Gpt2:
             N = 3 * C if matrix == W_QKV else 4 * C if matrix == W_FC else C
             packed = &self._packed[self._packs[kind, matrix, 0]]
             packed_t = &self._packed[self._packs[kind, matrix, 1]]
-        pack_rows(K, N, row, rows, w, N, packed, NULL)
-        pack_t(N, rows, w, N, packed_t + row * N)
+        pack_rows(K, N, row, rows, w, N, packed, NULL, self.bf16)
+        pack_t(N, rows, w, N, packed_t + row * inner(N, self.bf16), self.bf16)
 
     def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
                 bint accumulate=False, uint64_t seed=0, uint64_t step=0,
@@ -344,8 +370,7 @@ cdef class Gpt2:
                 R = count * t
                 self.forward(&ids[start * t], count, t, 0, 0, False)
                 s = shared_activations(<float*>&self._workspace[0], &self.z, R)
-                multiply(R, self.z.V, self.z.C, s.ln_f, self.z.C, &self._packed[self._wte_head],
-                         &view[start, 0, 0], self.z.V, NULL, NULL, False)
+                self.head_logits(R, s.ln_f_in, &view[start, 0, 0])
                 start += count
         return out
 
@@ -360,8 +385,7 @@ cdef class Gpt2:
             self.forward(&tokens[0], 1, t, 0, 0, False)
             while row < t:
                 n = min(head_rows(t, V), t - row)
-                multiply(n, V, C, s.ln_f + row * C, C, &self._packed[self._wte_head], s.logits, V,
-                         NULL, NULL, False)
+                self.head_logits(n, s.ln_f_in + row * inner(C, self.bf16), s.logits)
                 for i in range(n):
                     losses[row + i] = primitives().cross_entropy(1, V, s.logits + i * V, V,
                                                                  &tokens[row + i + 1], 0.0, False)
@@ -386,120 +410,225 @@ cdef class Gpt2:
     cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, uint64_t key,
                       uint64_t first_sequence, bint dropping) noexcept nogil:
         cdef const Primitives* p = primitives()
-        cdef int64_t R = n * t, C = self.z.C, H = self.z.H, D = self.z.D, layer
+        cdef int64_t R = n * t, C = self.z.C, layer, row, rows
+        cdef int64_t I = inner(C, self.bf16), J = inner(4 * C, self.bf16)
+        cdef uint64_t first = first_sequence * t * C  # number of the chunk's first element
         cdef float* base = <float*>&self._workspace[0]
         cdef const float* w = &self._weights[0]
-        cdef const float* packed = &self._packed[0]
+        cdef const float* residual
         cdef const int64_t* o
-        cdef Activations a
+        cdef Activations a = layer_activations(base, &self.z, R, 0)
         cdef Shared s = shared_activations(base, &self.z, R)
         cdef float* nxt
         cdef AttentionDropout drop
-        a = layer_activations(base, &self.z, R, 0)
         p.embed(R, t, C, ids, w + self._wte, w + self._wpe, a.x)
         if dropping:
-            self.drop(R, t, a.x, a.x, key, EMBEDDING, 0, first_sequence)
+            self.drop(R * C, a.x, a.x, key, EMBEDDING, 0, first)
         for layer in range(self.z.L):
             o = &self._offsets[layer, 0]
             a = layer_activations(base, &self.z, R, layer)
             nxt = base + (layer + 1) * layer_floats(&self.z, R)  # x of the next layer, or last
-            p.layernorm(R, C, a.x, w + o[LN1_GAMMA], w + o[LN1_BETA], EPSILON, a.ln1, a.ln1_mean,
-                        a.ln1_rstd)
-            multiply(R, 3 * C, C, a.ln1, C, packed + self._packs[layer, W_QKV, 0], a.qkv, 3 * C,
-                     w + o[B_QKV], NULL, False)
+            row = 0
+            while row < R:
+                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                self.norm(rows, a.x + row * C, w + o[LN1_GAMMA], w + o[LN1_BETA], s.narrow,
+                          a.ln1 + row * I, a.ln1_mean + row, a.ln1_rstd + row)
+                self.linear(rows, C, 3 * C, a.ln1 + row * I, layer, W_QKV, B_QKV, NULL,
+                            a.qkv + row * 3 * C)
+                row += rows
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
-            attention.forward(n, t, H, D, a.qkv, &drop, a.att, a.lse, s.scratch)
-            if dropping:
-                multiply(R, C, C, a.att, C, packed + self._packs[layer, W_OUT, 0], a.mid, C,
-                         w + o[B_OUT], NULL, False)
-                self.drop(R, t, a.mid, a.mid, key, ATTENTION_OUT, layer, first_sequence)
-                p.add(R * C, a.mid, a.x, a.mid)
-            else:
-                multiply(R, C, C, a.att, C, packed + self._packs[layer, W_OUT, 0], a.mid, C,
-                         w + o[B_OUT], a.x, False)
-            p.layernorm(R, C, a.mid, w + o[LN2_GAMMA], w + o[LN2_BETA], EPSILON, a.ln2,
-                        a.ln2_mean, a.ln2_rstd)
-            multiply(R, 4 * C, C, a.ln2, C, packed + self._packs[layer, W_FC, 0], a.fc, 4 * C,
-                     w + o[B_FC], NULL, False)
-            p.gelu(R * 4 * C, a.fc, a.gelu)
-            if dropping:
-                multiply(R, C, 4 * C, a.gelu, 4 * C, packed + self._packs[layer, W_PROJ, 0], nxt,
-                         C, w + o[B_PROJ], NULL, False)
-                self.drop(R, t, nxt, nxt, key, MLP_OUT, layer, first_sequence)
-                p.add(R * C, nxt, a.mid, nxt)
-            else:
-                multiply(R, C, 4 * C, a.gelu, 4 * C, packed + self._packs[layer, W_PROJ, 0], nxt,
-                         C, w + o[B_PROJ], a.mid, False)
+            attention.forward(n, t, self.z.H, self.z.D, a.qkv, &drop, a.att, a.lse, s.scratch)
+            row = 0
+            while row < R:
+                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                if self.bf16:
+                    p.to_pairs(rows, C, a.att + row * C, C, a.att_in + row * I)
+                residual = NULL if dropping else a.x + row * C
+                self.linear(rows, C, C, a.att_in + row * I, layer, W_OUT, B_OUT, residual,
+                            a.mid + row * C)
+                if dropping:
+                    self.drop(rows * C, a.mid + row * C, a.mid + row * C, key, ATTENTION_OUT,
+                              layer, first + row * C)
+                    p.add(rows * C, a.mid + row * C, a.x + row * C, a.mid + row * C)
+                self.norm(rows, a.mid + row * C, w + o[LN2_GAMMA], w + o[LN2_BETA], s.narrow,
+                          a.ln2 + row * I, a.ln2_mean + row, a.ln2_rstd + row)
+                self.linear(rows, C, 4 * C, a.ln2 + row * I, layer, W_FC, B_FC, NULL,
+                            a.fc + row * 4 * C)
+                self.activate(rows, a.fc + row * 4 * C, s.wide, a.gelu + row * J)
+                residual = NULL if dropping else a.mid + row * C
+                self.linear(rows, 4 * C, C, a.gelu + row * J, layer, W_PROJ, B_PROJ, residual,
+                            nxt + row * C)
+                if dropping:
+                    self.drop(rows * C, nxt + row * C, nxt + row * C, key, MLP_OUT, layer,
+                              first + row * C)
+                    p.add(rows * C, nxt + row * C, a.mid + row * C, nxt + row * C)
+                row += rows
         p.layernorm(R, C, s.last, w + self._ln_f, w + self.ln_f_beta(), EPSILON, s.ln_f,
                     s.ln_f_mean, s.ln_f_rstd)
+        if self.bf16:
+            p.to_pairs(R, C, s.ln_f, C, s.ln_f_in)
+
+    cdef void norm(self, int64_t rows, const float* x__rc, const float* gamma, const float* beta,
+                   float* narrow, float* out, float* mean, float* rstd) noexcept nogil:
+        # LayerNorm into an operand; in bf16 strip by strip through `narrow`.
+        cdef const Primitives* p = primitives()
+        cdef int64_t C = self.z.C, I = inner(C, True), row = 0, n
+        if not self.bf16:
+            p.layernorm(rows, C, x__rc, gamma, beta, EPSILON, out, mean, rstd)
+            return
+        while row < rows:
+            n = min(<int64_t>STRIP_ROWS, rows - row)
+            p.layernorm(n, C, x__rc + row * C, gamma, beta, EPSILON, narrow, mean + row, rstd + row)
+            p.to_pairs(n, C, narrow, C, out + row * I)
+            row += n
+
+    cdef void activate(self, int64_t rows, const float* fc__rc4, float* wide,
+                       float* out) noexcept nogil:
+        # GELU into an operand; in bf16 strip by strip through `wide`.
+        cdef const Primitives* p = primitives()
+        cdef int64_t W = 4 * self.z.C, J = inner(W, True), row = 0, n
+        if not self.bf16:
+            p.gelu(rows * W, fc__rc4, out)
+            return
+        while row < rows:
+            n = min(<int64_t>STRIP_ROWS, rows - row)
+            p.gelu(n * W, fc__rc4 + row * W, wide)
+            p.to_pairs(n, W, wide, W, out + row * J)
+            row += n
+
+    cdef void linear(self, int64_t rows, int64_t K, int64_t N, const float* operand, int64_t layer,
+                     int matrix, int bias, const float* residual__rn, float* y__rn) noexcept nogil:
+        # y = x W + b (+ residual)
+        multiply(rows, N, K, operand, inner(K, self.bf16),
+                 &self._packed[self._packs[layer, matrix, 0]], y__rn, N,
+                 &self._weights[self._offsets[layer, bias]], residual__rn, False, self.bf16)
+
+    cdef void head_logits(self, int64_t rows, const float* operand,
+                          float* logits__rv) noexcept nogil:
+        multiply(rows, self.z.V, self.z.C, operand, inner(self.z.C, self.bf16),
+                 &self._packed[self._wte_head], logits__rv, self.z.V, NULL, NULL, False, self.bf16)
 
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
                      bint accumulate) noexcept nogil:
-        # Loss of all rows, block by block; with grads also d(ln_f) into dtmp, and d(wte).
+        # Loss of all rows, block by block; with grads also d(ln_f) into datt, and d(wte).
         cdef const Primitives* p = primitives()
         cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(rows, V), row = 0, n
+        cdef int64_t I = inner(C, self.bf16)
         cdef Shared s = shared_activations(<float*>&self._workspace[0], &self.z, rows)
+        cdef float* dlogits
         cdef double loss = 0.0
         while row < rows:
             n = min(block, rows - row)
-            multiply(n, V, C, s.ln_f + row * C, C, &self._packed[self._wte_head], s.logits, V,
-                     NULL, NULL, False)
+            self.head_logits(n, s.ln_f_in + row * I, s.logits)
             loss += p.cross_entropy(n, V, s.logits, V, targets + row, scale, grads != NULL)
             if grads != NULL:
-                multiply(n, C, V, s.logits, V, &self._packed[self._wte_back], s.dtmp + row * C, C,
-                         NULL, NULL, False)
-                pack(n, C, s.ln_f + row * C, C, s.dy_packed, NULL)
-                multiply_ta(V, C, n, s.logits, V, s.dy_packed, grads + self._wte, C, accumulate)
+                dlogits = s.logits
+                if self.bf16:
+                    p.to_pairs(n, V, dlogits, V, dlogits)  # in place: a row ends before the next
+                multiply(n, C, V, dlogits, inner(V, self.bf16), &self._packed[self._wte_back],
+                         s.datt + row * C, C, NULL, NULL, False, self.bf16)
+                if self.bf16:
+                    dlogits = s.logits + n * inner(V, True)
+                    p.pair_rows(n, V, s.logits, dlogits)
+                pack(n, C, s.ln_f + row * C, C, s.dy_packed, NULL, self.bf16)
+                multiply_ta(V, C, n, dlogits, V, s.dy_packed, grads + self._wte, C, accumulate,
+                            self.bf16)
             accumulate = True
             row += n
         return loss
 
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, float* grads,
                        bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil:
-        # From d(ln_f) in dtmp down to the embeddings.  Vectors' gradients always add.
+        # From d(ln_f) in datt down to the embeddings.  Vectors' gradients always add.
         cdef const Primitives* p = primitives()
-        cdef int64_t R = n * t, C = self.z.C, H = self.z.H, D = self.z.D, layer
+        cdef int64_t R = n * t, C = self.z.C, W = 4 * C, layer, row, rows
+        cdef uint64_t first = first_sequence * t * C
         cdef float* base = <float*>&self._workspace[0]
         cdef const float* w = &self._weights[0]
         cdef const int64_t* o
+        cdef const float* dy
         cdef Activations a
         cdef Shared s = shared_activations(base, &self.z, R)
         cdef AttentionDropout drop
         cdef bint dropping = self._threshold > 0
-        cdef float* dy
-        p.layernorm_backward(R, C, s.dtmp, s.last, w + self._ln_f, s.ln_f_mean, s.ln_f_rstd, s.dx,
+        p.layernorm_backward(R, C, s.datt, s.last, w + self._ln_f, s.ln_f_mean, s.ln_f_rstd, s.dx,
                              0, grads + self._ln_f, grads + self.ln_f_beta())
         for layer in range(self.z.L - 1, -1, -1):
             o = &self._offsets[layer, 0]
             a = layer_activations(base, &self.z, R, layer)
-            # mlp: next = mid + drop(gelu(fc) W_PROJ + b)
-            dy = s.dx
-            if dropping:
-                dy = s.dtmp
-                self.drop(R, t, s.dx, dy, key, MLP_OUT, layer, first_sequence)
-            self.linear_backward(R, 4 * C, C, a.gelu, dy, W_PROJ, B_PROJ, layer, s.dfc,
-                                 s.dy_packed, grads, accumulate)
-            p.gelu_backward(R * 4 * C, a.fc, s.dfc, s.dfc)
-            self.linear_backward(R, C, 4 * C, a.ln2, s.dfc, W_FC, B_FC, layer, s.dtmp,
-                                 s.dy_packed, grads, accumulate)
-            p.layernorm_backward(R, C, s.dtmp, a.mid, w + o[LN2_GAMMA], a.ln2_mean, a.ln2_rstd,
-                                 s.dx, 1, grads + o[LN2_GAMMA], grads + o[LN2_BETA])
-            # attention: mid = x + drop(att W_OUT + b)
-            dy = s.dx
-            if dropping:
-                dy = s.dfc
-                self.drop(R, t, s.dx, dy, key, ATTENTION_OUT, layer, first_sequence)
-            self.linear_backward(R, C, C, a.att, dy, W_OUT, B_OUT, layer, s.dtmp, s.dy_packed,
-                                 grads, accumulate)
+            # mlp: next = mid + drop(gelu(fc) W_PROJ + b), fc = ln2 W_FC + b
+            row = 0
+            while row < R:
+                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                dy = s.dx + row * C
+                if dropping:
+                    self.drop(rows * C, dy, s.narrow, key, MLP_OUT, layer, first + row * C)
+                    dy = s.narrow
+                self.input_gradient(R, row, rows, W, C, dy, layer, W_PROJ, grads + o[B_PROJ],
+                                    s.dy_packed, s.operand, s.wide)
+                p.gelu_backward(rows * W, a.fc + row * W, s.wide, s.wide)
+                self.input_gradient(R, row, rows, C, W, s.wide, layer, W_FC, grads + o[B_FC],
+                                    s.wide_packed, s.operand, s.narrow)
+                p.layernorm_backward(rows, C, s.narrow, a.mid + row * C, w + o[LN2_GAMMA],
+                                     a.ln2_mean + row, a.ln2_rstd + row, s.dx + row * C, 1,
+                                     grads + o[LN2_GAMMA], grads + o[LN2_BETA])
+                row += rows
+            self.weight_gradient(R, W, C, a.gelu, s.x_pairs, s.dy_packed, grads + o[W_PROJ],
+                                 accumulate)
+            self.weight_gradient(R, C, W, a.ln2, s.x_pairs, s.wide_packed, grads + o[W_FC],
+                                 accumulate)
+            # attention: mid = x + drop(att W_OUT + b), qkv = ln1 W_QKV + b
+            row = 0
+            while row < R:
+                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                dy = s.dx + row * C
+                if dropping:
+                    self.drop(rows * C, dy, s.narrow, key, ATTENTION_OUT, layer, first + row * C)
+                    dy = s.narrow
+                self.input_gradient(R, row, rows, C, C, dy, layer, W_OUT, grads + o[B_OUT],
+                                    s.dy_packed, s.operand, s.datt + row * C)
+                row += rows
+            self.weight_gradient(R, C, C, a.att_in, s.x_pairs, s.dy_packed, grads + o[W_OUT],
+                                 accumulate)
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
-            attention.backward(n, t, H, D, s.dtmp, a.qkv, a.att, a.lse, &drop, s.dqkv, s.scratch)
-            self.linear_backward(R, C, 3 * C, a.ln1, s.dqkv, W_QKV, B_QKV, layer, s.dtmp,
-                                 s.dy_packed, grads, accumulate)
-            p.layernorm_backward(R, C, s.dtmp, a.x, w + o[LN1_GAMMA], a.ln1_mean, a.ln1_rstd,
-                                 s.dx, 1, grads + o[LN1_GAMMA], grads + o[LN1_BETA])
+            attention.backward(n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse, &drop, s.dqkv,
+                               s.scratch)
+            row = 0
+            while row < R:
+                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                self.input_gradient(R, row, rows, C, 3 * C, s.dqkv + row * 3 * C, layer, W_QKV,
+                                    grads + o[B_QKV], s.wide_packed, s.operand, s.narrow)
+                p.layernorm_backward(rows, C, s.narrow, a.x + row * C, w + o[LN1_GAMMA],
+                                     a.ln1_mean + row, a.ln1_rstd + row, s.dx + row * C, 1,
+                                     grads + o[LN1_GAMMA], grads + o[LN1_BETA])
+                row += rows
+            self.weight_gradient(R, C, 3 * C, a.ln1, s.x_pairs, s.wide_packed, grads + o[W_QKV],
+                                 accumulate)
         if dropping:
-            self.drop(R, t, s.dx, s.dx, key, EMBEDDING, 0, first_sequence)
+            self.drop(R * C, s.dx, s.dx, key, EMBEDDING, 0, first)
         p.embed_backward(R, t, C, ids, s.dx, grads + self._wte, grads + self._wpe)
+
+    cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
+                             const float* dy__rn, int64_t layer, int matrix, float* dbias,
+                             float* dy_packed, float* operand, float* dx__rk) noexcept nogil:
+        # For y = x W + b and some rows of dy:  dx = dy W^T;  db += column sums of dy;  and dy goes
+        # into its place among the panels of all R rows, for `weight_gradient`.
+        pack_rows(R, N, row, rows, dy__rn, N, dy_packed, dbias, self.bf16)
+        if self.bf16:
+            primitives().to_pairs(rows, N, dy__rn, N, operand)
+            dy__rn = operand
+        multiply(rows, K, N, dy__rn, inner(N, self.bf16),
+                 &self._packed[self._packs[layer, matrix, 1]], dx__rk, K, NULL, NULL, False,
+                 self.bf16)
+
+    cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,
+                              float* x_pairs, const float* dy_packed, float* dw__kn,
+                              bint accumulate) noexcept nogil:
+        # dW (+)= x^T dy
+        if self.bf16:
+            primitives().pair_rows(R, K, operand, x_pairs)
+            operand = x_pairs
+        multiply_ta(K, N, R, operand, K, dy_packed, dw__kn, N, accumulate, self.bf16)
 
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil:
         return layer_activations(<float*>&self._workspace[0], &self.z, rows, layer).qkv
@@ -511,17 +640,6 @@ cdef class Gpt2:
     cdef int64_t ln_f_beta(self) noexcept nogil:
         return self._ln_f + up(self.z.C)
 
-    cdef void linear_backward(self, int64_t R, int64_t K, int64_t N, const float* x__rk,
-                              const float* dy__rn, int matrix, int bias, int64_t layer,
-                              float* dx__rk, float* dy_packed, float* grads,
-                              bint accumulate) noexcept nogil:
-        # y = x W + b:  db += column sums of dy;  dW (+)= x^T dy;  dx = dy W^T
-        cdef const int64_t* o = &self._offsets[layer, 0]
-        pack(R, N, dy__rn, N, dy_packed, grads + o[bias])
-        multiply_ta(K, N, R, x__rk, K, dy_packed, grads + o[matrix], N, accumulate)
-        multiply(R, K, N, dy__rn, N, &self._packed[self._packs[layer, matrix, 1]], dx__rk, K,
-                 NULL, NULL, False)
-
     cdef AttentionDropout attention_dropout(self, uint64_t key, int64_t layer,
                                             uint64_t first_sequence, bint dropping) noexcept nogil:
         cdef AttentionDropout d
@@ -531,8 +649,8 @@ cdef class Gpt2:
         d.scale = self._keep_scale
         return d
 
-    cdef void drop(self, int64_t R, int64_t t, const float* x, float* out, uint64_t key, int site,
-                   int64_t layer, uint64_t first_sequence) noexcept nogil:
+    cdef void drop(self, int64_t n, const float* x, float* out, uint64_t key, int site,
+                   int64_t layer, uint64_t first) noexcept nogil:
         # Element (sequence, position, channel) has its own number, whoever computes it.
-        primitives().dropout(R * self.z.C, x, out, mix(key, 4 * layer + site),
-                             first_sequence * t * self.z.C, self._threshold, self._keep_scale)
+        primitives().dropout(n, x, out, mix(key, 4 * layer + site), first, self._threshold,
+                             self._keep_scale)

@@ -1,5 +1,9 @@
 /* Matrix products on packed panels: register tiles over one panel of 32 columns.
  *
+ * Written once for two number formats.  In float32 an element of a and of the panel is a float.
+ * In bf16 it is a pair: two bfloat16 that follow each other along K, the first in the low half
+ * of 32 bits; K, lda and the panel's height then count pairs, and the sums are float32 as before.
+ *
  * A tile keeps MR x NV vectors of the result in registers over the whole of K:
  * 14 x 32 floats with AVX-512, 6 x 16 with AVX2, 6 x 8 with 128-bit vectors.
  * Rows are shared out evenly, so no tile is much smaller than the others.
@@ -20,8 +24,8 @@
 #define CL_NV 2              /* vectors across a tile */
 #define CL_NR (CL_NV * VL)   /* columns of a tile */
 
-/* One tile.  MR and TA are compile-time constants at every call. */
-CL_INLINE void cl_tile(const int MR, const int TA, int64_t n, int64_t K, const float *a, int64_t lda,
+/* One tile.  MR, TA and BF16 are compile-time constants at every call. */
+CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, int64_t K, const float *a, int64_t lda,
                        const float *panel, float *c, int64_t ldc, const float *bias,
                        const float *residual, int accumulate) {
   vf acc[CL_MR][CL_NV];
@@ -34,8 +38,8 @@ CL_INLINE void cl_tile(const int MR, const int TA, int64_t n, int64_t K, const f
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       vf x = vset1(TA ? a[k * lda + i] : a[i * lda + k]);
-      acc[i][0] = vfma(x, b0, acc[i][0]);
-      acc[i][1] = vfma(x, b1, acc[i][1]);
+      acc[i][0] = BF16 ? vdot2(x, b0, acc[i][0]) : vfma(x, b0, acc[i][0]);
+      acc[i][1] = BF16 ? vdot2(x, b1, acc[i][1]) : vfma(x, b1, acc[i][1]);
     }
   }
   if (n >= CL_NR) {
@@ -68,13 +72,13 @@ CL_INLINE void cl_tile(const int MR, const int TA, int64_t n, int64_t K, const f
   }
 }
 
-CL_INLINE void cl_tile_rows(const int TA, int64_t rows, int64_t n, int64_t K, const float *a,
+CL_INLINE void cl_tile_rows(const int TA, const int BF16, int64_t rows, int64_t n, int64_t K, const float *a,
                             int64_t lda, const float *panel, float *c, int64_t ldc,
                             const float *bias, const float *residual, int accumulate) {
   switch (rows) {
 #define CL_CASE(m) \
   case m: \
-    cl_tile(m, TA, n, K, a, lda, panel, c, ldc, bias, residual, accumulate); \
+    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, accumulate); \
     break;
     CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6)
 #if CL_MR >= 12
@@ -87,30 +91,30 @@ CL_INLINE void cl_tile_rows(const int TA, int64_t rows, int64_t n, int64_t K, co
   }
 }
 
-CL_INLINE void cl_gemm_panel(const int TA, int64_t M, int64_t n, int64_t K, const float *a,
+CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n, int64_t K, const float *a,
                              int64_t lda, const float *panel, float *c, int64_t ldc,
                              const float *bias, const float *residual, int accumulate) {
   int64_t tiles = (M + CL_MR - 1) / CL_MR;
   for (int64_t col = 0; col < n; col += CL_NR)
     for (int64_t t = 0; t < tiles; t++) {
       int64_t row = M * t / tiles, rows = M * (t + 1) / tiles - row;
-      cl_tile_rows(TA, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
+      cl_tile_rows(TA, BF16, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
                    c + row * ldc + col, ldc, bias ? bias + col : 0,
                    residual ? residual + row * ldc + col : 0, accumulate);
     }
 }
 
-static void gemm_panel(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                       const float *panel, float *c, int64_t ldc, const float *bias,
-                       const float *residual, int accumulate) {
-  cl_gemm_panel(0, M, n, K, a, lda, panel, c, ldc, bias, residual, accumulate);
-}
-
-static void gemm_panel_ta(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                          const float *panel, float *c, int64_t ldc, const float *bias,
-                          const float *residual, int accumulate) {
-  cl_gemm_panel(1, M, n, K, a, lda, panel, c, ldc, bias, residual, accumulate);
-}
+#define CL_GEMM(name, TA, BF16) \
+  static void name(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, \
+                   const float *panel, float *c, int64_t ldc, const float *bias, \
+                   const float *residual, int accumulate) { \
+    cl_gemm_panel(TA, BF16, M, n, K, a, lda, panel, c, ldc, bias, residual, accumulate); \
+  }
+CL_GEMM(gemm_panel, 0, 0)
+CL_GEMM(gemm_panel_ta, 1, 0)
+CL_GEMM(gemm_panel_bf16, 0, 1)
+CL_GEMM(gemm_panel_ta_bf16, 1, 1)
+#undef CL_GEMM
 
 #define CL_PANEL_VECTORS (CL_PANEL / VL)
 
@@ -161,7 +165,99 @@ static void pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, floa
     for (k = 0; k < K; k++) panel[k * CL_PANEL + j] = j < n ? b[j * ldb + k] : 0.0f;
 }
 
-static int64_t fma_peak(int64_t rounds, float *sink) {
+/* One vector of pairs: bf16(low) in the low halves, bf16(high) in the high ones. */
+CL_INLINE vf vpair(vf low, vf high) {
+  return (vf)(vbf16(low) | (vbf16(high) << 16));
+}
+
+static void pack_panel_bf16(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
+                            float *column_sums) {
+  for (int64_t j = 0; j < CL_PANEL; j += VL) {
+    int64_t m = n - j < 0 ? 0 : n - j > VL ? VL : n - j;
+    const float *p = b + j;
+    vf sum = vzero();
+    int64_t k = 0;
+    for (; k + 2 <= K; k += 2) {
+      vf x = m == VL ? vload(p + k * ldb) : vloadn(p + k * ldb, m);
+      vf y = m == VL ? vload(p + (k + 1) * ldb) : vloadn(p + (k + 1) * ldb, m);
+      vstore(panel + k / 2 * CL_PANEL + j, vpair(x, y));
+      sum += x;
+      sum += y;
+    }
+    if (k < K) {
+      vf x = vloadn(p + k * ldb, m);
+      vstore(panel + k / 2 * CL_PANEL + j, vpair(x, vzero()));
+      sum += x;
+    }
+    if (column_sums) vstoren(column_sums + j, vloadn(column_sums + j, m) + sum, m);
+  }
+}
+
+/* VL pairs of neighbors out of 2 VL floats (n of them, the rest counting as 0) */
+CL_INLINE vf vneighbors(const float *x, int64_t n) {
+  vf a = n >= VL ? vload(x) : vloadn(x, n < 0 ? 0 : n);
+  vf b = n >= 2 * VL ? vload(x + VL) : vloadn(x + VL, n < VL ? 0 : n - VL);
+  return (vf)vbf16x2(a, b);
+}
+
+static void pack_panel_t_bf16(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
+  int64_t pairs = (K + 1) / 2;
+  for (int64_t k = 0; k < pairs; k += VL)
+    for (int64_t j = 0; j < CL_PANEL; j += VL) {
+      vf r[VL];
+#pragma GCC unroll 16
+      for (int i = 0; i < VL; i++)
+        r[i] = j + i < n ? vneighbors(b + (j + i) * ldb + 2 * k, K - 2 * k) : vzero();
+      vtranspose(r);
+      int64_t rows = pairs - k < VL ? pairs - k : VL;
+      if (rows == VL) {
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++) vstore(panel + (k + i) * CL_PANEL + j, r[i]);
+      } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++)
+          if (i < rows) vstore(panel + (k + i) * CL_PANEL + j, r[i]);
+      }
+    }
+}
+
+static void to_pairs(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out) {
+  int64_t pairs = (K + 1) / 2;
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t k = 0; k < pairs; k += VL) {
+      vf y = vneighbors(x + i * ldx + 2 * k, K - 2 * k);
+      float *p = out + i * pairs + k;
+      if (pairs - k >= VL)
+        vstore(p, y);
+      else
+        vstoren(p, y, pairs - k);
+    }
+}
+
+static void pair_rows(int64_t rows, int64_t K, const float *x, float *out) {
+  int64_t pairs = (K + 1) / 2;
+  for (int64_t i = 0; i < rows; i += 2) {
+    const float *a = x + i * pairs;
+    float *o = out + i / 2 * K;
+    for (int64_t k = 0; k < pairs; k += VL) {
+      int64_t m = pairs - k < VL ? pairs - k : VL, n = K - 2 * k;
+      vu p = (vu)vloadn(a + k, m), q = i + 1 < rows ? (vu)vloadn(a + pairs + k, m) : (vu)vzero();
+      /* element 2 k of both rows, then element 2 k + 1, in turn */
+      vf even = (vf)((p & 0xffff) | (q << 16)), odd = (vf)((p >> 16) | (q & 0xffff0000u));
+      vf low, high;
+      vinterleave(even, odd, &low, &high);
+      if (n >= 2 * VL) {
+        vstore(o + 2 * k, low);
+        vstore(o + 2 * k + VL, high);
+      } else {
+        vstoren(o + 2 * k, low, n < VL ? n : VL);
+        vstoren(o + 2 * k + VL, high, n < VL ? 0 : n - VL);
+      }
+    }
+  }
+}
+
+CL_INLINE int64_t cl_peak(const int BF16, int64_t rounds, float *sink) {
   enum { CHAINS = CL_MR >= 12 ? 24 : 12, UNROLL = 16 };
   vf acc[CHAINS];
   for (int i = 0; i < CHAINS; i++) acc[i] = vset1((float)i);
@@ -169,13 +265,17 @@ static int64_t fma_peak(int64_t rounds, float *sink) {
   for (int64_t r = 0; r < rounds; r++) {
     for (int u = 0; u < UNROLL; u++) {
 #pragma GCC unroll 24
-      for (int i = 0; i < CHAINS; i++) acc[i] = vfma(acc[i], x, y);
+      for (int i = 0; i < CHAINS; i++)
+        acc[i] = BF16 ? vdot2(x, y, acc[i]) : vfma(acc[i], x, y);
     }
   }
   vf total = vzero();
   for (int i = 0; i < CHAINS; i++) total += acc[i];
   sink[0] = vsum(total);
-  return rounds * UNROLL * CHAINS * VL * 2;
+  return rounds * UNROLL * CHAINS * VL * (BF16 ? 4 : 2);
 }
+
+static int64_t fma_peak(int64_t rounds, float *sink) { return cl_peak(0, rounds, sink); }
+static int64_t bf16_peak(int64_t rounds, float *sink) { return cl_peak(1, rounds, sink); }
 
 #endif

@@ -35,8 +35,25 @@ typedef struct {
                      float *column_sums);
   /* panel[K, PANEL] = b[n, K]^T, zero-filled */
   void (*pack_panel_t)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel);
-  /* sink += a chain-free stream of fused multiply-adds; returns the FLOPs done */
+  /* The same in bf16: elements of a and of panels are pairs (see gemm.h), K counts pairs. */
+  void (*gemm_panel_bf16)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                          const float *panel, float *c, int64_t ldc, const float *bias,
+                          const float *residual, int accumulate);
+  void (*gemm_panel_ta_bf16)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                             const float *panel, float *c, int64_t ldc, const float *bias,
+                             const float *residual, int accumulate);
+  /* panel[(K + 1) / 2, PANEL] of pairs along K from float32 b[K, n] */
+  void (*pack_panel_bf16)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
+                          float *column_sums);
+  /* panel[(K + 1) / 2, PANEL] of pairs along K from float32 b[n, K] */
+  void (*pack_panel_t_bf16)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel);
+  /* out[rows, (K + 1) / 2] of pairs along K from float32 x[rows, K] */
+  void (*to_pairs)(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out);
+  /* out[(rows + 1) / 2, K] of pairs along the rows from x[rows, (K + 1) / 2] of pairs along K */
+  void (*pair_rows)(int64_t rows, int64_t K, const float *x, float *out);
+  /* sink += a chain-free stream of multiply-adds; returns the FLOPs done */
   int64_t (*fma_peak)(int64_t rounds, float *sink);
+  int64_t (*bf16_peak)(int64_t rounds, float *sink);
 
   /* ---- softmax.h ---- */
   /* s[i, 0..first+i] = softmax(scale * s[i, ..]), zeros to width; lse[i] = log sum exp.
@@ -108,5 +125,6 @@ typedef struct {
 extern const Primitives cl_primitives_base;
 extern const Primitives cl_primitives_avx2;
 extern const Primitives cl_primitives_avx512;
+extern const Primitives cl_primitives_avx512bf16;
 
 #endif

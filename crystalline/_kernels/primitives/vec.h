@@ -209,4 +209,49 @@ CL_INLINE void vtranspose(vf r[VL]) {
   CL_EXCHANGE(1)
 }
 
+/* Two halves a[0], b[0], a[1], b[1], … of the interleaved sequence. */
+#define CL_LOW_HALF(j, S) ((j) / 2 + ((j) & 1) * VL)
+#define CL_HIGH_HALF(j, S) (VL / 2 + (j) / 2 + ((j) & 1) * VL)
+CL_INLINE void vinterleave(vf a, vf b, vf *low, vf *high) {
+  *low = __builtin_shuffle(a, b, CL_LANES(CL_LOW_HALF, 0));
+  *high = __builtin_shuffle(a, b, CL_LANES(CL_HIGH_HALF, 0));
+}
+
+/* bfloat16: the upper half of a float32, rounded to nearest, ties to even.
+ *
+ * vbf16    the bits of each lane's bfloat16 in the low half of 32 bits
+ * vbf16x2  pairs of neighbors: lane i holds elements 2 i (low half) and 2 i + 1 of the 2 VL in a, b
+ * vdot2    c + a.low * b.low + a.high * b.high, lane by lane, summed in float32
+ */
+CL_INLINE vu vbf16_bits(vf x) { /* in the upper half; NaN stays a NaN */
+  vu bits = (vu)x;
+  vu up = bits + 0x7fff + ((bits >> 16) & 1);
+  vi nan = (vi)(x != x);
+  return (((vu)nan & (bits | 0x400000)) | (~(vu)nan & up)) & 0xffff0000u;
+}
+#if defined(CL_BF16)
+CL_INLINE vu vbf16(vf x) {
+  return (vu)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+CL_INLINE vu vbf16x2(vf a, vf b) {
+  return (vu)(__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+}
+CL_INLINE vf vdot2(vf a, vf b, vf c) {
+  return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
+#else
+#define CL_EVEN(j, S) (2 * (j))
+#define CL_ODD(j, S) (2 * (j) + 1)
+CL_INLINE vu vbf16(vf x) { return vbf16_bits(x) >> 16; }
+CL_INLINE vu vbf16x2(vf a, vf b) {
+  vf even = __builtin_shuffle(a, b, CL_LANES(CL_EVEN, 0));
+  vf odd = __builtin_shuffle(a, b, CL_LANES(CL_ODD, 0));
+  return (vbf16_bits(even) >> 16) | vbf16_bits(odd);
+}
+CL_INLINE vf vdot2(vf a, vf b, vf c) {
+  c = vfma((vf)((vu)a << 16), (vf)((vu)b << 16), c);
+  return vfma((vf)((vu)a & 0xffff0000u), (vf)((vu)b & 0xffff0000u), c);
+}
+#endif
+
 #endif
