@@ -235,15 +235,21 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
     from crystalline.ipc.permits import usable_cores
     from crystalline.model.params import parameter_table
     from crystalline.train.sizing import choose_model, resolve_steps
-    from crystalline.train.speed import MODEL_SHARE, measure_peak, measure_speed
+    from crystalline.train.speed import (
+        MODEL_SHARE,
+        measure_peak,
+        measure_speed,
+        resolve_precision,
+    )
 
     run = None
     if settings.checkpoint_dir is not None:  # its faults are told before the long work
         run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
     data = _prepare(settings)
     cores = min(usable_cores(), settings.workers)
-    peak = measure_peak(cores)
     config = settings.train_config()
+    config = dataclasses.replace(config, precision=resolve_precision(config))
+    peak = measure_peak(cores, config.precision)
     model = choose_model(
         config,
         vocab_size=data.vocab_size,
@@ -260,7 +266,6 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
         num_layers=model.num_layers,
         num_heads=model.num_heads,
         max_steps=resolve_steps(config, data.train_tokens, speed),
-        precision="float32",
     )
     if run is None:
         parameters = parameter_table(model).count
@@ -320,6 +325,7 @@ def _spec(
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
         max_seconds=seconds,
+        precision=config.precision,
         isa=isa.level(),
         parameters=parameter_table(model).count,
         flops_per_token=flops_per_token(model),
@@ -355,7 +361,9 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     if flag_value(argv, "--minutes") is not None:
         del stored["minutes"]  # a new budget, even if it is as long as the old one
     config, seconds = _resumed_length(settings, stored, info, data, cores)
-    spec = _spec(settings, config, info.model_config, data, run, measure_peak(cores), seconds)
+    config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
+    peak = measure_peak(cores, config.precision)
+    spec = _spec(settings, config, info.model_config, data, run, peak, seconds)
     spec = dataclasses.replace(spec, resume_from=info.path)
     _describe(settings, spec, data, run, step=info.step)
     return settings, spec

@@ -20,7 +20,7 @@ MOST_SEQUENCES = 1_000_000  # of one step
 TokenizerKind = Literal["bpe", "char", "word", "byte"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
 Optimizer = Literal["adamw", "sgd"]
-Precision = Literal["auto", "float32"]
+Precision = Literal["auto", "float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class TrainConfig:
     lanes: int = POSITIONS
     """Gradient accumulators: a multiple of 12, fixed for the life of a run."""
     precision: Precision = "auto"
-    """Arithmetic of the matrix products; 'auto' takes the fastest this build has."""
+    """Operands of the matrix products; sums, weights and moments stay float32.  'auto' takes
+    bf16 where the processor multiplies it in one instruction, else float32."""
 
     def __post_init__(self) -> None:
         _at_least("--vocab-size", self.vocab_size, 2)

@@ -45,6 +45,7 @@ class TrainingProgram:
         if spec.permits is None:
             raise ValueError("the program needs a spec whose permits are set")
         self.spec = spec
+        self._bf16 = spec.precision == "bf16"
         self.table = parameter_table(spec.model)
         self.tokens = TokenFile.open(spec.token_path)
         self.sequences = config.sequences_per_step
@@ -63,14 +64,14 @@ class TrainingProgram:
         model, size = self.spec.model, self.table.size
         permits = self.spec.permits
         assert permits is not None
-        workspace = -(-Gpt2.workspace_size(model) // 4096) * 4096
+        workspace = -(-Gpt2.workspace_size(model, self._bf16) // 4096) * 4096
         return [
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
             Region("v", "float32", (size,), align=4096),
             Region("grads", "float32", (size,), align=4096),
             Region("lanes", "float32", (self.lane_count, size), align=4096),
-            Region("packed", "float32", (Gpt2.packed_size(model),), align=4096),
+            Region("packed", "float32", (Gpt2.packed_size(model, self._bf16),), align=4096),
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
@@ -81,9 +82,9 @@ class TrainingProgram:
         config = self.spec.config
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
         self._grads, self._lanes = arena["grads"], arena["lanes"]
-        size = Gpt2.workspace_size(self.spec.model)
+        size = Gpt2.workspace_size(self.spec.model, self._bf16)
         self._models = [
-            Gpt2(self.spec.model, self._weights, arena["packed"], workspace[:size])
+            Gpt2(self.spec.model, self._weights, arena["packed"], workspace[:size], bf16=self._bf16)
             for workspace in arena["workspaces"]
         ]
         self._update = SegmentUpdate(

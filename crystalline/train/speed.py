@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from crystalline._kernels.isa import fma_flops_per_second
+from crystalline._kernels.isa import bf16_flops_per_second, fma_flops_per_second, has_bf16
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
@@ -42,9 +43,16 @@ class Speed:
         return val_tokens * FORWARD_SHARE / self.tokens_per_second
 
 
-def measure_peak(cores: int) -> float:
-    """Return the float32 peak of `cores` cores, FLOP/s."""
-    return cores * fma_flops_per_second()
+def resolve_precision(config: TrainConfig) -> Literal["float32", "bf16"]:
+    """Return what 'auto' means on this machine, or the precision that was asked for."""
+    if config.precision == "auto":
+        return "bf16" if has_bf16() else "float32"
+    return config.precision
+
+
+def measure_peak(cores: int, precision: str) -> float:
+    """Return the peak of `cores` cores in "float32" or "bf16", FLOP/s."""
+    return cores * (bf16_flops_per_second() if precision == "bf16" else fma_flops_per_second())
 
 
 def measure_speed(
@@ -59,11 +67,12 @@ def measure_speed(
     shape = (count, model.seq_len + 1)
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, shape, np.int32)
     workers = max(1, min(cores, config.lanes, config.sequences_per_step))
+    bf16 = resolve_precision(config) == "bf16"
     ready = threading.Barrier(workers)
     rates: list[float] = []
 
     def work() -> None:
-        mine = Gpt2.allocate(model, weights)
+        mine = Gpt2.allocate(model, weights, bf16=bf16)
         grads = np.zeros(table.size, np.float32)
         mine.compute(tokens[:1], grads, scale=1.0)  # touches the memory
         ready.wait()

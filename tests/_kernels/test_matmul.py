@@ -133,15 +133,15 @@ def test_shapes_that_do_not_fit() -> None:
         mm.pack_matrix(b, packed, wrong)
     with pytest.raises(ValueError, match="out has 96 elements, expected 128"):
         mm.pack_transposed(b, packed)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="packed has 96 elements, expected 128"):
         mm.matmul(np.zeros((2, 4), np.float32), packed, out)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="out has 2 rows, a has 3"):
         mm.matmul(np.zeros((3, 3), np.float32), packed, out)
     with pytest.raises(ValueError, match="bias has 5 elements, expected 4"):
         mm.matmul(a, packed, out, wrong)
     with pytest.raises(ValueError, match=r"residual is \[2, 3\], expected \[2, 4\]"):
         mm.matmul(a, packed, out, row, a)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="out has 2 rows, a has 3 columns"):
         mm.matmul_transposed(np.zeros((3, 3), np.float32), packed, out)
     empty = np.zeros((2, 0), np.float32)
     with pytest.raises(ValueError, match="no columns"):

@@ -15,7 +15,7 @@ MODEL = ModelConfig(vocab_size=70, seq_len=16, num_layers=2, num_heads=2, embed_
 def test_speed_is_below_the_peak_and_not_absurd() -> None:
     speed = measure_speed(MODEL, TrainConfig(seq_len=16), cores=1, seconds=0.2)
     flops = speed.tokens_per_second * flops_per_token(MODEL)
-    peak = measure_peak(1)
+    peak = measure_peak(1, "float32")
     assert 0.005 * peak < flops < 1.1 * peak
     assert 0 < speed.update_s < 0.1
 

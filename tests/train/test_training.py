@@ -69,6 +69,7 @@ def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 
         permits=permits,
         resume_from=resume_from,
         jitter_s=jitter_s,
+        precision=settings.get("precision", "float32"),
         isa=isa.level(),
     )
 
@@ -121,6 +122,22 @@ def test_any_number_of_workers_gives_the_same_bits(
     result = run(spec(data, tmp_path, workers=workers, permits=permits))
     assert result.weights_sha256 == undisturbed[0].weights_sha256
     assert metrics(tmp_path) == undisturbed[1]
+
+
+def test_bf16_gives_the_same_bits_too(
+    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
+) -> None:
+    runs = {
+        workers: run(spec(data, tmp_path / str(workers), workers=workers, precision="bf16"))
+        for workers in (1, 5, 12)
+    }
+    assert len({result.weights_sha256 for result in runs.values()}) == 1
+    assert metrics(tmp_path / "1") == metrics(tmp_path / "5") == metrics(tmp_path / "12")
+    assert runs[1].weights_sha256 != undisturbed[0].weights_sha256
+    assert runs[1].val_loss == pytest.approx(undisturbed[0].val_loss, abs=0.02)
+    checkpoint = resolve(tmp_path / "5", "step-00000020")
+    again = spec(data, tmp_path / "5", workers=2, precision="bf16", resume_from=checkpoint)
+    assert run(again).weights_sha256 == runs[1].weights_sha256
 
 
 def test_random_sleeps_change_no_bit(
