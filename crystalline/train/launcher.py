@@ -212,10 +212,7 @@ class _Launch:
         if not part and self._outcome is None:  # the last writer is gone
             code = self._process.wait()
             cause = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise EngineError(
-                f"the coordinator process Node Zero {cause}",
-                advice=f"Go on from the newest checkpoint: {resume_command(self._spec.run_dir)}",
-            )
+            raise EngineError(f"the coordinator process Node Zero {cause}", advice=self._way_on())
 
     def _handle(self, line: dict[str, Any]) -> None:
         kind = line["kind"]
@@ -239,12 +236,14 @@ class _Launch:
                     (name, weight, gradient) for name, weight, gradient in line["groups"]
                 )
 
+    def _way_on(self) -> str:
+        if self._spec.resume_from or (self._controller and self._controller.checkpoint_path):
+            return f"Go on from the newest checkpoint: {resume_command(self._spec.run_dir)}"
+        return "There is no checkpoint yet; start the run again."
+
     def _leave(self) -> None:
         assert self._stop is not None
-        error = StoppedError(
-            "left at once, without saving the last steps",
-            advice=f"Go on from the newest checkpoint: {resume_command(self._spec.run_dir)}",
-        )
+        error = StoppedError("left at once, without saving the last steps", advice=self._way_on())
         error.exit_code = EXIT_CODES[self._stop]
         raise error
 

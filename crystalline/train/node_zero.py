@@ -45,7 +45,7 @@ from crystalline.ipc.permits import usable_cores
 from crystalline.log import LOGGER_NAME, get_logger
 from crystalline.train.config import MAX_WORKERS
 from crystalline.train.crew import Crew
-from crystalline.train.metrics import MetricsLog
+from crystalline.train.metrics import MetricsLog, read_metrics
 from crystalline.train.protocol import Program
 from crystalline.train.schedule import learning_rate
 from crystalline.train.spec import RunSpec, StopReason, resume_command
@@ -142,6 +142,7 @@ class NodeZero:
             self._crew.resize(self.spec.workers)
             self._run_phase(Kind.PACK)
             with MetricsLog(self.spec.run_dir, self._step) as self._metrics:
+                self._recall()
                 reason = self._train()
                 return self._finish(reason)
         finally:
@@ -182,7 +183,23 @@ class NodeZero:
         self.board.state.store(b.STEP, self._step)
         self.board.state.store(b.TOKENS, self._tokens)
         self.board.state.store(b.DROPPED, self._dropped_total)
+        if self._loss is not None:
+            self.board.status[b.LOSS] = self._loss
         self._publish_evaluation()
+        self.send("checkpoint", path=self._checkpoint)
+
+    def _recall(self) -> None:
+        """Enter what a resumed run logged earlier, for watchers."""
+        if not self._step:
+            return
+        lines = read_metrics(self._metrics.path)
+        losses = [(n["step"], n["loss"]) for n in lines if n.get("loss") is not None]
+        stride = 1 + len(losses) // (b.LOSS_RING // 2)
+        for step, loss in losses[::stride]:
+            self._enter_loss(step, loss)
+        evaluations = [n for n in lines if n.get("val_loss") is not None]
+        for line in evaluations[-b.EVAL_RING // 2 :]:
+            self._enter_evaluation(line["step"], line["val_loss"], line["val_bits_per_byte"])
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
@@ -259,9 +276,7 @@ class NodeZero:
         dropped = bool(done.outcome[b.NON_FINITE])
         if math.isfinite(loss):
             self._loss = loss
-            entries = state.load(b.LOSSES)
-            board.losses[entries % b.LOSS_RING] = (done.number, loss)
-            state.store(b.LOSSES, entries + 1)
+            self._enter_loss(done.number, loss)
             board.status[b.LOSS] = loss
         board.status[b.LEARNING_RATE] = done.lr
         board.status[b.GRAD_NORM] = done.outcome[b.NORM]
@@ -296,11 +311,14 @@ class NodeZero:
         )
         logger.warning("step %d was dropped: its gradient was not finite", number)
         if in_a_row or len(self._dropped) > DROPS_IN_WINDOW:
+            way_on = "start again"
+            if self._checkpoint is not None:
+                way_on = f"the newest checkpoint is intact: {resume_command(self.spec.run_dir)}"
             raise DivergedError(
                 f"the gradient was not finite in {len(self._dropped)} of the last "
                 f"{min(number, DROPS_WINDOW)} steps, the last of them step {number}",
-                advice="Lower --learning-rate or --grad-clip, or train longer with a warm-up; "
-                f"the newest checkpoint is intact: {resume_command(self.spec.run_dir)}",
+                advice="Lower --learning-rate or --grad-clip, or warm up over more steps; "
+                f"{way_on}",
             )
 
     def _seconds(self) -> float:
@@ -380,14 +398,21 @@ class NodeZero:
         improved = self._best is None or loss < self._best
         if improved:
             self._best = loss
-        board = self.board
-        entries = board.state.load(b.EVALS)
-        board.evals[entries % b.EVAL_RING] = (self._step, loss, bits)
-        board.state.store(b.EVALS, entries + 1)
+        self._enter_evaluation(self._step, loss, bits)
         self._publish_evaluation()
         self._metrics.evaluation(step=self._step, val_loss=loss, val_bits_per_byte=bits)
         self.send("groups", groups=[list(row) for row in self.program.diagnostics()])
         return improved
+
+    def _enter_loss(self, step: int, loss: float) -> None:
+        entries = self.board.state.load(b.LOSSES)
+        self.board.losses[entries % b.LOSS_RING] = (step, loss)
+        self.board.state.store(b.LOSSES, entries + 1)
+
+    def _enter_evaluation(self, step: int, loss: float, bits: float) -> None:
+        entries = self.board.state.load(b.EVALS)
+        self.board.evals[entries % b.EVAL_RING] = (step, loss, bits)
+        self.board.state.store(b.EVALS, entries + 1)
 
     def _publish_evaluation(self) -> None:
         for word, value in (
@@ -427,7 +452,8 @@ class NodeZero:
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Evaluate and save once more as is due; return the fields of a `RunResult`."""
         ended_ns = monotonic_ns()
-        if reason not in ("finished", "time"):
+        complete = reason in ("finished", "time")
+        if not complete:
             self._enter("stopping")
         elif self._evaluate():
             self._save(best=True)
@@ -436,7 +462,7 @@ class NodeZero:
         self._log_positions()
         rate = self._session_tokens / self._step_ns * 1e9 if self._step_ns else 0.0
         spec = self.spec
-        self._enter("finished")
+        self._enter("finished" if complete else "stopped")
         return {
             "final_step": self._step,
             "train_loss": self._loss,

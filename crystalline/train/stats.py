@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SPHERE_STATES = ("starting", "idle", "waiting", "compute", "reduce", "update", "dead", "retired")
-RUN_STATES = ("starting", "training", "paused", "evaluating", "saving", "stopping", "finished")
+RUN_STATES = (
+    "starting", "training", "paused", "evaluating", "saving", "stopping", "stopped", "finished",
+)  # fmt: skip
+OVER = ("stopped", "finished")  # of these, the last of a run: stopped before its last step, or not
 
 
 @dataclass(frozen=True)

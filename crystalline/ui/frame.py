@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from crystalline.train.stats import Snapshot, SphereStats
+from crystalline.train.stats import OVER, Snapshot, SphereStats
 from crystalline.ui import format as fmt
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
@@ -47,6 +47,7 @@ _RUN_STYLES = {
     "paused": "warn",
     "stopping": "warn",
     "starting": "warn",
+    "stopped": "warn",
     "finished": "busy",
 }
 _SPHERE_STYLES = {
@@ -133,7 +134,7 @@ def _progress(snapshot: Snapshot, width: int) -> Row:
         else "epoch " + fmt.count(snapshot.epoch)
     )
     tail += f"  elapsed {fmt.duration(snapshot.elapsed_s)}"
-    if snapshot.state != "finished":
+    if snapshot.state not in OVER:
         tail += f"  ETA {fmt.duration(snapshot.eta_s)}"
     bar = width - len(step) - len(tail) - 4
     if share is None or bar < 5:

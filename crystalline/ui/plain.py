@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from crystalline.train.stats import Snapshot
+from crystalline.train.stats import OVER, Snapshot
 from crystalline.ui import format as fmt
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def progress_line(snapshot: Snapshot) -> str:
         f"val {fmt.loss(snapshot.val_loss)}",
         f"lr {snapshot.learning_rate:.1e}",
         f"{fmt.count(snapshot.tokens_per_second)} tok/s",
-        f"eta {fmt.duration(snapshot.eta_s).replace(' ', '')}",
     ]
+    if snapshot.state not in OVER:
+        parts.append(f"eta {fmt.duration(snapshot.eta_s).replace(' ', '')}")
     if snapshot.dropped_steps:
         parts.append(f"dropped {snapshot.dropped_steps}")
     if snapshot.state not in ("training", "evaluating", "saving"):
@@ -83,7 +84,9 @@ class PlainReporter:
 
     def __exit__(self, *_: object) -> None:
         latest, written = self._latest, self._written
-        if latest and latest.step and (not written or latest.step != written.step):
+        if not latest or not latest.step or latest.state == "starting":
+            return
+        if not written or latest.step != written.step:
             self._write_progress(latest)
 
     def show(self, snapshot: Snapshot) -> None:
@@ -109,7 +112,7 @@ class PlainReporter:
 
     def _due(self, now: Snapshot) -> bool:
         last = self._written
-        if now.step < 1:
+        if now.step < 1 or now.state == "starting":
             return False
         if last is None:
             return True
@@ -119,7 +122,7 @@ class PlainReporter:
             return True
         if now.step == last.step:
             return False
-        final = now.step >= now.max_steps or now.state == "finished"
+        final = now.step >= now.max_steps or now.state in OVER
         return final or self._clock() - self._written_at >= self._interval_s
 
     def _write_progress(self, snapshot: Snapshot) -> None:

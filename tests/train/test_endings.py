@@ -136,7 +136,7 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     assert returned == 130
     assert out == ""
     assert "left at once" in err
-    assert "--resume" in err
+    assert "There is no checkpoint yet" in err
     assert "Traceback" not in err
 
 

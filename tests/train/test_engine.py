@@ -247,6 +247,7 @@ def test_pause_checkpoint_and_stop(tmp_path: Path) -> None:
     assert result.checkpoint is not None
     assert Path(result.checkpoint).name == f"step-{result.final_step:08d}"
     assert "paused" in states
+    assert states[-1] == "stopped"
 
 
 @pytest.mark.parametrize("workers", [1, 5])
@@ -261,6 +262,20 @@ def test_stop_and_resume(
     assert resumed.weights_sha256 == undisturbed[0].weights_sha256
     assert timeless_metrics(tmp_path) == undisturbed[1] == lines
     assert resumed.val_loss == undisturbed[0].val_loss
+
+
+def test_a_resumed_run_remembers_its_curves(tmp_path: Path) -> None:
+    first: list[Snapshot] = []
+    run(tmp_path, first.append, steps=30, log_interval=1, save_interval=20)
+    latest: list[Snapshot] = []
+    run(tmp_path, latest.append, steps=30, resume_from=str(tmp_path / "checkpoints/step-00000020"))
+    before, after = first[-1], latest[-1]
+    assert [step for step, _ in after.loss_history] == list(range(1, 31))
+    assert after.loss_history == before.loss_history
+    assert after.eval_history == before.eval_history
+    begun = next(s for s in latest if s.state != "starting")
+    assert begun.loss is not None
+    assert begun.last_checkpoint is not None
 
 
 def test_a_finished_run_is_resumed(tmp_path: Path) -> None:
@@ -300,7 +315,7 @@ def test_steps_that_are_not_finite_are_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [range(5, 15), range(3, 90, 6)])
 def test_divergence_ends_the_run(tmp_path: Path, bad: range) -> None:
     with pytest.raises(DivergedError, match="not finite") as caught:
-        run(tmp_path, steps=90, options={"nan_steps": list(bad)})
+        run(tmp_path, steps=90, save_interval=2, options={"nan_steps": list(bad)})
     assert caught.value.exit_code == 5
     assert "--learning-rate" in caught.value.advice
     assert "--resume" in caught.value.advice
@@ -361,7 +376,10 @@ def test_node_zero_is_killed(tmp_path: Path) -> None:
             parent.kill()
 
     with pytest.raises(EngineError, match="killed by signal 9") as caught:
-        run(tmp_path, kill_node_zero, steps=100_000, options={"naps": {"compute": 0.001}})
+        run(
+            tmp_path, kill_node_zero, steps=100_000, save_interval=1,
+            options={"naps": {"compute": 0.001}},
+        )  # fmt: skip
     assert "--resume" in caught.value.advice
     assert len(pids) == 4
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
