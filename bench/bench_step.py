@@ -27,24 +27,25 @@ WORKERS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 63)
 CHOSEN = os.environ.get("BENCH_WORKERS")
 
 
-def steps_for(name: str, cores: int) -> int:
+def steps_for(name: str, cores: int, precision: str = "float32") -> int:
     """Steps that take about SECONDS at two thirds of the peak."""
     shape = WORKLOADS[name]
     flops = shape.flops_per_token * shape.B * shape.T
-    return max(4, round(SECONDS * 0.65 * peak_flops(cores, 0.2) / flops))
+    return max(4, round(SECONDS * 0.65 * peak_flops(cores, 0.2, precision) / flops))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_share_of_peak(name: str, benchmark: Any, tmp_path: Path) -> None:
+def test_share_of_peak(name: str, precision: str, benchmark: Any, tmp_path: Path) -> None:
     """Train with the default 12 spheres between two measurements of the peak."""
     cores = usable_cores()
-    steps = steps_for(name, cores)
+    steps = steps_for(name, cores, precision)
     rows = []
 
     def round_() -> None:
-        before = peak_flops(cores)
-        result = run(name, tmp_path, steps=steps, workers=12)
-        peak = (before + peak_flops(cores)) / 2
+        before = peak_flops(cores, precision=precision)
+        result = run(name, tmp_path, steps=steps, workers=12, precision=precision)
+        peak = (before + peak_flops(cores, precision=precision)) / 2
         rate = result.tokens_per_second
         rows.append((rate * WORKLOADS[name].flops_per_token / peak, rate, peak))
 

@@ -1,4 +1,4 @@
-"""What this machine can do: the float32 peak of one core, and of several at once.
+"""What this machine can do: the float32 and bf16 peaks of one core, and of several at once.
 
     python bench/peak.py            # prints both, with the instruction-set level
 
@@ -11,20 +11,22 @@ import multiprocessing
 import os
 
 
-def _one(seconds: float) -> float:
+def _one(seconds: float, precision: str) -> float:
     from crystalline._kernels import isa
 
-    return isa.fma_flops_per_second(seconds)
+    measure = isa.bf16_flops_per_second if precision == "bf16" else isa.fma_flops_per_second
+    return measure(seconds)
 
 
-def peak_flops(cores: int = 1, seconds: float = 0.3) -> float:
+def peak_flops(cores: int = 1, seconds: float = 0.3, precision: str = "float32") -> float:
     """Measure the sum over `cores` processes computing at the same time, FLOP/s."""
     if cores == 1:
-        return _one(seconds)
+        return _one(seconds, precision)
     context = multiprocessing.get_context("spawn")
     with context.Pool(cores) as pool:
-        pool.map(_one, [0.01] * cores, chunksize=1)  # imports are over before the clocks run
-        return sum(pool.map(_one, [seconds] * cores, chunksize=1))
+        # Imports are over before the clocks run.
+        pool.starmap(_one, [(0.01, precision)] * cores, chunksize=1)
+        return sum(pool.starmap(_one, [(seconds, precision)] * cores, chunksize=1))
 
 
 if __name__ == "__main__":
@@ -32,4 +34,6 @@ if __name__ == "__main__":
 
     available = len(os.sched_getaffinity(0))
     for count in sorted({1, available}):
-        print(f"{isa.level()}  {count} core(s): {peak_flops(count) / 1e9:.0f} GFLOP/s float32")
+        for precision in ("float32", "bf16"):
+            peak = peak_flops(count, precision=precision)
+            print(f"{isa.level()}  {count} core(s): {peak / 1e9:.0f} GFLOP/s {precision}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +58,10 @@ TRAIN_TOKENS, VAL_TOKENS = 1_000_000, 20_000
 
 
 def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | None = None,
-        watch: list[Snapshot] | None = None) -> RunResult:  # fmt: skip
+        precision: str = "float32", watch: list[Snapshot] | None = None) -> RunResult:  # fmt: skip
     """Train a workload on random tokens for `steps` steps; nothing is evaluated or saved before.
 
-    Its checkpoint and token file stay in `folder`.
+    Its token file stays in `folder` for the next one; what else it wrote is removed.
     """
     shape = WORKLOADS[name]
     tokens = folder / f"{name}.tokens"
@@ -94,8 +95,11 @@ def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | Non
         tokens_per_epoch=TRAIN_TOKENS,
         workers=workers,
         permits=permits,
+        precision=precision,
         isa=isa.level(),
         flops_per_token=shape.flops_per_token,
     )
     snapshots = watch if watch is not None else []
-    return train(spec, on_snapshot=snapshots.append)
+    result = train(spec, on_snapshot=snapshots.append)
+    shutil.rmtree(run_dir)
+    return result

@@ -78,12 +78,12 @@ cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                    const float* residual, bint accumulate, bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
     gemm = p.gemm_panel_bf16 if bf16 else p.gemm_panel
-    cdef int64_t I = inner(K, bf16)
-    cdef int64_t depths = (I + INNER_BLOCK - 1) // INNER_BLOCK
+    cdef int64_t words = inner(K, bf16)
+    cdef int64_t depths = (words + INNER_BLOCK - 1) // INNER_BLOCK
     cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length
     for depth in range(depths):
-        k = I * depth // depths
-        length = I * (depth + 1) // depths - k
+        k = words * depth // depths
+        length = words * (depth + 1) // depths - k
         blocks = max(<int64_t>1, M * length // ROW_BLOCK_FLOATS)
         for block in range(blocks):
             row = M * block // blocks
@@ -92,11 +92,11 @@ cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
                 j = panel * CL_PANEL
                 n = min(<int64_t>CL_PANEL, N - j)
                 if depth == 0:
-                    gemm(rows, n, length, a + row * lda, lda, packed + j * I, c + row * ldc + j,
-                         ldc, bias + j if bias != NULL else NULL,
+                    gemm(rows, n, length, a + row * lda, lda, packed + j * words,
+                         c + row * ldc + j, ldc, bias + j if bias != NULL else NULL,
                          residual + row * ldc + j if residual != NULL else NULL, accumulate)
                 else:
-                    gemm(rows, n, length, a + row * lda + k, lda, packed + j * I + k * CL_PANEL,
+                    gemm(rows, n, length, a + row * lda + k, lda, packed + j * words + k * CL_PANEL,
                          c + row * ldc + j, ldc, NULL, NULL, True)
 
 
@@ -105,10 +105,10 @@ cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t l
                       bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
     gemm = p.gemm_panel_ta_bf16 if bf16 else p.gemm_panel_ta
-    cdef int64_t panel, j, I = inner(K, bf16)
+    cdef int64_t panel, j, words = inner(K, bf16)
     for panel in range(panels(N)):
         j = panel * CL_PANEL
-        gemm(M, min(<int64_t>CL_PANEL, N - j), I, a, lda, packed + j * I, c + j, ldc, NULL, NULL,
+        gemm(M, min(<int64_t>CL_PANEL, N - j), words, a, lda, packed + j * words, c + j, ldc, NULL, NULL,
              accumulate)
 
 

@@ -411,7 +411,7 @@ cdef class Gpt2:
                       uint64_t first_sequence, bint dropping) noexcept nogil:
         cdef const Primitives* p = primitives()
         cdef int64_t R = n * t, C = self.z.C, layer, row, rows
-        cdef int64_t I = inner(C, self.bf16), J = inner(4 * C, self.bf16)
+        cdef int64_t wc = inner(C, self.bf16), J = inner(4 * C, self.bf16)
         cdef uint64_t first = first_sequence * t * C  # number of the chunk's first element
         cdef float* base = <float*>&self._workspace[0]
         cdef const float* w = &self._weights[0]
@@ -432,8 +432,8 @@ cdef class Gpt2:
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
                 self.norm(rows, a.x + row * C, w + o[LN1_GAMMA], w + o[LN1_BETA], s.narrow,
-                          a.ln1 + row * I, a.ln1_mean + row, a.ln1_rstd + row)
-                self.linear(rows, C, 3 * C, a.ln1 + row * I, layer, W_QKV, B_QKV, NULL,
+                          a.ln1 + row * wc, a.ln1_mean + row, a.ln1_rstd + row)
+                self.linear(rows, C, 3 * C, a.ln1 + row * wc, layer, W_QKV, B_QKV, NULL,
                             a.qkv + row * 3 * C)
                 row += rows
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
@@ -442,17 +442,17 @@ cdef class Gpt2:
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
                 if self.bf16:
-                    p.to_pairs(rows, C, a.att + row * C, C, a.att_in + row * I)
+                    p.to_pairs(rows, C, a.att + row * C, C, a.att_in + row * wc)
                 residual = NULL if dropping else a.x + row * C
-                self.linear(rows, C, C, a.att_in + row * I, layer, W_OUT, B_OUT, residual,
+                self.linear(rows, C, C, a.att_in + row * wc, layer, W_OUT, B_OUT, residual,
                             a.mid + row * C)
                 if dropping:
                     self.drop(rows * C, a.mid + row * C, a.mid + row * C, key, ATTENTION_OUT,
                               layer, first + row * C)
                     p.add(rows * C, a.mid + row * C, a.x + row * C, a.mid + row * C)
                 self.norm(rows, a.mid + row * C, w + o[LN2_GAMMA], w + o[LN2_BETA], s.narrow,
-                          a.ln2 + row * I, a.ln2_mean + row, a.ln2_rstd + row)
-                self.linear(rows, C, 4 * C, a.ln2 + row * I, layer, W_FC, B_FC, NULL,
+                          a.ln2 + row * wc, a.ln2_mean + row, a.ln2_rstd + row)
+                self.linear(rows, C, 4 * C, a.ln2 + row * wc, layer, W_FC, B_FC, NULL,
                             a.fc + row * 4 * C)
                 self.activate(rows, a.fc + row * 4 * C, s.wide, a.gelu + row * J)
                 residual = NULL if dropping else a.mid + row * C
@@ -472,14 +472,14 @@ cdef class Gpt2:
                    float* narrow, float* out, float* mean, float* rstd) noexcept nogil:
         # LayerNorm into an operand; in bf16 strip by strip through `narrow`.
         cdef const Primitives* p = primitives()
-        cdef int64_t C = self.z.C, I = inner(C, True), row = 0, n
+        cdef int64_t C = self.z.C, wc = inner(C, True), row = 0, n
         if not self.bf16:
             p.layernorm(rows, C, x__rc, gamma, beta, EPSILON, out, mean, rstd)
             return
         while row < rows:
             n = min(<int64_t>STRIP_ROWS, rows - row)
             p.layernorm(n, C, x__rc + row * C, gamma, beta, EPSILON, narrow, mean + row, rstd + row)
-            p.to_pairs(n, C, narrow, C, out + row * I)
+            p.to_pairs(n, C, narrow, C, out + row * wc)
             row += n
 
     cdef void activate(self, int64_t rows, const float* fc__rc4, float* wide,
@@ -513,13 +513,13 @@ cdef class Gpt2:
         # Loss of all rows, block by block; with grads also d(ln_f) into datt, and d(wte).
         cdef const Primitives* p = primitives()
         cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(rows, V), row = 0, n
-        cdef int64_t I = inner(C, self.bf16)
+        cdef int64_t wc = inner(C, self.bf16)
         cdef Shared s = shared_activations(<float*>&self._workspace[0], &self.z, rows)
         cdef float* dlogits
         cdef double loss = 0.0
         while row < rows:
             n = min(block, rows - row)
-            self.head_logits(n, s.ln_f_in + row * I, s.logits)
+            self.head_logits(n, s.ln_f_in + row * wc, s.logits)
             loss += p.cross_entropy(n, V, s.logits, V, targets + row, scale, grads != NULL)
             if grads != NULL:
                 dlogits = s.logits
