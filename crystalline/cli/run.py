@@ -53,6 +53,7 @@ def run_command(
     >>> run_command("demo", lambda argv: len(argv), ["a", "b"])
     2
     """
+    _open_closed_streams()
     try:
         code = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -136,6 +137,22 @@ def _first_sentence(drawn: str) -> str:
     for pattern, plainer in _PLAINER:
         text = pattern.sub(plainer, text)
     return text
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream (`2>&-`).
+
+    Python has None there, and the number of the stream would go to the next file opened.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        null = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+        mode = "w" if number else "r"
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _forget_stdout() -> None:

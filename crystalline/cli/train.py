@@ -548,8 +548,10 @@ def _train(settings: TrainSettings, spec: RunSpec) -> RunResult:
 
 
 def _tell(settings: TrainSettings, text: str) -> None:
+    """Write to stderr; a run that nobody listens to goes on."""
     if not settings.quiet:
-        print(text, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr)
 
 
 def _count(number: int, noun: str) -> str:

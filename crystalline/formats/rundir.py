@@ -167,6 +167,8 @@ class RunDir:
                 (self.path / TOKENIZER).unlink(missing_ok=True)
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
+                if self.path.parent == RUNS:
+                    RUNS.rmdir()  # unless there are others
 
 
 def run_of(checkpoint: Path) -> Path:

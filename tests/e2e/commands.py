@@ -188,10 +188,12 @@ def shared_memory() -> set[str]:
 
 
 def files_below(folder: Path) -> dict[str, bytes | str]:
-    """Return what every file and link below `folder` holds."""
+    """Return what every file and link below `folder` holds, but for locks."""
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if path.name == "run.lock":  # says who had it last
+            continue
         if path.is_symlink():
             found[name] = str(path.readlink())
         elif path.is_file():
