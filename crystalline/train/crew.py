@@ -142,7 +142,13 @@ class Crew:
         sys.stdout.flush()
         sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            raise EngineError(
+                f"sphere {index} could not be started ({error.strerror})",
+                advice="Use fewer --workers, or raise the limits on processes and memory.",
+            ) from error
         if pid == 0:
             self._become_sphere(index)
         self._index_of[pid] = index

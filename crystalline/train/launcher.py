@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LEAVE_S = 3.0  # what Node Zero gets to end after SIGTERM
-END_S = 10.0  # and after its result
+END_S = 10.0  # and after its last word
 # One thread each: the spheres are the parallelism.
 THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -124,6 +124,9 @@ class _Launch:
 
     def __exit__(self, *_: object) -> None:
         """Leave no process behind."""
+        if self._outcome is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -135,7 +138,9 @@ class _Launch:
             # Spheres die with Node Zero; if it could not wait for them, they are ours now.
             for pid in self._controller.sphere_pids():
                 with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+                    if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                        os.kill(pid, signal.SIGKILL)
+                        os.waitpid(pid, 0)
         os.close(self._report)
         self._stderr.seek(0)
         text = self._stderr.read().decode("utf-8", "replace").strip()
@@ -176,8 +181,6 @@ class _Launch:
             raise _error(self._outcome)
         if self._controller is not None:
             on_snapshot(self._controller.snapshot())
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_S)
         fields = {name: value for name, value in self._outcome.items() if name != "kind"}
         return RunResult(**fields)
 

@@ -39,7 +39,7 @@ from crystalline.train.stats import SPHERE_STATES
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
-TURN_NS = 25_000_000  # a permit changes hands when others wait and this much has passed
+TURN_NS = 50_000_000  # a permit changes hands when others wait and this much has passed
 
 IDLE, WAITING, COMPUTING, REDUCING, UPDATING, RETIRED = (
     SPHERE_STATES.index(name)

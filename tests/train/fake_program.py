@@ -9,7 +9,8 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
-    huge_bytes     one more region of this size
+    fail_save      steps whose checkpoint meets a full disk
+    fail_start     initialize with a bug
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from crystalline.errors import CheckpointError
+from crystalline.errors import CheckpointError, SaveError
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.spec import RunSpec
 
@@ -38,7 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
-    "huge_bytes": 0,
+    "fail_save": [],
+    "fail_start": False,
 }
 
 
@@ -57,7 +59,7 @@ class FakeProgram:
 
     def regions(self) -> list[Region]:
         n = self.segment_count * self.width
-        regions = [
+        return [
             Region("weights", "float32", (n,)),
             Region("momentum", "float32", (n,)),
             Region("grads", "float32", (n,)),
@@ -67,9 +69,6 @@ class FakeProgram:
             Region("undo", "float32", (self.permits, 2, self.width)),
             Region("marks", "int64", (self.permits, 8)),
         ]
-        if self.options["huge_bytes"]:
-            regions.append(Region("huge", "uint8", (self.options["huge_bytes"],)))
-        return regions
 
     def bind(self, arena: Arena) -> None:
         self.weights, self.momentum = arena["weights"], arena["momentum"]
@@ -77,6 +76,8 @@ class FakeProgram:
         self.scratch, self.undo, self.marks = arena["scratch"], arena["undo"], arena["marks"]
 
     def initialize(self) -> None:
+        if self.options["fail_start"]:
+            raise LookupError("a bug in the program")
         generator = np.random.default_rng(self.seed)
         self.weights[:] = generator.standard_normal(len(self.weights), dtype=np.float32)
 
@@ -89,6 +90,8 @@ class FakeProgram:
         return state
 
     def save(self, state: dict[str, Any], *, best: bool) -> Path:
+        if state["step"] in self.options["fail_save"]:
+            raise SaveError("the disk is full", advice="Free some space.")
         target = self.checkpoints / f"step-{state['step']:08d}"
         target.mkdir(parents=True, exist_ok=True)
         np.save(target / "weights.npy", self.weights)

