@@ -310,6 +310,7 @@ class NodeZero:
             range(number - DROPS_IN_A_ROW + 1, number + 1)
         )
         logger.warning("step %d was dropped: its gradient was not finite", number)
+        self._metrics.event("dropped_step", number)
         if in_a_row or len(self._dropped) > DROPS_IN_WINDOW:
             way_on = "start again"
             if self._checkpoint is not None:
