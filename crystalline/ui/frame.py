@@ -8,6 +8,7 @@ spheres do not fit, the busiest are shown and the others are summed up.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -207,7 +208,7 @@ def _middle(snapshot: Snapshot, width: int, height: int) -> list[Row]:
 
 def _chart(snapshot: Snapshot, width: int, height: int) -> list[Row]:
     marks = [(float(p.step), p.loss) for p in snapshot.eval_history]
-    curve = _without_the_fall(snapshot.loss_history)
+    curve = _without_the_fall(_smooth(snapshot.loss_history))
     if curve:
         marks = [mark for mark in marks if mark[1] <= max(y for _, y in curve)]
     legend = "⠤⠤ loss" + (f"   {MARK} validation" if marks else "")
@@ -233,6 +234,31 @@ def _split_marks(text: str) -> list[str]:
     for i, piece in enumerate(text.split(MARK)):
         pieces += [MARK, piece] if i else [piece]
     return [piece for piece in pieces if piece]
+
+
+def _smooth(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Average each loss with its neighbors, a thirtieth of the run to both sides together.
+
+    The loss of one batch says little; a wide chart would show nothing but that noise.
+    Towards the ends the neighborhood shrinks, so that a slope stays where it is.
+
+    >>> _smooth([(step, step % 2) for step in range(60)])[30]
+    (30, 0.6666666666666666)
+    """
+    half = len(history) // 60
+    sums, known = [0.0], [0]  # of the finite losses so far, and their number
+    for _, loss in history:
+        finite = math.isfinite(loss)
+        sums.append(sums[-1] + (loss if finite else 0.0))
+        known.append(known[-1] + finite)
+    smooth = []
+    for index, (step, loss) in enumerate(history):
+        near = min(half, index, len(history) - 1 - index)
+        low, high = index - near, index + near + 1
+        if math.isfinite(loss):
+            loss = (sums[high] - sums[low]) / (known[high] - known[low])
+        smooth.append((step, loss))
+    return smooth
 
 
 def _without_the_fall(history: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:

@@ -35,7 +35,7 @@ def progress_line(snapshot: Snapshot) -> str:
         f"loss {fmt.loss(snapshot.loss)}",
         f"val {fmt.loss(snapshot.val_loss)}",
         f"lr {snapshot.learning_rate:.1e}",
-        f"{fmt.count(snapshot.tokens_per_second)} tok/s",
+        f"{fmt.count(snapshot.tokens_per_second or None)} tok/s",
     ]
     if snapshot.state not in OVER:
         parts.append(f"eta {fmt.duration(snapshot.eta_s).replace(' ', '')}")

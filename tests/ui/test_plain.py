@@ -105,7 +105,7 @@ def test_columns() -> None:
         "step 120/2000  loss 2.4567  val 2.5012  lr 9.9e-04  38.1k tok/s  eta 1m02s"
     )
     assert progress_line(empty_snapshot()) == (
-        "step 0/2000  loss -  val -  lr 0.0e+00  0 tok/s  eta -  starting"
+        "step 0/2000  loss -  val -  lr 0.0e+00  - tok/s  eta -  starting"
     )
 
 
