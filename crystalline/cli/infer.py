@@ -32,14 +32,20 @@ if TYPE_CHECKING:
     from crystalline.infer.loading import Model
 
 PROGRAM = "cllm-infer"
+# Lines that begin with a space stay lines; the parser would join others into one.
 DESCRIPTION = """Write text with a trained model, talk to it, or measure it on a text.
 
-Text goes to stdout, messages go to stderr. Of a prompt from stdin, one newline at the end is
-dropped; an empty prompt begins a new document; one that begins with '-' is written --prompt=-TEXT;
-with --chat, the prompt stands before the conversation.
+  cllm-infer RUN --prompt "Once upon a time"
+  cllm-infer RUN --chat
+  cllm-infer RUN --perplexity other.txt
 
-The next token is chosen in this order: repetition penalty, temperature, top-k, top-p, min-p, draw.
-When the context is full, its newest half is kept."""
+Text goes to stdout, messages go to stderr. Of a prompt from stdin, one newline
+  at the end is dropped; an empty prompt begins a new document; one that begins
+  with '-' is written --prompt=-TEXT; with --chat, the prompt stands before the
+  conversation. When the context is full, its newest half is kept.
+
+The next token is chosen in this order: repetition penalty, temperature, top-k,
+  top-p, min-p, draw."""
 
 CHAT_HELP = """/reset  forget the conversation
 /quit   leave (so does the end of input)

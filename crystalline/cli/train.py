@@ -54,14 +54,16 @@ if TYPE_CHECKING:
     from crystalline.ui import Reporter
 
 PROGRAM = "cllm-train"
+# Lines that begin with a space stay lines; the parser would join others into one.
 DESCRIPTION = """Train a language model on text, on this machine's processor.
 
   cllm-train my-texts/ --minutes 30
   cllm-train book.txt --tokenizer char --num-layers 4 --max-steps 2000
   cllm-train --resume runs/NAME
 
-Every setting can also stand in a TOML file (--config; seq_len = 64) or in the environment
-(CLLM_SEQ_LEN=64). A flag wins over the environment, the environment over the file.
+Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
+  environment (CLLM_SEQ_LEN=64). A flag wins over the environment, that over the
+  file.
 
 Ctrl-C finishes the step, saves, and says how to go on."""
 
@@ -131,8 +133,7 @@ class TrainSettings(TrainConfig):
         str | None,
         tyro.conf.arg(metavar="[RUN]", constructor=str, help_behavior_hint="(default: a new run)"),
     ] = None
-    """Go on with this run, or from this checkpoint of a run; without a name, with the run in
-    ./runs that was saved last."""
+    """Go on with this run or from this checkpoint; without a name, with the newest in ./runs."""
     json: bool = False
     """Print one JSON object with the results to stdout at the end."""
     plain: bool = False
@@ -518,7 +519,8 @@ class _ReporterHandler(logging.Handler):
             self._reporter.error if record.levelno >= logging.WARNING else self._reporter.message
         )
         self.newest = record.getMessage()
-        tell(self.newest)
+        for line in self.newest.splitlines():
+            tell(line)
 
 
 @contextlib.contextmanager
