@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from crystalline import __version__
 from crystalline.errors import (
+    EXIT_BROKEN_PIPE,
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -29,7 +30,6 @@ from crystalline.errors import (
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
 OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 # Python's words for a value that is no number, and ours.
 _PLAINER = (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crystalline.errors import (
+    EXIT_HANGUP,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_STOPPED,
@@ -17,7 +18,6 @@ from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 
 DEFAULT_PROGRAM = "crystalline.train.program:build"
-EXIT_HANGUP = 129
 
 StopReason = Literal["finished", "time", "stopped", "interrupted", "terminated", "hangup"]
 
