@@ -3,8 +3,9 @@
 
     python3 tools/picture.py docs/dashboard.svg [SNAPSHOT.json] [--size 100x36]
 
-SNAPSHOT.json is a recorded `Snapshot` (`json.dump(dataclasses.asdict(snapshot), file)`);
-without it the made-up run of the tests is drawn.
+SNAPSHOT.json is a recorded `Snapshot` (`json.dump(dataclasses.asdict(snapshot), file)`), or a
+list of those of the last ten seconds, oldest first: what each sphere did lately is measured
+between them.  Without it the made-up run of the tests is drawn.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dataclasses
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,13 @@ def main() -> None:
     if arguments.snapshot is None:
         from tests.ui.fake_snapshots import fake_snapshot
 
-        snapshot = fake_snapshot(1200)
+        snapshots = [fake_snapshot(1200)]
     else:
-        snapshot = snapshot_from(json.loads(arguments.snapshot.read_text()))
+        recorded = json.loads(arguments.snapshot.read_text())
+        recorded = recorded if isinstance(recorded, list) else [recorded]
+        snapshots = [snapshot_from(fields) for fields in recorded]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(draw(snapshot, width, height), encoding="utf-8")
+    arguments.output.write_text(draw(snapshots, width, height), encoding="utf-8")
 
 
 def snapshot_from(fields: dict[str, Any]) -> Snapshot:
@@ -72,8 +76,8 @@ def snapshot_from(fields: dict[str, Any]) -> Snapshot:
     return dataclasses.replace(Snapshot(**fields), **lists)
 
 
-def draw(snapshot: Snapshot, width: int, height: int) -> str:
-    """Return the dashboard of `snapshot` as an SVG document."""
+def draw(snapshots: Sequence[Snapshot], width: int, height: int) -> str:
+    """Return the dashboard at the last of `snapshots` as an SVG document."""
     console = Console(
         file=io.StringIO(),
         record=True,
@@ -83,8 +87,10 @@ def draw(snapshot: Snapshot, width: int, height: int) -> str:
         color_system="truecolor",
         legacy_windows=False,
     )
+    snapshot = snapshots[-1]
     messages = () if snapshot.message is None else (snapshot.message,)
-    activity = ActivityMeter().update(snapshot)
+    meter = ActivityMeter()
+    activity = [meter.update(each) for each in snapshots][-1]
     console.print(Picture(snapshot, activity, messages, keys=True), end="")
     return console.export_svg(title="cllm-train", theme=THEME, unique_id="dashboard")
 
