@@ -51,8 +51,11 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
         vf r = acc[i][v];
         if (bias) r += vload(bias + v * VL);
         if (residual) r += vload(residual + i * ldc + v * VL);
-        if (accumulate) r += vload(p);
-        vstore(p, r);
+        if (accumulate > 0) r += vload(p);
+        if (accumulate < 0)
+          vstream(p, r);
+        else
+          vstore(p, r);
       }
   } else {
 #pragma GCC unroll 16
@@ -66,7 +69,7 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
         vf r = acc[i][v];
         if (bias) r += vloadn(bias + v * VL, m);
         if (residual) r += vloadn(residual + i * ldc + v * VL, m);
-        if (accumulate) r += vloadn(p, m);
+        if (accumulate > 0) r += vloadn(p, m);
         vstoren(p, r, m);
       }
   }

@@ -38,6 +38,13 @@ typedef int32_t vi_unaligned __attribute__((vector_size(4 * VL), aligned(4), may
 
 CL_INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
 CL_INLINE void vstore(float *p, vf x) { *(vf_unaligned *)p = x; }
+#if defined(CL_AVX512)
+CL_INLINE void vstream(float *p, vf x) { _mm512_stream_ps(p, (__m512)x); }
+#elif defined(CL_AVX2)
+CL_INLINE void vstream(float *p, vf x) { _mm256_stream_ps(p, (__m256)x); }
+#else
+CL_INLINE void vstream(float *p, vf x) { vstore(p, x); }
+#endif
 CL_INLINE vi viload(const int32_t *p) { return *(const vi_unaligned *)p; }
 #if defined(CL_AVX512)
 CL_INLINE vf vset1(float x) { return (vf)_mm512_set1_ps(x); }
