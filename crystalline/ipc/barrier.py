@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
 
-POSITIONS = 12  # symmetry positions; unit u of COMPUTE belongs to position u mod 12
+POSITIONS = 12  # symmetry positions; lane l belongs to position l mod 12
 
 _LINE = 8  # words to a cache line
 PHASE, TICKET, HANDOVER, WORK_BELL, NODE_BELL, WORKERS = (i * _LINE for i in range(6))
@@ -56,11 +56,16 @@ class Barrier:
         barrier: npt.NDArray[np.int64],
         claims: npt.NDArray[np.int64],
         units: dict[Kind, int],
+        lanes_per_unit: int = 1,
     ) -> None:
-        """`units` gives the number of units of each kind of phase but IDLE."""
+        """`units` gives the number of units of each kind of phase but IDLE.
+
+        A unit of COMPUTE is `lanes_per_unit` neighboring lanes, a divisor of 12.
+        """
         self._words = Words(barrier)
         self._claims = Words(claims)
         self._units = [units.get(kind, 0) for kind in Kind]
+        self._cycle = POSITIONS // lanes_per_unit  # units until the positions come round again
 
     # What everybody may do.
 
@@ -112,10 +117,12 @@ class Barrier:
         bound = _claim_word(phase >> 4, _CLAIMED, -1)
         mine = bound + sphere + 1
         if kind == Kind.COMPUTE:
-            for turn in range(POSITIONS):
-                start = (sphere + turn) % POSITIONS
+            cycle = self._cycle
+            home = sphere % POSITIONS * cycle // POSITIONS
+            for turn in range(cycle):
+                start = (home + turn) % cycle
                 if start < count:
-                    unit = self._claims.claim_below(start, count, POSITIONS, bound, mine)
+                    unit = self._claims.claim_below(start, count, cycle, bound, mine)
                     if unit >= 0:
                         return unit
             return -1

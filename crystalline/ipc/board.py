@@ -101,8 +101,10 @@ def engine_regions(units: int, permits: int) -> list[Region]:
 class Board:
     """The engine's doors to an arena; `units` as `Barrier` takes it (watchers need none)."""
 
-    def __init__(self, arena: Arena, units: dict[Kind, int] | None = None) -> None:
-        self.barrier = Barrier(arena["barrier"], arena["claims"], units or {})
+    def __init__(
+        self, arena: Arena, units: dict[Kind, int] | None = None, lanes_per_unit: int = 1
+    ) -> None:
+        self.barrier = Barrier(arena["barrier"], arena["claims"], units or {}, lanes_per_unit)
         self.permits = Permits(arena["permits"])
         self.control = Words(arena["control"])
         self.state = Words(arena["state"])

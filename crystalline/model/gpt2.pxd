@@ -19,6 +19,12 @@ cdef struct Sizes:
     int64_t V, T, L, H, C, D
     bint bf16
 
+# Where gradients go: three bases for the same offsets.
+cdef struct Gradients:
+    float* matrices    # of the layers
+    float* embeddings  # wte, wpe
+    float* vectors     # biases and LayerNorms
+
 cdef class Gpt2:
     cdef readonly object config
     cdef readonly bint bf16            # products in bfloat16, sums in float32
@@ -30,6 +36,7 @@ cdef class Gpt2:
     cdef int64_t[:, :, ::1] _packs     # [L, MATRICES, 2]: packed, packed transposed
     cdef int64_t[:, ::1] _segments     # [segments, 6]: layer/kind, matrix, row, rows, start, stop
     cdef int64_t _wte, _wpe, _ln_f, _vectors, _size, _wte_head, _wte_back
+    cdef int64_t _first_matrix, _rows
     cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
     cdef float _keep_scale
     cdef void pack_segment_nogil(self, int64_t index) noexcept nogil
@@ -37,7 +44,7 @@ cdef class Gpt2:
                       uint64_t first_sequence, bint dropping) noexcept nogil
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
                      bint accumulate) noexcept nogil
-    cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, float* grads,
+    cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil
     # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final
     # LayerNorm's last row [C].

@@ -3,6 +3,8 @@ import numpy.typing as npt
 
 from crystalline.model.config import ModelConfig
 
+CHUNK_ROWS: int
+
 class Gpt2:
     def __init__(
         self,
@@ -12,6 +14,7 @@ class Gpt2:
         workspace: npt.NDArray[np.uint8],
         *,
         bf16: bool = False,
+        rows: int | None = None,
     ) -> None: ...
     @property
     def bf16(self) -> bool: ...
@@ -22,7 +25,9 @@ class Gpt2:
     @staticmethod
     def packed_size(config: ModelConfig, bf16: bool = False) -> int: ...
     @staticmethod
-    def workspace_size(config: ModelConfig, bf16: bool = False) -> int: ...
+    def workspace_size(config: ModelConfig, bf16: bool = False, rows: int | None = None) -> int: ...
+    @staticmethod
+    def side_size(config: ModelConfig) -> int: ...
     @staticmethod
     def allocate(
         config: ModelConfig, weights: npt.NDArray[np.float32], *, bf16: bool = False
@@ -39,6 +44,7 @@ class Gpt2:
         seed: int = 0,
         step: int = 0,
         first_sequence: int = 0,
+        side: npt.NDArray[np.float32] | None = None,
     ) -> float: ...
     def evaluate(self, tokens: npt.NDArray[np.int32]) -> float: ...
     def logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]: ...

@@ -33,8 +33,10 @@ from crystalline._kernels.random cimport drop_threshold, mix
 
 cdef float EPSILON = LAYER_NORM_EPSILON
 
+CHUNK_ROWS = CHUNK
+
 cdef enum:
-    CHUNK_ROWS = 512               # rows that one chunk of sequences aims at
+    CHUNK = 512                    # rows that one chunk of sequences aims at
     BLOCK_ROWS = 128               # rows that pass through a layer's products together
     STRIP_ROWS = 8                 # rows that are rounded to bf16 right after they are computed
     LOGITS_FLOATS = 8 * 1024 * 1024  # the head's block of logits: 32 MiB
@@ -93,7 +95,7 @@ cdef inline int64_t up(int64_t n) noexcept nogil:
 
 
 cdef inline int64_t chunk_sequences(int64_t t) noexcept nogil:
-    return max(<int64_t>1, CHUNK_ROWS // t)
+    return max(<int64_t>1, CHUNK // t)
 
 
 cdef inline int64_t most_head_rows(int64_t V) noexcept nogil:
@@ -169,6 +171,12 @@ cdef Sizes sizes_of(config, bint bf16):
     return z
 
 
+cdef int64_t most_rows(const Sizes* z, rows):
+    # Rows of the largest chunk, when a call brings at most `rows`.
+    largest = max(<int64_t>CHUNK, z.T)
+    return largest if rows is None else min(largest, <int64_t>rows)
+
+
 cdef class Gpt2:
     """One model over caller-owned buffers.
 
@@ -177,8 +185,9 @@ cdef class Gpt2:
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
     packed : float32 [packed_size(config, bf16)], filled by `pack`
-    workspace : uint8 [workspace_size(config, bf16)], start aligned to 64 bytes
+    workspace : uint8 [workspace_size(config, bf16, rows)], start aligned to 64 bytes
     bf16 : products in bfloat16 with float32 sums
+    rows : the most rows (sequences x positions) of one call; None: any number
 
     >>> import numpy as np
     >>> from crystalline.model.config import ModelConfig
@@ -194,12 +203,12 @@ cdef class Gpt2:
     """
 
     def __init__(self, config, float[::1] weights, float[::1] packed,
-                 unsigned char[::1] workspace, *, bint bf16=False):
+                 unsigned char[::1] workspace, *, bint bf16=False, rows=None):
         table = parameter_table(config)
         for name, have, need in (
             ("weights", weights.shape[0], table.size),
             ("packed", packed.shape[0], Gpt2.packed_size(config, bf16)),
-            ("workspace", workspace.shape[0], Gpt2.workspace_size(config, bf16)),
+            ("workspace", workspace.shape[0], Gpt2.workspace_size(config, bf16, rows)),
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
@@ -208,6 +217,7 @@ cdef class Gpt2:
         self.config = config
         self.bf16 = bf16
         self.z = sizes_of(config, bf16)
+        self._rows = most_rows(&self.z, rows)
         self._weights, self._packed, self._workspace = weights, packed, workspace
         self._threshold = drop_threshold(config.dropout)
         self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
@@ -216,6 +226,7 @@ cdef class Gpt2:
         self._wpe = table["transformer.wpe.weight"].offset
         self._ln_f = table["transformer.ln_f.weight"].offset
         self._vectors = min(p.offset for p in table.parameters if len(p.shape) == 1)
+        self._first_matrix = Gpt2.side_size(config) - (table.size - self._vectors)
         self._offsets = np.array(
             [[table[f"transformer.h.{layer}.{name}"].offset for name in _LAYER_NAMES]
              for layer in range(config.num_layers)], dtype=np.int64)
@@ -251,12 +262,23 @@ cdef class Gpt2:
         return z.L * layer + packed_floats(C, z.V, bf16) + packed_floats(z.V, C, bf16)
 
     @staticmethod
-    def workspace_size(config, bint bf16=False) -> int:
-        """Return the bytes of activations and scratch that `compute` needs, whatever the batch."""
+    def workspace_size(config, bint bf16=False, rows=None) -> int:
+        """Return the bytes of activations and scratch that `compute` needs.
+
+        `rows` is the most rows (sequences x positions) of one call; None is for any batch.
+        """
         cdef Sizes z = sizes_of(config, bf16)
-        cdef int64_t R = max(<int64_t>CHUNK_ROWS, z.T)
+        cdef int64_t R = most_rows(&z, rows)
         cdef Shared s = shared_activations(NULL, &z, R)
         return <int64_t><size_t>(s.scratch + up(attention.scratch_floats(z.T, z.D)))
+
+    @staticmethod
+    def side_size(config) -> int:
+        """Return the floats of a side buffer: embeddings and vectors (see `compute`)."""
+        table = parameter_table(config)
+        matrices = [p.offset for p in table.parameters if ".h." in p.name and len(p.shape) == 2]
+        vectors = [p.offset for p in table.parameters if len(p.shape) == 1]
+        return min(matrices) + table.size - min(vectors)
 
     @staticmethod
     def allocate(config, float[::1] weights, *, bint bf16=False) -> Gpt2:
@@ -306,16 +328,29 @@ cdef class Gpt2:
 
     def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
                 bint accumulate=False, uint64_t seed=0, uint64_t step=0,
-                uint64_t first_sequence=0) -> float:
+                uint64_t first_sequence=0, float[::1] side=None) -> float:
         """Run tokens [n, t + 1] forward and backward.
 
         The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
         to them (INOUT) with `accumulate`.  Dropout is a function of (seed, step, sequence
         number, place); `first_sequence` is the number of the first of these n sequences.
+        With `side` [side_size(config)], the gradients are added to `grads` as one number each: every
+        element of `grads` is rounded once, as if this call's gradients had been computed apart and
+        then added.  It takes one chunk of sequences: n * t at most CHUNK_ROWS, or n = 1.
+
         Returns the sum of -ln p over the n * t targets, in nats.
         """
         cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
         self._check_tokens(tokens, t)
+        cdef Gradients g
+        g.matrices = g.embeddings = g.vectors = &grads[0]
+        if side is not None:
+            if side.shape[0] != self._first_matrix + self._size - self._vectors:
+                raise ValueError(f"side has {side.shape[0]} floats")
+            if accumulate or n > chunk_sequences(t):
+                raise ValueError("side takes one chunk of sequences, and no accumulate")
+            g.embeddings = &side[0]
+            g.vectors = &side[0] + self._first_matrix - self._vectors
         if grads.shape[0] != self._size:
             raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
         cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
@@ -325,18 +360,22 @@ cdef class Gpt2:
         cdef int64_t start = 0, count
         with nogil:
             if not accumulate:
-                memset(&grads[self._vectors], 0, (self._size - self._vectors) * sizeof(float))
-                memset(&grads[self._wpe], 0, self.z.T * self.z.C * sizeof(float))
+                memset(g.vectors + self._vectors, 0, (self._size - self._vectors) * sizeof(float))
+                memset(g.embeddings + self._wpe, 0, self.z.T * self.z.C * sizeof(float))
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, key, first_sequence + start,
                              self._threshold > 0)
-                loss += self.head(&targets[start * t], count * t, <float>scale, &grads[0],
+                loss += self.head(&targets[start * t], count * t, <float>scale, g.embeddings,
                                   accumulate)
-                self.backward(&ids[start * t], count, t, &grads[0], accumulate, key,
+                self.backward(&ids[start * t], count, t, &g, accumulate or side is not None, key,
                               first_sequence + start)
                 accumulate = True
                 start += count
+            if side is not None:
+                primitives().add(self._first_matrix, &grads[0], g.embeddings, &grads[0])
+                primitives().add(self._size - self._vectors, &grads[self._vectors],
+                                 g.vectors + self._vectors, &grads[self._vectors])
         return loss
 
     def evaluate(self, const int32_t[:, ::1] tokens) -> float:
@@ -397,6 +436,9 @@ cdef class Gpt2:
             raise ValueError(
                 f"tokens is [{tokens.shape[0]}, {tokens.shape[1]}]: at least one sequence of "
                 f"1 to {self.z.T} positions is needed")
+        if min(tokens.shape[0], chunk_sequences(t)) * t > self._rows:
+            raise ValueError(
+                f"{tokens.shape[0]} sequences of {t} are more than the workspace's {self._rows} rows")
         cdef int32_t low = tokens[0, 0], high = low
         cdef int64_t i, j
         for i in range(tokens.shape[0]):
@@ -537,7 +579,7 @@ cdef class Gpt2:
             row += n
         return loss
 
-    cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, float* grads,
+    cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil:
         # From d(ln_f) in datt down to the embeddings.  Vectors' gradients always add.
         cdef const Primitives* p = primitives()
@@ -552,7 +594,7 @@ cdef class Gpt2:
         cdef AttentionDropout drop
         cdef bint dropping = self._threshold > 0
         p.layernorm_backward(R, C, s.datt, s.last, w + self._ln_f, s.ln_f_mean, s.ln_f_rstd, s.dx,
-                             0, grads + self._ln_f, grads + self.ln_f_beta())
+                             0, g.vectors + self._ln_f, g.vectors + self.ln_f_beta())
         for layer in range(self.z.L - 1, -1, -1):
             o = &self._offsets[layer, 0]
             a = layer_activations(base, &self.z, R, layer)
@@ -564,18 +606,18 @@ cdef class Gpt2:
                 if dropping:
                     self.drop(rows * C, dy, s.narrow, key, MLP_OUT, layer, first + row * C)
                     dy = s.narrow
-                self.input_gradient(R, row, rows, W, C, dy, layer, W_PROJ, grads + o[B_PROJ],
+                self.input_gradient(R, row, rows, W, C, dy, layer, W_PROJ, g.vectors + o[B_PROJ],
                                     s.dy_packed, s.operand, s.wide)
                 p.gelu_backward(rows * W, a.fc + row * W, s.wide, s.wide)
-                self.input_gradient(R, row, rows, C, W, s.wide, layer, W_FC, grads + o[B_FC],
+                self.input_gradient(R, row, rows, C, W, s.wide, layer, W_FC, g.vectors + o[B_FC],
                                     s.wide_packed, s.operand, s.narrow)
                 p.layernorm_backward(rows, C, s.narrow, a.mid + row * C, w + o[LN2_GAMMA],
                                      a.ln2_mean + row, a.ln2_rstd + row, s.dx + row * C, 1,
-                                     grads + o[LN2_GAMMA], grads + o[LN2_BETA])
+                                     g.vectors + o[LN2_GAMMA], g.vectors + o[LN2_BETA])
                 row += rows
-            self.weight_gradient(R, W, C, a.gelu, s.x_pairs, s.dy_packed, grads + o[W_PROJ],
+            self.weight_gradient(R, W, C, a.gelu, s.x_pairs, s.dy_packed, g.matrices + o[W_PROJ],
                                  accumulate)
-            self.weight_gradient(R, C, W, a.ln2, s.x_pairs, s.wide_packed, grads + o[W_FC],
+            self.weight_gradient(R, C, W, a.ln2, s.x_pairs, s.wide_packed, g.matrices + o[W_FC],
                                  accumulate)
             # attention: mid = x + drop(att W_OUT + b), qkv = ln1 W_QKV + b
             row = 0
@@ -585,10 +627,10 @@ cdef class Gpt2:
                 if dropping:
                     self.drop(rows * C, dy, s.narrow, key, ATTENTION_OUT, layer, first + row * C)
                     dy = s.narrow
-                self.input_gradient(R, row, rows, C, C, dy, layer, W_OUT, grads + o[B_OUT],
+                self.input_gradient(R, row, rows, C, C, dy, layer, W_OUT, g.vectors + o[B_OUT],
                                     s.dy_packed, s.operand, s.datt + row * C)
                 row += rows
-            self.weight_gradient(R, C, C, a.att_in, s.x_pairs, s.dy_packed, grads + o[W_OUT],
+            self.weight_gradient(R, C, C, a.att_in, s.x_pairs, s.dy_packed, g.matrices + o[W_OUT],
                                  accumulate)
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
             attention.backward(n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse, &drop, s.dqkv,
@@ -597,16 +639,16 @@ cdef class Gpt2:
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
                 self.input_gradient(R, row, rows, C, 3 * C, s.dqkv + row * 3 * C, layer, W_QKV,
-                                    grads + o[B_QKV], s.wide_packed, s.operand, s.narrow)
+                                    g.vectors + o[B_QKV], s.wide_packed, s.operand, s.narrow)
                 p.layernorm_backward(rows, C, s.narrow, a.x + row * C, w + o[LN1_GAMMA],
                                      a.ln1_mean + row, a.ln1_rstd + row, s.dx + row * C, 1,
-                                     grads + o[LN1_GAMMA], grads + o[LN1_BETA])
+                                     g.vectors + o[LN1_GAMMA], g.vectors + o[LN1_BETA])
                 row += rows
-            self.weight_gradient(R, C, 3 * C, a.ln1, s.x_pairs, s.wide_packed, grads + o[W_QKV],
+            self.weight_gradient(R, C, 3 * C, a.ln1, s.x_pairs, s.wide_packed, g.matrices + o[W_QKV],
                                  accumulate)
         if dropping:
             self.drop(R * C, s.dx, s.dx, key, EMBEDDING, 0, first)
-        p.embed_backward(R, t, C, ids, s.dx, grads + self._wte, grads + self._wpe)
+        p.embed_backward(R, t, C, ids, s.dx, g.embeddings + self._wte, g.embeddings + self._wpe)
 
     cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
                              const float* dy__rn, int64_t layer, int matrix, float* dbias,

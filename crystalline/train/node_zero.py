@@ -95,16 +95,17 @@ class NodeZero:
         self.program = _build(spec)
         program = self.program
         self._units = {
-            Kind.COMPUTE: program.lane_count,
+            Kind.COMPUTE: -(-program.lane_count // program.lanes_per_unit),
             Kind.REDUCE: program.segment_count,
             Kind.UPDATE: program.segment_count,
             Kind.EVALUATE: program.eval_units,
             Kind.PACK: program.segment_count,
         }
-        layout = Layout(b.engine_regions(max(self._units.values()), cores) + program.regions())
+        rows = max(program.lane_count, *self._units.values())
+        layout = Layout(b.engine_regions(rows, cores) + program.regions())
         self._arena = Arena.create(layout, spec.run_dir)
         program.bind(self._arena)
-        self.board = b.Board(self._arena, self._units)
+        self.board = b.Board(self._arena, self._units, program.lanes_per_unit)
         self._barrier = self.board.barrier
         self._crew = Crew(
             self.board,
@@ -231,7 +232,7 @@ class NodeZero:
         self._step += 1
         self._unbooked = _Step(
             self._step,
-            board.results[: self._units[Kind.COMPUTE]].tolist(),
+            board.results[: self.program.lane_count].tolist(),
             board.outcome.tolist(),
             lr,
             took_ns,

@@ -28,7 +28,7 @@ from crystalline.formats.checkpoint import (
     weights_sha256,
 )
 from crystalline.ipc.arena import Arena, Region
-from crystalline.model.gpt2 import Gpt2
+from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.spec import RunSpec
@@ -53,6 +53,10 @@ class TrainingProgram:
         self.lane_count = min(config.lanes, self.sequences)
         self.segment_count = len(self.table.segments())
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
+        self.lanes_per_unit = _lanes_per_unit(
+            self.lane_count, spec.permits, self._per_lane * config.seq_len
+        )
+        self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
         self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len)
         self.eval_units = len(self._eval_units)
         self._block_steps = max(1, STARTS_AT_ONCE // self.sequences)
@@ -60,17 +64,24 @@ class TrainingProgram:
         self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def regions(self) -> list[Region]:
-        """Return weights, moments, gradients, panels, workspaces and undo areas."""
+        """Return weights, moments, gradients, panels, workspaces and undo areas.
+
+        Lanes that are computed together share a buffer; what cannot be added in place goes
+        through the permit's side buffer (see `Gpt2.compute`).
+        """
         model, size = self.spec.model, self.table.size
         permits = self.spec.permits
         assert permits is not None
-        workspace = -(-Gpt2.workspace_size(model, self._bf16) // 4096) * 4096
+        workspace = -(-Gpt2.workspace_size(model, self._bf16, self._rows) // 4096) * 4096
+        buffers = -(-self.lane_count // self.lanes_per_unit)
+        side = Gpt2.side_size(model) if self.lanes_per_unit > 1 else 0
         return [
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
             Region("v", "float32", (size,), align=4096),
             Region("grads", "float32", (size,), align=4096),
-            Region("lanes", "float32", (self.lane_count, size), align=4096),
+            Region("lanes", "float32", (buffers, size), align=4096),
+            Region("sides", "float32", (permits, side), align=4096),
             Region("packed", "float32", (Gpt2.packed_size(model, self._bf16),), align=4096),
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
@@ -82,9 +93,17 @@ class TrainingProgram:
         config = self.spec.config
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
         self._grads, self._lanes = arena["grads"], arena["lanes"]
-        size = Gpt2.workspace_size(self.spec.model, self._bf16)
+        self._sides = arena["sides"]
+        size = Gpt2.workspace_size(self.spec.model, self._bf16, self._rows)
         self._models = [
-            Gpt2(self.spec.model, self._weights, arena["packed"], workspace[:size], bf16=self._bf16)
+            Gpt2(
+                self.spec.model,
+                self._weights,
+                arena["packed"],
+                workspace[:size],
+                bf16=self._bf16,
+                rows=self._rows,
+            )  # fmt: skip
             for workspace in arena["workspaces"]
         ]
         self._update = SegmentUpdate(
@@ -150,10 +169,14 @@ class TrainingProgram:
         return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
 
     def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
-        """Run a lane's sequences forward and backward into the lane's gradient."""
+        """Run a lane's sequences forward and backward into the lane's gradient.
+
+        The second lane of a unit is added to the first; the norm is then that of both.
+        """
         config = self.spec.config
         starts = self._lane_starts(lane, step)
-        grads = self._lanes[lane]
+        buffer, place = divmod(lane, self.lanes_per_unit)
+        grads = self._lanes[buffer]
         loss = self._models[permit].compute(
             gather(self.tokens.train, starts, config.seq_len),
             grads,
@@ -161,6 +184,7 @@ class TrainingProgram:
             seed=config.seed,
             step=step,
             first_sequence=lane * self._per_lane,
+            side=self._sides[permit] if place else None,
         )
         # A pass over the gradient, so only for the steps that people look at.
         norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
@@ -183,6 +207,21 @@ class TrainingProgram:
             self._starts = starts.reshape(self._block_steps, self.sequences)
             self._starts_block = block
         return self._starts[row, lane :: self.spec.config.lanes]
+
+
+def _lanes_per_unit(lanes: int, permits: int, rows: int) -> int:
+    """Return 2 where pairs of neighbors, the leaves of the sum's tree, can share a buffer, else 1.
+
+    A pair's buffer takes the second lane on top of the first, which is the first sum of the
+    tree, provided that a lane is one chunk of `rows` rows.  It must not make the last one wait.
+
+    >>> _lanes_per_unit(12, 2, 256), _lanes_per_unit(12, 4, 256), _lanes_per_unit(12, 2, 9999)
+    (2, 1, 1)
+    """
+    pairs = lanes // 2
+    if lanes % 2 or rows > CHUNK_ROWS:
+        return 1
+    return 2 if -(-pairs // permits) * 2 <= -(-lanes // permits) else 1
 
 
 def _evaluation_units(tokens: int, seq_len: int) -> list[tuple[npt.NDArray[np.int64], int]]:

@@ -34,6 +34,7 @@ class Program(Protocol):
     """
 
     lane_count: int  # lanes with work in a step: min(lanes, sequences per step)
+    lanes_per_unit: int  # neighboring lanes that are claimed together and computed in order
     segment_count: int
     eval_units: int  # 0: there is nothing held out
     tokens_per_step: int

@@ -127,17 +127,19 @@ class Sphere:
         account = S_SYNC_NS
         if kind == Kind.COMPUTE:
             step = int(board.descriptor[STEP_INDEX])
-            loss, tokens, norm = program.compute_lane(unit, permit, step)
-            took_ns = self._book(S_COMPUTE_NS)
-            board.results[unit, :SQUARES] = (loss, tokens, norm, took_ns)
+            first = unit * program.lanes_per_unit
+            for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
+                loss, tokens, norm = program.compute_lane(lane, permit, step)
+                took_ns = self._book(S_COMPUTE_NS)
+                board.results[lane, :SQUARES] = (loss, tokens, norm, took_ns)
+                words.bump(row + S_LANES, 1)
+                words.bump(row + S_TOKENS, tokens)
+                if (lane - self.index) % POSITIONS:
+                    words.bump(row + S_STEALS, 1)
+                if norm:
+                    board.lane_norms[self.index] = norm
+                board.positions.bump(self.index * POSITIONS + lane % POSITIONS, 1)
             account = S_COMPUTE_NS
-            words.bump(row + S_LANES, 1)
-            words.bump(row + S_TOKENS, tokens)
-            if (unit - self.index) % POSITIONS:
-                words.bump(row + S_STEALS, 1)
-            if norm:
-                board.lane_norms[self.index] = norm
-            board.positions.bump(self.index * POSITIONS + unit % POSITIONS, 1)
         elif kind == Kind.EVALUATE:
             loss, tokens = program.evaluate_unit(unit, permit)
             board.results[unit, :SQUARES] = (loss, tokens, 0.0, 0.0)
@@ -161,7 +163,8 @@ class Sphere:
         count = barrier.unit_count(kind)
         following = Kind.IDLE
         if kind == Kind.COMPUTE:
-            finite = all(map(math.isfinite, self._board.results[:count, LOSS_SUM].tolist()))
+            losses = self._board.results[: self._program.lane_count, LOSS_SUM].tolist()
+            finite = all(map(math.isfinite, losses))
             outcome[:] = 0.0
             outcome[NON_FINITE] = not finite
             if finite:

@@ -528,3 +528,54 @@ def test_the_forced_level_is_in_use() -> None:
 
 def test_other_levels(isa_levels: Callable[..., None]) -> None:
     isa_levels(__file__)
+
+
+# --- a pair of lanes in one buffer -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("config", [ODD, TILES])
+def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(
+    config: ModelConfig, bf16: bool
+) -> None:
+    flat = gpt2.to_flat(config, gpt2.random_parameters(config, 3))
+    model = Gpt2.allocate(config, flat, bf16=bf16)
+    length = config.seq_len
+    first = gpt2.random_tokens(config, 2, length + 1, seed=6).astype(np.int32)
+    second = gpt2.random_tokens(config, 3, length, seed=7).astype(np.int32)
+    apart = np.zeros((2, len(flat)), np.float32)
+    losses = [
+        model.compute(tokens, lane, scale=0.1)
+        for tokens, lane in zip((first, second), apart, strict=True)
+    ]
+    together = np.zeros_like(flat)
+    side = np.full(Gpt2.side_size(config), np.nan, np.float32)
+    model.compute(first, together, scale=0.1)
+    assert model.compute(second, together, scale=0.1, side=side) == losses[1]
+    for name, got in parameter_table(config).views(together).items():
+        want = parameter_table(config).views(apart[0] + apart[1])[name]
+        np.testing.assert_array_equal(got, want, name)
+
+
+def test_a_side_buffer_takes_one_chunk_only() -> None:
+    under_test = subject(ODD)
+    many = gpt2.random_tokens(ODD, 600 // ODD.seq_len, ODD.seq_len + 1, seed=1).astype(np.int32)
+    side = np.zeros(Gpt2.side_size(ODD), np.float32)
+    with pytest.raises(ValueError, match="side takes one chunk"):
+        under_test.model.compute(many, under_test.grads, scale=1.0, side=side)
+    with pytest.raises(ValueError, match="side has 3 floats"):
+        under_test.model.compute(many[:1], under_test.grads, scale=1.0, side=side[:3])
+
+
+def test_a_small_workspace_takes_few_rows_only() -> None:
+    flat = gpt2.to_flat(ODD, gpt2.random_parameters(ODD, 3))
+    rows = 2 * ODD.seq_len
+    size = Gpt2.workspace_size(ODD, rows=rows)
+    assert size < Gpt2.workspace_size(ODD)
+    packed = aligned_empty((Gpt2.packed_size(ODD),))
+    model = Gpt2(ODD, flat, packed, aligned_empty((size,), np.uint8), rows=rows)
+    model.pack()
+    tokens = gpt2.random_tokens(ODD, 3, ODD.seq_len + 1, seed=6).astype(np.int32)
+    assert model.evaluate(tokens[:2]) == Gpt2.allocate(ODD, flat).evaluate(tokens[:2])
+    with pytest.raises(ValueError, match="more than the workspace's 26 rows"):
+        model.evaluate(tokens)
