@@ -106,13 +106,15 @@ cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t l
     cdef const Primitives* p = primitives()
     gemm = p.gemm_panel_ta_bf16 if bf16 else p.gemm_panel_ta
     cdef int64_t panel, j, words = inner(K, bf16)
+    # Weight gradients are large and not read again soon: where rows are whole cache lines, they
+    # are written past the cache.
     cdef int mode = 1 if accumulate else 0
     if not accumulate and N % 16 == 0 and ldc % 16 == 0 and <size_t>c % 64 == 0:
         mode = -1
     for panel in range(panels(N)):
         j = panel * CL_PANEL
-        gemm(M, min(<int64_t>CL_PANEL, N - j), words, a, lda, packed + j * words, c + j, ldc, NULL, NULL,
-             mode)
+        gemm(M, min(<int64_t>CL_PANEL, N - j), words, a, lda, packed + j * words, c + j, ldc,
+             NULL, NULL, mode)
 
 
 def packed_size(int64_t K, int64_t N, bint bf16=False) -> int:

@@ -334,9 +334,9 @@ cdef class Gpt2:
         The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
         to them (INOUT) with `accumulate`.  Dropout is a function of (seed, step, sequence
         number, place); `first_sequence` is the number of the first of these n sequences.
-        With `side` [side_size(config)], the gradients are added to `grads` as one number each: every
-        element of `grads` is rounded once, as if this call's gradients had been computed apart and
-        then added.  It takes one chunk of sequences: n * t at most CHUNK_ROWS, or n = 1.
+        With `side` [side_size(config)], the gradients are added to `grads` as one number each:
+        every element of `grads` is rounded once, as if this call's gradients had been computed
+        apart and then added.  It takes one chunk of sequences: n * t at most CHUNK_ROWS, or n = 1.
 
         Returns the sum of -ln p over the n * t targets, in nats.
         """
@@ -438,7 +438,8 @@ cdef class Gpt2:
                 f"1 to {self.z.T} positions is needed")
         if min(tokens.shape[0], chunk_sequences(t)) * t > self._rows:
             raise ValueError(
-                f"{tokens.shape[0]} sequences of {t} are more than the workspace's {self._rows} rows")
+                f"{tokens.shape[0]} sequences of {t} are more than the workspace's "
+                f"{self._rows} rows")
         cdef int32_t low = tokens[0, 0], high = low
         cdef int64_t i, j
         for i in range(tokens.shape[0]):
@@ -644,8 +645,8 @@ cdef class Gpt2:
                                      a.ln1_mean + row, a.ln1_rstd + row, s.dx + row * C, 1,
                                      g.vectors + o[LN1_GAMMA], g.vectors + o[LN1_BETA])
                 row += rows
-            self.weight_gradient(R, C, 3 * C, a.ln1, s.x_pairs, s.wide_packed, g.matrices + o[W_QKV],
-                                 accumulate)
+            self.weight_gradient(R, C, 3 * C, a.ln1, s.x_pairs, s.wide_packed,
+                                 g.matrices + o[W_QKV], accumulate)
         if dropping:
             self.drop(R * C, s.dx, s.dx, key, EMBEDDING, 0, first)
         p.embed_backward(R, t, C, ids, s.dx, g.embeddings + self._wte, g.embeddings + self._wpe)

@@ -103,7 +103,7 @@ class TrainingProgram:
                 workspace[:size],
                 bf16=self._bf16,
                 rows=self._rows,
-            )  # fmt: skip
+            )
             for workspace in arena["workspaces"]
         ]
         self._update = SegmentUpdate(

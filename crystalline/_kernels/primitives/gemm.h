@@ -52,7 +52,7 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
         if (bias) r += vload(bias + v * VL);
         if (residual) r += vload(residual + i * ldc + v * VL);
         if (accumulate > 0) r += vload(p);
-        if (accumulate < 0)
+        if (accumulate < 0) /* whole aligned cache lines, not to be read soon */
           vstream(p, r);
         else
           vstore(p, r);

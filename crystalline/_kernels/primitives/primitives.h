@@ -22,7 +22,8 @@ typedef struct {
 
   /* ---- gemm.h ---- */
   /* c[M, n] (+)= a[M, K] panel[K, n] (+ bias[n]) (+ residual[M, n]); n <= PANEL.
-   * accumulate: add to what c holds.  bias, residual may be NULL; residual has stride ldc. */
+   * accumulate: add to what c holds; below 0: write c past the cache (rows of n are then whole,
+   * aligned cache lines).  bias, residual may be NULL; residual has stride ldc. */
   void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
                      const float *panel, float *c, int64_t ldc, const float *bias,
                      const float *residual, int accumulate);
