@@ -105,6 +105,7 @@ CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n,
                    c + row * ldc + col, ldc, bias ? bias + col : 0,
                    residual ? residual + row * ldc + col : 0, accumulate);
     }
+  if (accumulate < 0) CL_STREAM_FENCE;
 }
 
 #define CL_GEMM(name, TA, BF16) \

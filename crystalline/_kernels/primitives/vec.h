@@ -38,12 +38,16 @@ typedef int32_t vi_unaligned __attribute__((vector_size(4 * VL), aligned(4), may
 
 CL_INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
 CL_INLINE void vstore(float *p, vf x) { *(vf_unaligned *)p = x; }
+/* A store past the cache, p aligned to the vector; CL_STREAM_FENCE orders it before later stores. */
 #if defined(CL_AVX512)
 CL_INLINE void vstream(float *p, vf x) { _mm512_stream_ps(p, (__m512)x); }
+#define CL_STREAM_FENCE _mm_sfence()
 #elif defined(CL_AVX2)
 CL_INLINE void vstream(float *p, vf x) { _mm256_stream_ps(p, (__m256)x); }
+#define CL_STREAM_FENCE _mm_sfence()
 #else
 CL_INLINE void vstream(float *p, vf x) { vstore(p, x); }
+#define CL_STREAM_FENCE (void)0
 #endif
 CL_INLINE vi viload(const int32_t *p) { return *(const vi_unaligned *)p; }
 #if defined(CL_AVX512)
