@@ -15,7 +15,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from multiprocessing import resource_tracker, shared_memory
@@ -32,6 +32,7 @@ from crystalline.log import get_logger
 ALIGN = 64  # bytes: a cache line
 PREFIX = "cllm-"
 SHM_DIR = Path("/dev/shm")
+_MADV_POPULATE_WRITE = 23  # linux/mman.h; the mmap module does not name it
 
 logger = get_logger("ipc")
 
@@ -100,6 +101,7 @@ class Arena:
     def __init__(self, layout: Layout, mapping: mmap.mmap, path: Path) -> None:
         self.layout = layout
         self.path = path
+        self._mapping = mapping
         base = np.frombuffer(mapping, np.uint8)
         self._views: dict[str, npt.NDArray[Any]] = {}
         for region in layout.regions:
@@ -145,6 +147,14 @@ class Arena:
         finally:
             os.close(descriptor)
         return cls(layout, mapping, path)
+
+    def populate(self) -> None:
+        """Enter all pages into this process's page table at once, which is cheaper than one by one.
+
+        Kernels before 5.14 cannot; then every page is entered when it is first touched.
+        """
+        with suppress(OSError):
+            self._mapping.madvise(_MADV_POPULATE_WRITE)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._views[name]

@@ -57,14 +57,18 @@ class Barrier:
         claims: npt.NDArray[np.int64],
         units: dict[Kind, int],
         lanes_per_unit: int = 1,
+        heavy_units: int = 0,
     ) -> None:
         """`units` gives the number of units of each kind of phase but IDLE.
 
-        A unit of COMPUTE is `lanes_per_unit` neighboring lanes, a divisor of 12.
+        A unit of COMPUTE is `lanes_per_unit` neighboring lanes, a divisor of 12.  The first
+        `heavy_units` of them are more work than the others, so nobody begins one of those
+        while a heavy one is free: the last to end then keeps the others waiting least.
         """
         self._words = Words(barrier)
         self._claims = Words(claims)
         self._units = [units.get(kind, 0) for kind in Kind]
+        self._heavy_units = heavy_units
         self._cycle = POSITIONS // lanes_per_unit  # units until the positions come round again
 
     # What everybody may do.
@@ -110,7 +114,8 @@ class Barrier:
         """Claim a unit of a phase; return its number, or -1 when there is none left.
 
         Call it with a permit only.  Lanes of one's own position come first, then those
-        of the other positions in cyclic order; all other units in ascending order.
+        of the other positions in cyclic order, heavy ones before the others; all other
+        units in ascending order.
         """
         kind = phase & 15
         count = self._units[kind]
@@ -119,12 +124,13 @@ class Barrier:
         if kind == Kind.COMPUTE:
             cycle = self._cycle
             home = sphere % POSITIONS * cycle // POSITIONS
-            for turn in range(cycle):
-                start = (home + turn) % cycle
-                if start < count:
-                    unit = self._claims.claim_below(start, count, cycle, bound, mine)
-                    if unit >= 0:
-                        return unit
+            for end in (self._heavy_units, count):
+                for turn in range(cycle):
+                    start = (home + turn) % cycle
+                    if start < end:
+                        unit = self._claims.claim_below(start, end, cycle, bound, mine)
+                        if unit >= 0:
+                            return unit
             return -1
         ticket = self._words.load(TICKET)
         if (ticket >> 32) == (phase >> 4) and (ticket & 0xFFFFFFFF) < count:

@@ -102,9 +102,15 @@ class Board:
     """The engine's doors to an arena; `units` as `Barrier` takes it (watchers need none)."""
 
     def __init__(
-        self, arena: Arena, units: dict[Kind, int] | None = None, lanes_per_unit: int = 1
+        self,
+        arena: Arena,
+        units: dict[Kind, int] | None = None,
+        lanes_per_unit: int = 1,
+        heavy_units: int = 0,
     ) -> None:
-        self.barrier = Barrier(arena["barrier"], arena["claims"], units or {}, lanes_per_unit)
+        self.barrier = Barrier(
+            arena["barrier"], arena["claims"], units or {}, lanes_per_unit, heavy_units
+        )
         self.permits = Permits(arena["permits"])
         self.control = Words(arena["control"])
         self.state = Words(arena["state"])

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import NoReturn
 
 from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
@@ -69,13 +70,16 @@ class Crew:
         grad_clip: float,
         jitter_s: float,
         hang_s: float,
+        settle: Callable[[], None],
     ) -> None:
+        """`settle` is what each sphere calls with its first permit."""
         self.size = 0
         self.lane_ns: list[float] = []  # what the lanes of the newest step took
         self._board = board
         self._program = program
         self._grad_clip = grad_clip
         self._jitter_s = jitter_s
+        self._settle = settle
         self._hang_ns = hang_s * 1e9
         self._pid = os.getpid()
         self._index_of: dict[int, int] = {}  # pid → sphere
@@ -164,7 +168,9 @@ class Crew:
             die_with_parent(signal.SIGKILL)
             if os.getppid() == self._pid:
                 set_process_name(f"sphere-{index}")
-                Sphere(index, self._program, self._board, self._grad_clip, self._jitter_s).run()
+                Sphere(
+                    index, self._program, self._board, self._grad_clip, self._jitter_s, self._settle
+                ).run()
             code = 0
         finally:  # never back into Node Zero's frames
             if code:

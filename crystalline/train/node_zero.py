@@ -105,7 +105,12 @@ class NodeZero:
         layout = Layout(b.engine_regions(rows, cores) + program.regions())
         self._arena = Arena.create(layout, spec.run_dir)
         program.bind(self._arena)
-        self.board = b.Board(self._arena, self._units, program.lanes_per_unit)
+        self.board = b.Board(
+            self._arena,
+            self._units,
+            program.lanes_per_unit,
+            -(-program.heavy_lanes // program.lanes_per_unit),
+        )
         self._barrier = self.board.barrier
         self._crew = Crew(
             self.board,
@@ -113,6 +118,7 @@ class NodeZero:
             grad_clip=spec.config.grad_clip,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
+            settle=self._arena.populate,
         )
         self._step = self._first_step = 0
         self._tokens = self._session_tokens = 0

@@ -56,6 +56,7 @@ class TrainingProgram:
         self.lanes_per_unit = _lanes_per_unit(
             self.lane_count, spec.permits, self._per_lane * config.seq_len
         )
+        self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
         self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len)
         self.eval_units = len(self._eval_units)

@@ -34,6 +34,7 @@ class Program(Protocol):
     """
 
     lane_count: int  # lanes with work in a step: min(lanes, sequences per step)
+    heavy_lanes: int  # the first lanes, which have a sequence more than the others; 0: all alike
     lanes_per_unit: int  # neighboring lanes that are claimed together and computed in order
     segment_count: int
     eval_units: int  # 0: there is nothing held out

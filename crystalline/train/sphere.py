@@ -10,6 +10,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Callable
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.ipc.barrier import POSITIONS, Kind
@@ -58,10 +59,19 @@ class Sphere:
     """The loop of one worker process."""
 
     def __init__(
-        self, index: int, program: Program, board: Board, grad_clip: float, jitter_s: float = 0.0
+        self,
+        index: int,
+        program: Program,
+        board: Board,
+        grad_clip: float,
+        jitter_s: float = 0.0,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        """`jitter_s` is the longest random sleep before each unit; for tests."""
+        """`settle` is called with the first permit; `jitter_s` is the longest random sleep before
+        each unit, for tests.
+        """
         self.index = index
+        self._settle = settle
         self._program = program
         self._board = board
         self._barrier = board.barrier
@@ -79,6 +89,7 @@ class Sphere:
         index, beat = self.index, self._row + S_BEAT
         permit = -1
         turn_ends_ns = 0
+        settled = False
         while True:
             words.bump(beat, 1)
             if permit < 0:
@@ -92,6 +103,9 @@ class Sphere:
                     barrier.sleep_on_work_bell(heard, SLEEP_NS)
                     self._book(S_IDLE_NS)
                     continue
+                if not settled:
+                    self._settle()
+                    settled = True
                 turn_ends_ns = monotonic_ns() + TURN_NS
             phase = barrier.phase()
             kind = phase & 15

@@ -134,3 +134,15 @@ def test_bells(barrier: Barrier) -> None:
     barrier.want_workers(5)
     assert barrier.workers_wanted() == 5
     assert barrier.work_bell() == heard + 2
+
+
+def test_heavy_units_come_before_the_others_for_everybody() -> None:
+    """Eight of twelve lanes hold a sequence more; pairs of lanes are claimed together."""
+    words, claims = np.zeros(BARRIER_WORDS, np.int64), np.zeros(6, np.int64)
+    barrier = Barrier(words, claims, {Kind.COMPUTE: 6}, lanes_per_unit=2, heavy_units=4)
+    phase = publish(barrier, Kind.COMPUTE)
+    # Sphere 9's own pair is unit 4, a light one; sphere 4's is unit 2.
+    assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [0, 2]
+    assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [1, 3]
+    assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [4, 5]
+    assert barrier.claim(phase, 4) == -1

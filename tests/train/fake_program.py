@@ -52,6 +52,7 @@ class FakeProgram:
         self.seed = spec.config.seed
         self.checkpoints = spec.run_dir / "checkpoints"
         self.lane_count = o["lanes"]
+        self.heavy_lanes = o.get("heavy_lanes", 0)
         self.lanes_per_unit = o.get("lanes_per_unit", 1)
         self.segment_count = o["segments"]
         self.eval_units = o["eval_units"]
