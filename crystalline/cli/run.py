@@ -15,7 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from crystalline import __version__
 from crystalline.errors import (
@@ -55,7 +55,17 @@ def run_command(
     """
     _open_closed_streams()
     try:
-        code = main(sys.argv[1:] if argv is None else argv)
+        return _exit_code(program, main, sys.argv[1:] if argv is None else argv)
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:  # nobody can be told; what is left must not fail the exit
+            _forget(sys.stderr)
+
+
+def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) -> int:
+    try:
+        code = main(argv)
         sys.stdout.flush()
     except CrystallineError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
@@ -63,12 +73,12 @@ def run_command(
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()
+        _forget(sys.stdout)
         return EXIT_BROKEN_PIPE
     except OSError as error:
         if error.errno not in OUTPUT_IS_FULL:
             raise
-        _forget_stdout()
+        _forget(sys.stdout)
         print(f"{program}: error: {error.strerror}. Free some space.", file=sys.stderr)
         return EXIT_FAILURE
     except SystemExit as stop:  # --help, from the parser
@@ -155,10 +165,10 @@ def _open_closed_streams() -> None:
         setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _forget_stdout() -> None:
-    """Point standard output at /dev/null: the flush at exit must not fail again."""
+def _forget(stream: TextIO) -> None:
+    """Point a standard stream at /dev/null: the flush at exit must not fail again."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
     finally:
         os.close(null)
