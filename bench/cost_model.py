@@ -47,7 +47,7 @@ from crystalline.model.gpt2 import CHUNK_ROWS
 from crystalline.model.params import parameter_table
 from crystalline.train.config import POSITIONS, TrainConfig
 from crystalline.train.launcher import train
-from crystalline.train.program import _lanes_per_unit
+from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec
 
 BLOCK_ROWS = 128  # rows that pass through a layer's products together
@@ -186,7 +186,7 @@ def predict(shape: Workload, precision: str, speeds: Speeds, engine: Engine, mac
     size_bytes = 4.0 * table.size
     cores = machine.cores
     held = lane_sequences(shape.B, lanes)
-    together = _lanes_per_unit(len(held), cores, held[0] * shape.T)
+    together = lanes_per_unit(len(held), cores, held[0] * shape.T)
     memory = min(machine.memory, cores * speeds.memory)
     # A lane's gradient goes out to memory, and comes back for the second lane of a buffer.
     at_once = min(cores, -(-len(held) // together))
@@ -334,7 +334,8 @@ def measure_speeds(shape: Workload, precision: str, seconds: float, cores: int) 
 class EmptyProgram:
     """A program whose units do nothing: what is left of a step is the engine."""
 
-    lane_count, lanes_per_unit, eval_units, tokens_per_step = POSITIONS, 1, 0, POSITIONS
+    lane_count, heavy_lanes, lanes_per_unit = POSITIONS, 0, 1
+    eval_units, tokens_per_step = 0, POSITIONS
 
     def __init__(self, spec: RunSpec) -> None:
         self.segment_count: int = spec.program_options["segments"]

@@ -53,7 +53,7 @@ class TrainingProgram:
         self.lane_count = min(config.lanes, self.sequences)
         self.segment_count = len(self.table.segments())
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
-        self.lanes_per_unit = _lanes_per_unit(
+        self.lanes_per_unit = lanes_per_unit(
             self.lane_count, spec.permits, self._per_lane * config.seq_len
         )
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
@@ -210,13 +210,13 @@ class TrainingProgram:
         return self._starts[row, lane :: self.spec.config.lanes]
 
 
-def _lanes_per_unit(lanes: int, permits: int, rows: int) -> int:
+def lanes_per_unit(lanes: int, permits: int, rows: int) -> int:
     """Return 2 where pairs of neighbors, the leaves of the sum's tree, can share a buffer, else 1.
 
     A pair's buffer takes the second lane on top of the first, which is the first sum of the
     tree, provided that a lane is one chunk of `rows` rows.  It must not make the last one wait.
 
-    >>> _lanes_per_unit(12, 2, 256), _lanes_per_unit(12, 4, 256), _lanes_per_unit(12, 2, 9999)
+    >>> lanes_per_unit(12, 2, 256), lanes_per_unit(12, 4, 256), lanes_per_unit(12, 2, 9999)
     (2, 1, 1)
     """
     pairs = lanes // 2
