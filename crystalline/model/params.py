@@ -58,7 +58,6 @@ class Segment:
 
     start: int  # in floats
     stop: int
-    decays: bool
     tensor: int  # index into ParameterTable.parameters; -1 for a run of vectors
     row: int
     rows: int
@@ -102,11 +101,11 @@ class ParameterTable:
             for row in range(0, total, step):
                 rows = min(step, total - row)
                 start = p.offset + row * width
-                segments.append(Segment(start, start + rows * width, p.decays, index, row, rows))
+                segments.append(Segment(start, start + rows * width, index, row, rows))
         if vectors_start is not None:
             for start in range(vectors_start, self.size, SEGMENT_FLOATS):
                 stop = min(start + SEGMENT_FLOATS, self.size)
-                segments.append(Segment(start, stop, False, -1, 0, 0))
+                segments.append(Segment(start, stop, -1, 0, 0))
         return tuple(segments)
 
 

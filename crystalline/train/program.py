@@ -33,7 +33,6 @@ from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.spec import RunSpec
 
-EVALUATION_ROWS = 512  # tokens of one evaluation unit, at least one window
 STARTS_AT_ONCE = 16384  # sequences whose windows are drawn at once, at least those of a step
 
 
@@ -57,7 +56,7 @@ class TrainingProgram:
             self.lane_count, spec.permits, self._per_lane * config.seq_len
         )
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
-        self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
+        self._rows = max(self._per_lane * config.seq_len, CHUNK_ROWS)
         self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len)
         self.eval_units = len(self._eval_units)
         self._block_steps = max(1, STARTS_AT_ONCE // self.sequences)
@@ -226,9 +225,9 @@ def lanes_per_unit(lanes: int, permits: int, rows: int) -> int:
 
 
 def _evaluation_units(tokens: int, seq_len: int) -> list[tuple[npt.NDArray[np.int64], int]]:
-    """Cut the held-out split into units: (starts of windows, their common length)."""
+    """Cut the held-out split into units of one chunk: (starts of windows, their common length)."""
     windows = val_windows(tokens, seq_len)
-    group = max(1, EVALUATION_ROWS // seq_len)
+    group = max(1, CHUNK_ROWS // seq_len)
     full = [start for start, length in windows if length == seq_len]
     units = [(np.array(full[i : i + group], np.int64), seq_len) for i in range(0, len(full), group)]
     units += [
