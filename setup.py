@@ -22,10 +22,14 @@ PRIMITIVES = f"{KERNELS}/primitives"
 # Instruction-set levels of this architecture, lowest first; each is one translation unit.
 _X86 = platform.machine() in ("x86_64", "AMD64")
 LEVELS = ("base", "avx2", "avx512", "avx512bf16") if _X86 else ("base",)
+EXACT_LEVELS = ("base", "avx2", "avx512", "avx512ifma") if _X86 else ("base",)
 
 # module -> C sources linked into it beside its own .pyx
 EXTENSIONS = {
     "crystalline._kernels.isa": [f"{PRIMITIVES}/level_{level}.c" for level in LEVELS],
+    "crystalline._kernels.exact_isa": [f"{PRIMITIVES}/exact_{level}.c" for level in EXACT_LEVELS],
+    "crystalline._kernels.bigint.mul": [],
+    "crystalline._kernels.bigint.div": [],
     "crystalline._kernels.atomics": [],
     "crystalline._kernels.memory": [],
     "crystalline._kernels.matmul": [],

@@ -17,7 +17,8 @@ cdef extern from *:
     #if defined(__x86_64__)
       __builtin_cpu_init();
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-             __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+             __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+             __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("lzcnt");
     #else
       return 0;
     #endif
@@ -26,7 +27,7 @@ cdef extern from *:
     #if defined(__x86_64__)
       return cl_has_avx2() && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vl");
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("adx");
     #else
       return 0;
     #endif
@@ -126,10 +127,15 @@ def bf16_flops_per_second(double seconds=0.2) -> float:
     return best_rate(_table.bf16_peak, seconds)
 
 
+def forced_level() -> str | None:
+    """Return the level that CRYSTALLINE_ISA asks for, None when it leaves the choice open."""
+    return os.environ.get(ENVIRONMENT_VARIABLE, "").strip().lower() or None
+
+
 def _choose():
     global _table
     available = available_levels()
-    wanted = os.environ.get(ENVIRONMENT_VARIABLE, "").strip().lower()
+    wanted = forced_level()
     if wanted and wanted not in available:
         raise UnsupportedError(
             f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which this machine does not have",

@@ -1,0 +1,1 @@
+"""Arithmetic on vectors of 64-bit limbs: the kernels under the exact integers."""

@@ -1,0 +1,21 @@
+# The chosen table of exact primitives, for every module that computes exactly.
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "exact.h":
+    ctypedef struct LimbPrimitives:
+        uint64_t (*add_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
+                          int64_t n) noexcept nogil
+        uint64_t (*sub_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
+                          int64_t n) noexcept nogil
+        uint64_t (*mul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
+        uint64_t (*addmul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
+        uint64_t (*submul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
+        uint64_t (*lshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
+        uint64_t (*rshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
+        void (*mul_basecase)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
+                             int64_t bn) noexcept nogil
+    ctypedef struct ExactPrimitives:
+        const char* name
+        LimbPrimitives limbs
+
+cdef const ExactPrimitives* exact_primitives() noexcept nogil

@@ -1,0 +1,5 @@
+from typing import Final
+
+LEVELS: Final[tuple[str, ...]]
+
+def level() -> str: ...

@@ -1,0 +1,24 @@
+/* The table of exact primitives that a level exports: storey 1 of the exact kernels.
+ *
+ * Integer arithmetic only, so every level gives the same bits.  One struct a subject, each
+ * declared in its own header; Cython algorithms (storey 2) call through the table that was
+ * chosen at import.
+ */
+#ifndef CL_EXACT_H
+#define CL_EXACT_H
+
+#include <stdint.h>
+
+#include "limbs_table.h"
+
+typedef struct {
+  const char *name;
+  LimbPrimitives limbs;
+} ExactPrimitives;
+
+extern const ExactPrimitives cl_exact_base;
+#if defined(__x86_64__)
+extern const ExactPrimitives cl_exact_avx2, cl_exact_avx512, cl_exact_avx512ifma;
+#endif
+
+#endif

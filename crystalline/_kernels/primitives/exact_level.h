@@ -1,0 +1,20 @@
+/* What every level's translation unit of exact primitives contains, and their table. */
+#include "exact.h"
+#include "limbs.h"
+
+#define CL_EXACT_(level) cl_exact_##level
+#define CL_EXACT(level) CL_EXACT_(level)
+#define CL_STRING_(x) #x
+#define CL_STRING(x) CL_STRING_(x)
+
+__attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) = {
+    .name = CL_STRING(CL_LEVEL),
+    .limbs = {.add_n = add_n,
+              .sub_n = sub_n,
+              .mul_1 = mul_1,
+              .addmul_1 = addmul_1,
+              .submul_1 = submul_1,
+              .lshift = lshift,
+              .rshift = rshift,
+              .mul_basecase = mul_basecase},
+};

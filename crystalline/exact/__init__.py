@@ -1,0 +1,1 @@
+"""Exact mathematics: integers, fixed point, primes and lattices, on compiled kernels."""
