@@ -22,10 +22,11 @@ def _stub_parameters(node: ast.FunctionDef) -> list[tuple[str, bool]]:
     required = len(positional) - len(a.defaults)
     found = [(arg.arg, i >= required) for i, arg in enumerate(positional)]
     found += [(a.vararg.arg, False)] if a.vararg else []
-    return found + [
+    found += [
         (arg.arg, default is not None)
         for arg, default in zip(a.kwonlyargs, a.kw_defaults, strict=True)
     ]
+    return found + ([(a.kwarg.arg, False)] if a.kwarg else [])
 
 
 def _parameters(function: object) -> list[tuple[str, bool]]:
