@@ -28,7 +28,10 @@ EXACT_LEVELS = ("base", "avx2", "avx512", "avx512ifma") if _X86 else ("base",)
 EXTENSIONS = {
     "crystalline._kernels.isa": [f"{PRIMITIVES}/level_{level}.c" for level in LEVELS],
     "crystalline._kernels.exact_isa": [f"{PRIMITIVES}/exact_{level}.c" for level in EXACT_LEVELS],
+    "crystalline._kernels.bigint.interrupt": [],
     "crystalline._kernels.bigint.tuning": [],
+    "crystalline._kernels.bigint.mul": [],
+    "crystalline._kernels.bigint.div": [],
     "crystalline._kernels.bigint.mul": [],
     "crystalline._kernels.bigint.div": [],
     "crystalline._kernels.atomics": [],

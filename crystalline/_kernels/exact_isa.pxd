@@ -14,8 +14,18 @@ cdef extern from "exact.h":
         uint64_t (*rshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
         void (*mul_basecase)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
                              int64_t bn) noexcept nogil
+    ctypedef struct DivisionPrimitives:
+        uint64_t (*reciprocal_1)(uint64_t d) noexcept nogil
+        uint64_t (*reciprocal_2)(uint64_t d1, uint64_t d0) noexcept nogil
+        uint64_t (*divrem_1)(uint64_t* q, const uint64_t* a, int64_t n, uint64_t d) noexcept nogil
+        uint64_t (*mod_1)(const uint64_t* a, int64_t n, uint64_t d) noexcept nogil
+        uint64_t (*div_basecase)(uint64_t* q, uint64_t* u, int64_t un, const uint64_t* v,
+                                 int64_t vn, uint64_t reciprocal) noexcept nogil
+        void (*redc)(uint64_t* r, uint64_t* u, const uint64_t* m, int64_t n,
+                     uint64_t inverse) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
+        DivisionPrimitives division
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

@@ -7,10 +7,12 @@ from libc.string cimport memcpy, memset
 
 from crystalline._kernels.exact_isa cimport exact_primitives
 
-# What a function that allocates returns; a face turns NO_MEMORY into MemoryError.
+# What a function that allocates or takes long returns; a face passes it to `interrupt.check`,
+# which raises.  Long ones ask `interrupt.poll` for Ctrl-C, see there.
 cdef enum:
     OK = 0
     NO_MEMORY = -1
+    INTERRUPTED = -2  # the exception is set already
 
 
 cdef inline void limbs_copy(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil:

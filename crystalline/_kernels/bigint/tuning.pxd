@@ -11,6 +11,12 @@ cdef extern from "tuning.h":
         int64_t sqr_karatsuba
         int64_t sqr_toom3
         int64_t sqr_ntt
+        int64_t div_recursive
+        int64_t div_newton
+        int64_t hgcd
+        int64_t gcd_hgcd
+        int64_t to_digits
+        int64_t from_digits
 
 # Those of the level in use, or what a test has forced; never NULL, and one address for the life
 # of the process, so a module may keep it.

@@ -9,11 +9,13 @@
 
 #include <stdint.h>
 
+#include "division_table.h"
 #include "limbs_table.h"
 
 typedef struct {
   const char *name;
   LimbPrimitives limbs;
+  DivisionPrimitives division;
 } ExactPrimitives;
 
 extern const ExactPrimitives cl_exact_base;

@@ -1,6 +1,7 @@
 /* What every level's translation unit of exact primitives contains, and their table. */
 #include "exact.h"
 #include "limbs.h"
+#include "division.h"
 
 #define CL_EXACT_(level) cl_exact_##level
 #define CL_EXACT(level) CL_EXACT_(level)
@@ -17,4 +18,10 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
               .lshift = lshift,
               .rshift = rshift,
               .mul_basecase = mul_basecase},
+    .division = {.reciprocal_1 = reciprocal_1,
+                 .reciprocal_2 = reciprocal_2,
+                 .divrem_1 = divrem_1,
+                 .mod_1 = mod_1,
+                 .div_basecase = div_basecase,
+                 .redc = redc},
 };

@@ -26,7 +26,16 @@
   X(sqr_vector, 1000000000, 1000000000, 1000000000, 1000000000)                                 \
   X(sqr_karatsuba, 36, 36, 36, 36)                                                               \
   X(sqr_toom3, 120, 120, 120, 120)                                                               \
-  X(sqr_ntt, 1000000000, 1000000000, 1000000000, 1000000000)
+  X(sqr_ntt, 1000000000, 1000000000, 1000000000, 1000000000)                                     \
+  /* division: limbs of the quotient or the divisor, whichever are fewer */                      \
+  X(div_recursive, 50, 50, 50, 50)                                                               \
+  X(div_newton, 3000, 3000, 3000, 3000)                                                          \
+  /* greatest common divisors: limbs of the larger number */                                     \
+  X(hgcd, 120, 120, 120, 120)                                                                    \
+  X(gcd_hgcd, 400, 400, 400, 400)                                                                \
+  /* conversion to and from digits: limbs */                                                     \
+  X(to_digits, 30, 30, 30, 30)                                                                   \
+  X(from_digits, 60, 60, 60, 60)
 /* clang-format on */
 
 #define CL_MEMBER(name, base, avx2, avx512, avx512ifma) int64_t name;
