@@ -19,3 +19,7 @@ cdef int limbs_divide(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un, const
                       int64_t vn) noexcept nogil
 # x[n] with 0 <= B^(2 n) / v - (B^n + x) <= 12 for v[n] with its top bit set; x apart from v
 cdef int limbs_reciprocal(uint64_t* x, const uint64_t* v, int64_t n) noexcept nogil
+# limbs_divide by means of x = limbs_reciprocal of the top `size` <= vn limbs of v, in blocks of
+# `size` quotient limbs; for a divisor that is used more than once
+cdef int limbs_divide_by(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un, const uint64_t* v,
+                         int64_t vn, const uint64_t* x, int64_t size) noexcept nogil

@@ -178,23 +178,21 @@ cdef int limbs_reciprocal(uint64_t* x, const uint64_t* v, int64_t n) noexcept no
     return status
 
 
-cdef int _divide_by_reciprocal(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un,
-                               const uint64_t* v, int64_t vn, int64_t size) noexcept nogil:
-    """limbs_divide in blocks of `size` <= vn quotient limbs, each by a reciprocal of v's top."""
-    cdef uint64_t* x = <uint64_t*>malloc((3 * size + vn) * sizeof(uint64_t))
-    if x == NULL:
+cdef int limbs_divide_by(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un, const uint64_t* v,
+                         int64_t vn, const uint64_t* x, int64_t size) noexcept nogil:
+    cdef uint64_t* product = <uint64_t*>malloc((vn + size) * sizeof(uint64_t))
+    if product == NULL:
         return NO_MEMORY
-    cdef uint64_t* product = x + size  # 2 size, then size + vn
     cdef uint64_t* w
     cdef int64_t at = un - vn
     cdef int64_t n = at % size
-    cdef int status = limbs_reciprocal(x, v + vn - size, size)
+    cdef int status = OK
     top[0] = limbs_compare(u + at, v, vn) >= 0
     if top[0]:
         exact_primitives().limbs.sub_n(u + at, u + at, v, vn)
     if n == 0:
         n = size
-    while status == OK and at > 0:
+    while at > 0:
         # w[vn + n] = r B^n + the next n limbs, r < v; the digits from r's top n limbs and x are
         # never too large and at most 12 too small
         at -= n
@@ -212,6 +210,20 @@ cdef int _divide_by_reciprocal(uint64_t* q, uint64_t* top, uint64_t* u, int64_t 
             limbs_add_1(q + at, q + at, n, 1)
         n = size
         status = poll()
+        if status != OK:
+            break
+    free(product)
+    return status
+
+
+cdef int _divide_by_reciprocal(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un,
+                               const uint64_t* v, int64_t vn, int64_t size) noexcept nogil:
+    cdef uint64_t* x = <uint64_t*>malloc(size * sizeof(uint64_t))
+    if x == NULL:
+        return NO_MEMORY
+    cdef int status = limbs_reciprocal(x, v + vn - size, size)
+    if status == OK:
+        status = limbs_divide_by(q, top, u, un, v, vn, x, size)
     free(x)
     return status
 

@@ -17,6 +17,7 @@ cdef extern from "tuning.h":
         int64_t gcd_hgcd
         int64_t to_digits
         int64_t from_digits
+        int64_t to_digits_reciprocal
 
 # Those of the level in use, or what a test has forced; never NULL, and one address for the life
 # of the process, so a module may keep it.

@@ -35,7 +35,8 @@
   X(gcd_hgcd, 400, 400, 400, 400)                                                                \
   /* conversion to and from digits: limbs */                                                     \
   X(to_digits, 30, 30, 30, 30)                                                                   \
-  X(from_digits, 60, 60, 60, 60)
+  X(from_digits, 60, 60, 60, 60)                                                                 \
+  X(to_digits_reciprocal, 300, 300, 300, 300)
 /* clang-format on */
 
 #define CL_MEMBER(name, base, avx2, avx512, avx512ifma) int64_t name;

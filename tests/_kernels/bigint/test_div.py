@@ -20,6 +20,10 @@ FORCED = {
 }
 
 
+# Limbs of the divisor and the quotient.
+SIZES = [(2, 1), (2, 2), (3, 5), (5, 3), (8, 8), (9, 17), (20, 21), (40, 7), (13, 60)]
+
+
 def forced(name: str) -> AbstractContextManager[None]:
     return tuning.forced(**FORCED[name]) if FORCED[name] else nullcontext()
 
@@ -48,10 +52,10 @@ def test_divrem_of_shaped_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORCED)
 def test_quotient_digits_that_need_correction(name: str) -> None:
-    """Quotients and remainders at their bounds: a = q b + r for q all ones or sparse, r = 0, b - 1."""
+    """a = q b + r with q all ones or sparse and r at its bounds, 0 and b - 1."""
     rng = random.Random(f"correct {name}")
     with forced(name):
-        for bn, qn in [(2, 1), (2, 2), (3, 5), (5, 3), (8, 8), (9, 17), (20, 21), (40, 7), (13, 60)]:
+        for bn, qn in SIZES:
             for _ in range(8):
                 b, q = shaped(rng, bn), shaped(rng, qn)
                 for r in (0, 1, b - 1, rng.randrange(b)):
