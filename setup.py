@@ -29,6 +29,7 @@ EXTENSIONS = {
     "crystalline._kernels.isa": [f"{PRIMITIVES}/level_{level}.c" for level in LEVELS],
     "crystalline._kernels.exact_isa": [f"{PRIMITIVES}/exact_{level}.c" for level in EXACT_LEVELS],
     "crystalline._kernels.bigint.interrupt": [],
+    "crystalline._kernels.bigint.limbs": [],
     "crystalline._kernels.bigint.tuning": [],
     "crystalline._kernels.bigint.mul": [],
     "crystalline._kernels.bigint.div": [],

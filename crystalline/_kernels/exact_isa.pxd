@@ -2,6 +2,8 @@
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "exact.h":
+    enum:
+        CL_VECTOR_LIMBS
     ctypedef struct LimbPrimitives:
         uint64_t (*add_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
                           int64_t n) noexcept nogil
@@ -14,6 +16,10 @@ cdef extern from "exact.h":
         uint64_t (*rshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
         void (*mul_basecase)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
                              int64_t bn) noexcept nogil
+        void (*sqr_basecase)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
+        void (*mul_vector)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
+                           int64_t bn) noexcept nogil
+        void (*sqr_vector)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
     ctypedef struct DivisionPrimitives:
         uint64_t (*reciprocal_1)(uint64_t d) noexcept nogil
         uint64_t (*reciprocal_2)(uint64_t d1, uint64_t d0) noexcept nogil

@@ -1,6 +1,7 @@
 /* What every level's translation unit of exact primitives contains, and their table. */
 #include "exact.h"
 #include "limbs.h"
+#include "limbs_ifma.h"
 #include "division.h"
 
 #define CL_EXACT_(level) cl_exact_##level
@@ -17,7 +18,10 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
               .submul_1 = submul_1,
               .lshift = lshift,
               .rshift = rshift,
-              .mul_basecase = mul_basecase},
+              .mul_basecase = mul_basecase,
+              .sqr_basecase = sqr_basecase,
+              .mul_vector = mul_vector,
+              .sqr_vector = sqr_vector},
     .division = {.reciprocal_1 = reciprocal_1,
                  .reciprocal_2 = reciprocal_2,
                  .divrem_1 = divrem_1,

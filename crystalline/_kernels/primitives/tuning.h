@@ -17,15 +17,15 @@
 
 /* clang-format off */
 #define CL_THRESHOLDS(X)                                                                         \
-  /* products: limbs of the shorter operand from which the named algorithm is taken */          \
-  X(vector, 1000000000, 1000000000, 1000000000, 1000000000)                                     \
-  X(karatsuba, 28, 28, 28, 28)                                                                   \
-  X(toom3, 100, 100, 100, 100)                                                                   \
-  X(ntt, 1000000000, 1000000000, 1000000000, 1000000000)                                        \
+  /* products: limbs of the shorter operand from which the named algorithm is taken */           \
+  X(vector, 1000000000, 1000000000, 1000000000, 10)                                              \
+  X(karatsuba, 28, 28, 28, 256)                                                                  \
+  X(toom3, 100, 100, 100, 500)                                                                   \
+  X(ntt, 1000000000, 1000000000, 1000000000, 1000000000)                                         \
   /* squares: limbs */                                                                           \
-  X(sqr_vector, 1000000000, 1000000000, 1000000000, 1000000000)                                 \
-  X(sqr_karatsuba, 36, 36, 36, 36)                                                               \
-  X(sqr_toom3, 120, 120, 120, 120)                                                               \
+  X(sqr_vector, 1000000000, 1000000000, 1000000000, 9)                                           \
+  X(sqr_karatsuba, 36, 36, 36, 320)                                                              \
+  X(sqr_toom3, 120, 120, 120, 700)                                                               \
   X(sqr_ntt, 1000000000, 1000000000, 1000000000, 1000000000)                                     \
   /* division: limbs of the quotient or the divisor, whichever are fewer */                      \
   X(div_recursive, 50, 50, 50, 50)                                                               \
