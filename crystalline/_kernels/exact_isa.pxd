@@ -1,5 +1,5 @@
 # The chosen table of exact primitives, for every module that computes exactly.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "exact.h":
     enum:
@@ -29,9 +29,20 @@ cdef extern from "exact.h":
                                  int64_t vn, uint64_t reciprocal) noexcept nogil
         void (*redc)(uint64_t* r, uint64_t* u, const uint64_t* m, int64_t n,
                      uint64_t inverse) noexcept nogil
+    ctypedef struct PrimePrimitives:
+        void (*gcd)(uint64_t* out, const uint64_t* a, const uint64_t* b, int64_t n) noexcept nogil
+        void (*gcd_1)(uint64_t* out, const uint64_t* a, uint64_t b, int64_t n) noexcept nogil
+        void (*and_3)(uint8_t* r, const uint8_t* x, const uint8_t* y, const uint8_t* z,
+                      int64_t n) noexcept nogil
+        int64_t (*popcount)(const uint8_t* s, int64_t n) noexcept nogil
+        int64_t (*numbers_64)(uint64_t* out, const uint8_t* s, int64_t n,
+                              uint64_t first) noexcept nogil
+        int64_t (*numbers_32)(uint32_t* out, const uint8_t* s, int64_t n,
+                              uint64_t first) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
         DivisionPrimitives division
+        PrimePrimitives primes
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

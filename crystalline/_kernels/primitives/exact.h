@@ -11,11 +11,13 @@
 
 #include "division_table.h"
 #include "limbs_table.h"
+#include "primes_table.h"
 
 typedef struct {
   const char *name;
   LimbPrimitives limbs;
   DivisionPrimitives division;
+  PrimePrimitives primes;
 } ExactPrimitives;
 
 extern const ExactPrimitives cl_exact_base;

@@ -3,6 +3,8 @@
 #include "limbs.h"
 #include "limbs_ifma.h"
 #include "division.h"
+#include "primes_bytes.h"
+#include "primes_gcd.h"
 
 #define CL_EXACT_(level) cl_exact_##level
 #define CL_EXACT(level) CL_EXACT_(level)
@@ -28,4 +30,10 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
                  .mod_1 = mod_1,
                  .div_basecase = div_basecase,
                  .redc = redc},
+    .primes = {.gcd = gcd_batch,
+               .gcd_1 = gcd_batch_1,
+               .and_3 = sieve_and_3,
+               .popcount = sieve_popcount,
+               .numbers_64 = sieve_numbers_64,
+               .numbers_32 = sieve_numbers_32},
 };

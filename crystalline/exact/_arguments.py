@@ -1,0 +1,84 @@
+"""Arguments of the number-theoretic functions: integers and arrays of 64-bit integers, checked.
+
+Whatever has `__index__` is an integer here (int, BigInt, NumPy's integers); bool is one too, as
+everywhere in Python.  Nothing is rounded: floats are refused even where they are whole.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+LIMIT = 1 << 64
+
+
+def integer(name: str, value: SupportsIndex, *, least: int | None = None) -> int:
+    """Return `value` as an int; TypeError for anything else, ValueError below `least`.
+
+    >>> integer("n", np.uint8(7))
+    7
+    """
+    try:
+        n = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+    if least is not None and n < least:
+        raise ValueError(f"{name} must be at least {least}, not {_short(n)}")
+    return n
+
+
+def word(name: str, value: SupportsIndex, *, least: int = 0) -> int:
+    """Return `value` as an int from `least` to 2^64 - 1; OverflowError above."""
+    n = integer(name, value, least=least)
+    if n >= LIMIT:
+        raise OverflowError(f"{name} must be below 2^64, not {_short(n)}")
+    return n
+
+
+def words(name: str, values: Any) -> npt.NDArray[np.uint64]:
+    """Return integers from 0 to 2^64 - 1 as a uint64 array of their own shape, copied if need be.
+
+    TypeError for what is not integers, ValueError for negative ones, OverflowError from 2^64 on.
+
+    >>> words("n", [1, 2**64 - 1])
+    array([                   1, 18446744073709551615], dtype=uint64)
+    """
+    array = np.asarray(values)
+    if array.dtype == np.uint64:
+        return array
+    if array.dtype.kind in "ub" or array.size == 0:
+        return array.astype(np.uint64)
+    if array.dtype.kind == "i":
+        if array.min() < 0:
+            raise ValueError(f"{name} must not be negative, as {array.min()} is")
+        return array.astype(np.uint64)
+    if array.dtype.kind == "O" or isinstance(values, list | tuple):
+        # Lists with integers on both sides of 2^63 make NumPy take float64.
+        objects = np.asarray(values, dtype=object)
+        flat = [word(f"an element of {name}", item) for item in objects.ravel().tolist()]
+        return np.array(flat, dtype=np.uint64).reshape(objects.shape)
+    raise TypeError(f"{name} must be integers, not {array.dtype}")
+
+
+def room(what: str, size_bytes: int) -> None:
+    """Raise MemoryError when `size_bytes` for `what` are more than the machine has to give."""
+    available = _available_bytes()
+    if size_bytes > available:
+        raise MemoryError(f"{what} would take {size_bytes} bytes; {available} are available")
+
+
+def _available_bytes() -> int:
+    """Return what the kernel says can be taken without swapping."""
+    found = re.search(r"MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text("ascii"))
+    assert found, "Linux has told MemAvailable since 3.14"
+    return int(found[1]) * 1024
+
+
+def _short(n: int) -> str:
+    """Return n in decimal, or its size where that would fill a page."""
+    return str(n) if abs(n) < 10**40 else f"an integer of {n.bit_length()} bits"
