@@ -32,6 +32,7 @@ EXTENSIONS = {
     "crystalline._kernels.bigint.limbs": [],
     "crystalline._kernels.bigint.tuning": [],
     "crystalline._kernels.bigint.mul": [],
+    "crystalline._kernels.bigint.ntt": [],
     "crystalline._kernels.bigint.div": [],
     "crystalline._kernels.bigint.radix": [],
     "crystalline._kernels.primes.counting": [],

@@ -39,10 +39,16 @@ cdef extern from "exact.h":
                               uint64_t first) noexcept nogil
         int64_t (*numbers_32)(uint32_t* out, const uint8_t* s, int64_t n,
                               uint64_t first) noexcept nogil
+    enum:
+        NTT_THREE_PRIMES_MAX
+    ctypedef struct NttPrimitives:
+        int (*mul)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b, int64_t bn,
+                   int limbs_per_coefficient) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
         DivisionPrimitives division
         PrimePrimitives primes
+        NttPrimitives ntt
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

@@ -12,12 +12,14 @@
 #include "division_table.h"
 #include "limbs_table.h"
 #include "primes_table.h"
+#include "ntt_table.h"
 
 typedef struct {
   const char *name;
   LimbPrimitives limbs;
   DivisionPrimitives division;
   PrimePrimitives primes;
+  NttPrimitives ntt;
 } ExactPrimitives;
 
 extern const ExactPrimitives cl_exact_base;

@@ -5,6 +5,7 @@
 #include "division.h"
 #include "primes_bytes.h"
 #include "primes_gcd.h"
+#include "ntt.h"
 
 #define CL_EXACT_(level) cl_exact_##level
 #define CL_EXACT(level) CL_EXACT_(level)
@@ -36,4 +37,5 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
                .popcount = sieve_popcount,
                .numbers_64 = sieve_numbers_64,
                .numbers_32 = sieve_numbers_32},
+    .ntt = {.mul = ntt_mul},
 };

@@ -1,0 +1,299 @@
+/* Products of limb vectors: coefficients of 64 bits modulo three primes, of 128 bits modulo six.
+ *
+ * With h = 1 or 2 limbs a coefficient, operands of A >= B coefficients have a product whose
+ * coefficients are at most B (2^(64 h) - 1)^2.  It is recovered where that is below the product
+ * of the primes:
+ *     three primes, h = 1: B <= NTT_THREE_PRIMES_MAX (2.6 * 10^8 bits),
+ *     six primes, h = 2: B < 2^43; the roots' order, 2^33 coefficients (10^12 bits), binds first.
+ *
+ * The cyclic transforms have 2^k, 5/4, 6/4 or 7/4 of that many points: the first pass splits the
+ * polynomials into m = 4 .. 7 blocks of B = 2^k coefficients, modulo x^B - e(rev(j)), j < m, the
+ * truncated transform of van der Hoeven (2004).  Then one block after the other goes through
+ * ntt_node_product, and the last pass interpolates from the m remainders.
+ */
+#ifndef CL_NTT_H
+#define CL_NTT_H
+
+#include <string.h>
+
+#include "ntt_table.h"
+#include "ntt_transform.h"
+
+#define NTT_MAX_BLOCKS 7
+
+typedef struct {
+  int blocks, log; /* blocks 2^log points */
+} NttShape;
+
+/* The smallest shape of at least n points. */
+static NttShape ntt_shape(int64_t n) {
+  int log = NTT_LEAF_LOG;
+  while (((int64_t)NTT_MAX_BLOCKS << log) < n) log++;
+  int blocks = (int)((n + ((int64_t)1 << log) - 1) >> log);
+  return (NttShape){blocks < 4 ? 4 : blocks, log};
+}
+
+/* What the last pass leaves the coefficients multiplied by. */
+static uint64_t ntt_shape_factor(NttShape s) {
+  static const int factor[NTT_MAX_BLOCKS + 1] = {0, 0, 0, 0, 4, 8, 8, 16};
+  return (uint64_t)factor[s.blocks] << (NTT_W > 1 ? s.log : s.log - NTT_LEAF_LOG);
+}
+
+/* NTT_W coefficients of h limbs each, modulo p: at most 0.7. */
+NTT_INLINE NttVec ntt_coefficients(const uint64_t *a, int h, NttFactorVec two64,
+                                   const NttField *f) {
+  if (h == 1) return ntt_from_limbs(a, f);
+#if defined(CL_AVX512)
+  uint64_t low[8], high[8];
+  __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(a + 8);
+  __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+  __m512i odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+  _mm512_storeu_si512(low, _mm512_permutex2var_epi64(x, even, y));
+  _mm512_storeu_si512(high, _mm512_permutex2var_epi64(x, odd, y));
+#else
+  uint64_t low[NTT_W], high[NTT_W];
+  for (int i = 0; i < NTT_W; i++) low[i] = a[2 * i], high[i] = a[2 * i + 1];
+#endif
+  NttVec y1 = ntt_mulmod(ntt_from_limbs(high, f), two64, f);
+  return ntt_reduce(y1 + ntt_from_limbs(low, f), f);
+}
+
+typedef struct {
+  const uint64_t *block[NTT_MAX_BLOCKS]; /* B coefficients each */
+  int given, h;                          /* how many of them: the others are zero */
+} NttInput;
+
+/* x[m B] = the remainders of the input modulo x^B - e(rev(j)), j < m: from 0.6 to 2.8. */
+NTT_INLINE void ntt_first_pass_m(NttElement *x, const NttInput *in, int m, int64_t B,
+                                 const NttRoots *roots) {
+  const NttField field = ntt_field(&roots->modulus), *f = &field;
+  const NttDirection *way = &roots->forward;
+  NttFactorVec i4 = ntt_factor(&way->quarter), i8 = ntt_factor(&way->eighth),
+               i38 = ntt_factor(&way->three_eighths);
+  NttFactor factor = ntt_as_factor(
+      &roots->modulus, (uint64_t)(((unsigned __int128)1 << 64) % roots->modulus.p));
+  NttFactorVec two64 = ntt_factor(&factor);
+  for (int64_t i = 0; i < B; i += NTT_W) {
+    NttVec a[8];
+    for (int t = 0; t < 8; t++) a[t] = (NttVec){0};
+    for (int t = 0; t < m && t < in->given; t++)
+      a[t] = ntt_coefficients(in->block[t] + in->h * i, in->h, two64, f);
+    NttVec v0 = a[0] - a[4], v1 = a[1] - a[5], v2 = a[2] - a[6], v3 = a[3] - a[7]; /* 1.2 */
+    NttVec u0 = a[0] + a[4], u1 = a[1] + a[5], u2 = a[2] + a[6], u3 = a[3] + a[7];
+    NttVec e0 = u0 + u2, e1 = u1 + u3, f0 = ntt_reduce(u0 - u2, f), f1 = u1 - u3; /* 2.4 */
+    NTT_SPLIT(f0, f1, i4);                                                        /* 1.3 */
+    ntt_store(x + i, ntt_reduce(e0 + e1, f));
+    ntt_store(x + B + i, ntt_reduce(e0 - e1, f));
+    ntt_store(x + 2 * B + i, f0);
+    ntt_store(x + 3 * B + i, f1);
+    if (m > 4) {
+      NTT_SPLIT(v0, v2, i4); /* 1.2 + T(1.2) = 1.85 */
+      NTT_SPLIT(v1, v3, i4);
+      NTT_SPLIT(v0, v1, i8); /* 1.85 + T(1.85) = 2.6 */
+      ntt_store(x + 4 * B + i, v0);
+      if (m > 5) ntt_store(x + 5 * B + i, v1);
+      if (m > 6) {
+        NTT_SPLIT(v2, v3, i38);
+        ntt_store(x + 6 * B + i, v2);
+      }
+    }
+  }
+}
+
+static void ntt_first_pass(NttElement *x, const NttInput *in, NttShape s, const NttRoots *roots) {
+  int64_t B = (int64_t)1 << s.log;
+  if (s.blocks == 4) ntt_first_pass_m(x, in, 4, B, roots);
+  if (s.blocks == 5) ntt_first_pass_m(x, in, 5, B, roots);
+  if (s.blocks == 6) ntt_first_pass_m(x, in, 6, B, roots);
+  if (s.blocks == 7) ntt_first_pass_m(x, in, 7, B, roots);
+}
+
+/* Back from m remainders, in place, times 4, 8, 8, 16 for m = 4 .. 7: from 1 to at most 4.
+ *
+ * In capitals four times the value, X = x^B: U is c modulo X^4 - 1, from the first four remainders;
+ * the others give D_t, t < 4, of c_t - c_(t + 4), which is U_t where c_(t + 4) = 0. */
+NTT_INLINE void ntt_last_pass_m(NttElement *x, int m, int64_t B, const NttRoots *roots) {
+  const NttField field = ntt_field(&roots->modulus), *f = &field;
+  const NttDirection *way = &roots->forward, *back = &roots->inverse;
+  NttFactorVec i4 = ntt_factor(&way->quarter), i8 = ntt_factor(&way->eighth),
+               i38 = ntt_factor(&way->three_eighths);
+  NttFactorVec j4 = ntt_factor(&back->quarter), j8 = ntt_factor(&back->eighth);
+  for (int64_t i = 0; i < B; i += NTT_W) {
+    NttVec c[NTT_MAX_BLOCKS], y[NTT_MAX_BLOCKS];
+    for (int t = 0; t < m; t++) y[t] = ntt_load(x + t * B + i);
+    NttVec e0 = y[0] + y[1], e1 = y[0] - y[1], f0 = y[2] + y[3]; /* 2 */
+    NttVec f1 = ntt_mulmod(y[2] - y[3], j4, f);                  /* T(2) = 0.75 */
+    NttVec u0 = e0 + f0, u2 = e0 - f0, u1 = e1 + f1, u3 = e1 - f1; /* 4 */
+    if (m > 4) {
+      u0 = ntt_reduce(u0, f);
+      u1 = ntt_reduce(u1, f);
+      u2 = ntt_reduce(u2, f);
+      u3 = ntt_reduce(u3, f);
+    }
+    if (m == 4) {
+      c[0] = u0, c[1] = u1, c[2] = u2, c[3] = u3;
+    }
+    if (m == 5) { /* y4 = d0 + e(1/8) d1 + e(2/8) d2 + e(3/8) d3 */
+      NttVec y4 = y[4] + y[4];
+      NttVec rest = ntt_mulmod(u1, i8, f) + ntt_mulmod(u2, i4, f) + ntt_mulmod(u3, i38, f);
+      NttVec d0 = ntt_reduce(y4 + y4 - rest, f); /* of 5.7, below 8 */
+      c[0] = u0 + d0, c[4] = u0 - d0, c[1] = u1 + u1, c[2] = u2 + u2, c[3] = u3 + u3;
+    }
+    if (m >= 6) { /* half of node 2: d0 + e(1/4) d2, d1 + e(1/4) d3; g0, g1 are four times that */
+      NttVec g0 = y[4] + y[5], g1 = ntt_mulmod(y[4] - y[5], j8, f); /* 2, 0.75 */
+      g0 = g0 + g0, g1 = g1 + g1;
+      NttVec u3_turned = ntt_mulmod(u3, i4, f);    /* 0.57 */
+      NttVec d1 = ntt_reduce(g1 - u3_turned, f);
+      if (m == 6) {
+        NttVec d0 = ntt_reduce(g0 - ntt_mulmod(u2, i4, f), f);
+        c[0] = u0 + d0, c[4] = u0 - d0, c[1] = u1 + d1, c[5] = u1 - d1;
+        c[2] = u2 + u2, c[3] = u3 + u3;
+      } else { /* y6 = h0 + e(3/8) h1, h0 = d0 - e(1/4) d2, h1 = d1 - e(1/4) d3; d0, d2 doubled */
+        NttVec y6 = y[6] + y[6];
+        NttVec h0 = ntt_reduce(y6 + y6 - ntt_mulmod(d1 - u3_turned, i38, f), f);
+        g0 = ntt_reduce(g0, f);
+        NttVec d0 = g0 + h0, d2 = ntt_mulmod(g0 - h0, j4, f); /* 1, 0.63 */
+        u0 = u0 + u0, u2 = u2 + u2;
+        c[0] = u0 + d0, c[4] = u0 - d0, c[2] = u2 + d2, c[6] = u2 - d2;
+        c[1] = u1 + d1, c[5] = u1 - d1, c[3] = u3 + u3;
+        c[1] = c[1] + c[1], c[5] = c[5] + c[5], c[3] = c[3] + c[3];
+      }
+    }
+    for (int t = 0; t < m; t++) ntt_store(x + t * B + i, c[t]);
+  }
+}
+
+static void ntt_last_pass(NttElement *x, NttShape s, const NttRoots *roots) {
+  int64_t B = (int64_t)1 << s.log;
+  if (s.blocks == 4) ntt_last_pass_m(x, 4, B, roots);
+  if (s.blocks == 5) ntt_last_pass_m(x, 5, B, roots);
+  if (s.blocks == 6) ntt_last_pass_m(x, 6, B, roots);
+  if (s.blocks == 7) ntt_last_pass_m(x, 7, B, roots);
+}
+
+/* Garner's constants: x_i = c_i first[i] - sum over j < i of x_j later[i][j], modulo p_i, are the
+ * digits of c = x_0 + p_0 (x_1 + p_1 (x_2 + ..)). */
+typedef struct {
+  NttFactor first[NTT_PRIMES], later[NTT_PRIMES][NTT_PRIMES];
+} NttDigits;
+
+static void ntt_digits_init(NttDigits *d, int primes, uint64_t scale, const NttRoots *const *roots) {
+  for (int i = 0; i < primes; i++) {
+    const NttModulus *m = &roots[i]->modulus;
+    uint64_t p = m->p, product = 1;
+    for (int j = i; j-- > 0;) {
+      product = ntt_product(product, ntt_prime[j][0] % p, p);
+      d->later[i][j] = ntt_as_factor(m, ntt_power(product, p - 2, p));
+    }
+    product = ntt_product(product, scale % p, p);
+    d->first[i] = ntt_as_factor(m, ntt_power(product, p - 2, p));
+  }
+}
+
+/* x[i][NTT_W] = the digits of the coefficients whose scaled remainders are at c, c + N, .. */
+NTT_INLINE void ntt_digits(uint64_t x[][NTT_W], const NttElement *c, int64_t N, int primes,
+                           const NttDigits *d, const NttField *fields) {
+  NttVec digit[NTT_PRIMES];
+  for (int i = 0; i < primes; i++) {
+    const NttField *f = &fields[i];
+    NttVec v = ntt_mulmod(ntt_load(c + i * N), ntt_factor(&d->first[i]), f);
+    for (int j = 0; j < i; j++) {
+      v = v - ntt_mulmod(digit[j], ntt_factor(&d->later[i][j]), f);
+      if (j == 2) v = ntt_reduce(v, f); /* so that five of them stay below 4 */
+    }
+    digit[i] = ntt_canonical(v, f);
+    ntt_to_integers(x[i], digit[i]);
+  }
+}
+
+/* sum[words] += x, a number of `words` limbs; returns nothing: the sums fit. */
+NTT_INLINE void ntt_accumulate(uint64_t *sum, const uint64_t *x, int words) {
+  unsigned __int128 carry = 0;
+  for (int k = 0; k < words; k++) {
+    carry += (unsigned __int128)sum[k] + x[k];
+    sum[k] = (uint64_t)carry;
+    carry >>= 64;
+  }
+}
+
+/* r[rn] = the coefficients at 64 h bits each, carries propagated. */
+NTT_INLINE void ntt_recompose_h(uint64_t *r, int64_t rn, const NttElement *c, int64_t N, int h,
+                                const NttDigits *d, const NttField *fields) {
+  enum { WORDS = 6 };
+  const int primes = 3 * h, words = h == 1 ? 3 : 5;
+  uint64_t sum[WORDS] = {0};
+  for (int64_t i = 0; i * h < rn; i += NTT_W) {
+    uint64_t x[NTT_PRIMES][NTT_W], out[2 * NTT_W];
+    ntt_digits(x, c + i, N, primes, d, fields);
+    for (int lane = 0; lane < NTT_W; lane++) {
+      uint64_t value[WORDS] = {x[primes - 1][lane]};
+      for (int j = primes - 2, size = 1; j >= 0; j--) { /* Horner; size bounds the limbs so far */
+        unsigned __int128 carry = x[j][lane];
+        for (int k = 0; k < size; k++) {
+          carry += (unsigned __int128)value[k] * ntt_prime[j][0];
+          value[k] = (uint64_t)carry;
+          carry >>= 64;
+        }
+        if (size < words) value[size++] = (uint64_t)carry;
+      }
+      ntt_accumulate(sum, value, words);
+      for (int k = 0; k < h; k++) out[h * lane + k] = sum[k];
+      for (int k = 0; k < words; k++) sum[k] = k + h < words ? sum[k + h] : 0;
+    }
+    int64_t left = rn - i * h;
+    memcpy(r + i * h, out, (left < h * NTT_W ? left : h * NTT_W) * sizeof(uint64_t));
+  }
+}
+
+/* The blocks of a[n]; the last one, where not full, is padded in pad[h B]. */
+static NttInput ntt_input(const uint64_t *a, int64_t n, int h, NttShape s, uint64_t *pad) {
+  NttInput in = {.h = h};
+  int64_t block = (int64_t)h << s.log;
+  for (; n >= block; n -= block, a += block) in.block[in.given++] = a;
+  if (n) {
+    memcpy(pad, a, n * sizeof(uint64_t));
+    memset(pad + n, 0, (block - n) * sizeof(uint64_t));
+    in.block[in.given++] = pad;
+  }
+  return in;
+}
+
+static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b, int64_t bn,
+                   int h) {
+  int primes = 3 * h;
+  int square = a == b && an == bn;
+  NttShape s = ntt_shape((an + h - 1) / h + (bn + h - 1) / h);
+  int64_t B = (int64_t)1 << s.log, N = s.blocks * B;
+  if (N > (int64_t)1 << NTT_ORDER) return -1;
+  int64_t leaves = NTT_W;
+  while (leaves << NTT_LEAF_LOG < N) leaves *= 2;
+
+  const NttRoots *roots[NTT_PRIMES];
+  NttField fields[NTT_PRIMES];
+  for (int i = 0; i < primes; i++) {
+    roots[i] = ntt_roots(i, leaves);
+    if (!roots[i]) return -1;
+    fields[i] = ntt_field(&roots[i]->modulus);
+  }
+  int64_t bytes = (primes + !square) * N * sizeof(NttElement) + 2 * h * B * sizeof(uint64_t);
+  NttElement *x = aligned_alloc(64, (bytes + 63) / 64 * 64), *y = x + primes * N;
+  if (!x) return -1;
+  uint64_t *pad = (uint64_t *)(square ? y : y + N);
+  NttInput a_in = ntt_input(a, an, h, s, pad), b_in = ntt_input(b, bn, h, s, pad + h * B);
+  for (int i = 0; i < primes; i++) {
+    NttElement *z = x + i * N;
+    ntt_first_pass(z, &a_in, s, roots[i]);
+    if (!square) ntt_first_pass(y, &b_in, s, roots[i]);
+    for (int j = 0; j < s.blocks; j++)
+      ntt_node_product(z + j * B, square ? z + j * B : y + j * B, s.log, j, roots[i], &fields[i]);
+    ntt_last_pass(z, s, roots[i]);
+  }
+  NttDigits digits;
+  ntt_digits_init(&digits, primes, ntt_shape_factor(s), roots);
+  if (h == 1) ntt_recompose_h(r, an + bn, x, N, 1, &digits, fields);
+  if (h == 2) ntt_recompose_h(r, an + bn, x, N, 2, &digits, fields);
+  free(x);
+  return 0;
+}
+
+#endif
