@@ -67,8 +67,11 @@ def _check_class(cls: type, stub: ast.ClassDef) -> None:
     if signature.startswith(f"{cls.__name__}("):  # written for __init__, not for __cinit__
         assert sorted(_stub_parameters(init)[1:]) == sorted(_init_parameters(signature))
     attributes = {name for name, node in methods.items() if _is_property(node)}
+    assert [name for name in methods if not hasattr(cls, name)] == []
     declared = {
-        name: _stub_parameters(node) for name, node in methods.items() if name not in attributes
+        name: _stub_parameters(node)
+        for name, node in methods.items()
+        if name not in attributes and not name.startswith("__")  # slots have no parameters
     }
     assert declared == _functions(dict(vars(cls)), cls.__module__)
     attributes |= {

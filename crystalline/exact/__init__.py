@@ -15,6 +15,7 @@ from crystalline.exact.gcd_arrays import (
     gcd_similarity_matrix,
     lcm_array,
 )
+from crystalline.exact.integer import BigInt
 from crystalline.exact.prime_cache import PrimeCache
 from crystalline.exact.primes import (
     are_prime,
@@ -40,6 +41,7 @@ from crystalline.exact.spiral import (
 )
 
 __all__ = [
+    "BigInt",
     "PrimeCache",
     "are_prime",
     "clock_number",

@@ -1,0 +1,841 @@
+"""BigInt: integers of any size as immutable values over 64-bit limbs.
+
+Operators, comparisons, conversions and formats are those of Python's int, and so are the
+exceptions; an int may stand on either side of every operator.  The arithmetic itself is in
+`_kernels.bigint`, reading and writing of digits in `exact.text`, number theory (gcd, roots,
+Jacobi, ...) in `exact.arithmetic`.
+
+A value is one block of memory, the object followed by its limbs; `bigint_object.h` allocates it.
+"""
+cimport cython
+from cpython.complex cimport PyComplex_Check
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
+from cpython.long cimport PyLong_Check
+from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
+from libc.math cimport frexp, isfinite, isinf, isnan, ldexp, trunc
+from libc.stdint cimport int64_t, uint64_t
+
+import numbers
+import operator
+
+from crystalline._kernels.bigint.div cimport limbs_divrem, limbs_divrem_1
+from crystalline._kernels.bigint.interrupt cimport check
+from crystalline._kernels.bigint.limbs cimport (
+    limbs_add,
+    limbs_add_1,
+    limbs_compare,
+    limbs_copy,
+    limbs_normalize,
+    limbs_sub,
+)
+from crystalline._kernels.bigint.mul cimport limbs_mul, limbs_sqr
+from crystalline._kernels.bigint.signed cimport (
+    AND,
+    OR,
+    XOR,
+    Logic,
+    limbs_bit_length,
+    limbs_hash,
+    limbs_logic,
+    limbs_popcount,
+    limbs_shift_left,
+    limbs_shift_right,
+    limbs_to_double,
+    limbs_trailing_zeros,
+)
+from crystalline._kernels.headroom cimport check_headroom
+
+cdef extern from "pylong.h":
+    int64_t cl_pylong_room(object x) except -1
+    int64_t cl_pylong_read(uint64_t* r, object x, int* negative) except -1
+    object cl_pylong_new(const uint64_t* a, int64_t n, int negative)
+
+cdef extern from "bigint_object.h":
+    enum:
+        SMALL "CL_SMALL"
+    ctypedef struct PyTypeObject:
+        pass
+    object cl_bigint_take(PyTypeObject* type, Py_ssize_t n)
+    int cl_bigint_install(
+        PyTypeObject* type,
+        object (*construct)(PyTypeObject*, PyObject*, PyObject*),
+        object (*call)(PyObject*, PyObject**, size_t, PyObject*),
+        object (*power)(object, object, object),
+    ) except -1
+
+cdef extern from *:
+    """
+    #define CL_MAX_LIMBS ((int64_t)1 << 56) /* 2^62 bits: counts of bits stay within 64 */
+    /* r[2] = a * b */
+    static inline void cl_mul_1x1(uint64_t *r, uint64_t a, uint64_t b) {
+      unsigned __int128 product = (unsigned __int128)a * b;
+      r[0] = (uint64_t)product;
+      r[1] = (uint64_t)(product >> 64);
+    }
+    """
+    const int64_t MAX_LIMBS "CL_MAX_LIMBS"
+    void cl_mul_1x1(uint64_t* r, uint64_t a, uint64_t b) noexcept nogil
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+
+cdef enum:
+    UNLOCKED_LIMBS = 1024  # from here on the GIL is released: it costs less than 1 % of the work
+
+# Allocation
+
+
+cdef BigInt bigint_new(Py_ssize_t n):
+    if n > SMALL:
+        if n > MAX_LIMBS:
+            raise MemoryError(f"an integer of {n} limbs has more bits than can be counted")
+        check_headroom(8 * n)
+    return <BigInt>cl_bigint_take(<PyTypeObject*>BigInt, n)
+
+
+cdef BigInt bigint_finish(BigInt x, Py_ssize_t n, bint negative):
+    cdef Py_ssize_t room = x.size
+    cdef BigInt smaller
+    n = limbs_normalize(x.limbs, n)
+    if room > SMALL and (n <= SMALL or n < room >> 1):  # do not hold what is not used
+        smaller = bigint_new(n)
+        limbs_copy(smaller.limbs, x.limbs, n)
+        x = smaller
+    x.size = -n if negative else n
+    return x
+
+
+cdef BigInt bigint_from_limbs(const uint64_t* limbs, Py_ssize_t n, bint negative):
+    n = limbs_normalize(limbs, n)
+    cdef BigInt x = bigint_new(n)
+    limbs_copy(x.limbs, limbs, n)
+    x.size = -n if negative else n
+    return x
+
+
+cdef BigInt bigint_from_int64(int64_t value):
+    cdef BigInt x = bigint_new(1)
+    x.limbs[0] = 0 - <uint64_t>value if value < 0 else <uint64_t>value
+    x.size = (value > 0) - (value < 0)
+    return x
+
+
+cdef BigInt bigint_from_int(object value):
+    cdef BigInt x = bigint_new(cl_pylong_room(value))
+    cdef int negative
+    cdef Py_ssize_t n = cl_pylong_read(x.limbs, value, &negative)
+    return bigint_finish(x, n, negative)
+
+
+cdef BigInt bigint_from_double(double value):
+    cdef int exponent
+    cdef double fraction = frexp(abs(value), &exponent)
+    if exponent <= 0:
+        return bigint_from_int64(0)
+    cdef uint64_t mantissa = <uint64_t>ldexp(fraction, 53)
+    if exponent <= 53:
+        return bigint_from_int64(<int64_t>value)
+    cdef BigInt x = bigint_new(1 + (exponent - 53) // 64 + 1)
+    limbs_shift_left(x.limbs, &mantissa, 1, exponent - 53)
+    return bigint_finish(x, x.size, value < 0)
+
+
+cdef BigInt as_bigint(object x):
+    if type(x) is BigInt:
+        return <BigInt>x
+    if PyLong_Check(x):
+        return bigint_from_int(x)
+    return bigint_from_int(operator.index(x))
+
+
+cdef object bigint_to_int(BigInt x):
+    return cl_pylong_new(x.limbs, abs(x.size), x.size < 0)
+
+
+cdef inline BigInt operand(object x):
+    """BigInt or int as a BigInt, None for anything else."""
+    if type(x) is BigInt:
+        return <BigInt>x
+    if PyLong_Check(x):
+        return bigint_from_int(x)
+    return None
+
+
+cdef object brief(BigInt x):
+    """The number for a message: in full as long as a reader would read it."""
+    if abs(x.size) <= 4:
+        return f"{bigint_to_int(x)}"
+    return f"an integer of {limbs_bit_length(x.limbs, abs(x.size))} bits"
+
+
+cdef object mixed(object operation, object left, object right):
+    """What int does beside a float or a complex number; strangers may answer themselves."""
+    if PyFloat_Check(right) or PyComplex_Check(right):
+        return operation(float(left), right)
+    if PyFloat_Check(left) or PyComplex_Check(left):
+        return operation(left, float(right))
+    return NotImplemented
+
+
+# Addition and multiplication
+
+
+cdef BigInt signed_copy(BigInt a, bint negative):
+    return bigint_from_limbs(a.limbs, abs(a.size), negative)
+
+
+cdef BigInt add(BigInt a, BigInt b, bint subtract):
+    """a + b or a - b."""
+    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef bint a_negative = a.size < 0, b_negative = (b.size < 0) != subtract
+    cdef BigInt r
+    cdef int order
+    if an < bn:
+        a, b = b, a
+        an, bn = bn, an
+        a_negative, b_negative = b_negative, a_negative
+    if bn == 0:
+        return a if a_negative == (a.size < 0) else signed_copy(a, a_negative)
+    if a_negative == b_negative:
+        r = bigint_new(an + 1)
+        r.limbs[an] = limbs_add(r.limbs, a.limbs, an, b.limbs, bn)
+        return bigint_finish(r, an + 1, a_negative)
+    r = bigint_new(an)
+    if an == bn:
+        order = limbs_compare(a.limbs, b.limbs, an)
+        if order == 0:
+            r.size = 0
+            return bigint_from_int64(0)
+        if order < 0:
+            limbs_sub(r.limbs, b.limbs, bn, a.limbs, an)
+            return bigint_finish(r, an, b_negative)
+    limbs_sub(r.limbs, a.limbs, an, b.limbs, bn)
+    return bigint_finish(r, an, a_negative)
+
+
+cdef BigInt multiply(BigInt a, BigInt b):
+    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef bint negative = (a.size < 0) != (b.size < 0)
+    cdef int status = 0
+    if an < bn:
+        a, b = b, a
+        an, bn = bn, an
+    if bn == 0:
+        return bigint_from_int64(0)
+    cdef BigInt r = bigint_new(an + bn)
+    cdef uint64_t* out = r.limbs
+    cdef const uint64_t* x = a.limbs
+    cdef const uint64_t* y = b.limbs
+    if an == 1:
+        cl_mul_1x1(out, x[0], y[0])
+    elif an + bn < UNLOCKED_LIMBS:
+        status = limbs_sqr(out, x, an) if x == y else limbs_mul(out, x, an, y, bn)
+    else:
+        with nogil:
+            status = limbs_sqr(out, x, an) if x == y else limbs_mul(out, x, an, y, bn)
+    check(status)
+    return bigint_finish(r, an + bn, negative)
+
+
+# Division
+
+cdef enum:
+    QUOTIENT = 0
+    REMAINDER = 1
+    BOTH = 2
+
+
+cdef object floor_divide(BigInt a, BigInt b, int what):
+    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef bint differ = (a.size < 0) != (b.size < 0)
+    cdef BigInt q, r
+    cdef int status = 0
+    if bn == 0:
+        raise ZeroDivisionError(f"integer division or modulo by zero: {brief(a)} by 0")
+    if an < bn:
+        if an == 0 or not differ:
+            q, r = bigint_from_int64(0), a
+        else:
+            q, r = bigint_from_int64(-1), add(a, b, False)
+    else:
+        q, r = bigint_new(an - bn + 2), bigint_new(bn)
+        q.limbs[an - bn + 1] = 0
+        if bn == 1:
+            r.limbs[0] = limbs_divrem_1(q.limbs, a.limbs, an, b.limbs[0])
+        elif an < UNLOCKED_LIMBS:
+            status = limbs_divrem(q.limbs, r.limbs, a.limbs, an, b.limbs, bn)
+        else:
+            with nogil:
+                status = limbs_divrem(q.limbs, r.limbs, a.limbs, an, b.limbs, bn)
+        check(status)
+        if differ and limbs_normalize(r.limbs, bn):
+            limbs_add_1(q.limbs, q.limbs, an - bn + 2, 1)
+            limbs_sub(r.limbs, b.limbs, bn, r.limbs, bn)
+        q = bigint_finish(q, an - bn + 2, differ)
+        r = bigint_finish(r, bn, b.size < 0)
+    if what == QUOTIENT:
+        return q
+    return r if what == REMAINDER else (q, r)
+
+
+cdef double true_divide(BigInt a, BigInt b) except? -1.0:
+    """The double nearest to a / b, ties to even."""
+    cdef int64_t a_bits = limbs_bit_length(a.limbs, abs(a.size))
+    cdef int64_t b_bits = limbs_bit_length(b.limbs, abs(b.size))
+    cdef int64_t shift, extra
+    cdef BigInt scaled, q, r, divisor
+    cdef uint64_t bits, half
+    cdef bint inexact = False
+    cdef double result
+    if b_bits == 0:
+        raise ZeroDivisionError(f"division by zero: {brief(a)} / 0")
+    if a_bits == 0:
+        return 0.0
+    cdef bint negative = (a.size < 0) != (b.size < 0)
+    if a_bits <= 53 and b_bits <= 53:
+        result = <double>a.limbs[0] / <double>b.limbs[0]
+        return -result if negative else result
+    if a_bits - b_bits > 1024:
+        raise OverflowError(f"integer division result too large for a float: "
+                            f"{brief(a)} / {brief(b)}")
+    if a_bits - b_bits < -1075:
+        return -0.0 if negative else 0.0
+    # 55 or 56 bits of the quotient, fewer where the result is subnormal, and whether more follow
+    shift = max(a_bits - b_bits, -1021) - 55
+    divisor = signed_copy(b, False)
+    if shift <= 0:
+        scaled = shifted_left(signed_copy(a, False), -shift)
+    else:
+        scaled = bigint_new(abs(a.size) - shift // 64)
+        inexact = limbs_shift_right(scaled.limbs, a.limbs, abs(a.size), shift)
+        scaled = bigint_finish(scaled, scaled.size, False)
+    q, r = floor_divide(scaled, divisor, BOTH)
+    bits = q.limbs[0] if q.size else 0
+    inexact = inexact or r.size != 0
+    extra = max(limbs_bit_length(q.limbs, q.size), -1021 - shift) - 53
+    half = <uint64_t>1 << (extra - 1)
+    bits |= inexact
+    if bits & half and bits & (3 * half - 1):
+        bits += half
+    bits &= ~(2 * half - 1)
+    result = ldexp(<double>bits, <int>shift)
+    if isinf(result):
+        raise OverflowError(f"integer division result too large for a float: "
+                            f"{brief(a)} / {brief(b)}")
+    return -result if negative else result
+
+
+# Shifts and bits
+
+
+cdef BigInt shifted_left(BigInt a, int64_t bits):
+    cdef Py_ssize_t n = abs(a.size)
+    if n == 0:
+        return a
+    cdef BigInt r
+    try:
+        r = bigint_new(n + (bits >> 6) + 1)
+    except MemoryError as error:
+        raise MemoryError(f"{brief(a)} << {bits}: {error}") from None
+    if n + (bits >> 6) < UNLOCKED_LIMBS:
+        limbs_shift_left(r.limbs, a.limbs, n, bits)
+    else:
+        with nogil:
+            limbs_shift_left(r.limbs, a.limbs, n, bits)
+    return bigint_finish(r, n + (bits >> 6) + 1, a.size < 0)
+
+
+cdef BigInt shifted_right(BigInt a, int64_t bits):
+    """The floor of a / 2^bits."""
+    cdef Py_ssize_t n = abs(a.size), rn = n - (bits >> 6)
+    if rn <= 0:
+        return bigint_from_int64(-1 if a.size < 0 else 0)
+    cdef BigInt r = bigint_new(rn + 1)
+    cdef bint lost
+    r.limbs[rn] = 0
+    if n < UNLOCKED_LIMBS:
+        lost = limbs_shift_right(r.limbs, a.limbs, n, bits)
+    else:
+        with nogil:
+            lost = limbs_shift_right(r.limbs, a.limbs, n, bits)
+    if lost and a.size < 0:
+        limbs_add_1(r.limbs, r.limbs, rn + 1, 1)
+    return bigint_finish(r, rn + 1, a.size < 0)
+
+
+cdef BigInt shift(BigInt a, BigInt count, bint right):
+    cdef uint64_t bits
+    if count.size < 0:
+        raise ValueError(f"negative shift count: {brief(count)}")
+    if count.size > 1 or (count.size == 1 and count.limbs[0] >> 62):
+        if right:
+            return bigint_from_int64(-1 if a.size < 0 else 0)
+        if a.size == 0:
+            return a
+        raise OverflowError(f"too many digits in integer: {brief(a)} << {brief(count)}")
+    bits = count.limbs[0] if count.size else 0
+    return shifted_right(a, bits) if right else shifted_left(a, bits)
+
+
+cdef BigInt bitwise(Logic op, BigInt a, BigInt b):
+    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef Py_ssize_t n = max(an, bn) + 1
+    cdef BigInt r = bigint_new(n)
+    cdef bint negative
+    if n < UNLOCKED_LIMBS:
+        negative = limbs_logic(op, r.limbs, a.limbs, an, a.size < 0, b.limbs, bn, b.size < 0)
+    else:
+        with nogil:
+            negative = limbs_logic(op, r.limbs, a.limbs, an, a.size < 0, b.limbs, bn, b.size < 0)
+    return bigint_finish(r, n, negative)
+
+
+# Powers
+
+
+cdef BigInt power_of(BigInt base, BigInt exponent):
+    """base ** exponent for exponent >= 0."""
+    cdef BigInt result = bigint_from_int64(1)
+    cdef int64_t bit, e, zeros
+    if exponent.size == 0:
+        return result
+    if base.size == 0:
+        return base
+    if abs(base.size) == 1 and base.limbs[0] == 1:
+        return base if base.size > 0 and exponent.limbs[0] & 1 else (
+            bigint_from_int64(-1 if base.size < 0 and exponent.limbs[0] & 1 else 1)
+        )
+    cdef double bits = <double>limbs_bit_length(base.limbs, abs(base.size))
+    if exponent.size > 1 or (bits - 1) * <double>exponent.limbs[0] > 64.0 * MAX_LIMBS:
+        raise MemoryError(f"{brief(base)} ** {brief(exponent)} has more bits than can be counted")
+    e = exponent.limbs[0]
+    zeros = limbs_trailing_zeros(base.limbs, abs(base.size))
+    try:
+        check_headroom(<int64_t>((bits - 1) * e / 8))
+    except MemoryError as error:
+        raise MemoryError(f"{brief(base)} ** {e}: {error}") from None
+    if zeros:  # powers of two are shifts
+        base = shifted_right(base, zeros)
+    if abs(base.size) != 1 or base.limbs[0] != 1:
+        bit = limbs_bit_length(exponent.limbs, 1) - 2
+        result = base
+        while bit >= 0:
+            result = multiply(result, result)
+            if e >> bit & 1:
+                result = multiply(result, base)
+            if abs(result.size) > UNLOCKED_LIMBS:
+                PyErr_CheckSignals()
+            bit -= 1
+    elif base.size < 0 and e & 1:
+        result = base
+    return shifted_left(result, zeros * e) if zeros else result
+
+
+cdef BigInt power_mod(BigInt base, BigInt exponent, BigInt modulus):
+    cdef BigInt result = bigint_from_int64(1)
+    if modulus.size == 0:
+        raise ValueError(f"pow() 3rd argument cannot be 0: {brief(base)} ** {brief(exponent)}")
+    cdef int64_t bit = limbs_bit_length(exponent.limbs, abs(exponent.size)) - 1
+    base = floor_divide(base, modulus, REMAINDER)
+    while bit >= 0:
+        result = floor_divide(multiply(result, result), modulus, REMAINDER)
+        if exponent.limbs[bit >> 6] >> (bit & 63) & 1:
+            result = floor_divide(multiply(result, base), modulus, REMAINDER)
+        bit -= 1
+    return floor_divide(result, modulus, REMAINDER)
+
+
+cdef object power(object base, object exponent, object modulus):
+    """The power slot: any of the three may be ours."""
+    cdef BigInt b = operand(base), e = operand(exponent), m
+    if b is None or e is None:
+        return NotImplemented if modulus is not None else mixed(operator.pow, base, exponent)
+    if modulus is not None:
+        m = operand(modulus)
+        return NotImplemented if m is None else power_mod(b, e, m)
+    if e.size < 0:
+        if b.size == 0:
+            raise ZeroDivisionError(f"0.0 cannot be raised to a negative power: 0 ** {brief(e)}")
+        return to_double(b) ** to_double(e)
+    return power_of(b, e)
+
+
+# Comparison and conversion
+
+
+cdef double to_double(BigInt a) except? -1.0:
+    cdef double value = limbs_to_double(a.limbs, abs(a.size))
+    if isinf(value):
+        raise OverflowError(f"int too large to convert to float: {brief(a)}")
+    return -value if a.size < 0 else value
+
+
+cdef int compare(BigInt a, BigInt b) noexcept:
+    if a.size != b.size:
+        return -1 if a.size < b.size else 1
+    cdef int order = limbs_compare(a.limbs, b.limbs, abs(a.size))
+    return -order if a.size < 0 else order
+
+
+cdef int compare_double(BigInt a, double b):
+    """The order of a and b exactly; b is not NaN."""
+    cdef int order
+    if isinf(b):
+        return -1 if b > 0 else 1
+    order = compare(a, bigint_from_double(b))
+    if order == 0:
+        return (b < trunc(b)) - (b > trunc(b))
+    return order
+
+
+cdef inline bint holds(int order, int op) noexcept:
+    if op == Py_LT:
+        return order < 0
+    if op == Py_LE:
+        return order <= 0
+    if op == Py_EQ:
+        return order == 0
+    if op == Py_NE:
+        return order != 0
+    if op == Py_GT:
+        return order > 0
+    return order >= 0
+
+
+cdef BigInt round_to(BigInt a, BigInt digits):
+    """a rounded to a multiple of 10^-digits, digits < 0; ties to even."""
+    cdef BigInt unit, q, r
+    if abs(digits.size) > 1 or digits.limbs[0] > 20 * <uint64_t>abs(a.size) + 1:
+        return bigint_from_int64(0)  # 10^-digits is beyond 2 |a|
+    unit = power_of(bigint_from_int64(10), signed_copy(digits, False))
+    q, r = floor_divide(a, unit, BOTH)
+    cdef int order = compare(shifted_left(r, 1), unit)
+    if order > 0 or (order == 0 and q.size and q.limbs[0] & 1):
+        r = add(r, unit, True)
+    return add(a, r, True)
+
+
+# Construction
+
+
+cdef BigInt construct_one(object x):
+    if type(x) is BigInt:
+        return <BigInt>x
+    if PyLong_Check(x):
+        return bigint_from_int(x)
+    if PyFloat_Check(x):
+        if isfinite(PyFloat_AS_DOUBLE(x)):
+            return bigint_from_double(PyFloat_AS_DOUBLE(x))
+        if isnan(PyFloat_AS_DOUBLE(x)):
+            raise ValueError(f"cannot convert float NaN to integer: {x}")
+        raise OverflowError(f"cannot convert float infinity to integer: {x}")
+    if isinstance(x, (str, bytes, bytearray)):
+        return bigint_from_int(int(x))
+    try:
+        return bigint_from_int(int(x))
+    except TypeError as error:
+        if str(error).startswith("int() argument must be"):
+            raise TypeError(f"BigInt{str(error)[3:]}") from None
+        raise
+
+
+cdef object construct_any(tuple arguments, dict named):
+    if not arguments and not named:
+        return bigint_from_int64(0)
+    if len(arguments) == 1 and not named:
+        return construct_one(arguments[0])
+    return bigint_from_int(int(*arguments, **named))
+
+
+cdef object construct(PyTypeObject* type, PyObject* arguments, PyObject* named):
+    return construct_any(<tuple>arguments, {} if named == NULL else <dict>named)
+
+
+cdef object construct_call(PyObject* type, PyObject** arguments, size_t flags, PyObject* names):
+    cdef Py_ssize_t i, n = PyVectorcall_NARGS(flags)
+    if n == 1 and names == NULL:
+        return construct_one(<object>arguments[0])
+    positional = tuple([<object>arguments[i] for i in range(n)])
+    named = {}
+    if names != NULL:
+        for i, name in enumerate(<tuple>names):
+            named[name] = <object>arguments[n + i]
+    return construct_any(positional, named)
+
+
+@cython.final
+cdef class BigInt:
+    """An integer of any size: BigInt(value=0) or BigInt(text, base=10), as int reads them.
+
+    >>> BigInt(2) ** 100 // 3
+    BigInt(422550200076076467165567735125)
+    """
+
+    def __add__(self, other):
+        if type(other) is BigInt:
+            return add(self, <BigInt>other, False)
+        if PyLong_Check(other):
+            return add(self, bigint_from_int(other), False)
+        return mixed(operator.add, self, other)
+
+    def __radd__(self, other):
+        if PyLong_Check(other):
+            return add(bigint_from_int(other), self, False)
+        return mixed(operator.add, other, self)
+
+    def __sub__(self, other):
+        if type(other) is BigInt:
+            return add(self, <BigInt>other, True)
+        if PyLong_Check(other):
+            return add(self, bigint_from_int(other), True)
+        return mixed(operator.sub, self, other)
+
+    def __rsub__(self, other):
+        if PyLong_Check(other):
+            return add(bigint_from_int(other), self, True)
+        return mixed(operator.sub, other, self)
+
+    def __mul__(self, other):
+        if type(other) is BigInt:
+            return multiply(self, <BigInt>other)
+        if PyLong_Check(other):
+            return multiply(self, bigint_from_int(other))
+        if PyFloat_Check(other) or PyComplex_Check(other):
+            return mixed(operator.mul, self, other)
+        return NotImplemented
+
+    def __rmul__(self, other):
+        if PyLong_Check(other):
+            return multiply(bigint_from_int(other), self)
+        return mixed(operator.mul, other, self)
+
+    def __floordiv__(self, other):
+        if type(other) is BigInt:
+            return floor_divide(self, <BigInt>other, QUOTIENT)
+        if PyLong_Check(other):
+            return floor_divide(self, bigint_from_int(other), QUOTIENT)
+        return mixed(operator.floordiv, self, other)
+
+    def __rfloordiv__(self, other):
+        if PyLong_Check(other):
+            return floor_divide(bigint_from_int(other), self, QUOTIENT)
+        return mixed(operator.floordiv, other, self)
+
+    def __mod__(self, other):
+        if type(other) is BigInt:
+            return floor_divide(self, <BigInt>other, REMAINDER)
+        if PyLong_Check(other):
+            return floor_divide(self, bigint_from_int(other), REMAINDER)
+        return mixed(operator.mod, self, other)
+
+    def __rmod__(self, other):
+        if PyLong_Check(other):
+            return floor_divide(bigint_from_int(other), self, REMAINDER)
+        return mixed(operator.mod, other, self)
+
+    def __divmod__(self, other):
+        if type(other) is BigInt:
+            return floor_divide(self, <BigInt>other, BOTH)
+        if PyLong_Check(other):
+            return floor_divide(self, bigint_from_int(other), BOTH)
+        return mixed(divmod, self, other)
+
+    def __rdivmod__(self, other):
+        if PyLong_Check(other):
+            return floor_divide(bigint_from_int(other), self, BOTH)
+        return mixed(divmod, other, self)
+
+    def __truediv__(self, other):
+        if type(other) is BigInt:
+            return true_divide(self, <BigInt>other)
+        if PyLong_Check(other):
+            return true_divide(self, bigint_from_int(other))
+        return mixed(operator.truediv, self, other)
+
+    def __rtruediv__(self, other):
+        if PyLong_Check(other):
+            return true_divide(bigint_from_int(other), self)
+        return mixed(operator.truediv, other, self)
+
+    def __lshift__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else shift(self, b, False)
+
+    def __rlshift__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else shift(b, self, False)
+
+    def __rshift__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else shift(self, b, True)
+
+    def __rrshift__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else shift(b, self, True)
+
+    def __and__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else bitwise(AND, self, b)
+
+    def __rand__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else bitwise(AND, b, self)
+
+    def __or__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else bitwise(OR, self, b)
+
+    def __ror__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else bitwise(OR, b, self)
+
+    def __xor__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else bitwise(XOR, self, b)
+
+    def __rxor__(self, other):
+        cdef BigInt b = operand(other)
+        return NotImplemented if b is None else bitwise(XOR, b, self)
+
+    def __pow__(self, other, modulus):
+        return power(self, other, modulus)
+
+    def __rpow__(self, other, modulus):
+        return power(other, self, modulus)
+
+    def __neg__(self):
+        return signed_copy(self, self.size > 0)
+
+    def __pos__(self):
+        return self
+
+    def __abs__(self):
+        return signed_copy(self, False) if self.size < 0 else self
+
+    def __invert__(self):
+        return add(bigint_from_int64(-1), self, True)
+
+    def __bool__(self):
+        return self.size != 0
+
+    def __hash__(self):
+        cdef int64_t h = limbs_hash(self.limbs, abs(self.size))
+        if self.size < 0:
+            h = -h
+        return -2 if h == -1 else h
+
+    def __richcmp__(self, other, int op):
+        cdef double value
+        if type(other) is BigInt:
+            return holds(compare(self, <BigInt>other), op)
+        if PyLong_Check(other):
+            return holds(compare(self, bigint_from_int(other)), op)
+        if PyFloat_Check(other):
+            value = PyFloat_AS_DOUBLE(other)
+            return op == Py_NE if isnan(value) else holds(compare_double(self, value), op)
+        if PyComplex_Check(other) and (op == Py_EQ or op == Py_NE):
+            return (other.imag == 0 and self == other.real) == (op == Py_EQ)
+        return NotImplemented
+
+    def __int__(self):
+        return bigint_to_int(self)
+
+    def __index__(self):
+        return bigint_to_int(self)
+
+    def __float__(self):
+        return to_double(self)
+
+    def __complex__(self):
+        return complex(to_double(self))
+
+    def __trunc__(self):
+        return self
+
+    def __floor__(self):
+        return self
+
+    def __ceil__(self):
+        return self
+
+    def __round__(self, ndigits=None):
+        if ndigits is None:
+            return self
+        cdef BigInt digits = as_bigint(ndigits)
+        return self if digits.size >= 0 else round_to(self, digits)
+
+    def __repr__(self):
+        return f"BigInt({self})"
+
+    def __str__(self):
+        return str(bigint_to_int(self))
+
+    def __format__(self, spec):
+        return format(bigint_to_int(self), spec)
+
+    def __reduce__(self):
+        return BigInt, (bigint_to_int(self),)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __sizeof__(self):
+        return 8 * abs(self.size) + sizeof(PyObject) + 2 * sizeof(int64_t)
+
+    def bit_length(self):
+        """Return the number of bits of the magnitude.
+
+        >>> BigInt(-37).bit_length()
+        6
+        """
+        return limbs_bit_length(self.limbs, abs(self.size))
+
+    def bit_count(self):
+        """Return the number of ones in the magnitude's binary digits.
+
+        >>> BigInt(-7).bit_count()
+        3
+        """
+        return limbs_popcount(self.limbs, abs(self.size))
+
+    def conjugate(self):
+        """Return the number itself, its complex conjugate."""
+        return self
+
+    def is_integer(self):
+        """Return True: every integer is one."""
+        return True
+
+    def as_integer_ratio(self):
+        """Return the number and one, the ratio in lowest terms that equals it.
+
+        >>> BigInt(-12).as_integer_ratio()
+        (BigInt(-12), BigInt(1))
+        """
+        return self, bigint_from_int64(1)
+
+    @property
+    def real(self):
+        """The number itself."""
+        return self
+
+    @property
+    def imag(self):
+        """Zero."""
+        return bigint_from_int64(0)
+
+    @property
+    def numerator(self):
+        """The number itself."""
+        return self
+
+    @property
+    def denominator(self):
+        """One."""
+        return bigint_from_int64(1)
+
+
+cl_bigint_install(<PyTypeObject*>BigInt, construct, construct_call, power)
+numbers.Integral.register(BigInt)
