@@ -21,6 +21,7 @@ from crystalline._kernels.bigint.limbs cimport (
     NO_MEMORY, OK, limbs_add, limbs_add_1, limbs_compare, limbs_copy, limbs_normalize, limbs_sub_1,
     limbs_zero,
 )
+from crystalline._kernels.bigint.ntt cimport ntt_mul, ntt_sqr
 from crystalline._kernels.bigint.tuning cimport Thresholds, thresholds
 from crystalline._kernels.exact_isa cimport CL_VECTOR_LIMBS, LimbPrimitives, exact_primitives
 
@@ -56,14 +57,14 @@ cdef int limbs_mul(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b
                    int64_t bn) noexcept nogil:
     if a == b and an == bn:
         return limbs_sqr(r, a, an)
-    if bn < T.vector and bn < T.karatsuba:
+    if bn < T.vector and bn < T.karatsuba and bn < T.ntt:
         P.mul_basecase(r, a, an, b, bn)
         return OK
     return large(r, a, an, b, bn)
 
 
 cdef int limbs_sqr(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil:
-    if n < T.sqr_vector and n < T.sqr_karatsuba:
+    if n < T.sqr_vector and n < T.sqr_karatsuba and n < T.sqr_ntt:
         P.sqr_basecase(r, a, n)
         return OK
     return large(r, a, n, a, n)
@@ -73,11 +74,16 @@ cdef int large(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
                int64_t bn) noexcept nogil:
     cdef uint64_t[CL_STACK_LIMBS] stack
     cdef uint64_t* heap
-    if is_basecase(bn, a == b and an == bn):
-        basecase(r, a, an, b, bn)
-        return OK
+    cdef bint square = a == b and an == bn
     if an > INT64_MAX // 64:
         return NO_MEMORY
+    if square and an >= T.sqr_ntt:
+        return ntt_sqr(r, a, an)
+    if not square and bn >= T.ntt:
+        return ntt_mul(r, a, an, b, bn)
+    if is_basecase(bn, square):
+        basecase(r, a, an, b, bn)
+        return OK
     cdef int64_t size = scratch_size(an, bn)
     if size <= CL_STACK_LIMBS:
         product(r, a, an, b, bn, stack)
@@ -310,25 +316,32 @@ cdef void toom3(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b, i
     add_at(r + 3 * k, an + bn - 3 * k, two, w)
 
 
-def multiply(const uint64_t[::1] a, const uint64_t[::1] b):
+def multiply(const uint64_t[::1] a, const uint64_t[::1] b, int64_t times=1):
     """Return the product of two limb vectors, len(a) + len(b) limbs, as a new array.
 
-    The door for tests and measurements; leading zero limbs are allowed.
+    The door for tests and measurements; leading zero limbs are allowed.  With `times` the work
+    is done as often, so that small products can be timed through it.
 
     >>> multiply(np.array([3, 1], np.uint64), np.array([5], np.uint64)).tolist()
     [15, 5, 0]
     """
     cdef int64_t an = a.shape[0], bn = b.shape[0]
+    if times < 1:
+        raise ValueError(f"a product {times} times")
     if an == 0 or bn == 0:
         return np.zeros(an + bn, np.uint64)
     result = np.empty(an + bn, np.uint64)
     cdef uint64_t[::1] r = result
-    cdef int status
+    cdef int status = OK
+    cdef int64_t _
     with nogil:
-        if an >= bn:
-            status = limbs_mul(&r[0], &a[0], an, &b[0], bn)
-        else:
-            status = limbs_mul(&r[0], &b[0], bn, &a[0], an)
+        for _ in range(times):
+            if an >= bn:
+                status = limbs_mul(&r[0], &a[0], an, &b[0], bn)
+            else:
+                status = limbs_mul(&r[0], &b[0], bn, &a[0], an)
+            if status != OK:
+                break
     if status == NO_MEMORY:
         raise MemoryError(f"no memory for a product of {an} and {bn} limbs")
     return result

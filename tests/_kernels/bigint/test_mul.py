@@ -22,6 +22,7 @@ ALGORITHMS = {
     "karatsuba on digits": {"karatsuba": 5, "toom3": NEVER, "vector": 1},
     "toom3": {"karatsuba": 4, "toom3": 9, "vector": NEVER},
     "toom3 and karatsuba": {"karatsuba": 4, "toom3": 21, "vector": 3},
+    "ntt": {"ntt": 1},
     "as tuned": {},
 }
 
