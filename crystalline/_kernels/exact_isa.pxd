@@ -44,11 +44,22 @@ cdef extern from "exact.h":
     ctypedef struct NttPrimitives:
         int (*mul)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b, int64_t bn,
                    int limbs_per_coefficient) noexcept nogil
+    ctypedef struct LatticePrimitives:
+        void (*row_submul)(uint64_t* r, int64_t wr, const uint64_t* a, int64_t wa, int64_t n,
+                           uint64_t x, int add, int64_t q) noexcept nogil
+        void (*row_submul_64)(int64_t* r, const int64_t* a, int64_t n, int64_t x) noexcept nogil
+        int (*row_bits_64)(const int64_t* a, int64_t n) noexcept nogil
+        void (*gram_row)(double* g, const double* bt, int64_t ld, const double* b, int64_t n,
+                         int64_t k) noexcept nogil
+        void (*cholesky_row)(double* r, double* mu, const double* mut, int64_t ld,
+                             const double* rinv, int64_t k) noexcept nogil
+        void (*axpy)(double* y, const double* a, int64_t k, double x) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
         DivisionPrimitives division
         PrimePrimitives primes
         NttPrimitives ntt
+        LatticePrimitives lattice
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "division_table.h"
+#include "lattice_table.h"
 #include "limbs_table.h"
 #include "primes_table.h"
 #include "ntt_table.h"
@@ -20,6 +21,7 @@ typedef struct {
   DivisionPrimitives division;
   PrimePrimitives primes;
   NttPrimitives ntt;
+  LatticePrimitives lattice;
 } ExactPrimitives;
 
 extern const ExactPrimitives cl_exact_base;

@@ -6,6 +6,7 @@
 #include "primes_bytes.h"
 #include "primes_gcd.h"
 #include "ntt.h"
+#include "lattice.h"
 
 #define CL_EXACT_(level) cl_exact_##level
 #define CL_EXACT(level) CL_EXACT_(level)
@@ -38,4 +39,10 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
                .numbers_64 = sieve_numbers_64,
                .numbers_32 = sieve_numbers_32},
     .ntt = {.mul = ntt_mul},
+    .lattice = {.row_submul = row_submul,
+                .row_submul_64 = row_submul_64,
+                .row_bits_64 = row_bits_64,
+                .gram_row = gram_row,
+                .cholesky_row = cholesky_row,
+                .axpy = axpy},
 };

@@ -1,0 +1,1 @@
+"""Integer lattice bases: rows of limbs, floating Gram-Schmidt with proofs, LLL, nearest planes."""

@@ -1,0 +1,9 @@
+from crystalline._kernels.lattice.basis import IntMatrix
+
+PRECISIONS: tuple[str, ...]
+
+def zero_rows(b: IntMatrix) -> int: ...
+def is_reduced(b: IntMatrix, delta: float, eta: float, precision: str = "double") -> bool: ...
+def gram_schmidt(
+    b: IntMatrix, precision: str = "double"
+) -> tuple[list[list[float]], list[float], list[int], float]: ...

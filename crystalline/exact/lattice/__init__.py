@@ -1,0 +1,17 @@
+"""Lattices: exact bases, Gram-Schmidt, LLL with proofs and certificates, nearest planes."""
+
+from crystalline.exact.lattice.basis import LatticeBasis
+from crystalline.exact.lattice.certificate import Certificate, CertificateError
+from crystalline.exact.lattice.gso import FloatGramSchmidt, GramSchmidt, float_gram_schmidt
+from crystalline.exact.lattice.lll import Reduction, lll
+
+__all__ = [
+    "Certificate",
+    "CertificateError",
+    "FloatGramSchmidt",
+    "GramSchmidt",
+    "LatticeBasis",
+    "Reduction",
+    "float_gram_schmidt",
+    "lll",
+]
