@@ -27,16 +27,16 @@ typedef struct {
 
 /* The smallest shape of at least n points. */
 static NttShape ntt_shape(int64_t n) {
-  int log = NTT_LEAF_LOG;
+  int log = NTT_LEAF_LOG + 1;
   while (((int64_t)NTT_MAX_BLOCKS << log) < n) log++;
   int blocks = (int)((n + ((int64_t)1 << log) - 1) >> log);
   return (NttShape){blocks < 4 ? 4 : blocks, log};
 }
 
-/* What the last pass leaves the coefficients multiplied by. */
-static uint64_t ntt_shape_factor(NttShape s) {
-  static const int factor[NTT_MAX_BLOCKS + 1] = {0, 0, 0, 0, 4, 8, 8, 16};
-  return (uint64_t)factor[s.blocks] << (NTT_W > 1 ? s.log : s.log - NTT_LEAF_LOG);
+/* The power of two that the last pass leaves the coefficients multiplied by. */
+static int ntt_shape_doublings(NttShape s) {
+  static const int first_pass[NTT_MAX_BLOCKS + 1] = {0, 0, 0, 0, 2, 3, 3, 4};
+  return first_pass[s.blocks] + (NTT_W > 1 ? s.log : s.log - NTT_LEAF_LOG);
 }
 
 /* NTT_W coefficients of h limbs each, modulo p: at most 0.7. */
@@ -171,77 +171,180 @@ static void ntt_last_pass(NttElement *x, NttShape s, const NttRoots *roots) {
   if (s.blocks == 7) ntt_last_pass_m(x, 7, B, roots);
 }
 
-/* Garner's constants: x_i = c_i first[i] - sum over j < i of x_j later[i][j], modulo p_i, are the
- * digits of c = x_0 + p_0 (x_1 + p_1 (x_2 + ..)). */
-typedef struct {
-  NttFactor first[NTT_PRIMES], later[NTT_PRIMES][NTT_PRIMES];
-} NttDigits;
-
-static void ntt_digits_init(NttDigits *d, int primes, uint64_t scale, const NttRoots *const *roots) {
-  for (int i = 0; i < primes; i++) {
-    const NttModulus *m = &roots[i]->modulus;
-    uint64_t p = m->p, product = 1;
-    for (int j = i; j-- > 0;) {
-      product = ntt_product(product, ntt_prime[j][0] % p, p);
-      d->later[i][j] = ntt_as_factor(m, ntt_power(product, p - 2, p));
-    }
-    product = ntt_product(product, scale % p, p);
-    d->first[i] = ntt_as_factor(m, ntt_power(product, p - 2, p));
-  }
-}
-
-/* x[i][NTT_W] = the digits of the coefficients whose scaled remainders are at c, c + N, .. */
-NTT_INLINE void ntt_digits(uint64_t x[][NTT_W], const NttElement *c, int64_t N, int primes,
-                           const NttDigits *d, const NttField *fields) {
-  NttVec digit[NTT_PRIMES];
+/* x[u][i] = the digits of NTT_W coefficients whose remainders modulo p_i, times 1 / first[i], are at
+ * c + i N + u NTT_W:  x_0 + p_0 (x_1 + p_1 (x_2 + ..)), by Garner's algorithm; two vectors at a time,
+ * since one is a chain of dependent steps. */
+NTT_INLINE void ntt_digits(NttVec x[2][NTT_PRIMES], const NttElement *c, int64_t N, int primes,
+                           const NttFactor *first, const NttRoots *const *roots,
+                           const NttField *fields) {
   for (int i = 0; i < primes; i++) {
     const NttField *f = &fields[i];
-    NttVec v = ntt_mulmod(ntt_load(c + i * N), ntt_factor(&d->first[i]), f);
-    for (int j = 0; j < i; j++) {
-      v = v - ntt_mulmod(digit[j], ntt_factor(&d->later[i][j]), f);
-      if (j == 2) v = ntt_reduce(v, f); /* so that five of them stay below 4 */
-    }
-    digit[i] = ntt_canonical(v, f);
-    ntt_to_integers(x[i], digit[i]);
+    NttVec v[2];
+    for (int u = 0; u < 2; u++)
+      v[u] = ntt_mulmod(ntt_load(c + i * N + u * NTT_W), ntt_factor(&first[i]), f);
+    for (int j = 0; j < i; j++)
+      for (int u = 0; u < 2; u++) {
+        v[u] = v[u] - ntt_mulmod(x[u][j], ntt_factor(&roots[i]->later[j]), f);
+        if (j == 2) v[u] = ntt_reduce(v[u], f); /* so that five of them stay below 4 */
+      }
+    for (int u = 0; u < 2; u++) x[u][i] = ntt_canonical(v[u], f);
   }
 }
 
-/* sum[words] += x, a number of `words` limbs; returns nothing: the sums fit. */
-NTT_INLINE void ntt_accumulate(uint64_t *sum, const uint64_t *x, int words) {
-  unsigned __int128 carry = 0;
-  for (int k = 0; k < words; k++) {
-    carry += (unsigned __int128)sum[k] + x[k];
-    sum[k] = (uint64_t)carry;
-    carry >>= 64;
+/* value[words] = digits of any number of primes, by Horner's rule in limbs */
+NTT_INLINE void ntt_value(uint64_t *value, int words, const uint64_t x[][NTT_W], int primes,
+                          int lane) {
+  for (int k = 0; k < words; k++) value[k] = 0;
+  value[0] = x[primes - 1][lane];
+  for (int j = primes - 2, size = 1; j >= 0; j--) { /* `size` limbs hold the value so far */
+    unsigned __int128 carry = x[j][lane];
+    for (int k = 0; k < size; k++) {
+      carry += (unsigned __int128)value[k] * ntt_prime[j][0];
+      value[k] = (uint64_t)carry;
+      carry >>= 64;
+    }
+    if (size < words) value[size++] = (uint64_t)carry;
   }
 }
+
+/* out[h NTT_W] = coefficients of `words` limbs each, h limbs apart, added to sum[words] in passing */
+NTT_INLINE void ntt_add_values(uint64_t *out, uint64_t *sum, int words, int h, const NttVec *x,
+                               int primes) {
+  uint64_t digits[NTT_PRIMES][NTT_W], value[5];
+  for (int i = 0; i < primes; i++) ntt_to_integers(digits[i], x[i]);
+  for (int lane = 0; lane < NTT_W; lane++) {
+    ntt_value(value, words, digits, primes, lane);
+    unsigned __int128 carry = 0;
+    for (int k = 0; k < words; k++) {
+      carry += (unsigned __int128)sum[k] + value[k];
+      sum[k] = (uint64_t)carry;
+      carry >>= 64;
+    }
+    for (int k = 0; k < h; k++) out[h * lane + k] = sum[k];
+    for (int k = 0; k < words; k++) sum[k] = k + h < words ? sum[k + h] : 0;
+  }
+}
+
+#if NTT_W > 1
+
+#if defined(CL_AVX512)
+typedef __m512i NttBits;
+#else
+typedef __m256i NttBits;
+#endif
+typedef uint64_t NttWords __attribute__((vector_size(8 * NTT_W)));
+
+/* a b = hi 2^52 + lo for integers 0 <= a, b < 2^52 with |lo| <= 2^51: the multiplication that IFMA
+ * has, rounded otherwise.  Added to 2^104, the product's bits above 2^52 are a mantissa's; hi comes
+ * with the bits of 2^104, lo with those of 3 2^51. */
+NTT_INLINE void ntt_multiply_wide(NttWords *hi, NttWords *lo, NttVec a, NttVec b) {
+  NttVec two104 = ntt_set(0x1p104);
+  NttVec high = ntt_fma(a, b, two104);
+  NttVec low = ntt_fma(a, b, two104 - high);
+  *hi = (NttWords)high;
+  *lo = (NttWords)(low + ntt_set(0x1.8p52));
+}
+
+/* The value x_0 + p_0 x_1 + p_0 p_1 x_2 < 2^150 as limbs. */
+NTT_INLINE void ntt_three_limbs(NttWords w[3], const NttVec *x) {
+  unsigned __int128 q = (unsigned __int128)ntt_prime[0][0] * ntt_prime[1][0];
+  const uint64_t mask = ((uint64_t)1 << 52) - 1, bits104 = (uint64_t)(1023 + 104) << 52,
+                 bits52 = (uint64_t)(1023 + 52) << 52 | (uint64_t)1 << 51;
+  NttWords h0, l0, h1, l1, h2, l2, x0 = (NttWords)(x[0] + ntt_set(0x1p52)) & mask;
+  ntt_multiply_wide(&h0, &l0, x[1], ntt_set((double)ntt_prime[0][0]));
+  ntt_multiply_wide(&h1, &l1, x[2], ntt_set((double)(uint64_t)(q & mask)));
+  ntt_multiply_wide(&h2, &l2, x[2], ntt_set((double)(uint64_t)(q >> 52)));
+  /* 52-bit columns; 4 units of the next one are lent so that none is negative */
+  NttWords column0 = x0 + l0 + l1 + (((uint64_t)4 << 52) - 2 * bits52);
+  NttWords column1 = h0 + h1 + l2 + (column0 >> 52) +
+                     (((uint64_t)4 << 52) - 4 - 2 * bits104 - bits52);
+  NttWords column2 = h2 + (column1 >> 52) - (4 + bits104);
+  column0 &= mask;
+  column1 &= mask;
+  w[0] = column0 | column1 << 52;
+  w[1] = column1 >> 12 | column2 << 40;
+  w[2] = column2 >> 24;
+}
+
+typedef struct {
+  NttWords w1, w2;     /* the upper limbs of the last NTT_W values */
+  uint64_t carry1, carry2; /* of the two additions */
+} NttCarry;
+
+#if defined(CL_AVX512)
+
+/* a + b + carry over 8 limbs: a lane that overflowed carries into the next, and on through lanes of
+ * all ones, which is what adding the masks as numbers does. */
+NTT_INLINE NttWords ntt_add_limbs(NttWords a, NttWords b, uint64_t *carry) {
+  __m512i sum = (__m512i)(a + b), minus_one = _mm512_set1_epi64(-1);
+  unsigned over = _mm512_cmplt_epu64_mask(sum, (__m512i)b);
+  unsigned full = _mm512_cmpeq_epu64_mask(sum, minus_one);
+  unsigned carried = 2 * over + (unsigned)*carry + full;
+  *carry = carried >> 8;
+  return (NttWords)_mm512_mask_sub_epi64(sum, (__mmask8)(carried ^ full), sum, minus_one);
+}
+
+NTT_INLINE void ntt_add_three(uint64_t *out, const NttWords w[3], NttCarry *c) {
+  NttWords w1 = (NttWords)_mm512_alignr_epi64((__m512i)w[1], (__m512i)c->w1, 7);
+  NttWords w2 = (NttWords)_mm512_alignr_epi64((__m512i)w[2], (__m512i)c->w2, 6);
+  c->w1 = w[1];
+  c->w2 = w[2];
+  NttWords sum = ntt_add_limbs(ntt_add_limbs(w[0], w1, &c->carry1), w2, &c->carry2);
+  _mm512_storeu_si512(out, (__m512i)sum);
+}
+
+#else
+
+NTT_INLINE void ntt_add_three(uint64_t *out, const NttWords w[3], NttCarry *c) {
+  uint64_t w1[NTT_W + 1], w2[NTT_W + 2], carry = c->carry1;
+  w1[0] = c->w1[NTT_W - 1];
+  w2[0] = c->w2[NTT_W - 2];
+  w2[1] = c->w2[NTT_W - 1];
+  memcpy(w1 + 1, &w[1], sizeof w[1]);
+  memcpy(w2 + 2, &w[2], sizeof w[2]);
+  for (int k = 0; k < NTT_W; k++) {
+    unsigned __int128 sum = (unsigned __int128)w[0][k] + w1[k] + w2[k] + carry;
+    out[k] = (uint64_t)sum;
+    carry = (uint64_t)(sum >> 64);
+  }
+  c->carry1 = carry;
+  c->w1 = w[1];
+  c->w2 = w[2];
+}
+
+#endif
+#endif
 
 /* r[rn] = the coefficients at 64 h bits each, carries propagated. */
 NTT_INLINE void ntt_recompose_h(uint64_t *r, int64_t rn, const NttElement *c, int64_t N, int h,
-                                const NttDigits *d, const NttField *fields) {
-  enum { WORDS = 6 };
+                                int doublings, const NttRoots *const *roots,
+                                const NttField *fields) {
   const int primes = 3 * h, words = h == 1 ? 3 : 5;
-  uint64_t sum[WORDS] = {0};
-  for (int64_t i = 0; i * h < rn; i += NTT_W) {
-    uint64_t x[NTT_PRIMES][NTT_W], out[2 * NTT_W];
-    ntt_digits(x, c + i, N, primes, d, fields);
-    for (int lane = 0; lane < NTT_W; lane++) {
-      uint64_t value[WORDS] = {x[primes - 1][lane]};
-      for (int j = primes - 2, size = 1; j >= 0; j--) { /* Horner; size bounds the limbs so far */
-        unsigned __int128 carry = x[j][lane];
-        for (int k = 0; k < size; k++) {
-          carry += (unsigned __int128)value[k] * ntt_prime[j][0];
-          value[k] = (uint64_t)carry;
-          carry >>= 64;
-        }
-        if (size < words) value[size++] = (uint64_t)carry;
-      }
-      ntt_accumulate(sum, value, words);
-      for (int k = 0; k < h; k++) out[h * lane + k] = sum[k];
-      for (int k = 0; k < words; k++) sum[k] = k + h < words ? sum[k + h] : 0;
-    }
+  NttFactor first[NTT_PRIMES];
+  for (int i = 0; i < primes; i++) {
+    uint64_t p = roots[i]->modulus.p, w = roots[i]->unit;
+    for (int k = 0; k < doublings; k++) w = (w & 1 ? w + p : w) / 2;
+    first[i] = ntt_as_factor(&roots[i]->modulus, w);
+  }
+  uint64_t sum[5] = {0}, out[4 * NTT_W];
+#if NTT_W > 1
+  NttCarry carry = {0};
+#endif
+  for (int64_t i = 0; i * h < rn; i += 2 * NTT_W) {
+    NttVec x[2][NTT_PRIMES];
     int64_t left = rn - i * h;
-    memcpy(r + i * h, out, (left < h * NTT_W ? left : h * NTT_W) * sizeof(uint64_t));
+    uint64_t *to = left >= 2 * h * NTT_W ? r + i * h : out;
+    ntt_digits(x, c + i, N, primes, first, roots, fields);
+#if NTT_W > 1
+    if (h == 1) {
+      NttWords w[2][3];
+      for (int u = 0; u < 2; u++) ntt_three_limbs(w[u], x[u]);
+      for (int u = 0; u < 2; u++) ntt_add_three(to + u * NTT_W, w[u], &carry);
+    } else
+#endif
+      for (int u = 0; u < 2; u++)
+        ntt_add_values(to + u * h * NTT_W, sum, words, h, x[u], primes);
+    if (to == out) memcpy(r + i * h, out, left * sizeof(uint64_t));
   }
 }
 
@@ -288,10 +391,9 @@ static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b
       ntt_node_product(z + j * B, square ? z + j * B : y + j * B, s.log, j, roots[i], &fields[i]);
     ntt_last_pass(z, s, roots[i]);
   }
-  NttDigits digits;
-  ntt_digits_init(&digits, primes, ntt_shape_factor(s), roots);
-  if (h == 1) ntt_recompose_h(r, an + bn, x, N, 1, &digits, fields);
-  if (h == 2) ntt_recompose_h(r, an + bn, x, N, 2, &digits, fields);
+  int doublings = ntt_shape_doublings(s);
+  if (h == 1) ntt_recompose_h(r, an + bn, x, N, 1, doublings, roots, fields);
+  if (h == 2) ntt_recompose_h(r, an + bn, x, N, 2, doublings, roots, fields);
   free(x);
   return 0;
 }

@@ -55,6 +55,8 @@ typedef struct NttRoots {
   int64_t leaves;                 /* a power of two */
   NttModulus modulus;
   NttDirection forward, inverse;
+  uint64_t unit;              /* 1 / (product of the primes before this one) modulo this one, */
+  NttFactor later[NTT_PRIMES]; /* and of those from j on: Garner's constants */
 } NttRoots;
 
 static uint64_t ntt_product(uint64_t a, uint64_t b, uint64_t p) {
@@ -134,6 +136,12 @@ static const NttRoots *ntt_roots(int index, int64_t leaves) {
   if (!roots) return NULL;
   roots->leaves = leaves;
   roots->modulus = (NttModulus){p, 1.0 / (double)p};
+  uint64_t product = 1;
+  for (int j = index; j-- > 0;) {
+    product = ntt_product(product, ntt_prime[j][0] % p, p);
+    roots->later[j] = ntt_as_factor(&roots->modulus, ntt_power(product, p - 2, p));
+  }
+  roots->unit = ntt_power(product, p - 2, p);
   NttFactor *memory = (NttFactor *)((char *)roots + header);
   memory = ntt_fill_direction(&roots->forward, memory, leaves, root, &roots->modulus);
   ntt_fill_direction(&roots->inverse, memory, leaves, ntt_power(root, p - 2, p), &roots->modulus);

@@ -93,33 +93,92 @@ static void ntt_inverse_4(NttElement *x, int64_t M, int64_t j, const NttDirectio
   }
 }
 
-#if NTT_W == 8
+#if NTT_W > 1
 
-/* Eight elements or nodes x[0..7] modulo x^8 - w1^2 = x^8 - w2[0]^4 = ..; w4[i] belongs to the pair
- * i.  From 2.8 to 2.9; factors up to 0.57 (products of two roots) are allowed for. */
-NTT_INLINE void ntt_split_8(NttVec x[8], NttVec w1, const NttVec w2[2], const NttVec w4[4],
-                            const NttField *f) {
-  for (int i = 0; i < 4; i++) x[i] = ntt_reduce(x[i], f);
-  for (int i = 0; i < 4; i++) NTT_SPLIT(x[i], x[i + 4], w1); /* 0.5 + T(2.9, 0.57) = 1.42 */
-  for (int i = 0; i < 2; i++) {
-    NTT_SPLIT(x[i], x[i + 2], w2[0]); /* 1.42 + T(1.42, 0.57) = 2.13 */
-    NTT_SPLIT(x[i + 4], x[i + 6], w2[1]);
-  }
-  for (int i = 0; i < 4; i++) NTT_SPLIT(x[2 * i], x[2 * i + 1], w4[i]); /* 2.13 + T(2.13) = 2.94 */
+/* Leaves are handled two at a time, step by step alternating, since one alone is a chain of
+ * dependent steps too long for the processor to hide.  Roots that act across a leaf's vectors are
+ * broadcast; within the lanes, lane l of leaf j belongs to node NTT_W j + l. */
+typedef struct {
+  NttVec w1, w2[2];
+#if NTT_W == 8
+  NttVec w4[4];
+#endif
+} NttLeafRoots;
+
+NTT_INLINE NttLeafRoots ntt_across(const NttDirection *way, int64_t j) {
+  const NttFactor *h = way->half;
+  NttLeafRoots r;
+  r.w1 = ntt_factor(h + j);
+  for (int i = 0; i < 2; i++) r.w2[i] = ntt_factor(h + 2 * j + i);
+#if NTT_W == 8
+  for (int i = 0; i < 4; i++) r.w4[i] = ntt_factor(h + 4 * j + i);
+#endif
+  return r;
 }
 
-/* From 1 to 1 (see each line), given the inverses. */
-NTT_INLINE void ntt_join_8(NttVec x[8], NttVec w1, const NttVec w2[2], const NttVec w4[4],
-                           const NttField *f) {
-  for (int i = 0; i < 4; i++) NTT_JOIN(x[2 * i], x[2 * i + 1], w4[i]); /* 2; T(2, 0.57) = 0.79 */
-  for (int i = 0; i < 2; i++) {
-    NTT_JOIN(x[i], x[i + 2], w2[0]); /* 4, 1.58; T(3.5, 0.57) = 1, T(1.58, 0.57) */
-    NTT_JOIN(x[i + 4], x[i + 6], w2[1]);
+/* Products of two factors at most 1/2: at most 0.57, T(0.57, 1/2). */
+NTT_INLINE NttLeafRoots ntt_within(const NttDirection *way, int64_t j, const NttField *f) {
+  NttLeafRoots r;
+  r.w1 = ntt_mulmod(ntt_load(way->lane[0]), ntt_factor(way->leaf[0] + j), f);
+  r.w2[0] = ntt_mulmod(ntt_load(way->lane[1]), ntt_factor(way->leaf[1] + j), f);
+  r.w2[1] = ntt_mulmod(r.w2[0], ntt_factor(&way->quarter), f);
+#if NTT_W == 8
+  r.w4[0] = ntt_mulmod(ntt_load(way->lane[2]), ntt_factor(way->leaf[2] + j), f);
+  r.w4[1] = ntt_mulmod(r.w4[0], ntt_factor(&way->quarter), f);
+  r.w4[2] = ntt_mulmod(r.w4[0], ntt_factor(&way->eighth), f);
+  r.w4[3] = ntt_mulmod(r.w4[0], ntt_factor(&way->three_eighths), f);
+#endif
+  return r;
+}
+
+#if NTT_W == 8
+
+/* From 2.8 to 2.94, with roots up to 0.57. */
+NTT_INLINE void ntt_split_lines(NttVec *s, NttVec *t, const NttLeafRoots *rs,
+                                const NttLeafRoots *rt, const NttField *f) {
+  for (int i = 0; i < 4; i++) {
+    s[i] = ntt_reduce(s[i], f);
+    t[i] = ntt_reduce(t[i], f);
   }
-  x[0] = ntt_reduce(x[0], f);
-  x[4] = ntt_reduce(x[4], f);
-  for (int i = 0; i < 4; i++) NTT_JOIN(x[i], x[i + 4], w1); /* 1, 3.2, 2, 1.5; T(3.2, 0.57) = 0.96 */
-  for (int i = 1; i < 4; i++) x[i] = ntt_reduce(x[i], f);
+  for (int i = 0; i < 4; i++) {
+    NTT_SPLIT(s[i], s[i + 4], rs->w1); /* 0.5 + T(2.94, 0.57) = 1.42 */
+    NTT_SPLIT(t[i], t[i + 4], rt->w1);
+  }
+  for (int i = 0; i < 4; i++) {
+    int k = i / 2 * 4 + i % 2;
+    NTT_SPLIT(s[k], s[k + 2], rs->w2[i / 2]); /* 1.42 + T(1.42, 0.57) = 2.13 */
+    NTT_SPLIT(t[k], t[k + 2], rt->w2[i / 2]);
+  }
+  for (int i = 0; i < 4; i++) {
+    NTT_SPLIT(s[2 * i], s[2 * i + 1], rs->w4[i]); /* 2.13 + T(2.13, 0.57) = 2.94 */
+    NTT_SPLIT(t[2 * i], t[2 * i + 1], rt->w4[i]);
+  }
+}
+
+/* From 1 to 1 with inverse roots up to 1/2; or from 0.87 with roots up to 0.57. */
+NTT_INLINE void ntt_join_lines(NttVec *s, NttVec *t, const NttLeafRoots *rs,
+                               const NttLeafRoots *rt, const NttField *f) {
+  for (int i = 0; i < 4; i++) {
+    NTT_JOIN(s[2 * i], s[2 * i + 1], rs->w4[i]); /* 2; T(2, 1/2), T(1.74, 0.57) = 0.75 */
+    NTT_JOIN(t[2 * i], t[2 * i + 1], rt->w4[i]);
+  }
+  for (int i = 0; i < 4; i++) { /* 4, 1.5; T(4, 1/2), T(3.5, 0.57) = 1, T(1.5, 0.57) */
+    int k = i / 2 * 4 + i % 2;
+    NTT_JOIN(s[k], s[k + 2], rs->w2[i / 2]);
+    NTT_JOIN(t[k], t[k + 2], rt->w2[i / 2]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    s[i] = ntt_reduce(s[i], f);
+    t[i] = ntt_reduce(t[i], f);
+  }
+  for (int i = 0; i < 4; i++) {
+    NTT_JOIN(s[i], s[i + 4], rs->w1); /* 1, 3, 2, 1.5; T(3, 0.57) = 0.93 */
+    NTT_JOIN(t[i], t[i + 4], rt->w1);
+  }
+  for (int i = 1; i < 4; i++) {
+    s[i] = ntt_reduce(s[i], f);
+    t[i] = ntt_reduce(t[i], f);
+  }
 }
 
 NTT_INLINE void ntt_transpose(NttVec x[8]) {
@@ -139,47 +198,41 @@ NTT_INLINE void ntt_transpose(NttVec x[8]) {
   }
 }
 
-typedef struct {
-  NttVec w1, w2[2], w4[4];
-} NttLeafRoots;
+#else
 
-/* The roots that act across the vectors of leaf j. */
-NTT_INLINE NttLeafRoots ntt_across(const NttDirection *way, int64_t j) {
-  const NttFactor *h = way->half;
-  return (NttLeafRoots){ntt_factor(h + j),
-                        {ntt_factor(h + 2 * j), ntt_factor(h + 2 * j + 1)},
-                        {ntt_factor(h + 4 * j), ntt_factor(h + 4 * j + 1),
-                         ntt_factor(h + 4 * j + 2), ntt_factor(h + 4 * j + 3)}};
+/* From 2.8 to 2.4, with roots up to 0.57. */
+NTT_INLINE void ntt_split_lines(NttVec *s, NttVec *t, const NttLeafRoots *rs,
+                                const NttLeafRoots *rt, const NttField *f) {
+  for (int i = 0; i < 2; i++) {
+    s[i] = ntt_reduce(s[i], f);
+    t[i] = ntt_reduce(t[i], f);
+  }
+  for (int i = 0; i < 2; i++) {
+    NTT_SPLIT(s[i], s[i + 2], rs->w1); /* 0.5 + T(2.8, 0.57) = 1.4 */
+    NTT_SPLIT(t[i], t[i + 2], rt->w1);
+  }
+  for (int i = 0; i < 2; i++) {
+    NTT_SPLIT(s[2 * i], s[2 * i + 1], rs->w2[i]); /* 1.4 + T(1.4, 0.57) = 2.1 */
+    NTT_SPLIT(t[2 * i], t[2 * i + 1], rt->w2[i]);
+  }
 }
 
-/* The roots that act within the lanes of leaf j: lane l belongs to node 8 j + l. */
-NTT_INLINE NttLeafRoots ntt_within(const NttDirection *way, int64_t j, const NttField *f) {
-  NttLeafRoots r;
-  r.w1 = ntt_mulmod(ntt_load(way->lane[0]), ntt_factor(way->leaf[0] + j), f);
-  r.w2[0] = ntt_mulmod(ntt_load(way->lane[1]), ntt_factor(way->leaf[1] + j), f);
-  r.w2[1] = ntt_mulmod(r.w2[0], ntt_factor(&way->quarter), f);
-  r.w4[0] = ntt_mulmod(ntt_load(way->lane[2]), ntt_factor(way->leaf[2] + j), f);
-  r.w4[1] = ntt_mulmod(r.w4[0], ntt_factor(&way->quarter), f);
-  r.w4[2] = ntt_mulmod(r.w4[0], ntt_factor(&way->eighth), f);
-  r.w4[3] = ntt_mulmod(r.w4[0], ntt_factor(&way->three_eighths), f);
-  return r;
+/* From 1 to 1 with inverse roots up to 1/2; or from 0.87 with roots up to 0.57. */
+NTT_INLINE void ntt_join_lines(NttVec *s, NttVec *t, const NttLeafRoots *rs,
+                               const NttLeafRoots *rt, const NttField *f) {
+  for (int i = 0; i < 2; i++) {
+    NTT_JOIN(s[2 * i], s[2 * i + 1], rs->w2[i]); /* 2; T(2, 1/2), T(1.74, 0.57) = 0.75 */
+    NTT_JOIN(t[2 * i], t[2 * i + 1], rt->w2[i]);
+  }
+  for (int i = 0; i < 2; i++) { /* 4, 1.5; T(4, 1/2), T(3.5, 0.57) = 1, T(1.5, 0.57) */
+    NTT_JOIN(s[i], s[i + 2], rs->w1);
+    NTT_JOIN(t[i], t[i + 2], rt->w1);
+  }
+  for (int i = 0; i < 2; i++) {
+    s[i] = ntt_reduce(s[i], f);
+    t[i] = ntt_reduce(t[i], f);
+  }
 }
-
-NTT_INLINE void ntt_leaf_split(NttVec x[8], const NttLeafRoots *across, const NttLeafRoots *within,
-                               const NttField *f) {
-  ntt_split_8(x, across->w1, across->w2, across->w4, f);
-  ntt_transpose(x);
-  ntt_split_8(x, within->w1, within->w2, within->w4, f);
-}
-
-NTT_INLINE void ntt_leaf_join(NttVec x[8], const NttLeafRoots *across, const NttLeafRoots *within,
-                              const NttField *f) {
-  ntt_join_8(x, within->w1, within->w2, within->w4, f);
-  ntt_transpose(x);
-  ntt_join_8(x, across->w1, across->w2, across->w4, f);
-}
-
-#elif NTT_W == 4
 
 NTT_INLINE void ntt_transpose(NttVec x[4]) {
   NttVec a0 = _mm256_unpacklo_pd(x[0], x[1]), a1 = _mm256_unpackhi_pd(x[0], x[1]);
@@ -190,124 +243,102 @@ NTT_INLINE void ntt_transpose(NttVec x[4]) {
   x[3] = _mm256_permute2f128_pd(a1, a3, 0x31);
 }
 
-typedef struct {
-  NttVec w1, w2[2];
-} NttLeafRoots;
-
-/* The roots that act across the vectors of leaf j. */
-NTT_INLINE NttLeafRoots ntt_across(const NttDirection *way, int64_t j) {
-  const NttFactor *h = way->half;
-  return (NttLeafRoots){ntt_factor(h + j), {ntt_factor(h + 2 * j), ntt_factor(h + 2 * j + 1)}};
-}
-
-/* The roots that act within the lanes of leaf j: lane l belongs to node 4 j + l. */
-NTT_INLINE NttLeafRoots ntt_within(const NttDirection *way, int64_t j, const NttField *f) {
-  NttLeafRoots r;
-  r.w1 = ntt_mulmod(ntt_load(way->lane[0]), ntt_factor(way->leaf[0] + j), f);
-  r.w2[0] = ntt_mulmod(ntt_load(way->lane[1]), ntt_factor(way->leaf[1] + j), f);
-  r.w2[1] = ntt_mulmod(r.w2[0], ntt_factor(&way->quarter), f);
-  return r;
-}
-
-/* Bounds as in ntt_forward_4, with factors up to 0.57: 2.8 to 2.5; x1 below 3.72. */
-NTT_INLINE void ntt_split_4(NttVec x[4], const NttLeafRoots *w, const NttField *f) {
-  x[0] = ntt_reduce(x[0], f);
-  NTT_SPLIT(x[0], x[2], w->w1);
-  NTT_SPLIT(x[1], x[3], w->w1);
-  x[1] = ntt_reduce(x[1], f); /* 3.7 times 0.57 would exceed 2 */
-  x[3] = ntt_reduce(x[3], f);
-  NTT_SPLIT(x[0], x[1], w->w2[0]);
-  NTT_SPLIT(x[2], x[3], w->w2[1]);
-}
-
-/* From 0.9 to 1, given the inverses, the last factor up to 0.57. */
-NTT_INLINE void ntt_join_4(NttVec x[4], const NttLeafRoots *w, const NttField *f) {
-  NTT_JOIN(x[0], x[1], w->w2[0]); /* 1.8; T(1.8, 0.57) = 0.76 */
-  NTT_JOIN(x[2], x[3], w->w2[1]);
-  NTT_JOIN(x[0], x[2], w->w1); /* 3.6; T(3.5, 0.57) = 1 */
-  NTT_JOIN(x[1], x[3], w->w1); /* 1.5; T(1.5, 0.57) */
-  x[0] = ntt_reduce(x[0], f);
-  x[1] = ntt_reduce(x[1], f);
-}
-
-NTT_INLINE void ntt_leaf_split(NttVec x[4], const NttLeafRoots *across, const NttLeafRoots *within,
-                               const NttField *f) {
-  ntt_split_4(x, across, f);
-  ntt_transpose(x);
-  ntt_split_4(x, within, f);
-}
-
-NTT_INLINE void ntt_leaf_join(NttVec x[4], const NttLeafRoots *across, const NttLeafRoots *within,
-                              const NttField *f) {
-  ntt_join_4(x, within, f);
-  ntt_transpose(x);
-  ntt_join_4(x, across, f);
-}
-
 #endif
 
-/* x = x y modulo leaf j; the same pointer twice squares. */
-static void ntt_leaf_product(NttElement *x, const NttElement *y, int64_t j, const NttRoots *roots,
-                             const NttField *field) {
+NTT_INLINE void ntt_split_leaves(NttVec *s, NttVec *t, const NttElement *x, const NttElement *y,
+                                 const NttLeafRoots across[2], const NttLeafRoots within[2],
+                                 int u, const NttField *f) {
+  for (int i = 0; i < NTT_W; i++) {
+    s[i] = ntt_load(x + NTT_W * i);
+    t[i] = ntt_load(y + NTT_W * i);
+  }
+  ntt_split_lines(s, t, &across[0], &across[u], f);
+  ntt_transpose(s);
+  ntt_transpose(t);
+  ntt_split_lines(s, t, &within[0], &within[u], f);
+}
+
+/* x = x y modulo leaves j and j + 1, times NTT_W^2; the same pointer twice squares. */
+static void ntt_leaf_products(NttElement *x, const NttElement *y, int64_t j, const NttRoots *roots,
+                              const NttField *field) {
+  enum { LEAF = NTT_W * NTT_W };
   const NttField copy = *field, *f = &copy;
-#if NTT_W > 1
-  NttLeafRoots across = ntt_across(&roots->forward, j),
-               within = ntt_within(&roots->forward, j, f);
-  NttVec a[NTT_W], b[NTT_W];
-  for (int i = 0; i < NTT_W; i++) a[i] = ntt_load(x + NTT_W * i);
-  ntt_leaf_split(a, &across, &within, f);
+  const NttDirection *way = &roots->forward, *back = &roots->inverse;
+  NttLeafRoots across[2] = {ntt_across(way, j), ntt_across(way, j + 1)};
+  NttLeafRoots within[2] = {ntt_within(way, j, f), ntt_within(way, j + 1, f)};
+  NttVec a[2][NTT_W], b[NTT_W];
   if (x == y) {
-    for (int i = 0; i < NTT_W; i++) {
-      a[i] = ntt_reduce(a[i], f);
-      a[i] = ntt_mulmod_residues(a[i], a[i], f);
-    }
+    ntt_split_leaves(a[0], a[1], x, x + LEAF, across, within, 1, f);
+    for (int i = 0; i < NTT_W; i++)
+      for (int u = 0; u < 2; u++) {
+        NttVec v = ntt_reduce(a[u][i], f);
+        a[u][i] = ntt_mulmod_residues(v, v, f);
+      }
   } else {
-    for (int i = 0; i < NTT_W; i++) b[i] = ntt_load(y + NTT_W * i);
-    ntt_leaf_split(b, &across, &within, f);
-    for (int i = 0; i < NTT_W; i++) /* T(2.94, 1/2) = 0.87 */
-      a[i] = ntt_mulmod_residues(a[i], ntt_reduce(b[i], f), f);
+    for (int u = 0; u < 2; u++) {
+      ntt_split_leaves(a[u], b, x + u * LEAF, y + u * LEAF, across + u, within + u, 0, f);
+      for (int i = 0; i < NTT_W; i++) /* T(2.94, 1/2) = 0.87 */
+        a[u][i] = ntt_mulmod_residues(a[u][i], ntt_reduce(b[i], f), f);
+    }
   }
-  across = ntt_across(&roots->inverse, j);
-  within = ntt_within(&roots->inverse, j, f);
-  ntt_leaf_join(a, &across, &within, f);
-  for (int i = 0; i < NTT_W; i++) ntt_store(x + NTT_W * i, a[i]);
-#else
-  /* Modulo x^4 - e(rev(j)), schoolbook: cheaper than two more levels of three transforms, and the
-   * tables are a quarter. */
-  NttFactor w = roots->forward.half[j >> 1];
-  if (j & 1) w = (NttFactor){-w.w, -w.quotient};
-  int64_t a[4], b[4], wb[4];
-  for (int i = 0; i < 4; i++) {
-    a[i] = ntt_reduce(x[i], f);
-    b[i] = ntt_reduce(y[i], f);
-    wb[i] = ntt_reduce(ntt_mulmod(b[i], w, f), f);
+  for (int u = 0; u < 2; u++) {
+    across[u] = ntt_across(back, j + u);
+    within[u] = ntt_within(back, j + u, f);
   }
-  for (int i = 0; i < 4; i++) {
-    __int128 sum = 0;
-    for (int k = 0; k < 4; k++) sum += (__int128)a[k] * (k <= i ? b[i - k] : wb[i - k + 4]);
-    x[i] = ntt_reduce(ntt_reduce_wide(sum, f), f);
-  }
-#endif
+  ntt_join_lines(a[0], a[1], &within[0], &within[1], f);
+  ntt_transpose(a[0]);
+  ntt_transpose(a[1]);
+  ntt_join_lines(a[0], a[1], &across[0], &across[1], f);
+  for (int u = 0; u < 2; u++)
+    for (int i = 0; i < NTT_W; i++) ntt_store(x + u * LEAF + NTT_W * i, a[u][i]);
 }
 
-/* x = x y modulo node j of size 2^log, times 2^log (2^(log - 2) where a leaf is one lane wide); y is
- * destroyed; x == y squares. */
+#else
+
+/* The same with one lane, without the factor.  Modulo x^4 - e(rev(j)), schoolbook: cheaper than two
+ * more levels of three transforms, and the tables are a quarter. */
+static void ntt_leaf_products(NttElement *x, const NttElement *y, int64_t j, const NttRoots *roots,
+                              const NttField *field) {
+  const NttField copy = *field, *f = &copy;
+  NttFactor w = roots->forward.half[j / 2];
+  for (int u = 0; u < 2; u++, x += 4, y += 4) {
+    int64_t a[4], b[4], wb[4];
+    for (int i = 0; i < 4; i++) {
+      a[i] = ntt_reduce(x[i], f);
+      b[i] = ntt_reduce(y[i], f);
+      wb[i] = ntt_reduce(ntt_mulmod(b[i], w, f), f);
+      if (u) wb[i] = -wb[i];
+    }
+    for (int i = 0; i < 4; i++) {
+      __int128 sum = 0;
+      for (int k = 0; k < 4; k++) sum += (__int128)a[k] * (k <= i ? b[i - k] : wb[i - k + 4]);
+      x[i] = ntt_reduce(ntt_reduce_wide(sum, f), f);
+    }
+  }
+}
+
+#endif
+
+/* x = x y modulo node j of size 2^log, at least two leaves, times 2^log (2^log / 4 with one lane); y
+ * is destroyed; x == y squares. */
 static void ntt_node_product(NttElement *x, NttElement *y, int log, int64_t j,
                              const NttRoots *roots, const NttField *f) {
   int64_t M = (int64_t)1 << log;
-  if (log == NTT_LEAF_LOG) {
-    ntt_leaf_product(x, y, j, roots, f);
-  } else if (log == NTT_LEAF_LOG + 1) {
+  if (log == NTT_LEAF_LOG + 1) {
     ntt_forward_2(x, M, j, &roots->forward, f);
     if (x != y) ntt_forward_2(y, M, j, &roots->forward, f);
-    for (int c = 0; c < 2; c++)
-      ntt_leaf_product(x + c * (M / 2), y + c * (M / 2), 2 * j + c, roots, f);
+    ntt_leaf_products(x, y, 2 * j, roots, f);
     ntt_inverse_2(x, M, j, &roots->inverse, f);
   } else {
     ntt_forward_4(x, M, j, &roots->forward, f);
     if (x != y) ntt_forward_4(y, M, j, &roots->forward, f);
-    for (int c = 0; c < 4; c++)
-      ntt_node_product(x + c * (M / 4), y + c * (M / 4), log - 2, 4 * j + c, roots, f);
+    if (log == NTT_LEAF_LOG + 2) {
+      ntt_leaf_products(x, y, 4 * j, roots, f);
+      ntt_leaf_products(x + M / 2, y + M / 2, 4 * j + 2, roots, f);
+    } else {
+      for (int c = 0; c < 4; c++)
+        ntt_node_product(x + c * (M / 4), y + c * (M / 4), log - 2, 4 * j + c, roots, f);
+    }
     ntt_inverse_4(x, M, j, &roots->inverse, f);
   }
 }
