@@ -54,6 +54,18 @@ cdef extern from "exact.h":
         void (*cholesky_row)(double* r, double* mu, const double* mut, int64_t ld,
                              const double* rinv, int64_t k) noexcept nogil
         void (*axpy)(double* y, const double* a, int64_t k, double x) noexcept nogil
+    ctypedef struct JacobiState:
+        unsigned int low[2]
+        int denominator
+        int negative
+    ctypedef struct EuclidPrimitives:
+        int (*reduce_2)(uint64_t* m, uint64_t a1, uint64_t a0, uint64_t b1, uint64_t b0,
+                        JacobiState* state) noexcept nogil
+        int (*finish_2)(uint64_t* m, uint64_t* a, uint64_t* b, JacobiState* state) noexcept nogil
+        void (*apply_inverse)(uint64_t* a, uint64_t* b, int64_t n, const uint64_t* m) noexcept nogil
+        int64_t (*apply_row)(uint64_t* x, uint64_t* y, int64_t n, const uint64_t* m) noexcept nogil
+        void (*gcd_2)(uint64_t* a, const uint64_t* b) noexcept nogil
+        void (*jacobi_step)(JacobiState* state, int which, uint64_t q) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
@@ -61,5 +73,6 @@ cdef extern from "exact.h":
         PrimePrimitives primes
         NttPrimitives ntt
         LatticePrimitives lattice
+        EuclidPrimitives euclid
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

@@ -18,6 +18,7 @@ cdef extern from "tuning.h":
         int64_t to_digits
         int64_t from_digits
         int64_t to_digits_reciprocal
+        int64_t redc_products
 
 # Those of the level in use, or what a test has forced; never NULL, and one address for the life
 # of the process, so a module may keep it.

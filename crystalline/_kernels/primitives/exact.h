@@ -11,6 +11,7 @@
 
 #include "division_table.h"
 #include "lattice_table.h"
+#include "euclid_table.h"
 #include "limbs_table.h"
 #include "primes_table.h"
 #include "ntt_table.h"
@@ -22,6 +23,7 @@ typedef struct {
   PrimePrimitives primes;
   NttPrimitives ntt;
   LatticePrimitives lattice;
+  EuclidPrimitives euclid;
 } ExactPrimitives;
 
 extern const ExactPrimitives cl_exact_base;

@@ -7,6 +7,7 @@
 #include "primes_gcd.h"
 #include "ntt.h"
 #include "lattice.h"
+#include "euclid.h"
 
 #define CL_EXACT_(level) cl_exact_##level
 #define CL_EXACT(level) CL_EXACT_(level)
@@ -45,4 +46,10 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
                 .gram_row = gram_row,
                 .cholesky_row = cholesky_row,
                 .axpy = axpy},
+    .euclid = {.reduce_2 = reduce_2,
+               .finish_2 = finish_2,
+               .apply_inverse = apply_inverse,
+               .apply_row = apply_row,
+               .gcd_2 = gcd_2,
+               .jacobi_step = jacobi_step},
 };

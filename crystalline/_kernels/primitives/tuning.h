@@ -36,7 +36,9 @@
   /* conversion to and from digits: limbs */                                                     \
   X(to_digits, 9, 8, 22, 22)                                                                     \
   X(from_digits, 57, 57, 57, 51)                                                                 \
-  X(to_digits_reciprocal, 1000000000, 1788, 2262, 3008)
+  X(to_digits_reciprocal, 1000000000, 1788, 2262, 3008)                                          \
+  /* Montgomery's reduction: limbs of the modulus */                                             \
+  X(redc_products, 150, 150, 150, 150)
 /* clang-format on */
 
 #define CL_MEMBER(name, base, avx2, avx512, avx512ifma) int64_t name;
