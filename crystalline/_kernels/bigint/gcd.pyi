@@ -1,9 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 
-def gcd(
-    g: npt.NDArray[np.uint64], a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]
-) -> int: ...
+def gcd(g: npt.NDArray[np.uint64], a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> int: ...
 def gcdext(
     g: npt.NDArray[np.uint64],
     s: npt.NDArray[np.uint64],

@@ -665,7 +665,7 @@ def gcdext(uint64_t[::1] g not None, uint64_t[::1] s not None, uint64_t[::1] t n
 
 def invert(uint64_t[::1] r not None, const uint64_t[::1] a not None,
            const uint64_t[::1] m not None) -> None:
-    """r = 1 / a modulo m, limb vectors without leading zeros; ZeroDivisionError where there is none.
+    """r = 1 / a modulo m, limb vectors without leading zeros; else ZeroDivisionError.
 
     r [mn]: OUT; a [an], m [mn > 0]: IN.
 

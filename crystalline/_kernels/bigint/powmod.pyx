@@ -393,7 +393,7 @@ def powmod(uint64_t[::1] r not None, const uint64_t[::1] base not None,
     >>> import numpy as np
     >>> r = np.empty(1, np.uint64)
     >>> powmod(r, np.uint64([3]), np.uint64([0, 1]), np.uint64([1000])); print(r)
-    [521]
+    [721]
     """
     cdef Py_ssize_t bn = base.shape[0], en = exp.shape[0], mn = mod.shape[0]
     if mn == 0 or mod[mn - 1] == 0:

@@ -20,6 +20,8 @@ from crystalline._kernels.exact_isa cimport exact_primitives
 cdef extern from *:
     """
     #include <math.h>
+    /* Squares are told from most other numbers modulo these, whose product is 152125131763605. */
+    static const uint64_t cl_filter_primes[12] = {3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41};
     /* The root of high:low, high >= 2^62, and what is left, whose bit 64 is returned. */
     static uint64_t cl_sqrt_2(uint64_t *low, uint64_t high, uint64_t *root) {
       unsigned __int128 a = (unsigned __int128)high << 64 | *low, rest;
@@ -39,6 +41,7 @@ cdef extern from *:
     }
     """
     uint64_t cl_sqrt_2(uint64_t* low, uint64_t high, uint64_t* root) noexcept nogil
+    const uint64_t cl_filter_primes[12]
     int __builtin_clzll(unsigned long long x) noexcept nogil
     int __builtin_ctzll(unsigned long long x) noexcept nogil
 
@@ -46,7 +49,8 @@ cdef extern from *:
 # Square roots
 
 
-cdef int _sqrt(uint64_t* s, uint64_t* a, int64_t m, int64_t* carry, uint64_t* square) noexcept nogil:
+cdef int _sqrt(uint64_t* s, uint64_t* a, int64_t m, int64_t* carry,
+               uint64_t* square) noexcept nogil:
     """s[m] = floor(sqrt(a[2 m])), the top limb of a at least 2^62; a - s s is left in a[m] and
     *carry, 0 or 1, above it.  square [m + 1] is scratch."""
     cdef int64_t low = m >> 1
@@ -176,7 +180,6 @@ cdef int _compare_power(int* sign, const uint64_t* x, int64_t xn, uint64_t k, co
 cdef int _short_root(uint64_t* s, const uint64_t* a, int64_t n, int64_t bits,
                      uint64_t k) noexcept nogil:
     """s[1] = floor(a ** (1 / k)) where it is below 2^32: from a logarithm, then made sure."""
-    cdef int shift = __builtin_clzll(a[n - 1])
     cdef double lead = <double>a[n - 1]
     cdef double root
     cdef int sign
@@ -204,7 +207,6 @@ cdef int _newton_root(uint64_t* s, int64_t* sn, const uint64_t* a, int64_t n,
     cdef uint64_t* u
     cdef uint64_t* p
     cdef uint64_t* q
-    cdef uint64_t* r
     cdef int status
     if root_bits <= 32:
         sn[0] = 1
@@ -215,12 +217,11 @@ cdef int _newton_root(uint64_t* s, int64_t* sn, const uint64_t* a, int64_t n,
     down = <int64_t>k * t
     xn = root_bits // 64 + 3
     un = n + xn + 2
-    u = <uint64_t*>malloc(4 * un * sizeof(uint64_t))
+    u = <uint64_t*>malloc(3 * un * sizeof(uint64_t))
     if u == NULL:
         return NO_MEMORY
     p = u + un
     q = p + un
-    r = q + un
     pn = n - (down >> 6)
     if down & 63:
         exact_primitives().limbs.rshift(u, a + (down >> 6), pn, down & 63)
@@ -343,16 +344,12 @@ cdef int limbs_is_square(bint* yes, const uint64_t* a, int64_t n) noexcept nogil
     cdef uint64_t rest
     cdef uint64_t* s
     cdef int status
-    cdef uint64_t[12] primes
     yes[0] = n == 0
     if n == 0 or not (<uint64_t>0x0202021202030213 >> (a[0] & 63)) & 1:  # squares modulo 64
         return OK
-    primes[0] = 3; primes[1] = 5; primes[2] = 7; primes[3] = 11; primes[4] = 13; primes[5] = 17
-    primes[6] = 19; primes[7] = 23; primes[8] = 29; primes[9] = 31; primes[10] = 37
-    primes[11] = 41
     rest = limbs_mod_1(a, n, 152125131763605)  # their product
     for i in range(12):
-        if not _is_residue(rest, primes[i]):
+        if not _is_residue(rest, cl_filter_primes[i]):
             return OK
     s = <uint64_t*>malloc(2 * n * sizeof(uint64_t))
     if s == NULL:

@@ -1,4 +1,4 @@
-"""Divisors, cofactors, inverses and Jacobi symbols against gmpy2, half-gcd forced on small sizes."""
+"""Divisors, cofactors, inverses, Jacobi symbols against gmpy2; half-gcd forced on small sizes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def gcdext_of(a: int, b: int) -> tuple[int, int, int]:
     g, s, t = room(max(size(a), size(b))), room(size(b) + 1), room(size(a) + 1)
     gn, sn, tn = gcd.gcdext(g, s, t, limbs(a), limbs(b))
     x, y = number(s[: abs(sn)]), number(t[: abs(tn)])
-    assert (sn == 0 or s[abs(sn) - 1] != 0) and (tn == 0 or t[abs(tn) - 1] != 0)
+    assert sn == 0 or s[abs(sn) - 1] != 0
+    assert tn == 0 or t[abs(tn) - 1] != 0
     return number(g[:gn]), -x if sn < 0 else x, -y if tn < 0 else y
 
 
