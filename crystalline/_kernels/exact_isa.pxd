@@ -66,6 +66,22 @@ cdef extern from "exact.h":
         int64_t (*apply_row)(uint64_t* x, uint64_t* y, int64_t n, const uint64_t* m) noexcept nogil
         void (*gcd_2)(uint64_t* a, const uint64_t* b) noexcept nogil
         void (*jacobi_step)(JacobiState* state, int which, uint64_t q) noexcept nogil
+    ctypedef struct FixedArrayPrimitives:
+        int64_t (*add)(uint64_t* r, const uint64_t* a, int64_t as_, const uint64_t* b, int64_t bs,
+                       int64_t n, int L) noexcept nogil
+        int64_t (*sub)(uint64_t* r, const uint64_t* a, int64_t as_, const uint64_t* b, int64_t bs,
+                       int64_t n, int L) noexcept nogil
+        int64_t (*fma)(uint64_t* r, const uint64_t* a, int64_t as_, const uint64_t* b, int64_t bs,
+                       const uint64_t* c, int64_t cs, int64_t n, int L, int F) noexcept nogil
+        int (*round)(uint64_t* r, uint64_t* p, int m, int L, int F) noexcept nogil
+        void (*dot)(uint64_t* exact, const uint64_t* a, const uint64_t* b, int64_t n,
+                    int L) noexcept nogil
+        int64_t (*matmul_work)(int64_t M, int64_t K, int L) noexcept nogil
+        void (*matmul_begin)(void* work, const uint64_t* a, int64_t M, int64_t K,
+                             int L) noexcept nogil
+        int64_t (*matmul_columns)(uint64_t* r, const uint64_t* a, const uint64_t* b, int64_t M,
+                                  int64_t K, int64_t N, int64_t j, int L, int F,
+                                  void* work) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
@@ -74,5 +90,6 @@ cdef extern from "exact.h":
         NttPrimitives ntt
         LatticePrimitives lattice
         EuclidPrimitives euclid
+        FixedArrayPrimitives fixedarray
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

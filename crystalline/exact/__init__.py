@@ -1,5 +1,6 @@
 """Exact mathematics: integers, fixed point, primes and lattices, on compiled kernels."""
 
+from crystalline.exact.array import BigFixedArray
 from crystalline.exact.clock import (
     clock_number,
     clock_position,
@@ -41,6 +42,7 @@ from crystalline.exact.spiral import (
 )
 
 __all__ = [
+    "BigFixedArray",
     "BigInt",
     "PrimeCache",
     "are_prime",

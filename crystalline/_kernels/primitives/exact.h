@@ -12,6 +12,7 @@
 #include "division_table.h"
 #include "lattice_table.h"
 #include "euclid_table.h"
+#include "fixedarray_table.h"
 #include "limbs_table.h"
 #include "primes_table.h"
 #include "ntt_table.h"
@@ -24,6 +25,7 @@ typedef struct {
   NttPrimitives ntt;
   LatticePrimitives lattice;
   EuclidPrimitives euclid;
+  FixedArrayPrimitives fixedarray;
 } ExactPrimitives;
 
 extern const ExactPrimitives cl_exact_base;

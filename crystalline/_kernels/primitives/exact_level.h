@@ -8,6 +8,7 @@
 #include "ntt.h"
 #include "lattice.h"
 #include "euclid.h"
+#include "fixedarray.h"
 
 #define CL_EXACT_(level) cl_exact_##level
 #define CL_EXACT(level) CL_EXACT_(level)
@@ -52,4 +53,12 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
                .apply_row = apply_row,
                .gcd_2 = gcd_2,
                .jacobi_step = jacobi_step},
+    .fixedarray = {.add = fa_add,
+                   .sub = fa_sub,
+                   .fma = fa_fma,
+                   .round = fa_round_one,
+                   .dot = fa_dot,
+                   .matmul_work = fa_matmul_work,
+                   .matmul_begin = fa_matmul_begin,
+                   .matmul_columns = fa_matmul_columns},
 };

@@ -1,0 +1,9 @@
+import numpy as np
+import numpy.typing as npt
+
+def divide(
+    out: npt.NDArray[np.uint64],
+    a: npt.NDArray[np.uint64],
+    b: npt.NDArray[np.uint64],
+    frac_bits: int,
+) -> int: ...
