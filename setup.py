@@ -46,6 +46,7 @@ EXTENSIONS = {
     "crystalline._kernels.bigint.signed": [],
     "crystalline._kernels.headroom": [],
     "crystalline.exact.integer": [],
+    "crystalline._kernels.lattice.babai": [],
     "crystalline._kernels.lattice.basis": [],
     "crystalline._kernels.lattice.gso": [],
     "crystalline._kernels.lattice.lll": [],

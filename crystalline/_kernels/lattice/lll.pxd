@@ -28,3 +28,5 @@ cdef void lll_end(Lll* s) noexcept nogil
 # The number of floats that lll_slice works in, which it keeps from slice to slice.
 cdef int64_t lll_size(int64_t d, int64_t n) noexcept nogil
 cdef int lll_slice(Lll* s, real* a) noexcept nogil
+# x = value 2^e as a whole number: rounded to the nearest, exact where it is large
+cdef void set_multiplier(Multiplier* x, double value, int64_t e) noexcept nogil

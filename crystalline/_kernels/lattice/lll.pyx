@@ -75,7 +75,7 @@ cdef void lll_end(Lll* s) noexcept nogil:
     s.x = NULL
 
 
-cdef void _set_multiplier(Multiplier* x, double value, int64_t e) noexcept nogil:
+cdef void set_multiplier(Multiplier* x, double value, int64_t e) noexcept nogil:
     """x = value 2^e as a whole number: rounded to the nearest, exact where it is large."""
     cdef int exponent
     if e == 0:
@@ -103,7 +103,7 @@ cdef int64_t _size_reduce(Lll* s, real* mk, const real* mu) noexcept nogil:
             if not fabs(m) < 1e300:
                 return -1
             x = s.x + count
-            _set_multiplier(x, m, ek - s.e[j])
+            set_multiplier(x, m, ek - s.e[j])
             if x.x != 0:
                 x.row = j
                 count += 1

@@ -87,11 +87,7 @@ class LatticeBasis:
         >>> basis.rows, basis.denominator
         (((3, 0), (2, 6)), 6)
         """
-        lists = [[_ratio(entry, i) for entry in row] for i, row in enumerate(rows)]
-        denominator = math.lcm(*(bottom for row in lists for _, bottom in row))
-        return cls(
-            [[top * (denominator // bottom) for top, bottom in row] for row in lists], denominator
-        )
+        return cls(*rational_rows(rows, "row"))
 
     @classmethod
     def from_fixed(cls, array: Any) -> LatticeBasis:
@@ -399,11 +395,31 @@ def _integers(row: Iterable[Any], i: int) -> list[int]:
     return result
 
 
-def _ratio(entry: Any, i: int) -> tuple[int, int]:
+def rational_rows(rows: Iterable[Iterable[Any]], name: str) -> tuple[list[list[int]], int]:
+    """Return rows of rationals as integers over their common denominator.
+
+    An entry is whatever has an `as_integer_ratio` or is an integer; `name` is what a row is called
+    in a TypeError.
+
+    >>> rational_rows([[0.5, 2], [Fraction(1, 3), 0]], "row")
+    ([[3, 12], [2, 0]], 6)
+    """
+    lists = []
+    for i, row in enumerate(rows.tolist() if isinstance(rows, np.ndarray) else rows):
+        if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
+            raise TypeError(f"{name} {i} is {row!r}, expected a sequence of rationals")
+        lists.append([_ratio(entry, name, i) for entry in row])
+    denominator = math.lcm(*(bottom for row in lists for _, bottom in row))
+    return [[top * (denominator // bottom) for top, bottom in row] for row in lists], denominator
+
+
+def _ratio(entry: Any, name: str, i: int) -> tuple[int, int]:
+    if hasattr(entry, "__index__"):
+        return operator.index(entry), 1
     try:
         top, bottom = entry.as_integer_ratio()
     except AttributeError:
         raise TypeError(
-            f"an entry of row {i} is {entry!r} ({type(entry).__name__}), expected a rational"
+            f"an entry of {name} {i} is {entry!r} ({type(entry).__name__}), expected a rational"
         ) from None
     return int(top), int(bottom)
