@@ -39,6 +39,8 @@ EXTENSIONS = {
     "crystalline._kernels.bigint.gcd": [],
     "crystalline._kernels.bigint.roots": [],
     "crystalline._kernels.primes.counting": [],
+    "crystalline._kernels.primes.ecm": [],
+    "crystalline._kernels.primes.factor": [],
     "crystalline._kernels.primes.gcd": [],
     "crystalline._kernels.primes.primality": [],
     "crystalline._kernels.primes.sieve": [],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -249,12 +250,17 @@ def is_prime(n: SupportsIndex) -> bool:
     >>> is_prime(2**61 - 1), is_prime(561), is_prime(2**127 - 1)
     (True, False, True)
     """
-    number = arguments.integer("n", n)
+    number = n if type(n) is int else arguments.integer("n", n)
     if number < arguments.LIMIT:
         return number >= 2 and primality.is_prime(number)
-    if math.gcd(number, _SMALL_PRODUCT) != 1:
+    if math.gcd(number, _small_primorial()) != 1:
         return False
     return is_strong_probable_prime(number, 2) and is_strong_lucas_probable_prime(number)
+
+
+@cache
+def _small_primorial() -> int:
+    return primorial(211)
 
 
 def are_prime(n: Any) -> npt.NDArray[np.bool_]:
@@ -376,6 +382,3 @@ def _products(numbers: list[int]) -> list[int]:
         pairs = [a * b for a, b in zip(numbers[::2], numbers[1::2], strict=False)]
         numbers = pairs + numbers[len(numbers) // 2 * 2 :]
     return numbers
-
-
-_SMALL_PRODUCT = primorial(211)

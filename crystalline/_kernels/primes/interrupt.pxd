@@ -1,10 +1,8 @@
-# Ctrl-C inside long calls: a kernel that may run for a second or more asks every few milliseconds.
-
-cdef extern from "Python.h":
-    int PyErr_CheckSignals() except -1
+# Ctrl-C inside long calls, as an exception of nogil functions declared `except -1 nogil`.
+from crystalline._kernels.bigint.interrupt cimport poll
+from crystalline._kernels.bigint.limbs cimport OK
 
 
 cdef inline int check_signals() except -1 nogil:
-    """Run pending signal handlers; -1 and the exception set when one of them raised."""
-    with gil:
-        return PyErr_CheckSignals()
+    """Run pending signal handlers when the last look is long ago; -1 when one of them raised."""
+    return -1 if poll() != OK else 0
