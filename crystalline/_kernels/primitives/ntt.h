@@ -15,6 +15,7 @@
 #define CL_NTT_H
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "ntt_table.h"
 #include "ntt_transform.h"
@@ -25,12 +26,13 @@ typedef struct {
   int blocks, log; /* blocks 2^log points */
 } NttShape;
 
-/* The smallest shape of at least n points. */
+/* The smallest shape of at least n points; blocks of one leaf come in pairs, as leaves do. */
 static NttShape ntt_shape(int64_t n) {
-  int log = NTT_LEAF_LOG + 1;
-  while (((int64_t)NTT_MAX_BLOCKS << log) < n) log++;
+  int log = NTT_LEAF_LOG;
+  while (((int64_t)(log == NTT_LEAF_LOG ? 6 : NTT_MAX_BLOCKS) << log) < n) log++;
   int blocks = (int)((n + ((int64_t)1 << log) - 1) >> log);
-  return (NttShape){blocks < 4 ? 4 : blocks, log};
+  if (blocks < 4) blocks = 4;
+  return (NttShape){log == NTT_LEAF_LOG ? blocks + blocks % 2 : blocks, log};
 }
 
 /* The power of two that the last pass leaves the coefficients multiplied by. */
@@ -171,23 +173,25 @@ static void ntt_last_pass(NttElement *x, NttShape s, const NttRoots *roots) {
   if (s.blocks == 7) ntt_last_pass_m(x, 7, B, roots);
 }
 
+/* Each vector of coefficients is a chain of some 150 dependent cycles: this many go side by side. */
+#define NTT_ABREAST 8
+
 /* x[u][i] = the digits of NTT_W coefficients whose remainders modulo p_i, times 1 / first[i], are at
- * c + i N + u NTT_W:  x_0 + p_0 (x_1 + p_1 (x_2 + ..)), by Garner's algorithm; two vectors at a time,
- * since one is a chain of dependent steps. */
-NTT_INLINE void ntt_digits(NttVec x[2][NTT_PRIMES], const NttElement *c, int64_t N, int primes,
-                           const NttFactor *first, const NttRoots *const *roots,
+ * c + i N + u NTT_W:  x_0 + p_0 (x_1 + p_1 (x_2 + ..)), by Garner's algorithm. */
+NTT_INLINE void ntt_digits(NttVec x[NTT_ABREAST][NTT_PRIMES], const NttElement *c, int64_t N,
+                           int primes, const NttFactor *first, const NttRoots *const *roots,
                            const NttField *fields) {
   for (int i = 0; i < primes; i++) {
     const NttField *f = &fields[i];
-    NttVec v[2];
-    for (int u = 0; u < 2; u++)
+    NttVec v[NTT_ABREAST];
+    for (int u = 0; u < NTT_ABREAST; u++)
       v[u] = ntt_mulmod(ntt_load(c + i * N + u * NTT_W), ntt_factor(&first[i]), f);
     for (int j = 0; j < i; j++)
-      for (int u = 0; u < 2; u++) {
+      for (int u = 0; u < NTT_ABREAST; u++) {
         v[u] = v[u] - ntt_mulmod(x[u][j], ntt_factor(&roots[i]->later[j]), f);
         if (j == 2) v[u] = ntt_reduce(v[u], f); /* so that five of them stay below 4 */
       }
-    for (int u = 0; u < 2; u++) x[u][i] = ntt_canonical(v[u], f);
+    for (int u = 0; u < NTT_ABREAST; u++) x[u][i] = ntt_canonical(v[u], f);
   }
 }
 
@@ -326,23 +330,23 @@ NTT_INLINE void ntt_recompose_h(uint64_t *r, int64_t rn, const NttElement *c, in
     for (int k = 0; k < doublings; k++) w = (w & 1 ? w + p : w) / 2;
     first[i] = ntt_as_factor(&roots[i]->modulus, w);
   }
-  uint64_t sum[5] = {0}, out[4 * NTT_W];
+  uint64_t sum[5] = {0}, out[2 * NTT_ABREAST * NTT_W];
 #if NTT_W > 1
   NttCarry carry = {0};
 #endif
-  for (int64_t i = 0; i * h < rn; i += 2 * NTT_W) {
-    NttVec x[2][NTT_PRIMES];
+  for (int64_t i = 0; i * h < rn; i += NTT_ABREAST * NTT_W) {
+    NttVec x[NTT_ABREAST][NTT_PRIMES];
     int64_t left = rn - i * h;
-    uint64_t *to = left >= 2 * h * NTT_W ? r + i * h : out;
+    uint64_t *to = left >= NTT_ABREAST * h * NTT_W ? r + i * h : out;
     ntt_digits(x, c + i, N, primes, first, roots, fields);
 #if NTT_W > 1
     if (h == 1) {
-      NttWords w[2][3];
-      for (int u = 0; u < 2; u++) ntt_three_limbs(w[u], x[u]);
-      for (int u = 0; u < 2; u++) ntt_add_three(to + u * NTT_W, w[u], &carry);
+      NttWords w[NTT_ABREAST][3];
+      for (int u = 0; u < NTT_ABREAST; u++) ntt_three_limbs(w[u], x[u]);
+      for (int u = 0; u < NTT_ABREAST; u++) ntt_add_three(to + u * NTT_W, w[u], &carry);
     } else
 #endif
-      for (int u = 0; u < 2; u++)
+      for (int u = 0; u < NTT_ABREAST; u++)
         ntt_add_values(to + u * h * NTT_W, sum, words, h, x[u], primes);
     if (to == out) memcpy(r + i * h, out, left * sizeof(uint64_t));
   }
@@ -359,6 +363,17 @@ static NttInput ntt_input(const uint64_t *a, int64_t n, int h, NttShape s, uint6
     in.block[in.given++] = pad;
   }
   return in;
+}
+
+/* Memory for a transform; in huge pages where it is long: fewer faults, and strides of 2^k bytes
+ * need one entry of the translation buffer a page. */
+static NttElement *ntt_workspace(int64_t bytes) {
+  enum { HUGE_PAGE = 1 << 21 };
+  if (bytes < 4 * HUGE_PAGE) return aligned_alloc(64, (bytes + 63) / 64 * 64);
+  bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+  void *memory = aligned_alloc(HUGE_PAGE, bytes);
+  if (memory) madvise(memory, bytes, MADV_HUGEPAGE); /* advice: no matter whether it is taken */
+  return memory;
 }
 
 static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b, int64_t bn,
@@ -379,7 +394,7 @@ static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b
     fields[i] = ntt_field(&roots[i]->modulus);
   }
   int64_t bytes = (primes + !square) * N * sizeof(NttElement) + 2 * h * B * sizeof(uint64_t);
-  NttElement *x = aligned_alloc(64, (bytes + 63) / 64 * 64), *y = x + primes * N;
+  NttElement *x = ntt_workspace(bytes), *y = x + primes * N;
   if (!x) return -1;
   uint64_t *pad = (uint64_t *)(square ? y : y + N);
   NttInput a_in = ntt_input(a, an, h, s, pad), b_in = ntt_input(b, bn, h, s, pad + h * B);
@@ -387,8 +402,13 @@ static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b
     NttElement *z = x + i * N;
     ntt_first_pass(z, &a_in, s, roots[i]);
     if (!square) ntt_first_pass(y, &b_in, s, roots[i]);
-    for (int j = 0; j < s.blocks; j++)
-      ntt_node_product(z + j * B, square ? z + j * B : y + j * B, s.log, j, roots[i], &fields[i]);
+    NttElement *second = square ? z : y;
+    for (int j = 0; j < s.blocks; j += s.log == NTT_LEAF_LOG ? 2 : 1) {
+      if (s.log == NTT_LEAF_LOG)
+        ntt_leaf_products(z + j * B, second + j * B, j, roots[i], &fields[i]);
+      else
+        ntt_node_product(z + j * B, second + j * B, s.log, j, roots[i], &fields[i]);
+    }
     ntt_last_pass(z, s, roots[i]);
   }
   int doublings = ntt_shape_doublings(s);

@@ -106,7 +106,7 @@ NTT_INLINE NttVec ntt_from_limbs(const uint64_t *a, const NttField *f) {
 NTT_INLINE NttVec ntt_canonical(NttVec x, const NttField *f) {
   x = ntt_reduce(x, f);
 #if defined(CL_AVX512)
-  return _mm512_mask_add_pd(x, _mm512_movepi64_mask(_mm512_castpd_si512(x)), x, f->p);
+  return x + (NttVec)((__m512i)f->p & _mm512_srai_epi64((__m512i)x, 63));
 #else
   return x + _mm256_and_pd(_mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ), f->p);
 #endif

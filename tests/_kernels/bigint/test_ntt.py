@@ -105,6 +105,16 @@ def test_long_operands(n: int) -> None:
     check(ones(rng, n), ones(rng, n))
 
 
+# The longest smaller operand of three primes, and the first of six: the coefficients' bound.
+@pytest.mark.parametrize("n", [4_189_441, 4_189_442])
+def test_all_ones_at_the_bound_of_the_primes(n: int) -> None:
+    r = np.empty(2 * n, np.uint64)
+    ntt.square(r, np.full(n, ONES, np.uint64))  # 2^(128 n) - 2^(64 n + 1) + 1
+    assert (r[0], r[n]) == (1, ONES - 1)
+    assert not r[1:n].any()
+    assert (r[n + 1 :] == ONES).all()
+
+
 def test_zero_limbs_on_top_and_offset_operands() -> None:
     rng = np.random.default_rng(4)
     for n in (70, 300, 1111):
@@ -133,6 +143,9 @@ def test_bad_sizes_are_named() -> None:
         ntt.square(np.zeros(9, np.uint64), a)
     with pytest.raises(ValueError, match="3 limbs a coefficient"):
         ntt.product(np.zeros(8, np.uint64), a, a, 3)
+    long = np.zeros(4_189_442, np.uint64)
+    with pytest.raises(ValueError, match="1 limbs a coefficient do not do for 4189442"):
+        ntt.product(np.zeros(2 * long.size, np.uint64), long, long, 1)
     with pytest.raises(ValueError, match="empty"):
         ntt.square(np.zeros(0, np.uint64), a[:0])
 
