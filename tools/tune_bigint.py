@@ -71,6 +71,11 @@ def _product(n: int) -> Operation:
     return lambda: mul.multiply(a, b, times)
 
 
+def _long_product(n: int) -> Operation:
+    a, b = _random(16 * n), _random(n)
+    return lambda: mul.multiply(a, b)
+
+
 def _square(n: int) -> Operation:
     a = _random(n)
     times = max(1, 20_000 // (n * n))
@@ -106,6 +111,7 @@ MEASURES = (
     Measure("toom3", _product, 40, 1500),
     Measure("sqr_toom3", _square, 40, 1500),
     Measure("ntt", _product, 100, 12_000),
+    Measure("ntt_long", _long_product, 30, 1500),
     Measure("sqr_ntt", _square, 100, 12_000),
     Measure("div_recursive", _division, 8, 400),
     Measure("div_newton", _division, 200, 20_000),

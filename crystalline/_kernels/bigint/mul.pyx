@@ -79,7 +79,7 @@ cdef int large(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
         return NO_MEMORY
     if square and an >= T.sqr_ntt:
         return ntt_sqr(r, a, an)
-    if not square and bn >= T.ntt:
+    if not square and (bn >= T.ntt or bn >= T.ntt_long and (an >> 1) + (bn >> 1) >= T.ntt):
         return ntt_mul(r, a, an, b, bn)
     if is_basecase(bn, square):
         basecase(r, a, an, b, bn)

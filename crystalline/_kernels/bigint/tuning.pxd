@@ -7,6 +7,7 @@ cdef extern from "tuning.h":
         int64_t karatsuba
         int64_t toom3
         int64_t ntt
+        int64_t ntt_long
         int64_t sqr_vector
         int64_t sqr_karatsuba
         int64_t sqr_toom3

@@ -15,6 +15,7 @@ from crystalline._kernels.bigint.mul import multiply, square
 from tests._kernels.bigint.vectors import KINDS, to_int, to_limbs, vector
 
 NEVER = 10**9
+PRODUCTS = ("vector", "karatsuba", "toom3", "ntt", "ntt_long")
 ALGORITHMS = {
     "schoolbook": {"karatsuba": NEVER, "vector": NEVER},
     "digits": {"karatsuba": NEVER, "vector": 1},
@@ -29,8 +30,10 @@ ALGORITHMS = {
 
 def force(name: str) -> dict[str, int]:
     """Return the thresholds of an algorithm, for products and squares alike."""
-    sizes = {"ntt": NEVER, **ALGORITHMS[name]} if name != "as tuned" else {}
-    return sizes | {f"sqr_{key}": size for key, size in sizes.items()}
+    if name == "as tuned":
+        return {}
+    sizes = {"ntt": NEVER, **ALGORITHMS[name]}
+    return sizes | {f"sqr_{key}": size for key, size in sizes.items()} | {"ntt_long": NEVER}
 
 
 def check(an: int, bn: int, kinds: tuple[str, str] = ("random", "random"), seed: int = 0) -> None:
@@ -87,7 +90,7 @@ def test_parts_that_cancel(name: str) -> None:
 
 def test_sizes_around_every_crossover() -> None:
     for name, size in tuning.values().items():
-        if not name.startswith(("vector", "karatsuba", "toom3", "ntt", "sqr_")) or size > 10**5:
+        if name.removeprefix("sqr_") not in PRODUCTS or size > 10**5:
             continue
         for n in (size - 1, size, size + 1, 2 * size, 2 * size + 1):
             if n > 0:
@@ -95,6 +98,7 @@ def test_sizes_around_every_crossover() -> None:
                 check(n, n, ("ones", "ones"))
         check(5 * size // 2, size)
         check(7 * size // 2, size + 1, ("ones", "runs"))
+        check(9 * size, size, ("runs", "random"))
 
 
 def test_random_shapes_at_random_thresholds() -> None:
