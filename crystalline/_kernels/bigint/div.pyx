@@ -19,6 +19,9 @@ from crystalline._kernels.exact_isa cimport exact_primitives
 cdef extern from *:
     int __builtin_clzll(unsigned long long x) noexcept nogil
 
+cdef enum:
+    SMALL = 128  # limbs that are had on the stack
+
 
 cdef uint64_t limbs_divrem_1(uint64_t* q, const uint64_t* a, int64_t n, uint64_t d) noexcept nogil:
     return exact_primitives().division.divrem_1(q, a, n, d)
@@ -258,9 +261,12 @@ cdef int limbs_divrem(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t an, c
         return OK
     # The numerator gains a limb, so that the quotient's top limb comes out below.
     cdef int shift = __builtin_clzll(b[bn - 1])
-    cdef uint64_t* u = <uint64_t*>malloc((an + 1 + bn) * sizeof(uint64_t))
-    if u == NULL:
-        return NO_MEMORY
+    cdef uint64_t[SMALL] local
+    cdef uint64_t* u = local
+    if an + 1 + bn > SMALL:
+        u = <uint64_t*>malloc((an + 1 + bn) * sizeof(uint64_t))
+        if u == NULL:
+            return NO_MEMORY
     cdef uint64_t* v = u + an + 1
     cdef uint64_t top
     if shift:
@@ -280,7 +286,8 @@ cdef int limbs_divrem(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t an, c
         exact_primitives().limbs.rshift(r, u, bn, shift)
     elif status == OK:
         limbs_copy(r, u, bn)
-    free(u)
+    if u != local:
+        free(u)
     return status
 
 
@@ -289,11 +296,15 @@ cdef int limbs_rem(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b
     if bn == 1:
         r[0] = limbs_mod_1(a, an, b[0])
         return OK
-    cdef uint64_t* q = <uint64_t*>malloc((an - bn + 1) * sizeof(uint64_t))
-    if q == NULL:
-        return NO_MEMORY
+    cdef uint64_t[SMALL] local
+    cdef uint64_t* q = local
+    if an - bn + 1 > SMALL:
+        q = <uint64_t*>malloc((an - bn + 1) * sizeof(uint64_t))
+        if q == NULL:
+            return NO_MEMORY
     cdef int status = limbs_divrem(q, r, a, an, b, bn)
-    free(q)
+    if q != local:
+        free(q)
     return status
 
 

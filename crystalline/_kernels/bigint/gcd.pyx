@@ -26,6 +26,7 @@ cdef extern from *:
 
 cdef enum:
     STUCK = 1  # a status: no step can be made
+    SMALL = 128  # limbs that are had on the stack
 
 # m0 m1 / m2 m3, entries of n limbs in room for `room`.
 cdef struct Matrix:
@@ -400,6 +401,11 @@ cdef int _euclid(uint64_t* a, uint64_t* b, int64_t n, Row* row,
                 exact_primitives().euclid.gcd_2(a, b)
                 limbs_zero(b, 2)
                 return OK
+            if n == 2 and exact_primitives().euclid.reduce_2(m, a[1], a[0], b[1], b[0], state):
+                exact_primitives().euclid.apply_inverse(a, b, 2, m)
+                if row.x != NULL:
+                    row.n = exact_primitives().euclid.apply_row(row.x, row.y, row.n, m)
+                continue
             if exact_primitives().euclid.finish_2(m, a, b, state):
                 if row.x != NULL:
                     row.n = exact_primitives().euclid.apply_row(row.x, row.y, row.n, m)
@@ -428,9 +434,13 @@ cdef int _euclid(uint64_t* a, uint64_t* b, int64_t n, Row* row,
 cdef int limbs_gcd(uint64_t* g, int64_t* gn, const uint64_t* a, int64_t an, const uint64_t* b,
                    int64_t bn) noexcept nogil:
     cdef int64_t n = max(an, bn)
-    cdef uint64_t* x = <uint64_t*>malloc(2 * (n + 2) * sizeof(uint64_t))
-    if x == NULL:
-        return NO_MEMORY
+    cdef uint64_t[SMALL] local
+    cdef uint64_t* start = local
+    if 2 * (n + 2) > SMALL:
+        start = <uint64_t*>malloc(2 * (n + 2) * sizeof(uint64_t))
+        if start == NULL:
+            return NO_MEMORY
+    cdef uint64_t* x = start
     cdef uint64_t* y = x + n + 2
     cdef Row row
     row.x = NULL
@@ -447,7 +457,8 @@ cdef int limbs_gcd(uint64_t* g, int64_t* gn, const uint64_t* a, int64_t an, cons
             gn[0] = limbs_normalize(y, n)
             x, y = y, x
         limbs_copy(g, x, gn[0])
-    free(min(x, y))
+    if start != local:
+        free(start)
     return status
 
 
@@ -526,9 +537,12 @@ cdef int limbs_gcdext(uint64_t* g, int64_t* gn, uint64_t* s, int64_t* sn, uint64
             tn[0] = an == 0 and bn > 0
         return OK
     # the row's entries are at most b / g, and its sums one limb longer; s is kept beside them
-    x = <uint64_t*>malloc((2 * (n + 2) + 3 * (bn + 3)) * sizeof(uint64_t))
-    if x == NULL:
-        return NO_MEMORY
+    cdef uint64_t[SMALL] local
+    x = local
+    if 2 * (n + 2) + 3 * (bn + 3) > SMALL:
+        x = <uint64_t*>malloc((2 * (n + 2) + 3 * (bn + 3)) * sizeof(uint64_t))
+        if x == NULL:
+            return NO_MEMORY
     y = x + n + 2
     row.x = y + n + 2
     row.y = row.x + bn + 3
@@ -553,7 +567,8 @@ cdef int limbs_gcdext(uint64_t* g, int64_t* gn, uint64_t* s, int64_t* sn, uint64
         if s != NULL:
             sn[0] = size
             limbs_copy(s, cofactor, size if size > 0 else -size)
-    free(x)
+    if x != local:
+        free(x)
     return status
 
 
@@ -590,9 +605,13 @@ cdef int limbs_invert(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t
 cdef int limbs_jacobi(int* symbol, const uint64_t* a, int64_t an, const uint64_t* b,
                       int64_t bn) noexcept nogil:
     cdef int64_t n = max(an, bn)
-    cdef uint64_t* x = <uint64_t*>malloc(2 * (n + 2) * sizeof(uint64_t))
-    if x == NULL:
-        return NO_MEMORY
+    cdef uint64_t[SMALL] local
+    cdef uint64_t* start = local
+    if 2 * (n + 2) > SMALL:
+        start = <uint64_t*>malloc(2 * (n + 2) * sizeof(uint64_t))
+        if start == NULL:
+            return NO_MEMORY
+    cdef uint64_t* x = start
     cdef uint64_t* y = x + n + 2
     cdef Row row
     cdef JacobiState state
@@ -615,7 +634,8 @@ cdef int limbs_jacobi(int* symbol, const uint64_t* a, int64_t an, const uint64_t
         symbol[0] = 0
         if limbs_normalize(x, bn) == 1 and x[0] == 1:
             symbol[0] = -1 if state.negative else 1
-    free(min(x, y))
+    if start != local:
+        free(start)
     return status
 
 
