@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from crystalline._kernels import exact_isa, isa  # noqa: E402
-from crystalline._kernels.bigint import div, mul, radix, tuning  # noqa: E402
+from crystalline._kernels.bigint import div, gcd, mul, powmod, radix, tuning  # noqa: E402
 
 TABLE = ROOT / "crystalline" / "_kernels" / "primitives" / "tuning.h"
 NEVER = 10**9
@@ -103,6 +103,23 @@ def _from_digits(n: int) -> Operation:
     return lambda: radix.from_digits(r, digits, 10)
 
 
+def _divisor(n: int) -> Operation:
+    a, b, g = _random(n), _random(n)[::-1].copy(), np.empty(n, np.uint64)
+    b[-1] |= np.uint64(1 << 63)
+    return lambda: gcd.gcd(g, a, b)
+
+
+def _divisor_of_three(n: int) -> Operation:
+    return _divisor(3 * n)  # whose first half-gcd is of n limbs
+
+
+def _power(n: int) -> Operation:
+    modulus, r = _random(n), np.empty(n, np.uint64)
+    modulus[0] |= np.uint64(1)
+    base = modulus[::-1].copy()
+    return lambda: powmod.powmod(r, base, modulus[:3], modulus)
+
+
 MEASURES = (
     Measure("vector", _product, 2, 64, ("avx512ifma",)),
     Measure("sqr_vector", _square, 2, 64, ("avx512ifma",)),
@@ -118,6 +135,9 @@ MEASURES = (
     Measure("to_digits", _to_digits, 4, 200),
     Measure("from_digits", _from_digits, 4, 400),
     Measure("to_digits_reciprocal", _to_digits_of_two, 40, 8000),
+    Measure("hgcd", _divisor_of_three, 30, 400),
+    Measure("gcd_hgcd", _divisor, 60, 1500),
+    Measure("redc_products", _power, 8, 300),
 )
 
 

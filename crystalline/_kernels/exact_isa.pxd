@@ -29,6 +29,10 @@ cdef extern from "exact.h":
                                  int64_t vn, uint64_t reciprocal) noexcept nogil
         void (*redc)(uint64_t* r, uint64_t* u, const uint64_t* m, int64_t n,
                      uint64_t inverse) noexcept nogil
+        void (*montgomery_small)(uint64_t* r, const uint64_t* a, const uint64_t* b,
+                                 const uint64_t* m, int64_t n, uint64_t inverse) noexcept nogil
+    enum:
+        CL_MONTGOMERY_SMALL  # limbs
     ctypedef struct PrimePrimitives:
         void (*gcd)(uint64_t* out, const uint64_t* a, const uint64_t* b, int64_t n) noexcept nogil
         void (*gcd_1)(uint64_t* out, const uint64_t* a, uint64_t b, int64_t n) noexcept nogil

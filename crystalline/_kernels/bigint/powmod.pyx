@@ -14,7 +14,7 @@ from crystalline._kernels.bigint.limbs cimport (NO_MEMORY, OK, limbs_add_1, limb
 from crystalline._kernels.bigint.mul cimport limbs_mul, limbs_sqr
 from crystalline._kernels.bigint.tuning cimport thresholds
 from crystalline._kernels.checks cimport expect_length
-from crystalline._kernels.exact_isa cimport exact_primitives
+from crystalline._kernels.exact_isa cimport CL_MONTGOMERY_SMALL, exact_primitives
 
 cdef extern from *:
     int __builtin_clzll(unsigned long long x) noexcept nogil
@@ -136,12 +136,18 @@ cdef int _redc(uint64_t* r, uint64_t* u, const Montgomery* m) noexcept nogil:
 
 cdef int montgomery_mul(uint64_t* r, const uint64_t* a, const uint64_t* b, const Montgomery* m,
                         uint64_t* scratch) noexcept nogil:
+    if m.n <= CL_MONTGOMERY_SMALL and m.inverses == NULL:
+        exact_primitives().division.montgomery_small(r, a, b, m.mod, m.n, m.inverse)
+        return OK
     cdef int status = limbs_mul(scratch, a, m.n, b, m.n)
     return _redc(r, scratch, m) if status == OK else status
 
 
 cdef int montgomery_sqr(uint64_t* r, const uint64_t* a, const Montgomery* m,
                         uint64_t* scratch) noexcept nogil:
+    if m.n <= CL_MONTGOMERY_SMALL and m.inverses == NULL:
+        exact_primitives().division.montgomery_small(r, a, a, m.mod, m.n, m.inverse)
+        return OK
     cdef int status = limbs_sqr(scratch, a, m.n)
     return _redc(r, scratch, m) if status == OK else status
 

@@ -182,3 +182,49 @@ static void redc(uint64_t *r, uint64_t *u, const uint64_t *m, int64_t n, uint64_
   if (carry)
     sub_n(r, r, m, n);
 }
+
+/* Product and reduction digit by digit, interleaved, in n registers: for a constant n, unrolled. */
+static inline __attribute__((always_inline)) void montgomery_of(uint64_t *r, const uint64_t *a,
+                                                                const uint64_t *b,
+                                                                const uint64_t *m, int n,
+                                                                uint64_t inverse) {
+  uint64_t t[CL_MONTGOMERY_SMALL] = {0}, top = 0;
+#pragma GCC unroll 8
+  for (int i = 0; i < n; i++) {
+    u128 x = (u128)a[0] * b[i] + t[0];
+    uint64_t q = (uint64_t)x * inverse;
+    u128 y = (u128)q * m[0] + (uint64_t)x;
+#pragma GCC unroll 8
+    for (int j = 1; j < n; j++) {
+      x = (u128)a[j] * b[i] + t[j] + (uint64_t)(x >> 64);
+      y = (u128)q * m[j] + (uint64_t)x + (uint64_t)(y >> 64);
+      t[j - 1] = (uint64_t)y;
+    }
+    u128 end = (u128)(uint64_t)(x >> 64) + (uint64_t)(y >> 64) + top;
+    t[n - 1] = (uint64_t)end;
+    top = (uint64_t)(end >> 64);
+  }
+  uint64_t less[CL_MONTGOMERY_SMALL], borrow = 0;
+#pragma GCC unroll 8
+  for (int j = 0; j < n; j++) {
+    u128 difference = (u128)t[j] - m[j] - borrow;
+    less[j] = (uint64_t)difference;
+    borrow = (uint64_t)(difference >> 64) & 1;
+  }
+  uint64_t keep = -(uint64_t)(borrow > top);
+#pragma GCC unroll 8
+  for (int j = 0; j < n; j++)
+    r[j] = (t[j] & keep) | (less[j] & ~keep);
+}
+
+static void montgomery_small(uint64_t *r, const uint64_t *a, const uint64_t *b, const uint64_t *m,
+                             int64_t n, uint64_t inverse) {
+  switch (n) {
+    case 1: montgomery_of(r, a, b, m, 1, inverse); break;
+    case 2: montgomery_of(r, a, b, m, 2, inverse); break;
+    case 3: montgomery_of(r, a, b, m, 3, inverse); break;
+    case 4: montgomery_of(r, a, b, m, 4, inverse); break;
+    case 5: montgomery_of(r, a, b, m, 5, inverse); break;
+    default: montgomery_of(r, a, b, m, CL_MONTGOMERY_SMALL, inverse); break;
+  }
+}

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#define CL_MONTGOMERY_SMALL 6
+
 typedef struct {
   /* floor((B^2 - 1) / d) - B for d with its top bit set, B = 2^64 */
   uint64_t (*reciprocal_1)(uint64_t d);
@@ -21,6 +23,10 @@ typedef struct {
   /* r[n] = u[2 n] / B^n mod m[n], below B^n, and below m where u < m B^n; inverse = -1 / m mod B;
    * m odd; u is destroyed; r may be u + n, else apart from u */
   void (*redc)(uint64_t *r, uint64_t *u, const uint64_t *m, int64_t n, uint64_t inverse);
+  /* r[n] = a[n] * b[n] / B^n mod m[n], below m where a and b are; 1 <= n <= CL_MONTGOMERY_SMALL;
+   * r may be a or b */
+  void (*montgomery_small)(uint64_t *r, const uint64_t *a, const uint64_t *b, const uint64_t *m,
+                           int64_t n, uint64_t inverse);
 } DivisionPrimitives;
 
 #endif

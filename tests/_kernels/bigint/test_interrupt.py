@@ -26,7 +26,7 @@ class AlarmError(Exception):
     """What the handler raises."""
 
 
-def _raise(signum: int, frame: FrameType | None) -> None:
+def _raise(_signum: int, _frame: FrameType | None) -> None:
     raise AlarmError
 
 
