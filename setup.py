@@ -45,6 +45,7 @@ EXTENSIONS = {
     "crystalline._kernels.primes.primality": [],
     "crystalline._kernels.primes.sieve": [],
     "crystalline._kernels.primes.spiral": [],
+    "crystalline._kernels.bigint.literal": [],
     "crystalline._kernels.bigint.signed": [],
     "crystalline._kernels.headroom": [],
     "crystalline.exact.integer": [],

@@ -2,22 +2,28 @@
 
 Operators, comparisons, conversions and formats are those of Python's int, and so are the
 exceptions; an int may stand on either side of every operator.  The arithmetic itself is in
-`_kernels.bigint`, reading and writing of digits in `exact.text`, number theory (gcd, roots,
-Jacobi, ...) in `exact.arithmetic`.
+`_kernels.bigint`, format specifications are in `exact.format`, number theory (gcd, roots,
+Jacobi, ...) is in `exact.arithmetic`.
 
 A value is one block of memory, the object followed by its limbs; `bigint_object.h` allocates it.
 """
 cimport cython
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.complex cimport PyComplex_Check
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
+from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.math cimport frexp, isfinite, isinf, isnan, ldexp, trunc
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy, memset
 
+import builtins
 import numbers
 import operator
+import unicodedata
 
 from crystalline._kernels.bigint.div cimport limbs_divrem, limbs_divrem_1
 from crystalline._kernels.bigint.interrupt cimport check
@@ -29,7 +35,14 @@ from crystalline._kernels.bigint.limbs cimport (
     limbs_normalize,
     limbs_sub,
 )
+from crystalline._kernels.bigint.literal cimport read_literal
 from crystalline._kernels.bigint.mul cimport limbs_mul, limbs_sqr
+from crystalline._kernels.bigint.radix cimport (
+    digits_room,
+    limbs_from_digits,
+    limbs_room,
+    limbs_to_digits,
+)
 from crystalline._kernels.bigint.signed cimport (
     AND,
     OR,
@@ -38,6 +51,7 @@ from crystalline._kernels.bigint.signed cimport (
     limbs_bit_length,
     limbs_hash,
     limbs_logic,
+    limbs_negate,
     limbs_popcount,
     limbs_shift_left,
     limbs_shift_right,
@@ -45,6 +59,8 @@ from crystalline._kernels.bigint.signed cimport (
     limbs_trailing_zeros,
 )
 from crystalline._kernels.headroom cimport check_headroom
+
+from crystalline.exact.format import format_integer
 
 cdef extern from "pylong.h":
     int64_t cl_pylong_room(object x) except -1
@@ -79,6 +95,7 @@ cdef extern from *:
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
 
 cdef enum:
+    STACK_DIGITS = 512
     UNLOCKED_LIMBS = 1024  # from here on the GIL is released: it costs less than 1 % of the work
 
 # Allocation
@@ -517,6 +534,113 @@ cdef BigInt round_to(BigInt a, BigInt digits):
 # Construction
 
 
+cdef str to_ascii(str text):
+    """Text with the decimal digits and blanks of every script replaced by those of ASCII."""
+    return "".join([
+        c if c < "\x80" else " " if c.isspace() else str(unicodedata.decimal(c, "?")) for c in text
+    ])
+
+
+cdef BigInt parse(object text, int base):
+    """The number that text, str or bytes, denotes to int()."""
+    cdef bytes ascii_text
+    if isinstance(text, str):
+        ascii_text = (text if text.isascii() else to_ascii(text)).encode()
+    else:
+        ascii_text = bytes(text)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(ascii_text)
+    cdef char stack[STACK_DIGITS]
+    cdef char* digits = stack
+    cdef bytes buffer
+    if length > STACK_DIGITS:
+        buffer = PyBytes_FromStringAndSize(NULL, length)
+        digits = PyBytes_AS_STRING(buffer)
+    cdef int64_t count, n
+    cdef int status, in_base = base
+    cdef bint negative
+    if not read_literal(digits, &count, &in_base, &negative, PyBytes_AS_STRING(ascii_text), length):
+        raise ValueError(f"invalid literal for BigInt() with base {base}: {repr(text)[:200]}")
+    cdef BigInt x = bigint_new(limbs_room(count, in_base))
+    if count < UNLOCKED_LIMBS:
+        status = limbs_from_digits(x.limbs, &n, digits, count, in_base)
+    else:
+        with nogil:
+            status = limbs_from_digits(x.limbs, &n, digits, count, in_base)
+    check(status)
+    return bigint_finish(x, n, negative)
+
+
+cdef str to_digits(BigInt a, int base):
+    cdef Py_ssize_t n = abs(a.size)
+    cdef int64_t room = digits_room(limbs_bit_length(a.limbs, n), base) + 1, count
+    cdef char stack[STACK_DIGITS]
+    cdef char* digits = stack
+    cdef bytes buffer
+    cdef int status
+    if room > STACK_DIGITS:
+        check_headroom(2 * room)
+        buffer = PyBytes_FromStringAndSize(NULL, room)
+        digits = PyBytes_AS_STRING(buffer)
+    digits[0] = b"-"
+    cdef char* magnitude = digits + (a.size < 0)
+    if n < UNLOCKED_LIMBS:
+        status = limbs_to_digits(magnitude, &count, a.limbs, n, base)
+    else:
+        with nogil:
+            status = limbs_to_digits(magnitude, &count, a.limbs, n, base)
+    check(status)
+    return PyUnicode_DecodeASCII(digits, count + (a.size < 0), NULL)
+
+
+cdef bint is_little(object byteorder) except -1:
+    if byteorder not in ("little", "big"):
+        raise ValueError(f"byteorder must be either 'little' or 'big', not {byteorder!r}")
+    return byteorder == "little"
+
+
+cdef bytes write_bytes(BigInt a, Py_ssize_t length, bint little, bint signed):
+    cdef Py_ssize_t n = abs(a.size)
+    cdef int64_t bits = limbs_bit_length(a.limbs, n)
+    if a.size < 0 and not signed:
+        raise OverflowError(f"can't convert negative int to unsigned: {brief(a)}")
+    # -2^(8 length - 1) has as many bits as the sign allows and one more
+    if signed and bits and not (
+        a.size < 0 and limbs_trailing_zeros(a.limbs, n) == bits - 1
+    ):
+        bits += 1
+    if bits > 8 * length:
+        raise OverflowError(f"int too big to convert: {brief(a)} in {length} bytes")
+    check_headroom(length)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, length)
+    cdef char* to = PyBytes_AS_STRING(out)
+    cdef Py_ssize_t size = min(length, 8 * n)
+    cdef BigInt complement
+    memset(to + size, 0xff if a.size < 0 else 0, length - size)
+    if a.size < 0:
+        complement = bigint_new(n)
+        limbs_negate(complement.limbs, a.limbs, n)
+        memcpy(to, complement.limbs, size)
+    else:
+        memcpy(to, a.limbs, size)
+    return out if little else out[::-1]
+
+
+cdef BigInt read_bytes(bytes data, bint little, bint signed):
+    if not little:
+        data = data[::-1]
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(data)
+    cdef const unsigned char* source = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t n = (length + 7) // 8
+    cdef bint negative = signed and length and source[length - 1] >> 7
+    cdef BigInt x = bigint_new(n)
+    if n:
+        x.limbs[n - 1] = 0 - <uint64_t>negative
+    memcpy(x.limbs, source, length)
+    if negative:
+        limbs_negate(x.limbs, x.limbs, n)
+    return bigint_finish(x, n, negative)
+
+
 cdef BigInt construct_one(object x):
     if type(x) is BigInt:
         return <BigInt>x
@@ -528,8 +652,8 @@ cdef BigInt construct_one(object x):
         if isnan(PyFloat_AS_DOUBLE(x)):
             raise ValueError(f"cannot convert float NaN to integer: {x}")
         raise OverflowError(f"cannot convert float infinity to integer: {x}")
-    if isinstance(x, (str, bytes, bytearray)):
-        return bigint_from_int(int(x))
+    if isinstance(x, (str, bytes, bytearray, memoryview)):
+        return parse(x, 10)
     try:
         return bigint_from_int(int(x))
     except TypeError as error:
@@ -543,7 +667,18 @@ cdef object construct_any(tuple arguments, dict named):
         return bigint_from_int64(0)
     if len(arguments) == 1 and not named:
         return construct_one(arguments[0])
-    return bigint_from_int(int(*arguments, **named))
+    if named.keys() - {"base"}:
+        raise TypeError(f"{min(named.keys() - {'base'})!r} is an invalid argument of BigInt()")
+    if not arguments:
+        raise TypeError("BigInt() missing string argument")
+    if len(arguments) + len(named) > 2:
+        raise TypeError(f"BigInt() takes at most 2 arguments ({len(arguments) + len(named)} given)")
+    base = operator.index(arguments[1] if len(arguments) == 2 else named["base"])
+    if not isinstance(arguments[0], (str, bytes, bytearray)):
+        raise TypeError(f"BigInt() can't convert non-string with explicit base: {arguments[0]!r}")
+    if base != 0 and not 2 <= base <= 36:
+        raise ValueError(f"BigInt() base must be >= 2 and <= 36, or 0, not {base}")
+    return parse(arguments[0], base)
 
 
 cdef object construct(PyTypeObject* type, PyObject* arguments, PyObject* named):
@@ -560,6 +695,38 @@ cdef object construct_call(PyObject* type, PyObject** arguments, size_t flags, P
         for i, name in enumerate(<tuple>names):
             named[name] = <object>arguments[n + i]
     return construct_any(positional, named)
+
+
+@cython.final
+@cython.internal
+cdef class LimbView:
+    """The limbs of a number as a buffer: a number itself is none, or arrays would take it apart."""
+
+    cdef BigInt owner
+    cdef Py_ssize_t shape
+    cdef Py_ssize_t stride
+
+    def __init__(self, BigInt owner not None):
+        self.owner = owner
+        self.shape = abs(owner.size)
+        self.stride = sizeof(uint64_t)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("the limbs of a number are read-only")
+        buffer.buf = self.owner.limbs
+        buffer.obj = self
+        buffer.len = self.shape * self.stride
+        buffer.itemsize = self.stride
+        buffer.readonly = 1
+        buffer.ndim = 1
+        buffer.format = NULL
+        if flags & PyBUF_FORMAT:
+            buffer.format = "Q"
+        buffer.shape = &self.shape if flags & PyBUF_ND else NULL
+        buffer.strides = &self.stride if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
 
 
 @cython.final
@@ -767,10 +934,10 @@ cdef class BigInt:
         return f"BigInt({self})"
 
     def __str__(self):
-        return str(bigint_to_int(self))
+        return to_digits(self, 10)
 
     def __format__(self, spec):
-        return format(bigint_to_int(self), spec)
+        return format_integer(self, spec) if spec else to_digits(self, 10)
 
     def __reduce__(self):
         return BigInt, (bigint_to_int(self),)
@@ -799,6 +966,54 @@ cdef class BigInt:
         3
         """
         return limbs_popcount(self.limbs, abs(self.size))
+
+    def digits(self, base=10):
+        """Return the number's digits in a base from 2 to 36, in lower case, without a prefix.
+
+        >>> BigInt(-255).digits(16)
+        '-ff'
+        """
+        if not 2 <= base <= 36:
+            raise ValueError(f"base must be >= 2 and <= 36, not {base}")
+        return to_digits(self, base)
+
+    def to_bytes(self, length=1, byteorder="big", *, object signed=False):
+        """Return the number in so many bytes, negative ones in two's complement.
+
+        Raises OverflowError where it does not fit, or is negative and not `signed`.
+
+        >>> BigInt(-2).to_bytes(2, "little", signed=True)
+        b'\\xfe\\xff'
+        """
+        cdef Py_ssize_t size = operator.index(length)
+        cdef bint little = is_little(byteorder)
+        if size < 0:
+            raise ValueError(f"length argument must be non-negative, not {size}")
+        return write_bytes(self, size, little, bool(signed))
+
+    @staticmethod
+    def from_bytes(object bytes, byteorder="big", *, object signed=False):
+        """Return the number that bytes, or an iterable of them, stand for.
+
+        >>> BigInt.from_bytes(b"\\x01\\x00")
+        BigInt(256)
+        """
+        cdef bint little = is_little(byteorder)
+        if type(bytes) is not builtins.bytes:
+            if isinstance(bytes, str) or hasattr(bytes, "__index__"):
+                raise TypeError(f"cannot convert {type(bytes).__name__!r} object to bytes: {bytes}")
+            bytes = builtins.bytes(bytes)
+        return read_bytes(bytes, little, bool(signed))
+
+    def view_limbs(self):
+        """Return the magnitude's 64-bit limbs, least significant first, without a copy.
+
+        The view is read-only and keeps the number alive; `numpy.asarray` takes it as it is.
+
+        >>> BigInt(2**64 + 5).view_limbs().tolist()
+        [5, 1]
+        """
+        return memoryview(LimbView(self))
 
     def conjugate(self):
         """Return the number itself, its complex conjugate."""

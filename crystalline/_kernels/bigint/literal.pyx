@@ -1,0 +1,66 @@
+"""What int() accepts as the text of an integer: blanks, sign, prefix, single underscores.
+
+ASCII only; the face has replaced the digits and blanks of other scripts.
+"""
+from libc.stdint cimport int64_t
+
+
+cdef inline bint is_blank(char c) noexcept nogil:
+    return c == c' ' or c'\t' <= c <= c'\r'
+
+
+cdef inline int digit_value(char c) noexcept nogil:
+    if c'0' <= c <= c'9':
+        return c - c'0'
+    if c'a' <= c <= c'z':
+        return c - c'a' + 10
+    if c'A' <= c <= c'Z':
+        return c - c'A' + 10
+    return 99
+
+
+cdef inline int prefix_base(char c) noexcept nogil:
+    if c == c'x' or c == c'X':
+        return 16
+    if c == c'o' or c == c'O':
+        return 8
+    return 2 if c == c'b' or c == c'B' else 0
+
+
+cdef bint read_literal(char* digits, int64_t* count, int* base, bint* negative, const char* text,
+                       int64_t n) noexcept nogil:
+    cdef int64_t i = 0, out = 0
+    cdef int named
+    cdef bint zero_only = False, after_digit = False, other_than_zero = False
+    while n > 0 and is_blank(text[n - 1]):
+        n -= 1
+    while i < n and is_blank(text[i]):
+        i += 1
+    negative[0] = i < n and text[i] == c'-'
+    if i < n and (text[i] == c'-' or text[i] == c'+'):
+        i += 1
+    if i + 1 < n and text[i] == c'0':
+        named = prefix_base(text[i + 1])
+        if named and (base[0] == 0 or base[0] == named):
+            base[0] = named
+            i += 2
+            after_digit = True  # an underscore may follow the prefix
+        elif base[0] == 0:
+            zero_only = True  # 010 would be octal to C, and is nothing to Python
+    if base[0] == 0:
+        base[0] = 10
+    while i < n:
+        if text[i] == c'_':
+            if not after_digit:
+                return False
+            after_digit = False
+        elif digit_value(text[i]) < base[0]:
+            other_than_zero = other_than_zero or text[i] != c'0'
+            digits[out] = text[i]
+            out += 1
+            after_digit = True
+        else:
+            return False
+        i += 1
+    count[0] = out
+    return out > 0 and after_digit and not (zero_only and other_than_zero)
