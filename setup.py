@@ -48,6 +48,7 @@ EXTENSIONS = {
     "crystalline._kernels.bigint.literal": [],
     "crystalline._kernels.bigint.signed": [],
     "crystalline._kernels.headroom": [],
+    "crystalline.exact.arithmetic": [],
     "crystalline.exact.integer": [],
     "crystalline._kernels.lattice.babai": [],
     "crystalline._kernels.lattice.basis": [],

@@ -1,5 +1,5 @@
-from typing import Any, SupportsIndex, SupportsInt, overload
-
+from collections.abc import Iterable
+from typing import Any, SupportsBytes, SupportsIndex, SupportsInt, overload
 
 class BigInt:
     @overload
@@ -107,7 +107,7 @@ class BigInt:
     ) -> bytes: ...
     @staticmethod
     def from_bytes(
-        bytes: Iterable[SupportsIndex] | SupportsBytes,
+        data: Iterable[SupportsIndex] | SupportsBytes,
         byteorder: str = "big",
         *,
         signed: bool = False,

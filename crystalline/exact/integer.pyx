@@ -20,14 +20,15 @@ from libc.math cimport frexp, isfinite, isinf, isnan, ldexp, trunc
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
-import builtins
 import numbers
 import operator
 import unicodedata
 
 from crystalline._kernels.bigint.div cimport limbs_divrem, limbs_divrem_1
+from crystalline._kernels.bigint.gcd cimport NO_INVERSE, limbs_invert
 from crystalline._kernels.bigint.interrupt cimport check
 from crystalline._kernels.bigint.limbs cimport (
+    OK,
     limbs_add,
     limbs_add_1,
     limbs_compare,
@@ -37,6 +38,7 @@ from crystalline._kernels.bigint.limbs cimport (
 )
 from crystalline._kernels.bigint.literal cimport read_literal
 from crystalline._kernels.bigint.mul cimport limbs_mul, limbs_sqr
+from crystalline._kernels.bigint.powmod cimport limbs_powmod
 from crystalline._kernels.bigint.radix cimport (
     digits_room,
     limbs_from_digits,
@@ -448,17 +450,28 @@ cdef BigInt power_of(BigInt base, BigInt exponent):
 
 
 cdef BigInt power_mod(BigInt base, BigInt exponent, BigInt modulus):
-    cdef BigInt result = bigint_from_int64(1)
-    if modulus.size == 0:
+    cdef Py_ssize_t bn = abs(base.size), en = abs(exponent.size), mn = abs(modulus.size)
+    if mn == 0:
         raise ValueError(f"pow() 3rd argument cannot be 0: {brief(base)} ** {brief(exponent)}")
-    cdef int64_t bit = limbs_bit_length(exponent.limbs, abs(exponent.size)) - 1
-    base = floor_divide(base, modulus, REMAINDER)
-    while bit >= 0:
-        result = floor_divide(multiply(result, result), modulus, REMAINDER)
-        if exponent.limbs[bit >> 6] >> (bit & 63) & 1:
-            result = floor_divide(multiply(result, base), modulus, REMAINDER)
-        bit -= 1
-    return floor_divide(result, modulus, REMAINDER)
+    cdef BigInt r = bigint_new(mn)
+    cdef const uint64_t* x = base.limbs
+    cdef int status = OK
+    cdef bint flip = base.size < 0 and en and exponent.limbs[0] & 1
+    with nogil:
+        if exponent.size < 0:
+            status = limbs_invert(r.limbs, x, bn, modulus.limbs, mn)
+            x = r.limbs
+            bn = limbs_normalize(x, mn)
+        if status == OK:
+            status = limbs_powmod(r.limbs, x, bn, exponent.limbs, en, modulus.limbs, mn)
+    if status == NO_INVERSE:
+        raise ValueError(f"base is not invertible for the given modulus: "
+                         f"{brief(base)} modulo {brief(modulus)}")
+    check(status)
+    # The residue has the sign of the modulus, as that of % has.
+    if flip != (modulus.size < 0) and limbs_normalize(r.limbs, mn):
+        limbs_sub(r.limbs, modulus.limbs, mn, r.limbs, mn)
+    return bigint_finish(r, mn, modulus.size < 0)
 
 
 cdef object power(object base, object exponent, object modulus):
@@ -668,7 +681,8 @@ cdef object construct_any(tuple arguments, dict named):
     if len(arguments) == 1 and not named:
         return construct_one(arguments[0])
     if named.keys() - {"base"}:
-        raise TypeError(f"{min(named.keys() - {'base'})!r} is an invalid argument of BigInt()")
+        unknown = min(named.keys() - {"base"})
+        raise TypeError(f"{unknown!r} is an invalid keyword argument for BigInt()")
     if not arguments:
         raise TypeError("BigInt() missing string argument")
     if len(arguments) + len(named) > 2:
@@ -992,18 +1006,18 @@ cdef class BigInt:
         return write_bytes(self, size, little, bool(signed))
 
     @staticmethod
-    def from_bytes(object bytes, byteorder="big", *, object signed=False):
+    def from_bytes(data, byteorder="big", *, object signed=False):
         """Return the number that bytes, or an iterable of them, stand for.
 
         >>> BigInt.from_bytes(b"\\x01\\x00")
         BigInt(256)
         """
         cdef bint little = is_little(byteorder)
-        if type(bytes) is not builtins.bytes:
-            if isinstance(bytes, str) or hasattr(bytes, "__index__"):
-                raise TypeError(f"cannot convert {type(bytes).__name__!r} object to bytes: {bytes}")
-            bytes = builtins.bytes(bytes)
-        return read_bytes(bytes, little, bool(signed))
+        if type(data) is not bytes:
+            if isinstance(data, str) or hasattr(data, "__index__"):
+                raise TypeError(f"cannot convert {type(data).__name__!r} object to bytes: {data!r}")
+            data = bytes(data)
+        return read_bytes(data, little, bool(signed))
 
     def view_limbs(self):
         """Return the magnitude's 64-bit limbs, least significant first, without a copy.
