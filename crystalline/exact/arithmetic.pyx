@@ -20,6 +20,7 @@ from crystalline.exact.integer cimport (
     bigint_finish,
     bigint_from_int64,
     bigint_new,
+    limb_count,
 )
 
 cdef enum:
@@ -34,7 +35,7 @@ cdef BigInt nonnegative(object n, str name):
 
 
 cdef BigInt gcd_of(BigInt a, BigInt b):
-    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef Py_ssize_t an = limb_count(a), bn = limb_count(b)
     cdef BigInt g = bigint_new(max(an, bn))
     cdef int64_t gn
     cdef int status
@@ -84,7 +85,7 @@ def xgcd(a, b) -> tuple[BigInt, BigInt, BigInt]:
     (BigInt(2), BigInt(-9), BigInt(-47))
     """
     cdef BigInt x = as_bigint(a), y = as_bigint(b)
-    cdef Py_ssize_t xn = abs(x.size), yn = abs(y.size)
+    cdef Py_ssize_t xn = limb_count(x), yn = limb_count(y)
     cdef BigInt g = bigint_new(max(xn, yn)), s = bigint_new(yn + 1), t = bigint_new(xn + 1)
     cdef int64_t gn, sn, tn
     cdef int status
@@ -93,8 +94,8 @@ def xgcd(a, b) -> tuple[BigInt, BigInt, BigInt]:
     check(status)
     return (
         bigint_finish(g, gn, False),
-        bigint_finish(s, abs(sn), (sn < 0) != (x.size < 0)),
-        bigint_finish(t, abs(tn), (tn < 0) != (y.size < 0)),
+        bigint_finish(s, sn if sn >= 0 else -sn, (sn < 0) != (x.size < 0)),
+        bigint_finish(t, tn if tn >= 0 else -tn, (tn < 0) != (y.size < 0)),
     )
 
 
@@ -213,7 +214,7 @@ def jacobi(a, n) -> int:
     if y.size <= 0 or not y.limbs[0] & 1:
         raise ValueError(f"jacobi() needs an odd positive second argument, not {y}")
     with nogil:
-        status = limbs_jacobi(&symbol, x.limbs, abs(x.size), y.limbs, y.size)
+        status = limbs_jacobi(&symbol, x.limbs, limb_count(x), y.limbs, y.size)
     check(status)
     return -symbol if x.size < 0 and y.limbs[0] & 3 == 3 else symbol
 
@@ -233,7 +234,7 @@ def remove(n, factor) -> tuple[BigInt, int]:
     if f.size <= 0 or (f.size == 1 and f.limbs[0] == 1):
         raise ValueError(f"a factor of 2 or more is needed, not {f}")
     if f.size == 1 and f.limbs[0] == 2:
-        count = limbs_trailing_zeros(x.limbs, abs(x.size))
+        count = limbs_trailing_zeros(x.limbs, limb_count(x))
         return x >> count, count
     # Divide by f, f^2, f^4, ... while they divide, then by the same downward.
     powers = [f]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 import re
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def format_integer(value: BigInt, spec: str) -> str:
     start, end = match.span("width")
     format(0, spec[:start] + spec[end:])  # raises for what does not go together
     width = int(match["width"] or 0)
+    if width > sys.maxsize:
+        raise ValueError(f"Too many decimal digits in format string: {spec!r}")
     digits = abs(value).digits(_BASES.get(kind, 10))
     if kind == "X":
         digits = digits.upper()

@@ -11,6 +11,10 @@ cdef class BigInt:
     cdef uint64_t* limbs
 
 
+cdef inline Py_ssize_t limb_count(BigInt x) noexcept nogil:
+    return -x.size if x.size < 0 else x.size
+
+
 # An unfinished value with room for n limbs (MemoryError where that is absurd); write the limbs,
 # then return bigint_finish(x, limbs written, sign), which drops leading zeros.
 cdef BigInt bigint_new(Py_ssize_t n)

@@ -16,7 +16,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
 from cpython.unicode cimport PyUnicode_DecodeASCII
-from libc.math cimport frexp, isfinite, isinf, isnan, ldexp, trunc
+from libc.math cimport fabs, frexp, isfinite, isinf, isnan, ldexp, trunc
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -147,7 +147,7 @@ cdef BigInt bigint_from_int(object value):
 
 cdef BigInt bigint_from_double(double value):
     cdef int exponent
-    cdef double fraction = frexp(abs(value), &exponent)
+    cdef double fraction = frexp(fabs(value), &exponent)
     if exponent <= 0:
         return bigint_from_int64(0)
     cdef uint64_t mantissa = <uint64_t>ldexp(fraction, 53)
@@ -167,7 +167,7 @@ cdef BigInt as_bigint(object x):
 
 
 cdef object bigint_to_int(BigInt x):
-    return cl_pylong_new(x.limbs, abs(x.size), x.size < 0)
+    return cl_pylong_new(x.limbs, limb_count(x), x.size < 0)
 
 
 cdef inline BigInt operand(object x):
@@ -181,9 +181,9 @@ cdef inline BigInt operand(object x):
 
 cdef object brief(BigInt x):
     """The number for a message: in full as long as a reader would read it."""
-    if abs(x.size) <= 4:
+    if limb_count(x) <= 4:
         return f"{bigint_to_int(x)}"
-    return f"an integer of {limbs_bit_length(x.limbs, abs(x.size))} bits"
+    return f"an integer of {limbs_bit_length(x.limbs, limb_count(x))} bits"
 
 
 cdef object mixed(object operation, object left, object right):
@@ -199,12 +199,12 @@ cdef object mixed(object operation, object left, object right):
 
 
 cdef BigInt signed_copy(BigInt a, bint negative):
-    return bigint_from_limbs(a.limbs, abs(a.size), negative)
+    return bigint_from_limbs(a.limbs, limb_count(a), negative)
 
 
 cdef BigInt add(BigInt a, BigInt b, bint subtract):
     """a + b or a - b."""
-    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef Py_ssize_t an = limb_count(a), bn = limb_count(b)
     cdef bint a_negative = a.size < 0, b_negative = (b.size < 0) != subtract
     cdef BigInt r
     cdef int order
@@ -232,7 +232,7 @@ cdef BigInt add(BigInt a, BigInt b, bint subtract):
 
 
 cdef BigInt multiply(BigInt a, BigInt b):
-    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef Py_ssize_t an = limb_count(a), bn = limb_count(b)
     cdef bint negative = (a.size < 0) != (b.size < 0)
     cdef int status = 0
     if an < bn:
@@ -264,7 +264,7 @@ cdef enum:
 
 
 cdef object floor_divide(BigInt a, BigInt b, int what):
-    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef Py_ssize_t an = limb_count(a), bn = limb_count(b)
     cdef bint differ = (a.size < 0) != (b.size < 0)
     cdef BigInt q, r
     cdef int status = 0
@@ -298,8 +298,8 @@ cdef object floor_divide(BigInt a, BigInt b, int what):
 
 cdef double true_divide(BigInt a, BigInt b) except? -1.0:
     """The double nearest to a / b, ties to even."""
-    cdef int64_t a_bits = limbs_bit_length(a.limbs, abs(a.size))
-    cdef int64_t b_bits = limbs_bit_length(b.limbs, abs(b.size))
+    cdef int64_t a_bits = limbs_bit_length(a.limbs, limb_count(a))
+    cdef int64_t b_bits = limbs_bit_length(b.limbs, limb_count(b))
     cdef int64_t shift, extra
     cdef BigInt scaled, q, r, divisor
     cdef uint64_t bits, half
@@ -307,9 +307,9 @@ cdef double true_divide(BigInt a, BigInt b) except? -1.0:
     cdef double result
     if b_bits == 0:
         raise ZeroDivisionError(f"division by zero: {brief(a)} / 0")
-    if a_bits == 0:
-        return 0.0
     cdef bint negative = (a.size < 0) != (b.size < 0)
+    if a_bits == 0:
+        return -0.0 if negative else 0.0
     if a_bits <= 53 and b_bits <= 53:
         result = <double>a.limbs[0] / <double>b.limbs[0]
         return -result if negative else result
@@ -324,8 +324,8 @@ cdef double true_divide(BigInt a, BigInt b) except? -1.0:
     if shift <= 0:
         scaled = shifted_left(signed_copy(a, False), -shift)
     else:
-        scaled = bigint_new(abs(a.size) - shift // 64)
-        inexact = limbs_shift_right(scaled.limbs, a.limbs, abs(a.size), shift)
+        scaled = bigint_new(limb_count(a) - shift // 64)
+        inexact = limbs_shift_right(scaled.limbs, a.limbs, limb_count(a), shift)
         scaled = bigint_finish(scaled, scaled.size, False)
     q, r = floor_divide(scaled, divisor, BOTH)
     bits = q.limbs[0] if q.size else 0
@@ -347,7 +347,7 @@ cdef double true_divide(BigInt a, BigInt b) except? -1.0:
 
 
 cdef BigInt shifted_left(BigInt a, int64_t bits):
-    cdef Py_ssize_t n = abs(a.size)
+    cdef Py_ssize_t n = limb_count(a)
     if n == 0:
         return a
     cdef BigInt r
@@ -365,7 +365,7 @@ cdef BigInt shifted_left(BigInt a, int64_t bits):
 
 cdef BigInt shifted_right(BigInt a, int64_t bits):
     """The floor of a / 2^bits."""
-    cdef Py_ssize_t n = abs(a.size), rn = n - (bits >> 6)
+    cdef Py_ssize_t n = limb_count(a), rn = n - (bits >> 6)
     if rn <= 0:
         return bigint_from_int64(-1 if a.size < 0 else 0)
     cdef BigInt r = bigint_new(rn + 1)
@@ -396,7 +396,7 @@ cdef BigInt shift(BigInt a, BigInt count, bint right):
 
 
 cdef BigInt bitwise(Logic op, BigInt a, BigInt b):
-    cdef Py_ssize_t an = abs(a.size), bn = abs(b.size)
+    cdef Py_ssize_t an = limb_count(a), bn = limb_count(b)
     cdef Py_ssize_t n = max(an, bn) + 1
     cdef BigInt r = bigint_new(n)
     cdef bint negative
@@ -419,29 +419,29 @@ cdef BigInt power_of(BigInt base, BigInt exponent):
         return result
     if base.size == 0:
         return base
-    if abs(base.size) == 1 and base.limbs[0] == 1:
+    if limb_count(base) == 1 and base.limbs[0] == 1:
         return base if base.size > 0 and exponent.limbs[0] & 1 else (
             bigint_from_int64(-1 if base.size < 0 and exponent.limbs[0] & 1 else 1)
         )
-    cdef double bits = <double>limbs_bit_length(base.limbs, abs(base.size))
+    cdef double bits = <double>limbs_bit_length(base.limbs, limb_count(base))
     if exponent.size > 1 or (bits - 1) * <double>exponent.limbs[0] > 64.0 * MAX_LIMBS:
         raise MemoryError(f"{brief(base)} ** {brief(exponent)} has more bits than can be counted")
     e = exponent.limbs[0]
-    zeros = limbs_trailing_zeros(base.limbs, abs(base.size))
+    zeros = limbs_trailing_zeros(base.limbs, limb_count(base))
     try:
         check_headroom(<int64_t>((bits - 1) * e / 8))
     except MemoryError as error:
         raise MemoryError(f"{brief(base)} ** {e}: {error}") from None
     if zeros:  # powers of two are shifts
         base = shifted_right(base, zeros)
-    if abs(base.size) != 1 or base.limbs[0] != 1:
+    if limb_count(base) != 1 or base.limbs[0] != 1:
         bit = limbs_bit_length(exponent.limbs, 1) - 2
         result = base
         while bit >= 0:
             result = multiply(result, result)
             if e >> bit & 1:
                 result = multiply(result, base)
-            if abs(result.size) > UNLOCKED_LIMBS:
+            if limb_count(result) > UNLOCKED_LIMBS:
                 PyErr_CheckSignals()
             bit -= 1
     elif base.size < 0 and e & 1:
@@ -450,7 +450,7 @@ cdef BigInt power_of(BigInt base, BigInt exponent):
 
 
 cdef BigInt power_mod(BigInt base, BigInt exponent, BigInt modulus):
-    cdef Py_ssize_t bn = abs(base.size), en = abs(exponent.size), mn = abs(modulus.size)
+    cdef Py_ssize_t bn = limb_count(base), en = limb_count(exponent), mn = limb_count(modulus)
     if mn == 0:
         raise ValueError(f"pow() 3rd argument cannot be 0: {brief(base)} ** {brief(exponent)}")
     cdef BigInt r = bigint_new(mn)
@@ -485,7 +485,7 @@ cdef object power(object base, object exponent, object modulus):
     if e.size < 0:
         if b.size == 0:
             raise ZeroDivisionError(f"0.0 cannot be raised to a negative power: 0 ** {brief(e)}")
-        return to_double(b) ** to_double(e)
+        return operator.pow(float(b), float(e))  # Python's power: C's has no complex results
     return power_of(b, e)
 
 
@@ -493,7 +493,7 @@ cdef object power(object base, object exponent, object modulus):
 
 
 cdef double to_double(BigInt a) except? -1.0:
-    cdef double value = limbs_to_double(a.limbs, abs(a.size))
+    cdef double value = limbs_to_double(a.limbs, limb_count(a))
     if isinf(value):
         raise OverflowError(f"int too large to convert to float: {brief(a)}")
     return -value if a.size < 0 else value
@@ -502,7 +502,7 @@ cdef double to_double(BigInt a) except? -1.0:
 cdef int compare(BigInt a, BigInt b) noexcept:
     if a.size != b.size:
         return -1 if a.size < b.size else 1
-    cdef int order = limbs_compare(a.limbs, b.limbs, abs(a.size))
+    cdef int order = limbs_compare(a.limbs, b.limbs, limb_count(a))
     return -order if a.size < 0 else order
 
 
@@ -534,7 +534,7 @@ cdef inline bint holds(int order, int op) noexcept:
 cdef BigInt round_to(BigInt a, BigInt digits):
     """a rounded to a multiple of 10^-digits, digits < 0; ties to even."""
     cdef BigInt unit, q, r
-    if abs(digits.size) > 1 or digits.limbs[0] > 20 * <uint64_t>abs(a.size) + 1:
+    if limb_count(digits) > 1 or digits.limbs[0] > 20 * <uint64_t>limb_count(a) + 1:
         return bigint_from_int64(0)  # 10^-digits is beyond 2 |a|
     unit = power_of(bigint_from_int64(10), signed_copy(digits, False))
     q, r = floor_divide(a, unit, BOTH)
@@ -584,7 +584,7 @@ cdef BigInt parse(object text, int base):
 
 
 cdef str to_digits(BigInt a, int base):
-    cdef Py_ssize_t n = abs(a.size)
+    cdef Py_ssize_t n = limb_count(a)
     cdef int64_t room = digits_room(limbs_bit_length(a.limbs, n), base) + 1, count
     cdef char stack[STACK_DIGITS]
     cdef char* digits = stack
@@ -612,7 +612,7 @@ cdef bint is_little(object byteorder) except -1:
 
 
 cdef bytes write_bytes(BigInt a, Py_ssize_t length, bint little, bint signed):
-    cdef Py_ssize_t n = abs(a.size)
+    cdef Py_ssize_t n = limb_count(a)
     cdef int64_t bits = limbs_bit_length(a.limbs, n)
     if a.size < 0 and not signed:
         raise OverflowError(f"can't convert negative int to unsigned: {brief(a)}")
@@ -722,7 +722,7 @@ cdef class LimbView:
 
     def __init__(self, BigInt owner not None):
         self.owner = owner
-        self.shape = abs(owner.size)
+        self.shape = limb_count(owner)
         self.stride = sizeof(uint64_t)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
@@ -899,7 +899,7 @@ cdef class BigInt:
         return self.size != 0
 
     def __hash__(self):
-        cdef int64_t h = limbs_hash(self.limbs, abs(self.size))
+        cdef int64_t h = limbs_hash(self.limbs, limb_count(self))
         if self.size < 0:
             h = -h
         return -2 if h == -1 else h
@@ -963,7 +963,7 @@ cdef class BigInt:
         return self
 
     def __sizeof__(self):
-        return 8 * abs(self.size) + sizeof(PyObject) + 2 * sizeof(int64_t)
+        return 8 * limb_count(self) + sizeof(PyObject) + 2 * sizeof(int64_t)
 
     def bit_length(self):
         """Return the number of bits of the magnitude.
@@ -971,7 +971,7 @@ cdef class BigInt:
         >>> BigInt(-37).bit_length()
         6
         """
-        return limbs_bit_length(self.limbs, abs(self.size))
+        return limbs_bit_length(self.limbs, limb_count(self))
 
     def bit_count(self):
         """Return the number of ones in the magnitude's binary digits.
@@ -979,7 +979,7 @@ cdef class BigInt:
         >>> BigInt(-7).bit_count()
         3
         """
-        return limbs_popcount(self.limbs, abs(self.size))
+        return limbs_popcount(self.limbs, limb_count(self))
 
     def digits(self, base=10):
         """Return the number's digits in a base from 2 to 36, in lower case, without a prefix.

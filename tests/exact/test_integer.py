@@ -46,6 +46,8 @@ def typed(value: Any) -> Any:
     """The value with BigInt and int told from everything else."""
     if isinstance(value, tuple):
         return tuple(typed(item) for item in value)
+    if type(value) is float:
+        return value.hex()  # tells -0.0 from 0.0
     return ("integer", int(value)) if type(value) in (int, BigInt) else (type(value), value)
 
 

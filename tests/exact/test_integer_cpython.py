@@ -46,6 +46,17 @@ SKIPPED = {
 }
 
 
+VALID = (
+    *("0_0_0", "4_2", "1_0000_0000", "0b1001_0100", "0xffff_ffff", "0o5_7_7", "0b_0"),
+    *("0x_f", "0o_5", "1_00_00.5", "1_00_00.5e5", "1e1_0", ".1_4", "1_00_00j"),
+)
+INVALID = (
+    *("0_", "42_", "0x_", "0b1_", "0xf_", "0o5_", "0_b0", "0_xf", "0_o5", "0_7", "09_99"),
+    *("4_______2", "0b1001__0100", "0xffff__ffff", "0x___", "0o5__77", "1e1__0", "1_.4"),
+    *("._5", "1.0e+_1", "(1+1.5_j_)"),
+)
+
+
 class _Substitute(ast.NodeTransformer):
     """Makes BigInts of integer literals; leaves real ints where the language needs them."""
 
@@ -93,6 +104,10 @@ def _plain(value: Any) -> Any:
     return int(value) if type(value) is BigInt else value
 
 
+def _with_plain(function: Any) -> Any:
+    return lambda *arguments: function(*map(_plain, arguments))
+
+
 def _namespace() -> dict[str, Any]:
     """What the sources import from CPython's `test` package, and `math` taking BigInt for int."""
 
@@ -109,7 +124,7 @@ def _namespace() -> dict[str, Any]:
         return decorate
 
     functions = {
-        name: (lambda f: lambda *a: f(*map(_plain, a)))(f) if callable(f) else f
+        name: _with_plain(f) if callable(f) else f
         for name, f in vars(math).items()
         if not name.startswith("_")
     }
@@ -135,11 +150,8 @@ def _namespace() -> dict[str, Any]:
             bigmemtest=bigmemtest,
             adjust_int_max_str_digits=lambda _n: contextlib.nullcontext(),
         ),
-        "VALID_UNDERSCORE_LITERALS": ["0_0_0", "4_2", "1_0000_0000", "0b1001_0100", "0xffff_ffff"]
-        + ["0o5_7_7", "0b_0", "0x_f", "0o_5", "1_00_00.5", "1e1_0", ".1_4", "1_00_00j"],
-        "INVALID_UNDERSCORE_LITERALS": ["0_", "42_", "0x_", "0b1_", "0xf_", "0o5_", "0_b0", "0_xf"]
-        + ["0_o5", "0_7", "09_99", "4_______2", "0b1001__0100", "0xffff__ffff", "0x___"]
-        + ["0o5__77", "1e1__0", "1_.4", "._5", "1.0e+_1", "(1+1.5_j_)"],
+        "VALID_UNDERSCORE_LITERALS": list(VALID),
+        "INVALID_UNDERSCORE_LITERALS": list(INVALID),
     }
 
 
