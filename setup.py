@@ -57,6 +57,7 @@ EXTENSIONS = {
     "crystalline._kernels.fixedarray.arithmetic": [],
     "crystalline._kernels.fixedarray.convert": [],
     "crystalline._kernels.fixedarray.division": [],
+    "crystalline._kernels.lattice.enumerate": [],
     "crystalline._kernels.atomics": [],
     "crystalline._kernels.memory": [],
     "crystalline._kernels.matmul": [],

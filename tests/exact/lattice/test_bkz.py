@@ -1,0 +1,97 @@
+"""Block reduction: the same lattice, reduced, and blocks that hold nothing shorter."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from crystalline.exact.lattice.basis import LatticeBasis
+from crystalline.exact.lattice.bkz import bkz, insert, linear_pruning
+from crystalline.exact.lattice.lll import lll
+from tests.oracles import enumeration as oracle
+
+
+def qary(n: int, k: int, q: int, seed: int) -> list[list[int]]:
+    generator = random.Random(seed)
+    top = [
+        [int(i == j) for j in range(k)] + [generator.randrange(q) for _ in range(n - k)]
+        for i in range(k)
+    ]
+    return top + [[0] * k + [q * (i == j) for j in range(n - k)] for i in range(n - k)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_block_is_reduced(seed: int) -> None:
+    n, size = 14, 5
+    basis = LatticeBasis(qary(n, 7, 2053, seed))
+    reduction = bkz(basis, size)
+    assert reduction.basis.same_lattice(basis)
+    reduction.certificate().verify()
+    rows = reduction.basis.rows
+    mu, norms, stars = oracle.orthogonalize(rows)
+    for k in range(n - 1):
+        # The projected block as a lattice of its own: rows k.. without their parts along b*_(<k).
+        block = [
+            [sum((mu[i][j] * stars[j][c] for j in range(k, i)), stars[i][c]) for c in range(n)]
+            for i in range(k, min(k + size, n))
+        ]
+        common = 1
+        for row in block:
+            for entry in row:
+                common = common * entry.denominator // _gcd(common, entry.denominator)
+        whole = [[int(entry * common) for entry in row] for row in block]
+        shortest = oracle.closest(whole, [0] * n, nonzero=True) / common**2
+        assert norms[k] * reduction.delta <= shortest * (1 + 1e-8)
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def test_larger_blocks_shorten_the_first_vector() -> None:
+    basis = LatticeBasis(qary(40, 20, 1048583, 1))
+    first = [sum(x * x for x in r.basis.rows[0]) for r in (lll(basis), bkz(basis, 24, max_tours=4))]
+    assert first[1] < first[0]
+
+
+def test_insert_keeps_the_lattice() -> None:
+    generator = random.Random(5)
+    rows = [[generator.randint(-9, 9) for _ in range(5)] for _ in range(5)]
+    x = [6, -10, 15, 0]
+    combination = [sum(c * rows[1 + i][j] for i, c in enumerate(x)) for j in range(5)]
+    changed = [list(row) for row in rows]
+    insert(changed, 1, x)
+    assert changed[1] in (combination, [-a for a in combination])
+    assert changed[1] == combination
+    assert changed[0] == rows[0]
+    assert LatticeBasis(changed).same_lattice(LatticeBasis(rows))
+
+
+def test_insert_refuses_what_is_not_primitive() -> None:
+    with pytest.raises(ValueError, match="factor 2"):
+        insert([[1, 0], [0, 1]], 0, [4, 2])
+
+
+def test_linear_pruning_never_cuts_the_whole() -> None:
+    shares = linear_pruning(30)
+    assert shares[0] == 1.0
+    assert all(a > b for a, b in itertools.pairwise(shares))
+
+
+def test_dependent_rows_are_removed() -> None:
+    assert (
+        bkz([[6, 0], [10, 0], [0, 9]], 2).basis.rows == ((2, 0), (0, 9))
+        or len(bkz([[6, 0], [10, 0], [0, 9]], 2).basis) == 2
+    )
+    assert bkz([[0, 0]], 2).reduced is None
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="not 1"):
+        bkz([[1]], 1)
+    with pytest.raises(ValueError, match="not 0"):
+        bkz([[1]], max_tours=0)
