@@ -50,24 +50,25 @@ class Ball:
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = [list(row) for row in rows]
-        self.norms = [dot(row, row) for row in rows]
-        self.small = (
-            max(max(map(abs, row)) for row in rows) < LARGEST_ENTRY
-            and max(self.norms) * len(rows) < LARGEST_NORM
-        )
-        # Squared norms up to 2^500, so that their products stay within doubles.
-        self.exponent = 0 if self.small else max(self.norms).bit_length() - 500
+        self.rows = rows
+        n = len(rows)
+        self.small, self.exponent = False, 0
+        if max(map(max, rows)) < LARGEST_ENTRY and min(map(min, rows)) > -LARGEST_ENTRY:
+            packed = np.array(rows, np.int64)
+            high, low = gram(packed)
+            self.norms = [int(high[i, i]) + int(low[i, i]) for i in range(n)]
+            self.small = max(self.norms) * n < LARGEST_NORM
         if self.small:
-            packed = np.array(self.rows, np.int64)
-            self.enumerator = Enumerator(*gram(packed), packed)
-        else:
-            n = len(rows)
-            high, low = np.zeros((n, n)), np.zeros((n, n))
-            for i in range(n):
-                for j in range(i + 1):
-                    high[i, j], low[i, j] = scaled(dot(rows[i], rows[j]), self.exponent)
-            self.enumerator = Enumerator(high, low)
+            self.enumerator = Enumerator(high, low, packed)
+            return
+        self.norms = [dot(row, row) for row in rows]
+        # Squared norms up to 2^500, so that their products stay within doubles.
+        self.exponent = max(self.norms).bit_length() - 500
+        high, low = np.zeros((n, n)), np.zeros((n, n))
+        for i in range(n):
+            for j in range(i + 1):
+                high[i, j], low[i, j] = scaled(dot(rows[i], rows[j]), self.exponent)
+        self.enumerator = Enumerator(high, low)
 
     def _bound(self, norm: int) -> float:
         """A double that is not below norm 2^-exponent."""

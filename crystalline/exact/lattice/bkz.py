@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crystalline._kernels.lattice.basis import IntMatrix
 from crystalline._kernels.lattice.enumerate import shortest_rounded
-from crystalline.exact.lattice.ball import Ball
 from crystalline.exact.lattice.basis import LatticeBasis
+from crystalline.exact.lattice.gso import float_gram_schmidt
 from crystalline.exact.lattice.lll import DELTA, ETA, Reduction, lll
 
 UNPRUNED = 24  # blocks up to here are searched whole: that takes less than reducing once more
@@ -120,11 +121,11 @@ def improve(
     """Return a block-reduced basis of the lattice of an LLL-reduced one: `bkz` without checks."""
     n = len(basis)
     clean, tours, k = 0, 0, 0  # blocks in a row that had no shorter vector; tours begun; block
-    ball = Ball(basis.rows)
+    floats = float_gram_schmidt(basis)
     while clean < n - 1 and (max_tours is None or tours < max_tours):
         end = min(k + block_size, n)
-        r = np.ascontiguousarray(ball.enumerator.r[k:end])
-        mu = np.ascontiguousarray(ball.enumerator.mu[k:end, k:end])
+        r = np.ascontiguousarray(floats.r[k:end])
+        mu = np.ascontiguousarray(floats.mu[k:end, k:end].T)
         pruning = linear_pruning(end - k) if end - k > UNPRUNED else None
         found = shortest_rounded(mu, r, float(delta) * r[0], pruning)
         if found is None:
@@ -132,8 +133,9 @@ def improve(
         else:
             rows = [list(row) for row in basis.rows]
             insert(rows, k, found[0])
-            basis = lll(LatticeBasis(rows, basis.denominator), delta, eta).basis
-            ball = Ball(basis.rows)
+            changed = LatticeBasis.from_matrix(IntMatrix(rows), basis.denominator)
+            basis = lll(changed, delta, eta).basis
+            floats = float_gram_schmidt(basis)
             clean = 0
         k += 1
         if k == n - 1:
