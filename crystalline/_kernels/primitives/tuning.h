@@ -21,14 +21,14 @@
   X(vector, 1000000000, 1000000000, 1000000000, 11)                                              \
   X(karatsuba, 22, 22, 30, 182)                                                                  \
   X(toom3, 87, 87, 87, 309)                                                                      \
-  X(ntt, 1449, 158, 141, 448)                                                                    \
+  X(ntt, 1018, 126, 87, 448)                                                                     \
   /* the same where both operands together have twice the limbs of ntt */                        \
-  X(ntt_long, 410, 51, 30, 204)                                                                  \
+  X(ntt_long, 365, 51, 30, 182)                                                                  \
   /* squares: limbs */                                                                           \
   X(sqr_vector, 1000000000, 1000000000, 1000000000, 10)                                          \
   X(sqr_karatsuba, 46, 46, 64, 365)                                                              \
   X(sqr_toom3, 137, 78, 109, 553)                                                                \
-  X(sqr_ntt, 1630, 223, 158, 504)                                                                \
+  X(sqr_ntt, 1449, 199, 87, 504)                                                                 \
   /* division: limbs of the quotient or the divisor, whichever are fewer */                      \
   X(div_recursive, 24, 24, 64, 37)                                                               \
   X(div_newton, 4735, 6739, 913, 4209)                                                           \
