@@ -74,6 +74,15 @@ def test_unbalanced_shapes(name: str) -> None:
             assert to_int(multiply(b, a)) == to_int(a) * to_int(b)
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_carries_between_pieces(name: str) -> None:
+    """Where the pieces of a long operand overlap, a carry leaves the overlap every other time."""
+    with tuning.forced(**force(name)):
+        for bn in range(1, 60, 6):
+            check(600 + bn, bn, seed=bn)
+            check(1200, bn, ("random", "ones"), seed=bn)
+
+
 @pytest.mark.parametrize("name", ["karatsuba", "toom3", "toom3 and karatsuba"])
 def test_parts_that_cancel(name: str) -> None:
     """Parts of equal value make differences and values at -1 vanish."""
