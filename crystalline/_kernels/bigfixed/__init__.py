@@ -1,0 +1,1 @@
+"""Fixed-point functions on vectors of limbs: the kernels under BigFixed."""
