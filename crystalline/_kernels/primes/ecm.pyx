@@ -128,7 +128,7 @@ def curve(n, x, s, const uint64_t[::1] primes not None, uint64_t bound) -> tuple
     >>> from crystalline._kernels.primes import sieve
     >>> primes = sieve.array(0, 10**5, 9592)
     >>> n = 10000019 * (2**61 - 1)
-    >>> z, product = curve(n, 2, 9, primes, 2400)
+    >>> z, product = curve(n, 2, 3, primes, 2400)
     >>> math.gcd(z, n), math.gcd(product, n)
     (1, 10000019)
     """
@@ -145,7 +145,7 @@ def curve(n, x, s, const uint64_t[::1] primes not None, uint64_t bound) -> tuple
         w.modulus.k = k
         _set(w.modulus.n, n, k)
         w.modulus.negative_inverse = 0 - cl_inverse_64(w.modulus.n[0])
-        one = (1 << 64 * k) % n
+        one = pow(2, 64 * k, n)  # a shift of C integers would overflow
         _set(w.point.x, x * one % n, k)
         _set(w.point.z, one, k)
         _set(w.second.acc, one, k)

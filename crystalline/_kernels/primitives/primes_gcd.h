@@ -1,4 +1,5 @@
-/* Batched greatest common divisors: Stein's binary algorithm, four vectors of lanes interleaved.
+/* Batched greatest common divisors: Stein's binary algorithm, four vectors of lanes interleaved
+ * (two numbers where there are no vectors).
  *
  * Both operands are kept odd: the larger becomes their difference without its factors of two.
  * A lane is done when its operands are equal, and stays so.  A lane with a zero runs on ones and
@@ -6,14 +7,18 @@
  */
 #include "primes_table.h"
 
+/* One step for odd a and b without a branch; a stays b when they are equal. */
+static inline void gcd_step_1(uint64_t *a, uint64_t *b) {
+  const uint64_t difference = *a - *b, below = -(uint64_t)(*a < *b);
+  const int twos = __builtin_ctzll(difference | (uint64_t)1 << 63);
+  const uint64_t distance = (difference ^ below) - below;
+  *b += difference & below;
+  *a = difference ? distance >> twos : *b;
+}
+
 static inline uint64_t gcd_odd(uint64_t a, uint64_t b) {
-  while (a != b) {
-    uint64_t difference = a - b;
-    int twos = __builtin_ctzll(difference);
-    uint64_t distance = a > b ? difference : -difference;
-    b = a > b ? b : a;
-    a = distance >> twos;
-  }
+  while (a != b)
+    gcd_step_1(&a, &b);
   return a;
 }
 
@@ -173,13 +178,37 @@ static void gcd_batch_1(uint64_t *out, const uint64_t *a, uint64_t b, int64_t n)
 
 #else
 
+static inline void gcd_two_pairs(uint64_t *out, const uint64_t *x, uint64_t b0, uint64_t b1) {
+  uint64_t a0 = x[0], a1 = x[1];
+  if (!a0 || !b0 || !a1 || !b1) {
+    out[0] = gcd_pair(a0, b0);
+    out[1] = gcd_pair(a1, b1);
+    return;
+  }
+  const int shared_0 = __builtin_ctzll(a0 | b0), shared_1 = __builtin_ctzll(a1 | b1);
+  a0 >>= __builtin_ctzll(a0), b0 >>= __builtin_ctzll(b0);
+  a1 >>= __builtin_ctzll(a1), b1 >>= __builtin_ctzll(b1);
+  while ((a0 != b0) | (a1 != b1)) {
+    gcd_step_1(&a0, &b0);
+    gcd_step_1(&a1, &b1);
+  }
+  out[0] = a0 << shared_0;
+  out[1] = a1 << shared_1;
+}
+
 static void gcd_batch(uint64_t *out, const uint64_t *a, const uint64_t *b, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
+  int64_t i = 0;
+  for (; i + 2 <= n; i += 2)
+    gcd_two_pairs(out + i, a + i, b[i], b[i + 1]);
+  if (i < n)
     out[i] = gcd_pair(a[i], b[i]);
 }
 
 static void gcd_batch_1(uint64_t *out, const uint64_t *a, uint64_t b, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
+  int64_t i = 0;
+  for (; i + 2 <= n; i += 2)
+    gcd_two_pairs(out + i, a + i, b, b);
+  if (i < n)
     out[i] = gcd_pair(a[i], b);
 }
 #endif

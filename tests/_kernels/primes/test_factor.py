@@ -121,8 +121,50 @@ def test_curves_refuse_what_they_cannot_do() -> None:
         ecm.curve(35, 2, 9, primes, 2399)
 
 
+def _z_of_first_stage(n: int, x: int, s: int, primes: list[int], bound: int) -> int:
+    """Return the Z that Montgomery's ladder comes to, in Python's integers."""
+
+    def twice(p: tuple[int, int]) -> tuple[int, int]:
+        t, u = (p[0] + p[1]) ** 2 % n, (p[0] - p[1]) ** 2 % n
+        return t * u % n, (t - u) * ((t - u) * s + u) % n
+
+    def add(p: tuple[int, int], q: tuple[int, int], d: tuple[int, int]) -> tuple[int, int]:
+        t, v = (p[0] - p[1]) * (q[0] + q[1]), (p[0] + p[1]) * (q[0] - q[1])
+        return d[1] * (t + v) ** 2 % n, d[0] * (t - v) ** 2 % n
+
+    factors, packed = [], 1
+    for prime_ in primes:
+        power = prime_
+        while power * prime_ <= bound:
+            power *= prime_
+        if packed * power >= 2**64:
+            factors.append(packed)
+            packed = 1
+        packed *= power
+    point = (x, 1)
+    for k in [*factors, packed]:
+        low, high = point, twice(point)
+        for bit in bin(k)[3:]:
+            both = add(high, low, point)
+            low, high = (both, twice(high)) if bit == "1" else (twice(low), both)
+        point = low
+    return point[1]
+
+
+@pytest.mark.parametrize("limbs", [1, 2, 3, 4, 5, 6, 7, 13, 32])
+def test_first_stage_against_python(limbs: int) -> None:
+    """Moduli just below a power of 2^64 carry the most; those just above have a top limb of 1."""
+    primes = [q for q in range(2, 2400 if limbs < 8 else 300) if flint.fmpz(q).is_prime()]
+    for n in (2 ** (64 * limbs) - 1, 2 ** (64 * limbs) - 2**32 - 1, 2 ** (64 * limbs - 64) + 39):
+        if n < 3 or n % 2 == 0:
+            continue
+        z, _ = ecm.curve(n, 5, n - 77, np.array(primes, dtype=np.uint64), 2400)
+        size = (n.bit_length() + 63) // 64  # residues carry the factor 2^(64 size)
+        assert z == _z_of_first_stage(n, 5, n - 77, primes, 2400) * 2 ** (64 * size) % n
+
+
 @pytest.mark.parametrize("bits", [64, 65, 128, 192, 257, 320, 384, 448, 1024, 2048])
-def test_first_stage_against_affine_arithmetic(bits: int) -> None:
+def test_first_stage_finds_small_primes(bits: int) -> None:
     """The Z of a first stage vanishes modulo p just where the order of the point divides it."""
     rng = np.random.default_rng(bits)
     p = 1009
