@@ -13,9 +13,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.complex cimport PyComplex_Check
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
-from cpython.long cimport PyLong_Check
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
-from cpython.unicode cimport PyUnicode_DecodeASCII
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeASCII
 from libc.math cimport fabs, frexp, isfinite, isinf, isnan, ldexp, trunc
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -91,12 +91,31 @@ cdef extern from *:
       r[0] = (uint64_t)product;
       r[1] = (uint64_t)(product >> 64);
     }
+    /* r[an + 1] = a[an] + b[bn], an >= bn, for sizes at which a call costs as much as the sum */
+    static inline void cl_add_short(uint64_t *r, const uint64_t *a, Py_ssize_t an,
+                                    const uint64_t *b, Py_ssize_t bn) {
+      uint64_t carry = 0;
+      Py_ssize_t i = 0;
+      for (; i < bn; i++) {
+        unsigned __int128 sum = (unsigned __int128)a[i] + b[i] + carry;
+        r[i] = (uint64_t)sum;
+        carry = (uint64_t)(sum >> 64);
+      }
+      for (; i < an; i++) {
+        r[i] = a[i] + carry;
+        carry = r[i] < carry;
+      }
+      r[an] = carry;
+    }
     """
     const int64_t MAX_LIMBS "CL_MAX_LIMBS"
+    void cl_add_short(uint64_t* r, const uint64_t* a, Py_ssize_t an, const uint64_t* b,
+                      Py_ssize_t bn) noexcept nogil
     void cl_mul_1x1(uint64_t* r, uint64_t a, uint64_t b) noexcept nogil
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
 
 cdef enum:
+    SHORT = 8
     STACK_DIGITS = 512
     UNLOCKED_LIMBS = 1024  # from here on the GIL is released: it costs less than 1 % of the work
 
@@ -216,7 +235,10 @@ cdef BigInt add(BigInt a, BigInt b, bint subtract):
         return a if a_negative == (a.size < 0) else signed_copy(a, a_negative)
     if a_negative == b_negative:
         r = bigint_new(an + 1)
-        r.limbs[an] = limbs_add(r.limbs, a.limbs, an, b.limbs, bn)
+        if an <= SHORT:
+            cl_add_short(r.limbs, a.limbs, an, b.limbs, bn)
+        else:
+            r.limbs[an] = limbs_add(r.limbs, a.limbs, an, b.limbs, bn)
         return bigint_finish(r, an + 1, a_negative)
     r = bigint_new(an)
     if an == bn:
@@ -346,15 +368,19 @@ cdef double true_divide(BigInt a, BigInt b) except? -1.0:
 # Shifts and bits
 
 
+cdef BigInt room_for_shift(BigInt a, int64_t bits):
+    """What a << bits is written to; apart, since a try costs as much as a short shift."""
+    try:
+        return bigint_new(limb_count(a) + (bits >> 6) + 1)
+    except MemoryError as error:
+        raise MemoryError(f"{brief(a)} << {bits}: {error}") from None
+
+
 cdef BigInt shifted_left(BigInt a, int64_t bits):
     cdef Py_ssize_t n = limb_count(a)
     if n == 0:
         return a
-    cdef BigInt r
-    try:
-        r = bigint_new(n + (bits >> 6) + 1)
-    except MemoryError as error:
-        raise MemoryError(f"{brief(a)} << {bits}: {error}") from None
+    cdef BigInt r = room_for_shift(a, bits) if bits > 1 << 28 else bigint_new(n + (bits >> 6) + 1)
     if n + (bits >> 6) < UNLOCKED_LIMBS:
         limbs_shift_left(r.limbs, a.limbs, n, bits)
     else:
@@ -381,7 +407,16 @@ cdef BigInt shifted_right(BigInt a, int64_t bits):
     return bigint_finish(r, rn + 1, a.size < 0)
 
 
-cdef BigInt shift(BigInt a, BigInt count, bint right):
+cdef object shift(BigInt a, object by, bint right):
+    cdef int overflow
+    cdef int64_t small
+    if PyLong_Check(by):
+        small = PyLong_AsLongLongAndOverflow(by, &overflow)
+        if not overflow and 0 <= small < MAX_LIMBS:
+            return shifted_right(a, small) if right else shifted_left(a, small)
+    cdef BigInt count = operand(by)
+    if count is None:
+        return NotImplemented
     cdef uint64_t bits
     if count.size < 0:
         raise ValueError(f"negative shift count: {brief(count)}")
@@ -556,12 +591,16 @@ cdef str to_ascii(str text):
 
 cdef BigInt parse(object text, int base):
     """The number that text, str or bytes, denotes to int()."""
-    cdef bytes ascii_text
+    cdef object kept = text  # what owns the characters
+    cdef const char* characters
+    cdef Py_ssize_t length
     if isinstance(text, str):
-        ascii_text = (text if text.isascii() else to_ascii(text)).encode()
+        if not text.isascii():
+            kept = to_ascii(text)
+        characters = PyUnicode_AsUTF8AndSize(kept, &length)
     else:
-        ascii_text = bytes(text)
-    cdef Py_ssize_t length = PyBytes_GET_SIZE(ascii_text)
+        kept = bytes(text)
+        characters, length = PyBytes_AS_STRING(kept), PyBytes_GET_SIZE(kept)
     cdef char stack[STACK_DIGITS]
     cdef char* digits = stack
     cdef bytes buffer
@@ -571,7 +610,7 @@ cdef BigInt parse(object text, int base):
     cdef int64_t count, n
     cdef int status, in_base = base
     cdef bint negative
-    if not read_literal(digits, &count, &in_base, &negative, PyBytes_AS_STRING(ascii_text), length):
+    if not read_literal(digits, &count, &in_base, &negative, characters, length):
         raise ValueError(f"invalid literal for BigInt() with base {base}: {repr(text)[:200]}")
     cdef BigInt x = bigint_new(limbs_room(count, in_base))
     if count < UNLOCKED_LIMBS:
@@ -838,16 +877,14 @@ cdef class BigInt:
         return mixed(operator.truediv, other, self)
 
     def __lshift__(self, other):
-        cdef BigInt b = operand(other)
-        return NotImplemented if b is None else shift(self, b, False)
+        return shift(self, other, False)
 
     def __rlshift__(self, other):
         cdef BigInt b = operand(other)
         return NotImplemented if b is None else shift(b, self, False)
 
     def __rshift__(self, other):
-        cdef BigInt b = operand(other)
-        return NotImplemented if b is None else shift(self, b, True)
+        return shift(self, other, True)
 
     def __rrshift__(self, other):
         cdef BigInt b = operand(other)

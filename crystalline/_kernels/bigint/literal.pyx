@@ -4,19 +4,19 @@ ASCII only; the face has replaced the digits and blanks of other scripts.
 """
 from libc.stdint cimport int64_t
 
+cdef extern from *:
+    """
+    /* The value of an ASCII digit or letter in bases up to 36; 99 for other characters. */
+    static inline int cl_digit_value(unsigned char c) {
+      unsigned decimal = c - (unsigned)'0', letter = (c | 0x20u) - (unsigned)'a';
+      return decimal < 10 ? (int)decimal : letter < 26 ? (int)letter + 10 : 99;
+    }
+    """
+    int digit_value "cl_digit_value"(unsigned char c) noexcept nogil
+
 
 cdef inline bint is_blank(char c) noexcept nogil:
     return c == c' ' or c'\t' <= c <= c'\r'
-
-
-cdef inline int digit_value(char c) noexcept nogil:
-    if c'0' <= c <= c'9':
-        return c - c'0'
-    if c'a' <= c <= c'z':
-        return c - c'a' + 10
-    if c'A' <= c <= c'Z':
-        return c - c'A' + 10
-    return 99
 
 
 cdef inline int prefix_base(char c) noexcept nogil:

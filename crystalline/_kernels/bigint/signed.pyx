@@ -53,8 +53,34 @@ cdef inline bint logic(Logic op, uint64_t* r, const uint64_t* a, int64_t an, bin
     return negative
 
 
+cdef void logic_of_magnitudes(Logic op, uint64_t* r, const uint64_t* a, int64_t an,
+                              const uint64_t* b, int64_t bn) noexcept nogil:
+    """The same for two nonnegative numbers, an >= bn, in loops that compilers vectorize."""
+    cdef int64_t i
+    if op == AND:
+        for i in range(bn):
+            r[i] = a[i] & b[i]
+        limbs_zero(r + bn, an - bn + 1)
+        return
+    if op == OR:
+        for i in range(bn):
+            r[i] = a[i] | b[i]
+    else:
+        for i in range(bn):
+            r[i] = a[i] ^ b[i]
+    for i in range(bn, an):  # not limbs_copy: r may be a
+        r[i] = a[i]
+    r[an] = 0
+
+
 cdef bint limbs_logic(Logic op, uint64_t* r, const uint64_t* a, int64_t an, bint a_negative,
                       const uint64_t* b, int64_t bn, bint b_negative) noexcept nogil:
+    if not a_negative and not b_negative:
+        if an < bn:
+            logic_of_magnitudes(op, r, b, bn, a, an)
+        else:
+            logic_of_magnitudes(op, r, a, an, b, bn)
+        return False
     if op == AND:  # a constant in each call, so that the loop has no branch on it
         return logic(AND, r, a, an, a_negative, b, bn, b_negative)
     if op == OR:
