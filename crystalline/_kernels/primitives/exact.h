@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 #include "division_table.h"
-#include "lattice_table.h"
 #include "euclid_table.h"
 #include "fixedarray_table.h"
+#include "lattice_table.h"
 #include "limbs_table.h"
-#include "primes_table.h"
 #include "ntt_table.h"
+#include "primes_table.h"
 
 typedef struct {
   const char *name;

@@ -1,10 +1,10 @@
 /* Products of limb vectors: coefficients of 64 bits modulo three primes, of 128 bits modulo six.
  *
- * With h = 1 or 2 limbs a coefficient, operands of A >= B coefficients have a product whose
- * coefficients are at most B (2^(64 h) - 1)^2.  It is recovered where that is below the product
- * of the primes:
- *     three primes, h = 1: B <= NTT_THREE_PRIMES_MAX (2.6 * 10^8 bits),
- *     six primes, h = 2: B < 2^43; the roots' order, 2^33 coefficients (10^12 bits), binds first.
+ * With h = 1 or 2 limbs a coefficient and n coefficients in the shorter operand, those of the
+ * product are at most n (2^(64 h) - 1)^2, and are recovered where that is below the product of the
+ * primes:
+ *     three primes, h = 1: n <= NTT_THREE_PRIMES_MAX = 4,189,441 (2.6 * 10^8 bits),
+ *     six primes, h = 2: n < 2^43; the roots' order, 2^33 coefficients (10^12 bits), binds first.
  *
  * The cyclic transforms have 2^k, 5/4, 6/4 or 7/4 of that many points: the first pass splits the
  * polynomials into m = 4 .. 7 blocks of B = 2^k coefficients, modulo x^B - e(rev(j)), j < m, the
@@ -173,11 +173,11 @@ static void ntt_last_pass(NttElement *x, NttShape s, const NttRoots *roots) {
   if (s.blocks == 7) ntt_last_pass_m(x, 7, B, roots);
 }
 
-/* Each vector of coefficients is a chain of some 150 dependent cycles: this many go side by side. */
+/* Each vector of coefficients is a chain of some 150 dependent cycles: this many go abreast. */
 #define NTT_ABREAST 8
 
-/* x[u][i] = the digits of NTT_W coefficients whose remainders modulo p_i, times 1 / first[i], are at
- * c + i N + u NTT_W:  x_0 + p_0 (x_1 + p_1 (x_2 + ..)), by Garner's algorithm. */
+/* x[u][i] = the digits of NTT_W coefficients whose remainders modulo p_i, times 1 / first[i], are
+ * at c + i N + u NTT_W:  x_0 + p_0 (x_1 + p_1 (x_2 + ..)), by Garner's algorithm. */
 NTT_INLINE void ntt_digits(NttVec x[NTT_ABREAST][NTT_PRIMES], const NttElement *c, int64_t N,
                            int primes, const NttFactor *first, const NttRoots *const *roots,
                            const NttField *fields) {
@@ -211,7 +211,7 @@ NTT_INLINE void ntt_value(uint64_t *value, int words, const uint64_t x[][NTT_W],
   }
 }
 
-/* out[h NTT_W] = coefficients of `words` limbs each, h limbs apart, added to sum[words] in passing */
+/* out[h NTT_W] = coefficients of `words` limbs each, h limbs apart, added up through sum[words] */
 NTT_INLINE void ntt_add_values(uint64_t *out, uint64_t *sum, int words, int h, const NttVec *x,
                                int primes) {
   uint64_t digits[NTT_PRIMES][NTT_W], value[5];

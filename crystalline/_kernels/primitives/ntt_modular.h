@@ -5,16 +5,18 @@
  * (h - n p) + l is an integer below 2^53, so every step after the choice of n is exact.  That
  * choice is off by at most |a w / p| 2^-52 beyond 1/2.  In units of p, for |a| <= A, |w| <= W:
  *     |a w mod p| <= T(A, W) = 1/2 + A W / 4,        provided A W <= 2   (so that n < 2^51)
- * and the bounds beside the transforms are stated in these units.  A residue is never above 4
- * (2^52), so sums and differences are exact too.  Another way of computing the same integers gives
- * the same product, so all levels agree bit for bit.
+ * and the bounds beside the transforms are stated in these units.  A residue that is multiplied is
+ * never above 4 (2^52) and none above 8, so sums and differences are exact too.  The primes are
+ * below 2^50 (1 - 2^-13): that covers the 2^-50 or so by which a reduction may miss 1/2.
+ * Another way of computing the same integers gives the same product, so all levels agree bit for
+ * bit.
  *
  * Without vector FMA: signed 64-bit integers, one lane, a factor w with round(w 2^64 / p)
  * (Shoup).  There T is below 1.5 for every |a| < 2^63, so the same bounds hold with room to spare.
  *
- * The 52-bit multiply-adds (IFMA) would need three multiplications and a mask against the four
- * fused operations and two additions here, on the same two multiplying ports, and leave
- * less room before a reduction: no gain where both run 8 lanes.
+ * The 52-bit multiply-adds (IFMA) are not used: a butterfly would take three of them, a mask, three
+ * additions and more reductions (unsigned residues double sooner), against the four multiplications
+ * and four additions here, as many in all for the same ports.  By count, not by measurement.
  */
 #ifndef CL_NTT_MODULAR_H
 #define CL_NTT_MODULAR_H

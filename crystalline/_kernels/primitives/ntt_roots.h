@@ -70,8 +70,8 @@ static uint64_t ntt_power(uint64_t a, uint64_t exponent, uint64_t p) {
   return r;
 }
 
-/* r[j] = e(+-rev(j) / 2^shift), j < n, n a power of two; unit[k] = e(+-2^-k).  Bit d of j multiplies
- * by e(2^-(d + 1 + shift)). */
+/* r[j] = e(+-rev(j) / 2^shift), j < n, n a power of two; unit[k] = e(+-2^-k).  Bit d of j
+ * multiplies by e(+-2^-(d + 1 + shift)). */
 static void ntt_fill_roots(NttFactor *r, int64_t n, int shift, const uint64_t *unit,
                            const NttModulus *m) {
   uint64_t p = m->p;
@@ -119,7 +119,8 @@ static NttFactor *ntt_fill_direction(NttDirection *way, NttFactor *memory, int64
   return memory;
 }
 
-/* The roots of prime `index` for at least `leaves` leaves, a power of two >= NTT_W; NULL: no memory.
+/* The roots of prime `index` for at least `leaves` leaves, a power of two >= NTT_W; NULL where
+ * memory does not suffice.
  *
  * Published by compare-and-swap without a lock, so that a fork at any moment leaves a child with a
  * whole table; two threads that meet here may compute the same one, and one of them drops its own.

@@ -317,8 +317,8 @@ static void ntt_leaf_products(NttElement *x, const NttElement *y, int64_t j, con
 
 #endif
 
-/* x = x y modulo node j of size 2^log, at least two leaves, times 2^log (2^log / 4 with one lane); y
- * is destroyed; x == y squares. */
+/* x = x y modulo node j of size 2^log, at least two leaves, times 2^log (2^log / 4 with one lane);
+ * y is destroyed; x == y squares. */
 static void ntt_node_product(NttElement *x, NttElement *y, int log, int64_t j,
                              const NttRoots *roots, const NttField *f) {
   int64_t M = (int64_t)1 << log;
