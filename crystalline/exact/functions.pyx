@@ -115,9 +115,10 @@ cdef BigFixed _exp(BigFixed x, int64_t prec_bits):
     cdef BigInt r
     cdef int status
     if a.size > 0:
-        if _magnitude(x) > 36:
+        whole = _magnitude(x)
+        if whole > 36:
             _refuse("exp", x)
-        whole = int(x)
+        whole = int(x) if whole > 5 else 31  # or less
         if whole > 47000000000:  # 2^36 ln 2
             _refuse("exp", x)
         before = (whole + 1) * 1443 // 64000 + 1  # log2 e = 1.4427
