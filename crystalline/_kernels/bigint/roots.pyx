@@ -142,7 +142,7 @@ cdef int limbs_sqrtrem(uint64_t* s, uint64_t* r, int64_t* rn, const uint64_t* a,
 
 cdef int _power(uint64_t* r, int64_t* rn, const uint64_t* x, int64_t xn, uint64_t k,
                 uint64_t* scratch) noexcept nogil:
-    """r[rn] = x[xn] ** k, normalized, k >= 1; room for k xn limbs and as many in scratch."""
+    """r[rn] = x[xn] ** k, normalized, k >= 1; room and scratch for two limbs more."""
     cdef int bit = 63 - __builtin_clzll(k)
     cdef int64_t n = xn
     cdef int status = OK
@@ -165,7 +165,8 @@ cdef int _power(uint64_t* r, int64_t* rn, const uint64_t* x, int64_t xn, uint64_
 cdef int _compare_power(int* sign, const uint64_t* x, int64_t xn, uint64_t k, const uint64_t* a,
                         int64_t n) noexcept nogil:
     """*sign = the sign of x[xn] ** k - a[n]."""
-    cdef int64_t room = xn * <int64_t>k + 2
+    cdef int64_t bits = 64 * xn - __builtin_clzll(x[xn - 1])
+    cdef int64_t room = bits * <int64_t>k // 64 + 3
     cdef uint64_t* p = <uint64_t*>malloc(2 * room * sizeof(uint64_t))
     if p == NULL:
         return NO_MEMORY
