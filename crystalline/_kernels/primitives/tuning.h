@@ -31,14 +31,14 @@
   X(sqr_ntt, 1449, 199, 87, 504)                                                                 \
   /* division: limbs of the quotient or the divisor, whichever are fewer */                      \
   X(div_recursive, 24, 24, 64, 37)                                                               \
-  X(div_newton, 4735, 6739, 913, 4209)                                                           \
+  X(div_newton, 5991, 642, 253, 1155)                                                            \
   /* greatest common divisors: limbs of the larger number */                                     \
   X(hgcd, 120, 110, 110, 60)                                                                     \
   X(gcd_hgcd, 800, 800, 600, 100)                                                                \
   /* conversion to and from digits: limbs */                                                     \
   X(to_digits, 9, 8, 22, 22)                                                                     \
   X(from_digits, 57, 57, 57, 51)                                                                 \
-  X(to_digits_reciprocal, 1000000000, 1788, 2262, 3008)                                          \
+  X(to_digits_reciprocal, 7337, 4073, 7337, 2862)                                                \
   /* Montgomery's reduction: limbs of the modulus */                                             \
   X(redc_products, 150, 120, 100, 20)
 /* clang-format on */
