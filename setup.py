@@ -66,6 +66,8 @@ EXTENSIONS = {
     "crystalline._kernels.bigfixed.elementary": [],
     "crystalline.exact.fixed": [],
     "crystalline.exact.functions": [],
+    "crystalline._kernels.fixedarray.functions": [],
+    "crystalline._kernels.fixedarray.roots": [],
     "crystalline._kernels.atomics": [],
     "crystalline._kernels.memory": [],
     "crystalline._kernels.matmul": [],

@@ -70,6 +70,22 @@ cdef extern from "exact.h":
         int64_t (*apply_row)(uint64_t* x, uint64_t* y, int64_t n, const uint64_t* m) noexcept nogil
         void (*gcd_2)(uint64_t* a, const uint64_t* b) noexcept nogil
         void (*jacobi_step)(JacobiState* state, int which, uint64_t q) noexcept nogil
+    enum:
+        CL_FA_DIGITS
+    ctypedef struct FixedArrayConstants:
+        uint64_t ln2[CL_FA_DIGITS]
+        uint64_t quarter_pi[CL_FA_DIGITS]
+        uint64_t inverse_factorials[48][CL_FA_DIGITS]
+        uint64_t inverse_even_factorials[48][CL_FA_DIGITS]
+        uint64_t inverse_odd_factorials[48][CL_FA_DIGITS]
+        uint64_t inverses[48][CL_FA_DIGITS]
+        uint64_t inverse_odds[48][CL_FA_DIGITS]
+        uint64_t exp_high[256][CL_FA_DIGITS]
+        uint64_t exp_low[256][CL_FA_DIGITS]
+        uint64_t log_high[256][CL_FA_DIGITS]
+        uint64_t log_low[260][CL_FA_DIGITS]
+        uint64_t sincos[512][CL_FA_DIGITS]
+        uint64_t atan[260][CL_FA_DIGITS]
     ctypedef struct FixedArrayPrimitives:
         int64_t (*add)(uint64_t* r, const uint64_t* a, int64_t as_, const uint64_t* b, int64_t bs,
                        int64_t n, int L) noexcept nogil
@@ -86,6 +102,9 @@ cdef extern from "exact.h":
         int64_t (*matmul_columns)(uint64_t* r, const uint64_t* a, const uint64_t* b, int64_t M,
                                   int64_t K, int64_t N, int64_t j, int L, int F,
                                   void* work) noexcept nogil
+        int64_t (*function)(int which, uint64_t* r, const uint64_t* a, int64_t n, int L, int F,
+                            const FixedArrayConstants* constants,
+                            uint8_t* undecided) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs

@@ -20,8 +20,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from crystalline._kernels.fixedarray import arithmetic, convert, division
+from crystalline._kernels.fixedarray import arithmetic, convert, division, functions, roots
 from crystalline.exact.decimals import from_decimal, to_decimal
+from crystalline.exact.fixed import BigFixed
 
 MAX_WIDTH_BITS = 4096
 
@@ -382,6 +383,58 @@ class BigFixedArray:
             lambda r, a, b: division.divide(r, a, b, bits), "the quotient", (divisor,), out
         )
 
+    def sqrt(self, out: BigFixedArray | None = None) -> BigFixedArray:
+        """Return the square root; ValueError names the first negative element.
+
+        >>> BigFixedArray.of([2, 0.25]).sqrt().to_strings(20)
+        ['1.41421356237309504880', '0.50000000000000000000']
+        """
+        self._expect_domain(self._negatives(), "sqrt", "0 or more")
+        return self._function(roots.sqrt, "the square root", out)
+
+    def exp(self, out: BigFixedArray | None = None) -> BigFixedArray:
+        """Return e to the power of self.
+
+        >>> BigFixedArray.of([0, 1, -100]).exp().to_strings(30)
+        ['1.000000000000000000000000000000', '2.718281828459045235360287471353',
+         '0.000000000000000000000000000000']
+        """
+        return self._function(functions.exp, "the exponential", out)
+
+    def log(self, out: BigFixedArray | None = None) -> BigFixedArray:
+        """Return the natural logarithm; ValueError names the first element that is not above 0.
+
+        >>> BigFixedArray.of([1, 10]).log().to_strings(30)
+        ['0.000000000000000000000000000000', '2.302585092994045684017991454684']
+        """
+        bad = self._negatives() | ~self._limbs.any(axis=-1)
+        self._expect_domain(bad, "log", "more than 0")
+        return self._function(functions.log, "the logarithm", out)
+
+    def sin(self, out: BigFixedArray | None = None) -> BigFixedArray:
+        """Return the sine of angles in radians, of any size.
+
+        >>> BigFixedArray.of([1, 10**18]).sin().to_strings(20)
+        ['0.84147098480789650665', '-0.99296932074040507621']
+        """
+        return self._function(functions.sin, "the sine", out)
+
+    def cos(self, out: BigFixedArray | None = None) -> BigFixedArray:
+        """Return the cosine of angles in radians, of any size.
+
+        >>> BigFixedArray.of([0, 1]).cos().to_strings(20)
+        ['1.00000000000000000000', '0.54030230586813971740']
+        """
+        return self._function(functions.cos, "the cosine", out)
+
+    def atan(self, out: BigFixedArray | None = None) -> BigFixedArray:
+        """Return the angle in radians, between -pi/2 and pi/2, whose tangent self is.
+
+        >>> (BigFixedArray.of([1]).atan() * 4).to_strings(30)
+        ['3.141592653589793238462643383280']
+        """
+        return self._function(functions.atan, "the arc tangent", out)
+
     def dot(self, other: BigFixedArray) -> BigFixedArray:
         """Return Σ self · other over one axis, added up exactly and rounded once; no axes.
 
@@ -609,6 +662,15 @@ class BigFixedArray:
         unit = 1 << self._frac_bits
         return self._nested(lambda m: Fraction(m, unit))
 
+    def to_bigfixed(self) -> Any:
+        """Return the exact values as BigFixed with frac_bits bits, as nested lists.
+
+        >>> BigFixedArray.of([0.5, -3]).to_bigfixed()[1].prec_bits
+        192
+        """
+        bits = self._frac_bits
+        return self._nested(lambda m: BigFixed.from_mantissa(m, bits))
+
     def to_strings(self, digits: int | None = None) -> Any:
         """Return decimal strings with so many digits after the point, ties to even; nested lists.
 
@@ -629,6 +691,22 @@ class BigFixedArray:
         return float(self._one().to_floats())
 
     # Inside
+
+    def _negatives(self) -> _Bools:
+        return (self._limbs[..., -1] >> np.uint64(63)).astype(bool)
+
+    def _expect_domain(self, bad: _Bools, name: str, expected: str) -> None:
+        if bad.any():
+            at = int(np.argmax(bad))
+            value = self.ravel()[at].to_strings()
+            raise ValueError(
+                f"{name} of element {_place(at, self.shape)}, {_short(value)}: expected {expected}"
+            )
+
+    def _function(
+        self, kernel: Callable[[_Limbs, _Limbs, int], int], what: str, out: BigFixedArray | None
+    ) -> BigFixedArray:
+        return self._elementwise(lambda r, a: kernel(r, a, self._frac_bits), what, (), out)
 
     def _like(self, limbs: _Limbs) -> BigFixedArray:
         return BigFixedArray._of_limbs(limbs, self._frac_bits)

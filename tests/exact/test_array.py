@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crystalline.exact import BigFixedArray
+from crystalline.exact import BigFixed, BigFixedArray, BigInt
 from tests.oracles.fixedarrays import limbs_of, operands
 
 
@@ -227,6 +227,20 @@ def test_values_of_every_kind() -> None:
     for bad_value in (None, 1j, {}, b"1"):
         with pytest.raises(TypeError):
             BigFixedArray.of([bad_value])
+
+
+def test_exact_values_there_and_back() -> None:
+    a = array(20, (3, 2))
+    values = a.to_bigfixed()
+    assert values[2][1].prec_bits == 192
+    assert int(values[2][1].mantissa) == a.mantissas()[2][1]
+    assert (BigFixedArray.of(values) == a).all()
+    assert (a + BigFixed("0.5", 8)).to_fractions()[0][0] == a.to_fractions()[0][0] + Fraction(1, 2)
+    assert (BigFixed(2, 0) * a == a * BigInt(2)).all()
+    assert (BigInt(3) - a == 3 - a).all()
+    assert BigFixedArray.of([BigInt(-7)]).to_ints() == [-7]
+    with pytest.raises(ValueError, match="more than 192 bits"):
+        a + BigFixed.from_mantissa(1, 200)
 
 
 def test_views_and_copies() -> None:

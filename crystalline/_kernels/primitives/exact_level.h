@@ -61,5 +61,6 @@ __attribute__((visibility("hidden"))) const ExactPrimitives CL_EXACT(CL_LEVEL) =
                    .dot = fa_dot,
                    .matmul_work = fa_matmul_work,
                    .matmul_begin = fa_matmul_begin,
-                   .matmul_columns = fa_matmul_columns},
+                   .matmul_columns = fa_matmul_columns,
+                   .function = fa_function},
 };

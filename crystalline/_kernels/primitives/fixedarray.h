@@ -247,8 +247,15 @@ static int64_t fa_matmul_columns_scalar(uint64_t *r, const uint64_t *a, const ui
   return M * N;
 }
 
+static int64_t fa_no_function(int which, uint64_t *r, const uint64_t *a, int64_t n, int L, int F,
+                              const FixedArrayConstants *constants, uint8_t *undecided) {
+  (void)which, (void)r, (void)a, (void)n, (void)L, (void)F, (void)constants, (void)undecided;
+  return 0;
+}
+
 #ifdef CL_IFMA
 #include "fixedarray_ifma.h"
+#include "fixedarray_functions.h"
 #else
 #define fa_add fa_add_scalar
 #define fa_sub fa_sub_scalar
@@ -257,4 +264,5 @@ static int64_t fa_matmul_columns_scalar(uint64_t *r, const uint64_t *a, const ui
 #define fa_matmul_work fa_matmul_work_scalar
 #define fa_matmul_begin fa_matmul_begin_scalar
 #define fa_matmul_columns fa_matmul_columns_scalar
+#define fa_function fa_no_function
 #endif

@@ -9,6 +9,7 @@
  */
 
 typedef __m512i V;
+typedef uint64_t fa_word __attribute__((may_alias)); /* one lane of a vector in memory */
 
 #define FA_DIGITS(L) ((64 * (L) + 51) / 52)
 #define FA_UNROLL _Pragma("GCC unroll 32")
@@ -108,23 +109,51 @@ FA_INLINE V fa_limb_from(const V *d, __m128i o, __m128i middle, __m128i high) {
                                          _mm512_sll_epi64(d[2], high)));
 }
 
+/* The bits of digits d below bit F. */
+FA_INLINE V fa_below(const V *d, int F) {
+  V below = _mm512_and_si512(d[F / 52], _mm512_set1_epi64(((int64_t)1 << (F % 52)) - 1));
+  for (int i = 0; i < F / 52; i++)
+    below = _mm512_or_si512(below, d[i]);
+  return below;
+}
+
+/* q[L + 1] = the limbs from bit F on of digits d[count], the last signed, with `sign` at eight
+ * places beyond; returns what is not zero where the number has more limbs. */
+FA_INLINE V fa_take(V *q, const V *d, V sign, int count, int F, int L) {
+  const V mask = _mm512_set1_epi64(FA_MASK);
+  const int outside = F + 64 * (L + 1);
+  FA_UNROLL for (int i = 0; i <= L; i++) {
+    int bit = F + 64 * i, o = bit % 52;
+    q[i] = fa_limb_from(d + bit / 52, _mm_cvtsi32_si128(o), _mm_cvtsi32_si128(52 - o),
+                        _mm_cvtsi32_si128(104 - o));
+  }
+  V wrong = _mm512_xor_si512(_mm512_srai_epi64(q[L], 63), sign);
+  for (int i = outside / 52; i < count; i++) {
+    V t = _mm512_xor_si512(d[i], sign);
+    if (i < count - 1)
+      t = _mm512_and_si512(t, mask);
+    if (i == outside / 52)
+      t = _mm512_srl_epi64(t, _mm_cvtsi32_si128(outside % 52));
+    wrong = _mm512_or_si512(wrong, t);
+  }
+  return wrong;
+}
+
+enum { FA_PAD = 8 };
+
 FA_INLINE int64_t fa_fma_vector(uint64_t *r, const uint64_t *a, int64_t as, const uint64_t *b,
                                 int64_t bs, const uint64_t *c, int64_t cs, int64_t n, int F,
                                 int with_c, int L) {
-  enum { PAD = 8 };
   const int D = FA_DIGITS(L);
   const V mask = _mm512_set1_epi64(FA_MASK);
-  const int outside = F + 64 * (L + 1); /* the first bit that no limb below takes */
   uint64_t half[2 * D];
   memset(half, 0, sizeof half);
   if (F > 0)
     half[(F - 1) / 52] = (uint64_t)1 << ((F - 1) % 52);
-  const int last = F / 52; /* the digit where the result begins */
-  const V last_mask = _mm512_set1_epi64(((int64_t)1 << (F % 52)) - 1);
   const V one = _mm512_set1_epi64(F > 0);
   int64_t e = 0;
   for (; e + 8 <= n; e += 8, r += 8 * L, a += 8 * as, b += 8 * bs, c += 8 * cs) {
-    V x[L], ad[D], bd[D], columns[2 * D], d[2 * D + PAD], q[L + 1];
+    V x[L], ad[D], bd[D], columns[2 * D], d[2 * D + FA_PAD], q[L + 1];
     fa_load_step(x, a, as, L);
     V a_sign = _mm512_srai_epi64(x[L - 1], 63);
     fa_cut(ad, x, a_sign, L);
@@ -146,23 +175,9 @@ FA_INLINE int64_t fa_fma_vector(uint64_t *r, const uint64_t *a, int64_t as, cons
     carry = _mm512_srai_epi64(_mm512_slli_epi64(carry, 12), 12); /* modulo 2^(104 D) */
     V sign = _mm512_srai_epi64(carry, 63);
     d[2 * D - 1] = carry;
-    FA_UNROLL for (int i = 0; i < PAD; i++) d[2 * D + i] = sign;
+    FA_UNROLL for (int i = 0; i < FA_PAD; i++) d[2 * D + i] = sign;
 
-    V below = _mm512_and_si512(d[last], last_mask);
-    for (int i = 0; i < last; i++)
-      below = _mm512_or_si512(below, d[i]);
-    FA_UNROLL for (int i = 0; i <= L; i++) {
-      int bit = F + 64 * i, o = bit % 52;
-      q[i] = fa_limb_from(d + bit / 52, _mm_cvtsi32_si128(o), _mm_cvtsi32_si128(52 - o),
-                          _mm_cvtsi32_si128(104 - o));
-    }
-    V wrong = _mm512_xor_si512(_mm512_srai_epi64(q[L], 63), sign);
-    for (int i = outside / 52; i < 2 * D; i++) { /* all bits from `outside` on are the sign's */
-      V t = _mm512_and_si512(_mm512_xor_si512(d[i], sign), mask);
-      if (i == outside / 52)
-        t = _mm512_srl_epi64(t, _mm_cvtsi32_si128(outside % 52));
-      wrong = _mm512_or_si512(wrong, t);
-    }
+    V below = fa_below(d, F), wrong = fa_take(q, d, sign, 2 * D, F, L);
     if (with_c) {
       const V ones = _mm512_set1_epi64(-1);
       __mmask8 carried = 0;
@@ -353,7 +368,15 @@ FA_INLINE int64_t fa_columns_vector(uint64_t *r, const uint64_t *b, int64_t M, i
     if (k % 1024 == 1023)
       fa_settle(b_sums, D + 1);
   }
-  const uint64_t *ad = (const uint64_t *)(bd + K * D), *a_sums = ad + M * K * D;
+  /* half a unit, and K 2^(2W-2) */
+  uint64_t constant[2 * D + 1];
+  memset(constant, 0, sizeof constant);
+  if (F > 0)
+    constant[(F - 1) / 52] = (uint64_t)1 << (F - 1) % 52;
+  constant[(128 * L - 2) / 52] += (uint64_t)K << (128 * L - 2) % 52 & FA_MASK;
+  constant[(128 * L - 2) / 52 + 1] += (uint64_t)K >> (52 - (128 * L - 2) % 52);
+  const V mask = _mm512_set1_epi64(FA_MASK), one = _mm512_set1_epi64(F > 0);
+  const uint64_t *ad = (const uint64_t *)work + 8 * K * D, *a_sums = ad + M * K * D;
   for (int64_t i = 0; i < M; i++, a_sums += D + 1) {
     V columns[2 * D + 1];
     for (int c = 0; c <= 2 * D; c++)
@@ -367,20 +390,40 @@ FA_INLINE int64_t fa_columns_vector(uint64_t *r, const uint64_t *b, int64_t M, i
       }
       fa_settle(columns, 2 * D + 1);
     }
-    for (int lane = 0; lane < 8; lane++) {
-      uint64_t exact[2 * L + 2], products[2 * D + 1], sums[D + 1];
-      if (element[lane] >= width)
-        continue;
-      memset(exact, 0, sizeof exact);
-      for (int c = 0; c <= 2 * D; c++)
-        products[c] = ((const uint64_t *)&columns[c])[lane];
-      for (int c = 0; c <= D; c++)
-        sums[c] = ((const uint64_t *)&b_sums[c])[lane] + a_sums[c];
-      fa_unbias(exact, products, sums, (uint64_t)K, L);
-      int64_t at = i * N + j + element[lane];
-      if (!fa_round(r + at * L, exact, 2 * L + 2, NULL, L, F))
-        return at;
+    V sums[D + 1], d[2 * D + 1 + FA_PAD], q[L + 1];
+    FA_UNROLL for (int c = 0; c <= D; c++) {
+      sums[c] = _mm512_add_epi64(b_sums[c], _mm512_set1_epi64((int64_t)a_sums[c]));
     }
+    fa_settle(sums, D + 1);
+    FA_UNROLL for (int c = 0; c <= D; c++) { /* less 2^(W-1) times the sums */
+      V low = _mm512_and_si512(_mm512_slli_epi64(sums[c], (64 * L - 1) % 52), mask);
+      V high = _mm512_srli_epi64(sums[c], 52 - (64 * L - 1) % 52);
+      int at = (64 * L - 1) / 52 + c;
+      columns[at] = _mm512_sub_epi64(columns[at], low);
+      columns[at + 1] = _mm512_sub_epi64(columns[at + 1], high);
+    }
+    V carry = _mm512_setzero_si512();
+    FA_UNROLL for (int c = 0; c < 2 * D; c++) {
+      carry = _mm512_add_epi64(_mm512_srai_epi64(carry, 52), columns[c]);
+      carry = _mm512_add_epi64(carry, _mm512_set1_epi64((int64_t)constant[c]));
+      d[c] = _mm512_and_si512(carry, mask);
+    }
+    d[2 * D] = _mm512_add_epi64(_mm512_srai_epi64(carry, 52), columns[2 * D]);
+    d[2 * D] = _mm512_add_epi64(d[2 * D], _mm512_set1_epi64((int64_t)constant[2 * D]));
+    V sign = _mm512_srai_epi64(d[2 * D], 63);
+    FA_UNROLL for (int c = 0; c < FA_PAD; c++) d[2 * D + 1 + c] = sign;
+    V below = fa_below(d, F), wrong = fa_take(q, d, sign, 2 * D + 1, F, L);
+    q[0] = _mm512_mask_andnot_epi64(q[0], _mm512_testn_epi64_mask(below, below), one, q[0]);
+    wrong = _mm512_or_si512(wrong, _mm512_xor_si512(q[L], _mm512_srai_epi64(q[L - 1], 63)));
+    __mmask8 bad = _mm512_test_epi64_mask(wrong, wrong);
+    fa_store(edge, q, L);
+    memcpy(r + (i * N + j) * L, edge, 8 * (size_t)(width * L));
+    int first = 8;
+    for (int lane = 0; lane < 8; lane++)
+      if (bad >> lane & 1 && element[lane] < first)
+        first = element[lane];
+    if (first < width)
+      return i * N + j + first;
   }
   return M * N;
 }

@@ -14,6 +14,27 @@
 
 #define CL_FA_LIMBS 64 /* the widest element: intermediate results lie on the stack */
 
+enum { CL_FA_DIGITS = 13 }; /* of 52 bits: the most that a function works with, and one */
+
+/* The functions. */
+enum { CL_FA_EXP, CL_FA_LOG, CL_FA_SIN, CL_FA_COS, CL_FA_ATAN };
+
+/* What they start from: fractions of CL_FA_DIGITS digits, least significant first, cut off. */
+typedef struct {
+  uint64_t ln2[CL_FA_DIGITS], quarter_pi[CL_FA_DIGITS];
+  uint64_t inverse_factorials[48][CL_FA_DIGITS];      /* 1 / (k + 2)! */
+  uint64_t inverse_even_factorials[48][CL_FA_DIGITS]; /* 1 / (2 k + 2)! */
+  uint64_t inverse_odd_factorials[48][CL_FA_DIGITS];  /* 1 / (2 k + 3)! */
+  uint64_t inverses[48][CL_FA_DIGITS];                /* 1 / (k + 2) */
+  uint64_t inverse_odds[48][CL_FA_DIGITS];            /* 1 / (2 k + 3) */
+  uint64_t exp_high[256][CL_FA_DIGITS];               /* exp(i / 2^8) / 4 */
+  uint64_t exp_low[256][CL_FA_DIGITS];                /* exp(i / 2^16) - 1 */
+  uint64_t log_high[256][CL_FA_DIGITS];               /* log(floor(2^24 / (257 + i)) / 2^15) */
+  uint64_t log_low[260][CL_FA_DIGITS];                /* log(1 + i / 2^16) */
+  uint64_t sincos[512][CL_FA_DIGITS];                 /* sin(i / 2^8) / 2, cos(i / 2^8) / 2 */
+  uint64_t atan[260][CL_FA_DIGITS];                   /* atan(i / 2^8) */
+} FixedArrayConstants;
+
 typedef struct {
   /* r = a + b, a - b */
   int64_t (*add)(uint64_t *r, const uint64_t *a, int64_t as, const uint64_t *b, int64_t bs,
@@ -36,6 +57,10 @@ typedef struct {
   void (*matmul_begin)(void *work, const uint64_t *a, int64_t M, int64_t K, int L);
   int64_t (*matmul_columns)(uint64_t *r, const uint64_t *a, const uint64_t *b, int64_t M,
                             int64_t K, int64_t N, int64_t j, int L, int F, void *work);
+  /* r = the function of a, for the first elements; returns for how many of the n.  Where
+   * undecided[i] is then set, r[i] is as it was, and left to the caller. */
+  int64_t (*function)(int which, uint64_t *r, const uint64_t *a, int64_t n, int L, int F,
+                      const FixedArrayConstants *constants, uint8_t *undecided);
 } FixedArrayPrimitives;
 
 #endif
