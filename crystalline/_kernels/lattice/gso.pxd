@@ -91,3 +91,5 @@ cdef int64_t gso_size(int64_t m, int64_t n) noexcept nogil
 # Whether the data of gso_factor prove rows first..d-1 reduced: |mu_ij| <= eta, Lovasz with delta.
 cdef bint gso_proves(const IntRows* b, int64_t first, const real* a, double phi, double delta,
                      double eta) noexcept nogil
+# Whether `precision` is "double", not "quad"; ValueError for anything else.
+cdef bint in_doubles(str precision) except -1

@@ -181,6 +181,12 @@ cdef bint _reduced(const IntRows* b, int64_t first, real* a, double delta,
     return gso_proves(b, first, a, gso_factor(b, first, a), delta, eta)
 
 
+cdef bint in_doubles(str precision) except -1:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be 'double' or 'quad', not {precision!r}")
+    return precision == "double"
+
+
 def zero_rows(IntMatrix b not None) -> int:
     """Return how many rows at the head of the matrix are zero.
 
@@ -207,8 +213,8 @@ def is_reduced(IntMatrix b not None, double delta, double eta, str precision="do
     False
     """
     cdef int64_t first = zero_rows(b), size = gso_size(b.rows.d - first, b.rows.n)
-    cdef void* a = malloc(size * (8 if precision == "double" else 16))
-    cdef bint result, doubles = PRECISIONS.index(precision) == 0
+    cdef bint result, doubles = in_doubles(precision)
+    cdef void* a = malloc(size * (8 if doubles else 16))
     if a == NULL:
         raise MemoryError(f"no memory for {size} floating numbers")
     with nogil:
@@ -235,7 +241,7 @@ def gram_schmidt(IntMatrix b not None, str precision="double") -> tuple:
     (0.5, 1.0, True)
     """
     cdef int64_t m = b.rows.d, n = b.rows.n, ld = padded(m), i, j
-    cdef bint doubles = PRECISIONS.index(precision) == 0
+    cdef bint doubles = in_doubles(precision)
     cdef void* a = malloc(gso_size(m, n) * (8 if doubles else 16))
     cdef double phi
     if a == NULL:

@@ -26,6 +26,7 @@ from crystalline._kernels.lattice.gso cimport (
     cholesky_row,
     entries_of,
     gram_row,
+    in_doubles,
     padded,
     quad,
     real,
@@ -249,10 +250,8 @@ def reduce(IntMatrix b not None, double delta, double eta, IntMatrix u=None, bin
     """
     cdef Lll s
     cdef int status = PAUSED
-    cdef bint doubles = precision == "double"
+    cdef bint doubles = in_doubles(precision)
     cdef int64_t size = lll_size(b.rows.d, b.rows.n), i
-    if not doubles and precision != "quad":
-        raise ValueError(f"precision must be 'double' or 'quad', not {precision!r}")
     if u is not None and u.rows.d != b.rows.d:
         raise ValueError(f"u has {u.rows.d} rows, b has {b.rows.d}")
     cdef void* a = malloc(size * (8 if doubles else 16))

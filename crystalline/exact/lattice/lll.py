@@ -143,7 +143,7 @@ def _reduce(
 ) -> str:
     """Reduce in place; return what proved it, "exact" where that is still to be done."""
     # Strive for a little more than is to be proved, so that the proof has room for rounding.
-    better_delta = float(delta + (1 - delta) / 64)
+    better_delta = min(float(delta + (1 - delta) / 64), 1 - 2.0**-53)
     better_eta = float((eta + Fraction(1, 2)) / 2)
     for precision in gso.PRECISIONS:
         kernel.reduce(work, better_delta, better_eta, u, deep, precision)

@@ -9,10 +9,10 @@ import random
 from fractions import Fraction
 
 import flint
-import numpy as np
 import pytest
 
 from crystalline._kernels.lattice.basis import IntMatrix
+from crystalline.exact.array import BigFixedArray
 from crystalline.exact.lattice import (
     CertificateError,
     GramSchmidt,
@@ -153,30 +153,34 @@ def test_same_lattice() -> None:
     assert pickle.loads(pickle.dumps(reduced)) == reduced
 
 
-def test_rational_and_fixed_bases() -> None:
+def test_rational_bases() -> None:
     basis = LatticeBasis.from_rationals([[0.5, Fraction(1, 3)], [2, Fraction(-5, 6)]])
     assert basis.rows == ((3, 2), (12, -5))
     assert basis.denominator == 6
     with pytest.raises(TypeError, match="'1/2'"):
         LatticeBasis.from_rationals([["1/2"]])
 
-    @dataclasses.dataclass
-    class Fixed:
-        limbs: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
-        frac_bits: int
-        shape: tuple[int, ...]
 
+def test_fixed_point_bases() -> None:
+    rng = random.Random(7)
     rows = [[1 << 200, -5, 0], [-(1 << 254), 7, (1 << 255) - 1]]
-    limbs = LatticeBasis(rows).to_limbs(256)
-    back = LatticeBasis.from_fixed(Fixed(limbs, 192, (2, 3)))
-    assert back.rows == tuple(map(tuple, rows))
-    assert back.denominator == 1 << 192
+    array = BigFixedArray.from_limbs(LatticeBasis(rows).to_limbs(256), 192)
+    basis = LatticeBasis.from_fixed(array)
+    assert basis.rows == tuple(map(tuple, rows))
+    assert basis.denominator == 1 << 192
+    assert basis == LatticeBasis.from_rationals(array.to_fractions())
+    # a 16-dimensional basis of 256-bit numbers, reduced and brought back
+    big = [[rng.randrange(-(1 << 250), 1 << 250) for _ in range(16)] for _ in range(16)]
+    reduced = lll(LatticeBasis(big, 1 << 192)).basis
+    back = BigFixedArray.from_limbs(reduced.to_limbs(256), 192)
+    assert LatticeBasis.from_fixed(back) == reduced
+    assert oracle.hermite(reduced.rows) == oracle.hermite(big)
     with pytest.raises(ValueError, match="two axes"):
-        LatticeBasis.from_fixed(Fixed(limbs[0], 192, (3,)))
+        LatticeBasis.from_fixed(array[0])
     with pytest.raises(OverflowError, match="256 bits does not fit 192"):
         LatticeBasis([[1 << 255]]).to_limbs(192)
     with pytest.raises(ValueError, match="100"):
-        back.to_limbs(100)
+        basis.to_limbs(100)
 
 
 def test_combination() -> None:

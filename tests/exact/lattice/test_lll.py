@@ -50,7 +50,8 @@ def test_family(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["q-ary 20, 30 bits", "wide 7x15, 64 bits", "tall 9x4, 20 bits"])
 @pytest.mark.parametrize(
-    ("delta", "eta"), [(0.3, 0.5), (0.75, 0.5), (0.999, 0.5001), (0.5, 0.7), (0.999999, 0.51)]
+    ("delta", "eta"),
+    [(0.3, 0.5), (0.75, 0.5), (0.999, 0.5001), (0.5, 0.7), (0.999999, 0.51), (1 - 2**-53, 0.51)],
 )
 def test_parameters(family: str, delta: float, eta: float) -> None:
     check(oracle.FAMILIES[family](random.Random(family)), delta, eta)
