@@ -313,3 +313,34 @@ cdef class IntMatrix:
             result.rows.width[i] = self.rows.width[i]
             result.rows.bits[i] = self.rows.bits[i]
         return result
+
+    def subtract(self, int64_t i, list multipliers not None, IntMatrix other=None) -> None:
+        """Subtract from row i the sum of x 2^shift times row j of `other`, or of this matrix.
+
+        `multipliers`: (x, shift, j) with |x| <= 2^53 and 0 <= shift; exact, in place.  MemoryError
+        leaves the row as it was.
+
+        >>> m = IntMatrix([[7, 9], [1, 2]])
+        >>> m.subtract(0, [(3, 1, 1)]); m.to_lists()
+        [[1, -3], [1, 2]]
+        """
+        cdef IntMatrix source = self if other is None else other
+        cdef int64_t count = len(multipliers), k
+        if source.rows.n != self.rows.n:
+            raise ValueError(f"rows of {source.rows.n} entries from rows of {self.rows.n}")
+        if not 0 <= i < self.rows.d:
+            raise IndexError(f"row {i} of {self.rows.d}")
+        for x, shift, j in multipliers:
+            if not (abs(x) <= 1 << 53 and 0 <= shift < 1 << 40 and 0 <= j < source.rows.d):
+                raise ValueError(f"multiplier ({x}, {shift}, {j})")
+            if source is self and j == i:
+                raise ValueError(f"row {i} cannot be subtracted from itself")
+        cdef Multiplier* x_of = <Multiplier*>malloc((count + 1) * sizeof(Multiplier))
+        if x_of == NULL:
+            raise MemoryError(f"no memory for {count} multipliers")
+        for k in range(count):
+            x_of[k].x, x_of[k].shift, x_of[k].row = multipliers[k]
+        cdef int status = row_subtract_from(&self.rows, i, &source.rows, x_of, count)
+        free(x_of)
+        if status != OK:
+            raise MemoryError(f"no memory for entries of row {i}, of {self.bits} bits and more")

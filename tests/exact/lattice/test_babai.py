@@ -95,6 +95,28 @@ def test_borders_between_cells_are_decided_exactly() -> None:
     assert planes.nearest([0.9, 1.9]).proof == "double"
 
 
+def test_floats_that_err_near_a_border_do_not_decide() -> None:
+    """Long residuals beside short b*: the error of a coefficient is far above its last bit."""
+    rng = random.Random(10)
+    proofs = []
+    for _ in range(40):
+        basis = lll(oracle.graded(rng, 4, 12)).basis
+        rows = basis.fractions()
+        shift = Fraction(rng.choice([1, -1]), 1 << rng.randrange(1, 50))
+        target = [
+            sum((rng.choice([HALF + shift, Fraction(3, 7)]) * x for x in column), Fraction(0))
+            for column in zip(*rows, strict=True)
+        ]
+        close = nearest_plane(basis, target)
+        assert close.coordinates == planes_by_definition(rows, target)
+        half = [x / 2 + shift for x in rows[0]]
+        far = [x + Fraction(2, 5) * y for x, y in zip(half, rows[3], strict=True)]
+        close = nearest_plane(basis, far)
+        assert close.coordinates == planes_by_definition(rows, far)
+        proofs.append(close.proof)
+    assert set(proofs) == {"double", "exact"}
+
+
 def test_round_off() -> None:
     rng = random.Random(9)
     for size in (1, 2, 5):
