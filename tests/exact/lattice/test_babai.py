@@ -19,6 +19,7 @@ INDEPENDENT = [
     if not any(word in family for word in ("dependent 10", "dependent 6", "zero", "tall"))
 ]
 HALF = Fraction(1, 2)
+MIX = [[3, 1, 4, 1], [5, 9, 2, -6], [5, 3, -5, 8], [9, 7, 9, 3]]
 
 
 def planes_by_definition(
@@ -100,17 +101,23 @@ def test_floats_that_err_near_a_border_do_not_decide() -> None:
     rng = random.Random(10)
     proofs = []
     for _ in range(40):
-        basis = lll(oracle.graded(rng, 4, 12)).basis
+        turned = [
+            [sum(x * y for x, y in zip(row, column, strict=True)) for column in MIX]
+            for row in oracle.graded(rng, 4, 12)
+        ]
+        basis = lll(turned).basis
         rows = basis.fractions()
-        shift = Fraction(rng.choice([1, -1]), 1 << rng.randrange(1, 50))
+        along = oracle.inner(rows[3], rows[0]) / oracle.inner(rows[0], rows[0])
+        star = [x - along * y for x, y in zip(rows[3], rows[0], strict=True)]
+        shift = Fraction(rng.choice([1, -1]), 1 << rng.randrange(3, 50))
         target = [
             sum((rng.choice([HALF + shift, Fraction(3, 7)]) * x for x in column), Fraction(0))
             for column in zip(*rows, strict=True)
         ]
         close = nearest_plane(basis, target)
         assert close.coordinates == planes_by_definition(rows, target)
-        half = [x / 2 + shift for x in rows[0]]
-        far = [x + Fraction(2, 5) * y for x, y in zip(half, rows[3], strict=True)]
+        # the coefficients of b*_0 and b*_3, but for b_3's part along b_0
+        far = [(HALF + shift) * x + Fraction(2, 5) * y for x, y in zip(rows[0], star, strict=True)]
         close = nearest_plane(basis, far)
         assert close.coordinates == planes_by_definition(rows, far)
         proofs.append(close.proof)
