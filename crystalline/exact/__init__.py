@@ -74,6 +74,15 @@ from crystalline.exact.gcd_arrays import (
     lcm_array,
 )
 from crystalline.exact.integer import BigInt
+from crystalline.exact.lattice import (
+    CertificateError,
+    GramSchmidt,
+    LatticeBasis,
+    NearestPlane,
+    lll,
+    nearest_plane,
+    round_off,
+)
 from crystalline.exact.prime_cache import PrimeCache
 from crystalline.exact.primes import (
     are_prime,
@@ -102,7 +111,11 @@ __all__ = [
     "BigFixed",
     "BigFixedArray",
     "BigInt",
+    "CertificateError",
     "Factorization",
+    "GramSchmidt",
+    "LatticeBasis",
+    "NearestPlane",
     "PrimeCache",
     "acos",
     "add",
@@ -149,6 +162,7 @@ __all__ = [
     "jacobi",
     "lcm",
     "lcm_array",
+    "lll",
     "ln2",
     "log",
     "log1p",
@@ -156,6 +170,7 @@ __all__ = [
     "log10",
     "mobius",
     "mul",
+    "nearest_plane",
     "next_prime",
     "nth_prime",
     "phi",
@@ -170,6 +185,7 @@ __all__ = [
     "radical",
     "remove",
     "root",
+    "round_off",
     "sin",
     "sincos",
     "sinh",
