@@ -73,6 +73,7 @@ from crystalline.exact.gcd_arrays import (
     gcd_similarity_matrix,
     lcm_array,
 )
+from crystalline.exact.golden import golden_direction
 from crystalline.exact.integer import BigInt
 from crystalline.exact.lattice import (
     CertificateError,
@@ -148,6 +149,7 @@ __all__ = [
     "gcd_matrix",
     "gcd_similarity",
     "gcd_similarity_matrix",
+    "golden_direction",
     "invert",
     "iroot",
     "is_power",
