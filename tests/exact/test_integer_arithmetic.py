@@ -34,8 +34,6 @@ VALUES += [number(RANDOM, 6_000) for _ in range(60)]
 PAIRS = [(a, b) for a in VALUES[:20] for b in VALUES[:20]]
 TRIPLES = zip(VALUES[20:40], VALUES[40:60], VALUES[50:70], strict=True)
 PAIRS += [(a * c, b * c) for a, b, c in TRIPLES]
-    (a * c, b * c) for a, b, c in zip(VALUES[20:40], VALUES[40:60], VALUES[50:], strict=False)
-]
 
 
 def test_divisors_and_cofactors() -> None:
