@@ -81,8 +81,8 @@ cdef extern from *:
 cdef enum:
     SMALL = TABLE_LIMBS
     POWERS = 8  # room for powers on the stack
-    BURST_EXP = 1200  # limbs from which the bit-burst is faster
-    BURST_SINCOS = 1200
+    BURST_EXP = 3000  # limbs from which the bit-burst is faster
+    BURST_SINCOS = 8000
 
 
 cdef inline int64_t _leading_zeros(const uint64_t* x, int64_t n) noexcept nogil:
