@@ -6,6 +6,8 @@ built package runs on any x86-64 or aarch64 Linux and picks its level at import.
 
     python setup.py build_ext --inplace            # what `tools/dev.py build` runs
     CRYSTALLINE_DEBUG=1 python setup.py build_ext --inplace --force   # bounds checks on
+
+CRYSTALLINE_SANITIZE=1 adds the address and undefined-behavior sanitizers (`tools/dev.py sanitize`).
 """
 
 import os
@@ -16,6 +18,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("CRYSTALLINE_DEBUG", "0") == "1"
+SANITIZE = os.environ.get("CRYSTALLINE_SANITIZE", "0") == "1"
 KERNELS = "crystalline/_kernels"
 PRIMITIVES = f"{KERNELS}/primitives"
 
@@ -94,8 +97,11 @@ COMPILE_ARGS = [
     "-Wall",
     "-Wno-psabi",
     "-Wno-unused-function",
-    *(["-O1", "-g"] if DEBUG else ["-O3", "-g0"]),
+    *(["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-g0"]),
 ]
+# The runtime is preloaded by whoever runs the tests, so the linker need not find it.
+SANITIZE_ARGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+COMPILE_ARGS += [*SANITIZE_ARGS, "-fno-omit-frame-pointer"] if SANITIZE else []
 
 DIRECTIVES = {
     "language_level": 3,
@@ -123,6 +129,7 @@ setup(
                 include_dirs=[PRIMITIVES],
                 depends=HEADERS,
                 extra_compile_args=COMPILE_ARGS,
+                extra_link_args=SANITIZE_ARGS if SANITIZE else [],
             )
             for name, sources in EXTENSIONS.items()
         ],

@@ -43,6 +43,16 @@ BUILD_LOG = BUILD / "build.log"
 TREE_FOLDERS = ("crystalline", "tools", "bench")
 TREE_BEGIN, TREE_END = "<!-- tree: tools/dev.py tree -->\n", "<!-- end of tree -->\n"
 
+# What `sanitize` runs when no tests are named.
+EXACT = [
+    "tests/exact",
+    "tests/_kernels/bigint",
+    "tests/_kernels/bigfixed",
+    "tests/_kernels/fixedarray",
+    "tests/_kernels/primes",
+    "tests/_kernels/lattice",
+]
+
 LINTERS = {
     "ruff check": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
@@ -377,6 +387,35 @@ def run_test(options: argparse.Namespace) -> int:
     return call(["pytest", *options.rest])
 
 
+def run_sanitize(options: argparse.Namespace) -> int:
+    """Build the kernels with the sanitizers beside the usual ones, then run the exact tests."""
+    prepare(["test"])
+    library, temporary = BUILD / "sanitize" / "lib", BUILD / "sanitize" / "temp"
+    say("compiling the kernels with the address and undefined-behavior sanitizers")
+    shutil.rmtree(library, ignore_errors=True)  # a module that is gone must not linger
+    call_quietly(
+        [str(PYTHON), "setup.py", "build", f"--build-lib={library}", f"--build-temp={temporary}"],
+        BUILD / "sanitize.log",
+        CRYSTALLINE_SANITIZE="1",
+    )
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    runtimes = [
+        subprocess.run(
+            [*compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    say("running the exact tests")
+    return call(
+        ["pytest", "-o", f"pythonpath={library} .", "-o", "timeout=600", *(options.rest or EXACT)],
+        LD_PRELOAD=" ".join(runtimes),
+        # Python itself keeps memory until the end; its own allocator would hide ours.
+        ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1",
+        UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
+        PYTHONMALLOC="malloc",
+    )
+
+
 def run_lint(_options: argparse.Namespace) -> int:
     """Run every checker, also after one has failed."""
     prepare(["test"])
@@ -429,15 +468,16 @@ COMMANDS = {
     "demo": (run_demo, "train on the embedded default for two minutes, then generate text"),
     "test": (run_test, "build and run every test; further arguments go to pytest"),
     "build": (run_build, "compile what has changed"),
+    "sanitize": (run_sanitize, "run the exact tests under the sanitizers; arguments go to pytest"),
     "lint": (run_lint, "run ruff, cython-lint, mypy and the layer checks"),
     "bench": (run_bench, "run the benchmarks; further arguments go to pytest"),
     "tree": (run_tree, "rewrite the file tree in README.md"),
 }
-TAKES_MORE = ("test", "bench")
+TAKES_MORE = ("test", "sanitize", "bench")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed command line; for `test` and `bench`, pytest's arguments in `rest`."""
+    """Return the parsed command line; for those that take more, pytest's arguments in `rest`."""
     parser = argparse.ArgumentParser(
         prog="tools/dev.py", description="Environment, build, tests, lint, demo, benchmarks."
     )
