@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -28,6 +29,12 @@ def commands_in_readme() -> list[str]:
 def test_tree_lists_every_file_with_what_it_says_of_itself() -> None:
     _, inside, _ = dev.split_readme(README)
     assert inside == dev.tree(), "run: python3 tools/dev.py tree"
+
+
+def test_python_in_the_readme_does_what_it_says() -> None:
+    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert results.attempted > 10
+    assert results.failed == 0
 
 
 def test_exit_codes_are_those_of_the_package() -> None:
