@@ -47,10 +47,9 @@ TREE_BEGIN, TREE_END = "<!-- tree: tools/dev.py tree -->\n", "<!-- end of tree -
 EXACT = [
     "tests/exact",
     "tests/_kernels/bigint",
-    "tests/_kernels/bigfixed",
-    "tests/_kernels/fixedarray",
-    "tests/_kernels/primes",
     "tests/_kernels/lattice",
+    "tests/_kernels/primes",
+    "tests/_kernels/test_fixedarray.py",
 ]
 
 LINTERS = {

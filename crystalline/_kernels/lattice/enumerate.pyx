@@ -299,7 +299,7 @@ cdef double margin(int64_t n, const double* mu, const double* r, const double* c
 cdef struct Exact:  # the context of leaf_exact
     int64_t m
     const int64_t* rows    # [n, m]
-    const int64_t* target  # [m], or NULL
+    int64_t* target        # [m], or NULL
     cl_u128 best
     double* best_x         # [n]
     double margin
@@ -614,16 +614,20 @@ cdef class Enumerator:
         exact.rows = &self._rows[0, 0]
         exact.target = &rest[0]
         exact.best_x = &scratch[0]
+        cdef double* center = &scratch[n]
+        cdef const int64_t* target = &targets[0, 0]
+        cdef int64_t* x = &coefficients[0, 0]
+        cdef uint64_t* distance = &distances[0, 0]
         self.nodes = 0
         try:
             with nogil:
                 for i in range(N):
-                    status = nearest(&search, &exact, self.worst, &targets[i, 0], &rest[0],
-                                     &coefficients[i, 0], &scratch[n])
+                    status = nearest(&search, &exact, self.worst, target + i * m, exact.target,
+                                     x + i * n, center)
                     if status != OK:
                         break
-                    distances[i, 0] = cl_low(exact.best)
-                    distances[i, 1] = cl_high(exact.best)
+                    distance[2 * i] = cl_low(exact.best)
+                    distance[2 * i + 1] = cl_high(exact.best)
                     self.nodes += search.nodes
             if status == TOO_LARGE:
                 raise OverflowError(f"target {i} leaves the range of 128-bit arithmetic")
