@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import threading
@@ -106,6 +107,28 @@ def test_ties_are_all_seen_and_none_is_better() -> None:
     assert sorted(map(tuple, seen)) == sorted(
         tuple(i >> k & 1 for k in range(5)) for i in range(32)
     )
+
+
+@pytest.mark.parametrize("center", [[0.3, -0.2, 0.45, 0.0], [0.0] * 4, [-0.49, 0.5, 7.1, -3.3]])
+def test_every_vector_of_a_wide_ball_is_seen_once(center: list[float]) -> None:
+    rows = [[3, 1, 0, 0], [-1, 4, 1, 0], [0, 1, 3, 1], [1, 0, -1, 4]]
+    e = enumerator(rows, with_rows=False)
+    mu, norms, _ = oracle.orthogonalize(rows)
+    bound = 130.5  # reaches several steps to either side
+    seen: list[list[int]] = []
+    e.closest_called(np.array(center), np.zeros(4), bound, seen.append)
+    middle = [round(c) for c in center]
+    box = np.array(list(itertools.product(*(range(m - 8, m + 9) for m in middle))))
+    squared = np.zeros(len(box))
+    for j in range(4):
+        row = box[:, j] + sum(box[:, i] * float(mu[i][j]) for i in range(j + 1, 4)) - center[j]
+        squared += row**2 * float(norms[j])
+    assert np.abs(squared - bound).min() > 1e-9  # floats decide safely
+    inside = set(map(tuple, box[squared <= bound].tolist()))
+    assert len(seen) == len(set(map(tuple, seen)))
+    assert set(map(tuple, seen)) == inside
+    assert max(abs(x[3] - middle[3]) for x in inside) >= 2
+    assert all(max(abs(x[i] - middle[i]) for x in inside) < 8 for i in range(4))
 
 
 def test_a_judge_sees_one_of_each_pair_of_shortest_vectors() -> None:
