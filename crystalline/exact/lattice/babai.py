@@ -14,7 +14,7 @@ from typing import Any
 
 from crystalline._kernels.lattice.babai import PlaneSolver
 from crystalline._kernels.lattice.basis import IntMatrix
-from crystalline.exact.lattice.basis import LatticeBasis, rational_rows
+from crystalline.exact.lattice.basis import LatticeBasis, as_basis, rational_rows
 from crystalline.exact.lattice.gso import GramSchmidt
 
 
@@ -24,6 +24,10 @@ class CloseVector:
 
     `squared_distance` is that of the target from `vector`; `proof` names the arithmetic that
     decided: "double" with a proved bound, or "exact".
+
+    >>> near = NearestPlane([[4, 1], [2, 3]]).nearest([3, 2])
+    >>> near.vector, near.squared_distance
+    ((Fraction(2, 1), Fraction(3, 1)), Fraction(2, 1))
     """
 
     coordinates: tuple[int, ...]
@@ -35,14 +39,14 @@ class CloseVector:
 class NearestPlane:
     """Babai's methods for one basis and any number of targets.
 
-    basis: linearly independent rows, best reduced by `lll`: a plane's error is half a b*_j, so the
+    basis: a LatticeBasis or what makes one, of linearly independent rows, best reduced by `lll`: a plane's error is half a b*_j, so the
     result is as good as the basis.  A target is a sequence of n rationals (int, Fraction, BigFixed,
     float, ...); a batch of them a sequence of such or an array [m, n] of NumPy.
 
     Errors: ValueError for dependent rows and targets of another length, TypeError for entries
     that are no numbers.
 
-    >>> planes = NearestPlane(LatticeBasis([[5, 0], [1, 4]]))
+    >>> planes = NearestPlane([[5, 0], [1, 4]])
     >>> close = planes.nearest([13.5, -3])
     >>> close.coordinates, close.squared_distance
     ((3, -1), Fraction(5, 4))
@@ -52,8 +56,8 @@ class NearestPlane:
 
     __slots__ = ("_basis", "_exact", "_solvers")
 
-    def __init__(self, basis: LatticeBasis) -> None:
-        self._basis = basis
+    def __init__(self, basis: Any) -> None:
+        self._basis = as_basis(basis)
         self._exact: GramSchmidt | None = None
         self._solvers: dict[int, PlaneSolver] = {}
         if not math.isfinite(self._solver(1).error):
@@ -160,19 +164,19 @@ class NearestPlane:
         )
 
 
-def nearest_plane(basis: LatticeBasis, target: Iterable[Any]) -> CloseVector:
+def nearest_plane(basis: Any, target: Iterable[Any]) -> CloseVector:
     """Return Babai's nearest-plane vector of one target; `NearestPlane` serves many.
 
-    >>> nearest_plane(LatticeBasis([[3, 0], [1, 2]]), [10, 10]).vector
+    >>> nearest_plane([[3, 0], [1, 2]], [10, 10]).vector
     (Fraction(11, 1), Fraction(10, 1))
     """
     return NearestPlane(basis).nearest(target)
 
 
-def round_off(basis: LatticeBasis, target: Iterable[Any]) -> CloseVector:
+def round_off(basis: Any, target: Iterable[Any]) -> CloseVector:
     """Return Babai's rounding of one target: its coordinates, each rounded.
 
-    >>> round_off(LatticeBasis([[3, 0], [1, 2]]), [10, 10]).vector
+    >>> round_off([[3, 0], [1, 2]], [10, 10]).vector
     (Fraction(11, 1), Fraction(10, 1))
     """
     return NearestPlane(basis).round_off(target)

@@ -308,6 +308,15 @@ class LatticeBasis:
         )
 
 
+def as_basis(basis: Any) -> LatticeBasis:
+    """Return the argument, or the LatticeBasis that its rows make.
+
+    >>> as_basis([[4, 1], [2, 3]]).shape
+    (2, 2)
+    """
+    return basis if isinstance(basis, LatticeBasis) else LatticeBasis(basis)
+
+
 def integer_determinant(rows: Sequence[Sequence[int]]) -> int:
     """Return the determinant of a square integer matrix, by Bareiss's elimination.
 

@@ -24,6 +24,12 @@ class Certificate:
     then the rows of `reduced`, which are linearly independent (None where all rows are zero),
     size-reduced (|mu_ij| <= `eta` for j < i) and satisfy Lovász's condition with `delta`:
     delta |b*_i|^2 <= |b*_(i+1)|^2 + mu_(i+1,i)^2 |b*_i|^2.
+
+    >>> from crystalline.exact.lattice import lll
+    >>> certificate = lll([[1, 7], [0, 9]]).certificate()
+    >>> certificate.verify()
+    >>> len(certificate.transformation), certificate.delta < 1
+    (2, True)
     """
 
     original: LatticeBasis

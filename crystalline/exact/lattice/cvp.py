@@ -29,6 +29,10 @@ class ClosestVector:
 
     `vector` and `target` are exact rationals; `reduced`: the basis that was enumerated; `nodes`:
     how many nodes of its tree were visited.
+
+    >>> found = closest_vector([[2, 0], [0, 2]], [Fraction(7, 3), Fraction(7, 2)])
+    >>> found.vector, found.method
+    ((Fraction(2, 1), Fraction(4, 1)), 'proved')
     """
 
     basis: LatticeBasis

@@ -12,12 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.lattice import gso as kernel
-from crystalline.exact.lattice.basis import LatticeBasis
+from crystalline.exact.lattice.basis import as_basis
 
 
 class GramSchmidt:
@@ -34,9 +35,9 @@ class GramSchmidt:
 
     __slots__ = ("basis", "d", "lam")
 
-    def __init__(self, basis: LatticeBasis) -> None:
-        self.basis = basis
-        d, lam = integral_gram_schmidt(basis.rows)
+    def __init__(self, basis: Any) -> None:
+        self.basis = as_basis(basis)
+        d, lam = integral_gram_schmidt(self.basis.rows)
         self.d = tuple(d)
         self.lam = tuple(tuple(row) for row in lam)
 
@@ -96,6 +97,10 @@ class FloatGramSchmidt:
     The true triangular factor of the Gram matrix is (I + P) times the one that mu and r make up,
     P upper triangular with a Frobenius norm of at most `error`, beside the rounding to double:
     r, for one, is off by at most 2 error + error^2 relatively.
+
+    >>> g = float_gram_schmidt(LatticeBasis([[3, 0], [1, 5]]))
+    >>> g.r * 4.0**g.exponent, g.precision
+    (array([ 9., 25.]), 'double')
     """
 
     mu: npt.NDArray[np.float64]  # mu[d, d]: unit lower triangle
@@ -105,7 +110,7 @@ class FloatGramSchmidt:
     precision: str  # "double", "quad" or "exact": what the proof needed
 
 
-def float_gram_schmidt(basis: LatticeBasis, max_error: float = 1e-6) -> FloatGramSchmidt:
+def float_gram_schmidt(basis: Any, max_error: float = 1e-6) -> FloatGramSchmidt:
     """Return Gram-Schmidt data in doubles, of the integer rows, proved to `max_error`.
 
     Computed in double, where that does not reach the bound in quad (113 bits), where that does not
@@ -117,6 +122,7 @@ def float_gram_schmidt(basis: LatticeBasis, max_error: float = 1e-6) -> FloatGra
     """
     if not max_error > 0:
         raise ValueError(f"max_error must be positive, not {max_error}")
+    basis = as_basis(basis)
     size = len(basis)
     for precision in kernel.PRECISIONS:
         lower, r, exponents, error = kernel.gram_schmidt(basis.matrix, precision)

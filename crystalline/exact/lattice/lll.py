@@ -15,7 +15,7 @@ from typing import Any
 from crystalline._kernels.lattice import gso
 from crystalline._kernels.lattice import lll as kernel
 from crystalline._kernels.lattice.basis import IntMatrix
-from crystalline.exact.lattice.basis import LatticeBasis
+from crystalline.exact.lattice.basis import LatticeBasis, as_basis
 from crystalline.exact.lattice.certificate import Certificate
 from crystalline.exact.lattice.integral import integral_lll
 
@@ -96,8 +96,7 @@ def lll(
     >>> message in [[(1 - sign * x) // 2 for x in found[0][:10]] for sign in (1, -1)]
     True
     """
-    if not isinstance(basis, LatticeBasis):
-        basis = LatticeBasis(basis)
+    basis = as_basis(basis)
     exact_delta, exact_eta = _validated(delta, eta)
     if singular not in ("remove", "error"):
         raise ValueError(f"singular must be 'remove' or 'error', not {singular!r}")

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from crystalline.exact.lattice.ball import Ball
-from crystalline.exact.lattice.basis import LatticeBasis
+from crystalline.exact.lattice.basis import LatticeBasis, as_basis
 from crystalline.exact.lattice.bkz import improve, linear_pruning
 from crystalline.exact.lattice.certificate import CertificateError
 from crystalline.exact.lattice.lll import lll
@@ -27,6 +27,10 @@ class ShortestVector:
 
     `row`: integers over the basis' denominator; `reduced`: the basis that was enumerated;
     `nodes`: how many nodes of its tree were visited.
+
+    >>> found = shortest_vector(LatticeBasis([[2, 0], [1, 2]], denominator=2))
+    >>> [abs(x) for x in found.vector], found.squared_norm
+    ([Fraction(1, 1), Fraction(0, 1)], Fraction(1, 1))
     """
 
     basis: LatticeBasis
@@ -66,8 +70,7 @@ def prepared(basis: Any) -> tuple[LatticeBasis, LatticeBasis]:
 
     ValueError where all rows are zero.
     """
-    if not isinstance(basis, LatticeBasis):
-        basis = LatticeBasis(basis)
+    basis = as_basis(basis)
     reduced = lll(basis).basis
     if len(reduced) >= BLOCKS_FROM:
         reduced = improve(reduced, BLOCK_SIZE, max_tours=TOURS)
