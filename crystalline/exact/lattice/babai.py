@@ -39,9 +39,10 @@ class CloseVector:
 class NearestPlane:
     """Babai's methods for one basis and any number of targets.
 
-    basis: a LatticeBasis or what makes one, of linearly independent rows, best reduced by `lll`: a plane's error is half a b*_j, so the
-    result is as good as the basis.  A target is a sequence of n rationals (int, Fraction, BigFixed,
-    float, ...); a batch of them a sequence of such or an array [m, n] of NumPy.
+    basis: a LatticeBasis or what makes one, of linearly independent rows, best reduced by `lll`: a
+    plane's error is half a b*_j, so the result is as good as the basis.  A target is a sequence of
+    n rationals (int, Fraction, BigFixed, float, ...); a batch of them a sequence of such or an
+    array [m, n] of NumPy.
 
     Errors: ValueError for dependent rows and targets of another length, TypeError for entries
     that are no numbers.

@@ -28,7 +28,7 @@ class GramSchmidt:
     d[j + 1] mu_ij for j < i.  Raises ValueError for dependent rows.  O(d^3) products of integers
     as long as the determinants.
 
-    >>> g = GramSchmidt(LatticeBasis([[2, 0], [1, 3]]))
+    >>> g = GramSchmidt([[2, 0], [1, 3]])
     >>> g.d, g.lam, g.mu(1, 0), g.squared_norm(1)
     ((1, 4, 36), ((), (2,)), Fraction(1, 2), Fraction(9, 1))
     """
@@ -54,7 +54,7 @@ class GramSchmidt:
 
         `vector` has integer entries, and so have the rows that it is projected on.
 
-        >>> GramSchmidt(LatticeBasis([[2, 0], [1, 3]])).project([1, 1])
+        >>> GramSchmidt([[2, 0], [1, 3]]).project([1, 1])
         [2, 12]
         """
         products = [sum(map(int.__mul__, vector, row)) for row in self.basis.rows]
@@ -98,7 +98,7 @@ class FloatGramSchmidt:
     P upper triangular with a Frobenius norm of at most `error`, beside the rounding to double:
     r, for one, is off by at most 2 error + error^2 relatively.
 
-    >>> g = float_gram_schmidt(LatticeBasis([[3, 0], [1, 5]]))
+    >>> g = float_gram_schmidt([[3, 0], [1, 5]])
     >>> g.r * 4.0**g.exponent, g.precision
     (array([ 9., 25.]), 'double')
     """
@@ -116,7 +116,7 @@ def float_gram_schmidt(basis: Any, max_error: float = 1e-6) -> FloatGramSchmidt:
     Computed in double, where that does not reach the bound in quad (113 bits), where that does not
     exactly.  Raises ValueError for dependent rows, OverflowError where mu is beyond double.
 
-    >>> g = float_gram_schmidt(LatticeBasis([[2, 0], [1, 3]]))
+    >>> g = float_gram_schmidt([[2, 0], [1, 3]])
     >>> g.mu[1, 0], g.r * 4.0**g.exponent, g.error < 1e-12, g.precision
     (np.float64(0.5), array([4., 9.]), True, 'double')
     """
