@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.lattice.enumerate import LARGEST_NORM, Enumerator, gram
+from crystalline.exact.lattice.babai import nearest_plane
 
 Row = Sequence[int]
 LARGEST_ENTRY = 1 << 50  # leaves the kernel's 128-bit sums room for any dimension
@@ -104,14 +105,10 @@ class Ball:
         if self.small and max(map(abs, target), default=0) < LARGEST_ENTRY:
             vectors, distances = self.closest_to_all(np.array([target], np.int64), pruning)
             return vectors[0].tolist(), distances[0]
-        rest = list(target)
-        while True:
-            products = np.array([scaled(dot(rest, row), self.exponent)[0] for row in self.rows])
-            error = self.enumerator.project(products)
-            steps = self._nearest_plane(products)
-            if not any(steps):
-                break
-            rest = [a - b for a, b in zip(rest, combine(steps, self.rows), strict=True)]
+        near = nearest_plane(self.rows, target).coordinates
+        rest = [a - b for a, b in zip(target, combine(near, self.rows), strict=True)]
+        products = np.array([scaled(dot(rest, row), self.exponent)[0] for row in self.rows])
+        error = self.enumerator.project(products)
         best, distance = rest, dot(rest, rest)
         # The part of the distance inside the span, which differences of exact distances change.
         start, r = distance, self.enumerator.r
@@ -128,17 +125,6 @@ class Ball:
 
         self.enumerator.closest_called(products, error, within, judge, pruning)
         return [t - d for t, d in zip(target, best, strict=True)], distance
-
-    def _nearest_plane(self, center: npt.NDArray[np.float64]) -> list[int]:
-        """Babai's steps: zeros once no coefficient exceeds 3/4 (a half would go to and fro)."""
-        left = center.copy()
-        mu = self.enumerator.mu
-        steps = [0] * len(left)
-        for j in reversed(range(len(left))):
-            if abs(left[j]) > 0.75:
-                steps[j] = round(left[j])
-                left[:j] -= float(steps[j]) * mu[:j, j]
-        return steps
 
     def closest_to_all(
         self,

@@ -6,6 +6,7 @@ The whole enumeration of a lattice is left to `svp` and `cvp`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -51,20 +52,8 @@ def bkz(
     reduction = lll(basis, delta, eta)
     if reduction.reduced is None:
         return reduction
-    rows = improve(reduction.reduced, block_size, delta, eta, max_tours)
-    if rows is reduction.reduced:
-        return reduction
-    # U is found again by `certificate`, from the rows themselves
-    return Reduction(
-        reduction.original,
-        rows,
-        reduction.dependencies,
-        reduction.delta,
-        reduction.eta,
-        False,
-        lll(rows, delta, eta).proof,
-        None,
-    )
+    basis = improve(reduction.reduced, block_size, delta, eta, max_tours)
+    return replace(reduction, reduced=basis, transformation=None)
 
 
 def insert(rows: list[list[int]], first: int, x: Sequence[int]) -> None:

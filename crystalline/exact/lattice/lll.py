@@ -15,6 +15,7 @@ from typing import Any
 from crystalline._kernels.lattice import gso
 from crystalline._kernels.lattice import lll as kernel
 from crystalline._kernels.lattice.basis import IntMatrix
+from crystalline.exact.lattice.babai import NearestPlane
 from crystalline.exact.lattice.basis import LatticeBasis, as_basis
 from crystalline.exact.lattice.certificate import Certificate
 from crystalline.exact.lattice.integral import integral_lll
@@ -58,7 +59,17 @@ class Reduction:
         if self.transformation is None:
             done = lll(self.original, self.delta, self.eta, deep=self.deep, transformation=True)
         assert done.transformation is not None
-        return Certificate(self.original, done.reduced, done.transformation, self.delta, self.eta)
+        u = done.transformation
+        if self.reduced is not None and self.reduced != done.reduced:
+            # Block reduction ends in other rows of the lattice: their coordinates are unimodular,
+            # and the nearest plane of a lattice vector is itself, exactly.
+            planes = NearestPlane(done.reduced)
+            columns = list(zip(*u[self.dependencies :], strict=True))
+            lines = [planes.nearest(row).coordinates for row in self.reduced.fractions()]
+            u = u[: self.dependencies] + tuple(
+                tuple(sum(map(int.__mul__, line, column)) for column in columns) for line in lines
+            )
+        return Certificate(self.original, self.reduced, u, self.delta, self.eta)
 
 
 def lll(
