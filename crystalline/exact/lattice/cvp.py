@@ -18,8 +18,7 @@ from crystalline.exact.lattice.certificate import CertificateError
 from crystalline.exact.lattice.search import check_spanned, nearer_exists
 from crystalline.exact.lattice.svp import check_method, prepared
 
-# Added to linear pruning, which alone finds a closest vector for two of five random targets: nine
-# of ten with it, for 30 % of the nodes in dimension 16 and 7 % in dimension 30.
+# Added to linear pruning, which alone misses the closest vector for most random targets.
 ABOVE = 0.2
 
 
