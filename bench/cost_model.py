@@ -353,7 +353,7 @@ class EmptyProgram:
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
         """Refuse: nobody resumes this."""
-        raise NotImplementedError(f"{checkpoint}: an empty program is never resumed")
+        raise ValueError(f"{checkpoint}: an empty program is never resumed")
 
     def save(self, state: dict[str, Any], *, best: bool) -> Path:  # noqa: ARG002
         """Write nothing."""

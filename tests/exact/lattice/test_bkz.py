@@ -11,16 +11,8 @@ import pytest
 from crystalline.exact.lattice.basis import LatticeBasis
 from crystalline.exact.lattice.bkz import bkz, insert, linear_pruning
 from crystalline.exact.lattice.lll import lll
+from tests.exact.lattice.search_bases import qary
 from tests.oracles import enumeration as oracle
-
-
-def qary(n: int, k: int, q: int, seed: int) -> list[list[int]]:
-    generator = random.Random(seed)
-    top = [
-        [int(i == j) for j in range(k)] + [generator.randrange(q) for _ in range(n - k)]
-        for i in range(k)
-    ]
-    return top + [[0] * k + [q * (i == j) for j in range(n - k)] for i in range(n - k)]
 
 
 @pytest.mark.parametrize("seed", range(3))

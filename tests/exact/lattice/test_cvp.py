@@ -11,12 +11,8 @@ import pytest
 
 from crystalline.exact.lattice.certificate import CertificateError
 from crystalline.exact.lattice.cvp import ClosestVectorSearch, closest_vector
+from tests.exact.lattice.search_bases import rows_of
 from tests.oracles import enumeration as oracle
-
-
-def rows_of(n: int, m: int, bits: int, seed: int) -> list[list[int]]:
-    generator = random.Random(seed)
-    return [[generator.randint(-(2**bits), 2**bits) for _ in range(m)] for _ in range(n)]
 
 
 @pytest.mark.parametrize(

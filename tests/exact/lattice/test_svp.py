@@ -11,21 +11,8 @@ import pytest
 from crystalline.exact.lattice.basis import LatticeBasis
 from crystalline.exact.lattice.certificate import CertificateError
 from crystalline.exact.lattice.svp import shortest_vector
+from tests.exact.lattice.search_bases import qary, rows_of
 from tests.oracles import enumeration as oracle
-
-
-def rows_of(n: int, m: int, bits: int, seed: int) -> list[list[int]]:
-    generator = random.Random(seed)
-    return [[generator.randint(-(2**bits), 2**bits) for _ in range(m)] for _ in range(n)]
-
-
-def qary(n: int, k: int, q: int, seed: int) -> list[list[int]]:
-    generator = random.Random(seed)
-    top = [
-        [int(i == j) for j in range(k)] + [generator.randrange(q) for _ in range(n - k)]
-        for i in range(k)
-    ]
-    return top + [[0] * k + [q * (i == j) for j in range(n - k)] for i in range(n - k)]
 
 
 @pytest.mark.parametrize(
