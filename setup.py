@@ -12,7 +12,9 @@ CRYSTALLINE_SANITIZE=1 adds the address and undefined-behavior sanitizers (`tool
 
 import os
 import platform
+import re
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -118,7 +120,26 @@ DIRECTIVES = {
 if not sys.platform.startswith("linux"):
     sys.exit("Crystalline runs on Linux only: its processes meet on futexes. Build it there.")
 
-HEADERS = [f"{PRIMITIVES}/{name}" for name in sorted(os.listdir(PRIMITIVES)) if name.endswith(".h")]
+
+def headers(*sources: str) -> list[str]:
+    """Return our headers that these files see, through cimports and includes of any depth."""
+    seen: dict[str, None] = {}
+    unread = list(sources)
+    while unread:
+        path = unread.pop()
+        if path in seen or not Path(path).is_file():
+            continue
+        seen[path] = None
+        text = Path(path).read_text("utf-8")
+        unread += [f"{PRIMITIVES}/{name}" for name in re.findall(r'"(\w+\.h)"', text)]
+        if not path.endswith((".c", ".h")):
+            unread.append(str(Path(path).with_suffix(".pxd")))
+            for package, names in re.findall(r"^from ([\w.]+) cimport (.*)", text, re.M):
+                folder = package.replace(".", "/")
+                unread.append(f"{folder}.pxd")
+                unread += [f"{folder}/{name}.pxd" for name in re.findall(r"\w+", names)]
+    return sorted(path for path in seen if path.endswith(".h"))
+
 
 setup(
     ext_modules=cythonize(
@@ -127,7 +148,7 @@ setup(
                 name,
                 [name.replace(".", "/") + ".pyx", *sources],
                 include_dirs=[PRIMITIVES],
-                depends=HEADERS,
+                depends=headers(name.replace(".", "/") + ".pyx", *sources),
                 extra_compile_args=COMPILE_ARGS,
                 extra_link_args=SANITIZE_ARGS if SANITIZE else [],
             )
