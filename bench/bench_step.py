@@ -3,7 +3,8 @@
     python3 tools/dev.py bench bench/bench_step.py                    # all of it
     python3 tools/dev.py bench bench/bench_step.py -k "share and small"
 
-A round is: peak of all cores, run, peak of all cores.  The share is the run's model FLOPs per
+A round is: peak of all cores, run, peak of all cores.  Rates are those after warm-up
+(`workloads.steady_rate`).  The share is the run's model FLOPs per
 second over the mean of the two peaks around it; the table gives the median over the rounds.
 Scaling alternates its worker counts within each round, against 2 spheres in the same round.
 """
@@ -18,8 +19,9 @@ from typing import Any
 import pytest
 
 from bench.peak import peak_flops
-from bench.workloads import WORKLOADS, run
+from bench.workloads import LEAST_STEPS, WORKLOADS, run, steady_rate
 from crystalline.ipc.permits import usable_cores
+from crystalline.train.stats import Snapshot
 
 SECONDS = 12.0  # of training per run, about
 ROUNDS = 3
@@ -28,10 +30,10 @@ CHOSEN = os.environ.get("BENCH_WORKERS")
 
 
 def steps_for(name: str, cores: int, precision: str = "float32") -> int:
-    """Steps that take about SECONDS at two thirds of the peak."""
+    """Steps that take about SECONDS at two thirds of the peak, after some to warm up."""
     shape = WORKLOADS[name]
     flops = shape.flops_per_token * shape.B * shape.T
-    return max(4, round(SECONDS * 0.65 * peak_flops(cores, 0.2, precision) / flops))
+    return LEAST_STEPS + round(SECONDS * 0.65 * peak_flops(cores, 0.2, precision) / flops)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -44,9 +46,10 @@ def test_share_of_peak(name: str, precision: str, benchmark: Any, tmp_path: Path
 
     def round_() -> None:
         before = peak_flops(cores, precision=precision)
-        result = run(name, tmp_path, steps=steps, workers=12, precision=precision)
+        watch: list[Snapshot] = []
+        run(name, tmp_path, steps=steps, workers=12, precision=precision, watch=watch)
         peak = (before + peak_flops(cores, precision=precision)) / 2
-        rate = result.tokens_per_second
+        rate = steady_rate(watch)
         rows.append((rate * WORKLOADS[name].flops_per_token / peak, rate, peak))
 
     benchmark.pedantic(round_, rounds=ROUNDS, iterations=1)
@@ -64,11 +67,15 @@ def test_scaling(name: str, benchmark: Any, tmp_path: Path) -> None:
     steps = steps_for(name, usable_cores()) // 2
     ratios: dict[int, list[float]] = {count: [] for count in counts}
 
+    def rate_of(workers: int) -> float:
+        watch: list[Snapshot] = []
+        run(name, tmp_path, steps=steps, workers=workers, watch=watch)
+        return steady_rate(watch)
+
     def round_() -> None:
-        base = run(name, tmp_path, steps=steps, workers=2).tokens_per_second
+        base = rate_of(2)
         for count in counts:
-            rate = run(name, tmp_path, steps=steps, workers=count).tokens_per_second
-            again = run(name, tmp_path, steps=steps, workers=2).tokens_per_second
+            rate, again = rate_of(count), rate_of(2)
             ratios[count].append(2 * rate / (base + again))
             base = again
 

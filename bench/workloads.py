@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +55,19 @@ WORKLOADS = {
     "compact": Workload(6, 8, 256, 128, 32, 788),
     "production": Workload(6, 12, 384, 128, 32, 30_000),
     "gpt2": Workload(12, 12, 768, 256, 4, 50_257),
+    "gpt2x12": Workload(12, 12, 768, 256, 12, 50_257),
 }
 TRAIN_TOKENS, VAL_TOKENS = 1_000_000, 20_000
+WATCH_S = 0.05  # between two looks at a run
+LEAST_STEPS = 12  # of a run that is timed: large models change spheres once a step
 
 
 def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | None = None,
         precision: str = "float32", watch: list[Snapshot] | None = None) -> RunResult:  # fmt: skip
     """Train a workload on random tokens for `steps` steps; nothing is evaluated or saved before.
 
-    Its token file stays in `folder` for the next one; what else it wrote is removed.
+    Its token file stays in `folder` for the next one; what else it wrote is removed.  `watch`
+    takes a snapshot every WATCH_S.
     """
     shape = WORKLOADS[name]
     tokens = folder / f"{name}.tokens"
@@ -100,6 +106,24 @@ def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | Non
         flops_per_token=shape.flops_per_token,
     )
     snapshots = watch if watch is not None else []
-    result = train(spec, on_snapshot=snapshots.append)
+    result = train(spec, on_snapshot=snapshots.append, interval_s=WATCH_S)
     shutil.rmtree(run_dir)
     return result
+
+
+def steady_rate(snapshots: Sequence[Snapshot]) -> float:
+    """Return tokens per second between the first step after warm-up and the last one.
+
+    A run is warm when every sphere has computed a lane: only then has each its page tables, which
+    a run of hours does not notice and one of ten seconds does.  None: it never got there, or
+    fewer than two steps later.
+    """
+    steps = [
+        now
+        for before, now in itertools.pairwise(snapshots)
+        if now.step > before.step and all(sphere.lanes_done for sphere in now.spheres)
+    ]
+    if len(steps) < 2:
+        raise ValueError(f"the run had {len(steps)} steps after warm-up: give it more")
+    first, last = steps[0], steps[-1]
+    return (last.tokens - first.tokens) / (last.elapsed_s - first.elapsed_s)

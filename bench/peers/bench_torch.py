@@ -17,8 +17,9 @@ A variant is PRECISION-MODE-LIBRARY: float32 or bf16 (autocast), eager or compil
   slower than this, and would round to bf16 where the CPU has AMX;
 * glibc's malloc keeping memory between steps instead of returning it to the kernel.
 
-Before a variant is timed it starts from our initial weights and its loss and gradient norm on a
-batch must equal ours; four steps on that batch must lower the loss.  In a round, runs of ours at
+Ours and PyTorch are timed after warm-up.  Before a variant is timed it starts from our initial
+weights and its loss and gradient norm on a batch must equal ours; four steps on that batch must
+lower the loss.  In a round, runs of ours at
 both precisions stand before, between and after the variants; a pair is the mean of our runs next
 to a group of variants over a variant of that group.
 """
@@ -42,11 +43,12 @@ from typing import Any
 import numpy as np
 
 from bench.peak import peak_flops
-from bench.workloads import WORKLOADS, Workload, run
+from bench.workloads import LEAST_STEPS, WORKLOADS, Workload, run, steady_rate
 from crystalline._kernels import isa
 from crystalline.ipc.permits import usable_cores
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.train.stats import Snapshot
 
 SCRIPT = Path(__file__).with_name("torch_gpt.py")
 VARIABLE = "BENCH_TORCH_PYTHON"
@@ -256,9 +258,10 @@ def run_ours(name: str, folder: Path, seconds: float, peak: float, precision: st
     """Return our tokens per second over about `seconds` of training on all cores."""
     shape = WORKLOADS[name]
     flops = shape.flops_per_token * shape.B * shape.T
-    steps = max(4, round(seconds * 0.65 * peak / flops))
-    result = run(name, folder, steps=steps, workers=SPHERES, precision=precision)
-    return result.tokens_per_second
+    steps = LEAST_STEPS + round(seconds * 0.65 * peak / flops)
+    watch: list[Snapshot] = []
+    run(name, folder, steps=steps, workers=SPHERES, precision=precision, watch=watch)
+    return steady_rate(watch)
 
 
 def run_peer(python: str, variant: Variant, shape: Workload, folder: Path, start: Path,
