@@ -6,6 +6,8 @@ KEY is a hash of the text and of every setting that shapes the tokens.
 of every file and the entry that came of it, so that unchanged files are not read
 again.  Both are made under a temporary name and renamed: any number of processes
 may prepare the same text at once, and the first one's work is kept.
+
+`corpora/KEY/crystal.json` joins them when `crystal_of` is first asked for it.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
 from crystalline.atomic import sync_directory, write_json
@@ -36,8 +39,11 @@ from crystalline.data.tokenizer import Ids, Tokenizer
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 
+if TYPE_CHECKING:
+    from crystalline.data.crystal.tokens import Crystal
+
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, and bytes of text done and in all."""
+"""Called with the name of a stage, and bytes of text (or tokens) done and in all."""
 
 FORMAT = 1  # raise it when the same text and settings would give other tokens
 TRAINING_BYTES = 64_000_000  # of text that a tokenizer is trained on; more is sampled evenly
@@ -45,6 +51,7 @@ TRAINING_BYTES = 64_000_000  # of text that a tokenizer is trained on; more is s
 _TOKENS = "tokens.bin"
 _TOKENIZER = "tokenizer.json"
 _BATCH_PIECES = 32
+_COUNT_TOKENS = 1 << 22  # counted at a time
 _BEAT_S = 0.1  # between two calls of `progress`
 _SETTLED_NS = 100_000_000  # a file changed later than this before reading may change unseen
 _STALE_S = 24 * 3600  # an abandoned temporary folder
@@ -128,6 +135,57 @@ def prepare(
         )
     cache.remember(request_key, sources, entry_key, began_ns)
     return _prepared(entry, kind, names, cached=cached)
+
+
+def crystal_of(prepared: PreparedData, progress: Progress | None = None) -> Crystal:
+    """Return the numbers of a corpus's vocabulary; made and cached on first use.
+
+    They follow from the tokenizer and the counts of the training split alone.  Any number of
+    processes may ask at once.  Raises `DataError` when the tokens or the tokenizer are gone.
+    """
+    return crystal_in(prepared.token_path.parent, progress)
+
+
+def crystal_in(folder: Path, progress: Progress | None = None) -> Crystal:
+    """Return what `crystal_of` does, for the cached `tokens.bin` and `tokenizer.json` in a folder.
+
+    A damaged `crystal.json`, or one of other tokens, is made again.
+    """
+    from crystalline.data.crystal.tokens import CRYSTAL, Crystal, build_crystal
+
+    tokens = TokenFile.open(folder / _TOKENS)
+    path = folder / CRYSTAL
+    if path.is_file():
+        try:
+            crystal = Crystal.load(path)
+            n_tokens = int(crystal.counts.sum())
+            if (crystal.vocab_size, n_tokens) == (tokens.vocab_size, len(tokens.train)):
+                return crystal
+            raise DataError(f"{path} belongs to other tokens")
+        except DataError as error:
+            _log.warning("The numbers of a vocabulary are made again: %s", error)
+    tokenizer = Tokenizer.load(folder / _TOKENIZER)
+    ticker = _Ticker(progress)
+    counts = _count(tokens, ticker)
+    ticker.tick("Finding affixes", 0, tokens.vocab_size)
+    crystal = build_crystal(tokenizer, counts)
+    ticker.tick("Finding affixes", tokens.vocab_size, tokens.vocab_size)
+    try:
+        crystal.save(path)
+    except OSError as error:  # a cache filled by somebody else is still good to read
+        _log.warning("The numbers of the vocabulary will be made again next time: %s", error)
+    return crystal
+
+
+def _count(tokens: TokenFile, ticker: _Ticker) -> npt.NDArray[np.int64]:
+    """Return how often each token occurs in the training split, int64[V]."""
+    counts = np.zeros(tokens.vocab_size, np.int64)
+    n_tokens = len(tokens.train)
+    for start in range(0, n_tokens, _COUNT_TOKENS):
+        block = tokens.train[start : start + _COUNT_TOKENS]
+        counts += np.bincount(block, minlength=counts.size)
+        ticker.tick("Counting tokens", start + len(block), n_tokens)
+    return counts
 
 
 def default_cache_dir() -> Path:

@@ -6,6 +6,7 @@
         model.safetensors       float32, names and shapes of the parameter table
         optimizer.safetensors   the two moments, as m.NAME and v.NAME
         state.json              step, settings, and what else the engine hands over
+        crystal.json            the numbers of the vocabulary, of runs that compute with them
         manifest.json           sha256 and size of each file above; written last
     RUN/latest, RUN/best        relative symbolic links to two of them
 
@@ -46,6 +47,7 @@ CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.jso
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
 FILES = (*MODEL_FILES, OPTIMIZER, STATE)
+CRYSTAL = "crystal.json"  # only of runs that compute with it; then in the manifest too
 
 END_OF_TEXT = "<|endoftext|>"
 PREFIX = "transformer."
@@ -77,6 +79,7 @@ class CheckpointInfo:
     state: dict[str, Any]
     tokenizer_path: Path
     path: Path
+    crystal_path: Path | None  # where the run computes with the numbers of its vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,7 @@ class LoadedModel:
     tokenizer_path: Path
     metadata: dict[str, Any]  # state.json of our own checkpoints, otherwise empty
     path: Path
+    crystal_path: Path | None = None  # crystal.json, where the model was trained with one
 
 
 def save_checkpoint(
@@ -109,6 +113,7 @@ def save_checkpoint(
     moments: tuple[Flat, Flat],
     tokenizer_path: Path,
     state: Mapping[str, Any],
+    crystal: Path | str | None = None,
     best: bool = False,
 ) -> Path:
     """Write `run_dir/checkpoints/step-XXXXXXXX`, point `latest` to it, and return its path.
@@ -116,8 +121,8 @@ def save_checkpoint(
     With `best`, `best` points to it as well.
 
     `weights` and both `moments` are flat float32 buffers of the parameter table's
-    size; `state` is what JSON can hold.  A checkpoint of the same step is replaced.
-    Nothing is copied in memory.
+    size; `state` is what JSON can hold; `crystal` is a crystal.json to copy, or the
+    text of one.  A checkpoint of the same step is replaced.  Nothing is copied in memory.
 
     Raises:
         SaveError: the files could not be written; what was there before is intact.
@@ -158,8 +163,12 @@ def save_checkpoint(
                 for name, view in table.views(flat).items()
             }
             _write_tensors(temporary / OPTIMIZER, both, {})
+            if isinstance(crystal, str):
+                (temporary / CRYSTAL).write_text(crystal, encoding="utf-8")
+            elif crystal is not None:
+                shutil.copyfile(crystal, temporary / CRYSTAL)
             files = {}
-            for name in FILES:
+            for name in FILES if crystal is None else (*FILES, CRYSTAL):
                 _sync_file(temporary / name)
                 size_bytes, digest = _fingerprint(temporary / name)
                 files[name] = {"size_bytes": size_bytes, "sha256": digest}
@@ -214,7 +223,13 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
             advice=_other_checkpoint(path),
         )
     return CheckpointInfo(
-        document["step"], config, document["train"], document["state"], path / TOKENIZER, path
+        step=document["step"],
+        model_config=config,
+        train_config=document["train"],
+        state=document["state"],
+        tokenizer_path=path / TOKENIZER,
+        path=path,
+        crystal_path=_crystal_of(path),
     )
 
 
@@ -260,7 +275,7 @@ def load_model(path: Path) -> LoadedModel:
         )
     weights = _read_flat(path / MODEL, parameter_table(config), "")
     metadata = _read_json(path, STATE) if (path / STATE).is_file() else {}
-    return LoadedModel(config, weights, path / TOKENIZER, metadata, path)
+    return LoadedModel(config, weights, path / TOKENIZER, metadata, path, _crystal_of(path))
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
@@ -373,11 +388,13 @@ def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path
 def verify(path: Path, names: Collection[str] = FILES) -> str | None:
     """Return what is wrong with the files of a checkpoint, as a clause, or None.
 
-    The clause names the file: "model.safetensors is cut off (10 of 20 bytes)".
+    A crystal.json is looked at wherever the manifest has one.  The clause names the
+    file: "model.safetensors is cut off (10 of 20 bytes)".
     """
     try:
         document = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = {name: (document["files"][name]) for name in FILES}
+        optional = [CRYSTAL] if CRYSTAL in document["files"] else []
+        files = {name: document["files"][name] for name in (*FILES, *optional)}
         expected = {
             name: (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in files.items()
         }
@@ -385,7 +402,7 @@ def verify(path: Path, names: Collection[str] = FILES) -> str | None:
         return f"{MANIFEST} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError):
         return f"{MANIFEST} is damaged"
-    for name in names:
+    for name in (*names, *optional):
         size_bytes, digest = expected[name]
         try:
             found_bytes = (path / name).stat().st_size
@@ -568,6 +585,11 @@ def _number(document: dict[str, Any], key: str, file: Path) -> int:
             f"{file} {problem}, a whole number is needed", advice=_other_checkpoint(file.parent)
         )
     return value
+
+
+def _crystal_of(path: Path) -> Path | None:
+    """Return the crystal.json of a checkpoint or a copied model folder, if it has one."""
+    return path / CRYSTAL if (path / CRYSTAL).is_file() else None
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The crystalline structure of a vocabulary: which token derives from which, and their numbers."""
