@@ -367,9 +367,17 @@ class EmptyProgram:
         """Return no groups."""
         return []
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:  # noqa: ARG002
+    def discover(self, beat: Callable[[], None]) -> None:
+        """Discover nothing."""
+
+    def compute_lane(
+        self,
+        lane: int,  # noqa: ARG002
+        permit: int,  # noqa: ARG002
+        step: int,  # noqa: ARG002
+    ) -> tuple[float, int, float, float]:
         """Compute nothing."""
-        return 1.0, 1, 0.0
+        return 1.0, 1, 0.0, 1.0
 
     def reduce_segment(self, segment: int) -> float:  # noqa: ARG002
         """Reduce nothing."""

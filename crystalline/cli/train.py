@@ -61,6 +61,13 @@ DESCRIPTION = """Train a language model on text, on this machine's processor.
   cllm-train book.txt --tokenizer char --num-layers 4 --max-steps 2000
   cllm-train --resume runs/NAME
 
+The crystalline parts make tokens numbers: roots get primes, and what an affix
+  makes of them their products. Each of them is off unless asked for:
+
+  cllm-train book.txt --crystalline-epsilon 0.1 --crystalline-schedule linear
+  cllm-train book.txt --init lattice --positions twelvefold
+  cllm-train book.txt --attention crystalline --discovery-interval 4
+
 Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
   environment (CLLM_SEQ_LEN=64). A flag wins over the environment, that over the
   file.
@@ -415,17 +422,21 @@ def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
             f"the checkpoint {info.path} has a setting '{unknown[0]}', unknown to this program",
             advice="Use the version of crystalline that wrote it.",
         )
-    stored: dict[str, Any] = {}
+    # A setting that did not exist yet had its default.
+    stored: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(TrainSettings, run.path / CONFIG, exclude=FLAGS_ONLY)
-        stored = {name: described[name] for name in ("data", "workers") if name in described}
+        stored |= {name: described[name] for name in ("data", "workers") if name in described}
     return stored | info.train_config
 
 
 def _refuse_changes(settings: TrainSettings, stored: dict[str, Any], run_path: Path) -> None:
-    for name in sorted(field_names(TrainConfig) - CHANGEABLE):
-        wanted, before = getattr(settings, name), stored.get(name)
-        if wanted == before or name not in stored or (name, wanted) == ("precision", "auto"):
+    changeable = CHANGEABLE
+    if stored["discovery_interval"]:  # counts evaluations
+        changeable -= {"eval_interval"}
+    for name in sorted(field_names(TrainConfig) - changeable):
+        wanted, before = getattr(settings, name), stored[name]
+        if wanted == before or (name, wanted) == ("precision", "auto"):
             continue
         raise UsageError(
             f"{flag_of(name)} {wanted} differs from the {before} that the run {run_path} "
@@ -587,6 +598,7 @@ def _describe(
         f"{passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
         "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "
         f"{config.final_lr:g}, warm-up {warmup}{cut}",
+        **_crystalline_parts(config),
         "machine": f"{_count(spec.workers, 'worker')}, {spec.precision}, {spec.isa}",
         "run": str(run.path),
     }
@@ -598,6 +610,31 @@ def _describe(
         "workers": settings.workers,
     }
     run.write_config(values, comment=f"Resolved by cllm-train {__version__}.\n\n{text}")
+
+
+def _crystalline_parts(config: TrainConfig) -> dict[str, str]:
+    """Return the line that tells which crystalline parts are on, if any is.
+
+    >>> _crystalline_parts(TrainConfig(crystalline_epsilon=0.1, init="lattice"))
+    {'crystal': 'loss 0.1 constant over 16 neighbors by primes, lattice embeddings'}
+    """
+    parts = []
+    if config.smooths:
+        parts.append(
+            f"loss {config.crystalline_epsilon:g} {config.crystalline_schedule} over "
+            f"{_count(config.crystalline_k, 'neighbor')} by {config.crystalline_similarity}"
+        )
+    if config.init != "normal":
+        parts.append(f"{config.init} embeddings")
+    if config.positions != "learned":
+        parts.append(f"{config.positions} positions")
+    if config.attention != "standard":
+        parts.append(f"{config.attention} attention" + ", λ at 0" * config.freeze_lambda)
+    if config.discovery_interval:
+        parts.append(
+            f"root discovery every {config.discovery_interval * config.eval_interval:,} steps"
+        )
+    return {"crystal": ", ".join(parts)} if parts else {}
 
 
 def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:

@@ -24,7 +24,8 @@ One mapping, cut into regions by one table (`arena.Layout`), each starting on a
     claims     int64    (units,)      spheres; Node Zero frees       one word per unit
     descriptor float64  (8,)          Node Zero, in IDLE             step, learning rate
     outcome    float64  (8,)          holder of the hand-over        norm, clip factor, flag
-    results    float64  (units, 8)    claimant of the unit           loss, tokens, norm …
+    results    float64  (units, 8)    claimant of the unit           loss, tokens, norm, time,
+                                                                     smoothed loss; squares
     spheres    int64    (64, 32)      the sphere; Node Zero: pid,    statistics
                                       respawns, and state when dead
     positions  int64    (64, 12)      the sphere                     lanes by position

@@ -46,7 +46,16 @@ STATE_WORDS = 32
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16
-LOSS, LEARNING_RATE, GRAD_NORM, CLIP_FACTOR, BEST_VAL_LOSS, VAL_LOSS, VAL_BITS = range(7)
+(
+    LOSS,
+    LEARNING_RATE,
+    GRAD_NORM,
+    CLIP_FACTOR,
+    BEST_VAL_LOSS,
+    VAL_LOSS,
+    VAL_BITS,
+    CRYSTALLINE_LOSS,  # against the smoothed targets
+) = range(8)
 
 # descriptor: what the step in hand needs.
 DESCRIPTOR_WORDS = 8
@@ -58,7 +67,7 @@ NORM, CLIP, NON_FINITE = range(3)
 
 # results: a row per unit.  REDUCE writes SQUARES and leaves the lanes' words alone.
 RESULT_WORDS = 8
-LOSS_SUM, TOKEN_COUNT, LANE_NORM, UNIT_NS, SQUARES = range(5)
+LOSS_SUM, TOKEN_COUNT, LANE_NORM, UNIT_NS, SMOOTHED_SUM, SQUARES = range(6)
 
 # spheres: a row per sphere.
 SPHERE_WORDS = 32

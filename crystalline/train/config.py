@@ -16,11 +16,17 @@ POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i
 MAX_WORKERS = 63
 LARGEST_SEED = 2**63 - 1
 MOST_SEQUENCES = 1_000_000  # of one step
+MOST_NEIGHBORS = 1024  # of one token
 
 TokenizerKind = Literal["bpe", "char", "word", "byte"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
 Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["auto", "float32", "bf16"]
+Similarity = Literal["primes", "morphology"]
+EpsilonSchedule = Literal["constant", "linear"]
+Init = Literal["normal", "lattice"]
+Positions = Literal["learned", "twelvefold"]
+Attention = Literal["standard", "crystalline"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,28 @@ class TrainConfig:
     precision: Precision = "auto"
     """Operands of the matrix products; sums, weights and moments stay float32.  'auto' takes
     bf16 where the processor multiplies it in one instruction, else float32."""
+    crystalline_epsilon: float = 0.0
+    """Share of each target that goes to tokens similar to the right one (the crystalline loss),
+    0 up to (not including) 1; 0 is plain cross-entropy."""
+    crystalline_k: int = 16
+    """Similar tokens that share a target, with --crystalline-epsilon."""
+    crystalline_similarity: Similarity = "primes"
+    """What makes tokens similar: common prime factors and places on the Ulam spiral, or a common
+    root alone."""
+    crystalline_schedule: EpsilonSchedule = "constant"
+    """--crystalline-epsilon through the run: constant, or linear from there to 0 at the end."""
+    init: Init = "normal"
+    """Token embeddings to begin with: random, or the tokens' places in a lattice."""
+    positions: Positions = "learned"
+    """Position embeddings to begin with: random, or angles of a twelfth of a turn.  Both learn."""
+    attention: Attention = "standard"
+    """Attention scores: products of queries and keys, or with the tokens' similarity added, which
+    each head learns to weigh."""
+    freeze_lambda: bool = False
+    """Keep the heads' weights of --attention crystalline at 0; for experiments."""
+    discovery_interval: int = 0
+    """Evaluations from one root discovery to the next: with the embeddings learned so far, roots
+    and affixes are found anew and the tokens' primes reassigned; 0 never does."""
 
     def __post_init__(self) -> None:
         _at_least("--vocab-size", self.vocab_size, 2)
@@ -102,6 +130,7 @@ class TrainConfig:
             "weight_decay",
             "grad_clip",
             "seed",
+            "discovery_interval",
         ):
             _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
         for name, value in asdict(self).items():
@@ -127,11 +156,12 @@ class TrainConfig:
                 f"--min-lr is {self.min_lr}",
                 advice=f"It must lie between 0 and --learning-rate ({self.learning_rate}).",
             )
-        for name in ("beta1", "beta2", "dropout"):
+        for name in ("beta1", "beta2", "dropout", "crystalline_epsilon"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise UsageError(
-                    f"--{name} is {value}", advice="It must be at least 0 and less than 1."
+                    f"--{name.replace('_', '-')} is {value}",
+                    advice="It must be at least 0 and less than 1.",
                 )
         if not 0 <= self.val_fraction < 1:
             raise UsageError(
@@ -142,6 +172,38 @@ class TrainConfig:
             raise UsageError(
                 f"--lanes is {self.lanes}", advice=f"It must be a multiple of {POSITIONS}."
             )
+        if not 1 <= self.crystalline_k <= MOST_NEIGHBORS:
+            raise UsageError(
+                f"--crystalline-k is {self.crystalline_k}",
+                advice=f"It must be between 1 and {MOST_NEIGHBORS}.",
+            )
+        if self.freeze_lambda and self.attention != "crystalline":
+            raise UsageError(
+                f"--freeze-lambda has nothing to freeze in --attention {self.attention}",
+                advice="Add --attention crystalline, or leave it out.",
+            )
+        if self.discovery_interval and not self.eval_interval:
+            raise UsageError(
+                f"--discovery-interval {self.discovery_interval} counts evaluations, "
+                "and --eval-interval 0 makes none",
+                advice="Set --eval-interval.",
+            )
+        if self.discovery_interval and not (self.smooths or self.attention == "crystalline"):
+            raise UsageError(
+                f"--discovery-interval {self.discovery_interval} would change nothing: "
+                "no part of training looks at the tokens' primes",
+                advice="Add --crystalline-epsilon 0.1 or --attention crystalline.",
+            )
+
+    @property
+    def smooths(self) -> bool:
+        """Whether targets are shared with similar tokens."""
+        return self.crystalline_epsilon > 0
+
+    @property
+    def uses_crystal(self) -> bool:
+        """Whether training needs the arithmetic of the vocabulary."""
+        return self.smooths or self.init == "lattice" or self.attention == "crystalline"
 
     @property
     def sequences_per_step(self) -> int:

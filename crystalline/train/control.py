@@ -150,6 +150,7 @@ class Controller:
             eval_history=tuple(self._evals),
             parameter_groups=self.parameter_groups,
             spheres=self._spheres(),
+            crystalline_loss=_known(status[b.CRYSTALLINE_LOSS]) if step else None,
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:

@@ -5,6 +5,9 @@
     {"step": 250, "val_loss": 2.9, "val_bits_per_byte": 1.7}      an evaluation
     {"event": "dropped_step", "step": 31, …}                      anything else
 
+A run with smoothed targets adds "crystalline_loss", the loss against them, to its steps;
+"loss" is the plain one in every run.
+
 A line reaches the file whole or not at all.  NaN and infinities become
 null.  What is worth a line, and when, is left to Node Zero.
 """
@@ -80,19 +83,21 @@ class MetricsLog:
         tokens: int,
         tokens_per_second: float,
         seconds: float,
+        crystalline_loss: float | None = None,
     ) -> None:
         """Log a training step: nats per token, L2 norm, totals since step 0, seconds of the run."""
-        self._append(
-            {
-                "step": step,
-                "loss": loss,
-                "lr": lr,
-                "grad_norm": grad_norm,
-                "tokens": tokens,
-                "tokens_per_second": tokens_per_second,
-                "seconds": seconds,
-            }
-        )
+        line: dict[str, Any] = {
+            "step": step,
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "tokens": tokens,
+            "tokens_per_second": tokens_per_second,
+            "seconds": seconds,
+        }
+        if crystalline_loss is not None:
+            line["crystalline_loss"] = crystalline_loss
+        self._append(line)
 
     def evaluation(self, step: int, *, val_loss: float, val_bits_per_byte: float) -> None:
         """Log an evaluation over the held-out split (nats per token, bits per byte of text)."""

@@ -1,14 +1,7 @@
 """Node Zero: plans steps, watches spheres, evaluates, saves, obeys.  It computes no batch.
 
 A fresh interpreter that the launcher starts (`crystalline.train.launcher`); it reads
-a pickled `RunSpec` from standard input and reports in lines of JSON on a pipe:
-
-    {"kind": "arena", "path": …, "layout": […], "permits": n}     first
-    {"kind": "log", "level": n, "text": …}                        worth reading
-    {"kind": "checkpoint", "path": …}                             the newest
-    {"kind": "groups", "groups": [[name, weight, gradient], …]}   magnitudes
-    {"kind": "result", …}  or  {"kind": "error", "type": …, "message": …, "advice": …}
-                                                                  last
+a pickled `RunSpec` from standard input and reports as `crystalline.train.report` tells.
 
 While training it is awake once a step, for some tens of microseconds: it hands out
 the next step first and does the books of the last one while the spheres compute.
@@ -19,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import importlib
-import json
 import logging
 import math
 import os
@@ -27,6 +19,7 @@ import pickle
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
@@ -47,6 +40,7 @@ from crystalline.train.config import MAX_WORKERS
 from crystalline.train.crew import Crew
 from crystalline.train.metrics import MetricsLog, read_metrics
 from crystalline.train.protocol import Program
+from crystalline.train.report import ReportHandler, send
 from crystalline.train.schedule import learning_rate
 from crystalline.train.spec import RunSpec, StopReason, resume_command
 from crystalline.train.stats import RUN_STATES
@@ -54,6 +48,7 @@ from crystalline.train.stats import RUN_STATES
 NAP_NS = 50_000_000  # the longest sleep while a phase runs
 LOOK_NS = 250_000_000  # between looks at the spheres while steps follow one another
 PAUSE_NAP_NS = 250_000_000
+ANNOUNCE_NS = 2_000_000_000  # a root discovery that takes longer is told of while it lasts
 ATTACH_S = 20.0
 DROPS_IN_A_ROW = 10
 DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
@@ -71,6 +66,10 @@ logger = get_logger("train")
 
 class _Terminated(BaseException):
     """SIGTERM: the launcher is gone, or somebody wants us gone."""
+
+
+class _StopWanted(Exception):
+    """Somebody wants an end, or the time is up; raised in the middle of a root discovery."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +222,11 @@ class NodeZero:
             if self._step >= last:
                 self._book()
                 return "finished"
+            if self._is_discovery_due():
+                try:
+                    self._discover()
+                except _StopWanted:
+                    return STOP_REASONS[self.board.control.load(b.STOP)] or "time"
             self._take_step()
 
     def _take_step(self) -> None:
@@ -274,8 +278,11 @@ class NodeZero:
             return
         board, state = self.board, self.board.state
         tokens = int(sum(row[b.TOKEN_COUNT] for row in done.lanes))
-        sums = [row[b.LOSS_SUM] for row in done.lanes]
-        loss = math.fsum(sums) / tokens if all(map(math.isfinite, sums)) else math.nan
+        loss = _finite_sum(row[b.LOSS_SUM] for row in done.lanes) / tokens
+        smoothed = None
+        if self.spec.config.smooths:
+            smoothed = _finite_sum(row[b.SMOOTHED_SUM] for row in done.lanes) / tokens
+            board.status[b.CRYSTALLINE_LOSS] = smoothed
         self._tokens += tokens
         self._session_tokens += tokens
         self._step_ns += done.took_ns
@@ -306,6 +313,7 @@ class NodeZero:
                 tokens=self._tokens,
                 tokens_per_second=rate,
                 seconds=self._seconds(),
+                crystalline_loss=smoothed,
             )
 
     def _drop(self, number: int) -> None:
@@ -412,6 +420,44 @@ class NodeZero:
         self.send("groups", groups=[list(row) for row in self.program.diagnostics()])
         return improved
 
+    def _is_discovery_due(self) -> bool:
+        """Return whether a root discovery comes before the next step.
+
+        It comes after an evaluation and what is saved with it: a run that resumes there makes
+        the discovery again, and a checkpoint is what was evaluated.
+        """
+        config = self.spec.config
+        interval = config.discovery_interval * config.eval_interval
+        return interval > 0 and self._step > 0 and self._step % interval == 0
+
+    def _discover(self) -> None:
+        """Let the program find roots anew, and tell what changed.  Raises `_StopWanted`."""
+        self._enter("discovering")
+        began_ns = monotonic_ns()
+        announced = False
+
+        def beat() -> None:
+            nonlocal announced
+            if self.board.control.load(b.STOP) or self._is_late():
+                raise _StopWanted
+            if not announced and monotonic_ns() - began_ns > ANNOUNCE_NS:
+                announced = True
+                logger.info("the spheres wait while roots and tables are made anew")
+
+        found = self.program.discover(beat)
+        self._enter("training")
+        if found is not None:
+            logger.info(
+                "root discovery after step %d: %d tokens derive from another one or otherwise, "
+                "%d affixes gained, %d lost",
+                self._step,
+                found.tokens,
+                found.affixes_gained,
+                found.affixes_lost,
+            )
+            # Of the step that comes: a run that resumes here discovers and tells it again.
+            self._metrics.event("root_discovery", self._step + 1, **dataclasses.asdict(found))
+
     def _enter_loss(self, step: int, loss: float) -> None:
         entries = self.board.state.load(b.LOSSES)
         self.board.losses[entries % b.LOSS_RING] = (step, loss)
@@ -510,22 +556,10 @@ class NodeZero:
         send(self._report, kind, **fields)
 
 
-def send(report: int, kind: str, **fields: Any) -> None:
-    """Write a line of JSON to the launcher."""
-    line = memoryview(json.dumps({"kind": kind, **fields}).encode() + b"\n")
-    while line:
-        line = line[os.write(report, line) :]
-
-
-class _ReportHandler(logging.Handler):
-    """Sends log records to the launcher, which decides where they go."""
-
-    def __init__(self, report: int) -> None:
-        super().__init__()
-        self._report = report
-
-    def emit(self, record: logging.LogRecord) -> None:
-        send(self._report, "log", level=record.levelno, text=record.getMessage())
+def _finite_sum(values: Iterable[float]) -> float:
+    """Return the sum, rounded once, or NaN where not every value is finite."""
+    values = list(values)
+    return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _build(spec: RunSpec) -> Program:
@@ -548,7 +582,7 @@ def main(launcher: int, report: int) -> int:
         if os.getppid() != launcher:
             return EXIT_FAILURE
         set_process_name("node-zero")
-        handler = _ReportHandler(report)
+        handler = ReportHandler(report)
         logging.getLogger(LOGGER_NAME).addHandler(handler)
         logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
         with sys.stdin.buffer as file:

@@ -8,7 +8,7 @@ i mod 12.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from crystalline.ipc.arena import Arena, Region
 from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
+from crystalline.train.protocol import Discovery
 from crystalline.train.spec import RunSpec
 
 STARTS_AT_ONCE = 16384  # sequences whose windows are drawn at once, at least those of a step
@@ -168,7 +169,11 @@ class TrainingProgram:
             total[2] += sum_squares(self._grads[part])
         return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
+    def discover(self, beat: Callable[[], None]) -> Discovery | None:  # noqa: ARG002
+        """Find nothing: no part of the computation depends on roots."""
+        return None
+
+    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
         """Run a lane's sequences forward and backward into the lane's gradient.
 
         The second lane of a unit is added to the first; the norm is then that of both.
@@ -188,7 +193,7 @@ class TrainingProgram:
         )
         # A pass over the gradient, so only for the steps that people look at.
         norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
-        return loss, len(starts) * config.seq_len, norm
+        return loss, len(starts) * config.seq_len, norm, loss
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
         """Return the summed loss over some windows of the held-out split, and their tokens."""

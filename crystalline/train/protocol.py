@@ -19,11 +19,22 @@ Rules that make the bits independent of who computes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from crystalline.ipc.arena import Arena, Region
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a root discovery changed."""
+
+    generation: int  # of the crystal that is now in use; 0 is the one of the start
+    tokens: int  # with another root or another affix
+    affixes_gained: int
+    affixes_lost: int
 
 
 class Program(Protocol):
@@ -76,11 +87,22 @@ class Program(Protocol):
         """Return (group, root mean square weight, root mean square gradient) per group."""
         ...
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
+    def discover(self, beat: Callable[[], None]) -> Discovery | None:
+        """Find the vocabulary's roots anew from what was learned; return what changed, if anything.
+
+        Called in Node Zero while nobody computes, before the step that follows the evaluation
+        that was due for it, and again by a run resumed at that step: it depends on the arena and
+        the checkpoint only.  `beat` is called a few times a second; it may raise, and then
+        nothing may have changed.
+        """
+        ...
+
+    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
         """Run a lane's sequences forward and backward into the lane's gradient.
 
-        Returns the loss summed over tokens (nats), the number of tokens, and the
-        L2 norm of the lane's gradient (0.0 if not computed).
+        Returns the loss summed over tokens (nats), the number of tokens, the L2 norm of
+        the lane's gradient (0.0 if not computed), and the loss against smoothed targets,
+        which is what the gradient is of (the loss itself where targets are plain).
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step.
+"""What changes from step to step, as pure functions of the step: above all the learning rate.
 
 Warm-up follows nanoGPT: step k of w warm-up steps (k = 0 … w − 1) uses
 lr · (k + 1) / (w + 1), so step 0 already moves and step w is the first at full rate.
@@ -11,6 +11,8 @@ After it, with r = (step − w) / (max_steps − w) going from 0 towards 1:
 
 `final` is `TrainConfig.final_lr`; the step schedule stays above --min-lr where one is
 given.  Beyond the last step the rate stays where it ended.
+
+The share of the targets that goes to similar tokens has a schedule of its own.
 """
 
 from __future__ import annotations
@@ -53,3 +55,15 @@ def learning_rate(config: TrainConfig, step: int, max_steps: int) -> float:
     if config.lr_schedule == "linear":
         return final + (peak - final) * (1.0 - ratio)
     return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * ratio))
+
+
+def crystalline_epsilon(config: TrainConfig, step: int, max_steps: int) -> float:
+    """Return the ε of the step that follows `step` finished ones, of `max_steps` in all.
+
+    >>> config = TrainConfig(crystalline_epsilon=0.2, crystalline_schedule="linear")
+    >>> [round(crystalline_epsilon(config, step, 80), 3) for step in (0, 20, 80, 90)]
+    [0.2, 0.15, 0.0, 0.0]
+    """
+    if config.crystalline_schedule == "constant":
+        return config.crystalline_epsilon
+    return config.crystalline_epsilon * max(0.0, 1.0 - step / max_steps)

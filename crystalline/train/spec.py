@@ -50,6 +50,7 @@ class RunSpec:
     workers: int
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
+    crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
     max_seconds: float | None = None  # stop after this much wall-clock time, saved and evaluated
     precision: str = "float32"  # resolved, never "auto"
     isa: str = ""

@@ -143,9 +143,9 @@ class Sphere:
             step = int(board.descriptor[STEP_INDEX])
             first = unit * program.lanes_per_unit
             for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
-                loss, tokens, norm = program.compute_lane(lane, permit, step)
+                loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step)
                 took_ns = self._book(S_COMPUTE_NS)
-                board.results[lane, :SQUARES] = (loss, tokens, norm, took_ns)
+                board.results[lane, :SQUARES] = (loss, tokens, norm, took_ns, smoothed)
                 words.bump(row + S_LANES, 1)
                 words.bump(row + S_TOKENS, tokens)
                 if (lane - self.index) % POSITIONS:
@@ -156,7 +156,7 @@ class Sphere:
             account = S_COMPUTE_NS
         elif kind == Kind.EVALUATE:
             loss, tokens = program.evaluate_unit(unit, permit)
-            board.results[unit, :SQUARES] = (loss, tokens, 0.0, 0.0)
+            board.results[unit, :SQUARES] = (loss, tokens, 0.0, 0.0, loss)
             account = S_COMPUTE_NS
         else:
             if kind == Kind.REDUCE:

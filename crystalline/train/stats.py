@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 SPHERE_STATES = ("starting", "idle", "waiting", "compute", "reduce", "update", "dead", "retired")
 RUN_STATES = (
-    "starting", "training", "paused", "evaluating", "saving", "stopping", "stopped", "finished",
+    "starting", "training", "paused", "evaluating", "discovering", "saving", "stopping", "stopped",
+    "finished",
 )  # fmt: skip
 OVER = ("stopped", "finished")  # of these, the last of a run: stopped before its last step, or not
 
@@ -79,3 +80,4 @@ class Snapshot:
     eval_history: tuple[EvalPoint, ...] = ()
     parameter_groups: tuple[tuple[str, float, float], ...] = ()  # (group, |weight|, |gradient|) rms
     spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
+    crystalline_loss: float | None = None  # against the smoothed targets; None: they are plain

@@ -44,6 +44,7 @@ STYLES = {
 _RUN_STYLES = {
     "training": "busy",
     "evaluating": "sync",
+    "discovering": "sync",
     "saving": "sync",
     "paused": "warn",
     "stopping": "warn",
@@ -289,8 +290,12 @@ def _figures(snapshot: Snapshot) -> list[Row]:
     dropped = _pair("lr", _learning_rate(s.learning_rate), "dropped", fmt.count(s.dropped_steps))
     if s.dropped_steps:
         dropped[-1] = (dropped[-1][0], "bad")
+    smoothed: list[Row] = []
+    if s.crystalline_loss is not None:  # against smoothed targets; "loss" is the plain one
+        smoothed = [[("crystal  ", "label"), (f"{fmt.loss(s.crystalline_loss):>8}", "value")]]
     return [
         _pair("loss", fmt.loss(s.loss), "val loss", fmt.loss(s.val_loss)),
+        *smoothed,
         _pair("bits/byte", fmt.loss(s.val_bits_per_byte), "best val", fmt.loss(s.best_val_loss)),
         _pair("grad norm", fmt.short(s.grad_norm), "clip", clip),
         dropped,

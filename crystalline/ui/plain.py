@@ -29,10 +29,16 @@ def progress_line(snapshot: Snapshot) -> str:
     'step 120/2000  loss 2.4567  val 2.5012  lr 9.9e-04  38.1k tok/s  eta 1m02s'
     >>> progress_line(replace(s, state="paused", val_loss=None, dropped_steps=3))
     'step 120/2000  loss 2.4567  val -  lr 9.9e-04  38.1k tok/s  eta 1m02s  dropped 3  paused'
+    >>> progress_line(replace(s, state="finished", crystalline_loss=2.81))
+    'step 120/2000  loss 2.4567  crystal 2.8100  val 2.5012  lr 9.9e-04  38.1k tok/s'
     """
     parts = [
         f"step {snapshot.step}/{snapshot.max_steps}",
         f"loss {fmt.loss(snapshot.loss)}",
+    ]
+    if snapshot.crystalline_loss is not None:
+        parts.append(f"crystal {fmt.loss(snapshot.crystalline_loss)}")
+    parts += [
         f"val {fmt.loss(snapshot.val_loss)}",
         f"lr {snapshot.learning_rate:.1e}",
         f"{fmt.count(snapshot.tokens_per_second or None)} tok/s",
@@ -41,7 +47,7 @@ def progress_line(snapshot: Snapshot) -> str:
         parts.append(f"eta {fmt.duration(snapshot.eta_s).replace(' ', '')}")
     if snapshot.dropped_steps:
         parts.append(f"dropped {snapshot.dropped_steps}")
-    if snapshot.state not in ("training", "evaluating", "saving"):
+    if snapshot.state not in ("training", "evaluating", "discovering", "saving"):
         parts.append(snapshot.state)
     return ascii_only("  ".join(parts).replace(fmt.DASH, "-"))
 

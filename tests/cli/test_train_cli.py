@@ -29,7 +29,9 @@ _FLAGS = """--tokenizer --vocab-size --embed-dim --num-layers --num-heads --seq-
     --learning-rate --epochs --max-steps --minutes --workers --threads --checkpoint-dir --config
     --resume --precision --dropout --min-lr --warmup-steps --lr-schedule --optimizer --weight-decay
     --beta1 --beta2 --grad-clip --accumulation-steps --eval-interval --save-interval --keep
-    --val-fraction --seed --lanes --log-interval --json --plain --quiet --version --help"""
+    --val-fraction --seed --lanes --log-interval --json --plain --quiet --version --help
+    --crystalline-epsilon --crystalline-k --crystalline-similarity --crystalline-schedule --init
+    --positions --attention --freeze-lambda --discovery-interval"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",

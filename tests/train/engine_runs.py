@@ -100,7 +100,10 @@ def serial_run(spec: RunSpec) -> tuple[FakeProgram, list[float]]:
     for segment in segments:
         program.pack_segment(segment)
     losses = []
+    interval = spec.config.discovery_interval * spec.config.eval_interval
     for step in range(spec.max_steps):
+        if interval and step and step % interval == 0:
+            program.discover(lambda: None)
         results = [program.compute_lane(lane, 0, step) for lane in range(program.lane_count)]
         losses.append(sum(r[0] for r in results) / sum(r[1] for r in results))
         norm = math.sqrt(math.fsum([program.reduce_segment(s) for s in segments]))

@@ -11,6 +11,8 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     fail_lane      [lane, step]: raise there, always
     fail_save      steps whose checkpoint meets a full disk
     fail_start     initialize with a bug
+    discoveries    what a root discovery adds to each weight; 0: it finds nothing new
+    discovery_s    seconds that it takes
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy as np
 
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.ipc.arena import Arena, Region
+from crystalline.train.protocol import Discovery
 from crystalline.train.spec import RunSpec
 
 DEFAULTS: dict[str, Any] = {
@@ -41,6 +44,8 @@ DEFAULTS: dict[str, Any] = {
     "fail_lane": None,
     "fail_save": [],
     "fail_start": False,
+    "discoveries": 0.0,
+    "discovery_s": 0.0,
 }
 
 
@@ -108,7 +113,20 @@ class FakeProgram:
     def diagnostics(self) -> Sequence[tuple[str, float, float]]:
         return [("all", float(np.abs(self.weights).max()), float(np.abs(self.grads).max()))]
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float]:
+    def discover(self, beat: Callable[[], None]) -> Discovery | None:
+        beat()
+        every = self.options["discoveries"]
+        if not every:
+            return None
+        until = time.monotonic() + self.options["discovery_s"]
+        while time.monotonic() < until:
+            time.sleep(0.01)
+            beat()
+        self.weights += np.float32(every)
+        self.packed[:] = self.weights
+        return Discovery(1, 2, 3, 4)
+
+    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
         if self.options["fail_lane"] == [lane, step]:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
@@ -124,7 +142,7 @@ class FakeProgram:
         if step in self.options["nan_steps"] and lane == 3:
             grad[5] = np.nan
         loss = float(np.abs(scratch).sum(dtype=np.float64)) + lane
-        return loss, 10 + lane, float(np.sqrt(np.dot(grad, grad)))
+        return loss, 10 + lane, float(np.sqrt(np.dot(grad, grad))), 2.0 * loss
 
     def reduce_segment(self, segment: int) -> float:
         part = self._part(segment)
