@@ -19,7 +19,6 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
@@ -278,10 +277,10 @@ class NodeZero:
             return
         board, state = self.board, self.board.state
         tokens = int(sum(row[b.TOKEN_COUNT] for row in done.lanes))
-        loss = _finite_sum(row[b.LOSS_SUM] for row in done.lanes) / tokens
+        loss = _finite_sum([row[b.LOSS_SUM] for row in done.lanes]) / tokens
         smoothed = None
         if self.spec.config.smooths:
-            smoothed = _finite_sum(row[b.SMOOTHED_SUM] for row in done.lanes) / tokens
+            smoothed = _finite_sum([row[b.SMOOTHED_SUM] for row in done.lanes]) / tokens
             board.status[b.CRYSTALLINE_LOSS] = smoothed
         self._tokens += tokens
         self._session_tokens += tokens
@@ -556,9 +555,7 @@ class NodeZero:
         send(self._report, kind, **fields)
 
 
-def _finite_sum(values: Iterable[float]) -> float:
-    """Return the sum, rounded once, or NaN where not every value is finite."""
-    values = list(values)
+def _finite_sum(values: list[float]) -> float:
     return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
 
 

@@ -30,7 +30,7 @@ def progress_line(snapshot: Snapshot) -> str:
     >>> progress_line(replace(s, state="paused", val_loss=None, dropped_steps=3))
     'step 120/2000  loss 2.4567  val -  lr 9.9e-04  38.1k tok/s  eta 1m02s  dropped 3  paused'
     >>> progress_line(replace(s, state="finished", crystalline_loss=2.81))
-    'step 120/2000  loss 2.4567  crystal 2.8100  val 2.5012  lr 9.9e-04  38.1k tok/s'
+    'step 120/2000  loss 2.4567  crystal 2.8100  val 2.5012  lr 9.9e-04  38.1k tok/s  finished'
     """
     parts = [
         f"step {snapshot.step}/{snapshot.max_steps}",
