@@ -1,5 +1,8 @@
 # Causal attention for nogil callers.  Shapes as in attention.pyx.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+cdef enum:
+    CRYSTAL_FEATURES = 16  # F, numbers that describe a token to crystalline attention
 
 # Dropout of attention probabilities: drawn per (sequence, head, query, key).
 cdef struct AttentionDropout:
@@ -8,12 +11,22 @@ cdef struct AttentionDropout:
     uint32_t threshold  # 0: no dropout
     float scale
 
-cdef int64_t scratch_floats(int64_t T, int64_t D) noexcept nogil
+# What crystalline attention adds to the scores of head h: lambdas[h] * phi(query) . phi(key).
+cdef struct Crystal:
+    const float* features  # [V, F], phi of every token; NULL: standard attention
+    const int32_t* ids     # [B * T], the tokens
+    const float* lambdas   # [H]
+
+cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline) noexcept nogil
 cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__rc3,
-                  const AttentionDropout* dropout, float* out__rc, float* lse__bht,
-                  float* scratch) noexcept nogil
+                  const Crystal* crystal, const AttentionDropout* dropout, float* out__rc,
+                  float* lse__bht, float* scratch) noexcept nogil
+# The gradient of the lambdas is added to dlambdas [H]; NULL: it is not wanted.
 cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout__rc,
                    const float* qkv__rc3, const float* out__rc, const float* lse__bht,
-                   const AttentionDropout* dropout, float* dqkv__rc3, float* scratch) noexcept nogil
+                   const Crystal* crystal, const AttentionDropout* dropout, float* dqkv__rc3,
+                   float* dlambdas, float* scratch) noexcept nogil
+# similarities [n]: phi(query) . phi(key) of every key, or NULL for standard attention
 cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k__nc,
-              const float* v__nc, int64_t ld, float* out__c, float* scratch) noexcept nogil
+              const float* v__nc, int64_t ld, const float* similarities, const float* lambdas,
+              float* out__c, float* scratch) noexcept nogil

@@ -1,6 +1,8 @@
 import numpy as np
 import numpy.typing as npt
 
+FEATURES: int
+
 def attention_forward(
     qkv: npt.NDArray[np.float32],
     T: int,
@@ -10,6 +12,9 @@ def attention_forward(
     dropout: float = 0.0,
     key: int = 0,
     first_sequence: int = 0,
+    features: npt.NDArray[np.float32] | None = None,
+    ids: npt.NDArray[np.int32] | None = None,
+    lambdas: npt.NDArray[np.float32] | None = None,
 ) -> None: ...
 def attention_backward(
     dout: npt.NDArray[np.float32],
@@ -22,6 +27,10 @@ def attention_backward(
     dropout: float = 0.0,
     key: int = 0,
     first_sequence: int = 0,
+    features: npt.NDArray[np.float32] | None = None,
+    ids: npt.NDArray[np.int32] | None = None,
+    lambdas: npt.NDArray[np.float32] | None = None,
+    dlambdas: npt.NDArray[np.float32] | None = None,
 ) -> None: ...
 def attention_row(
     q: npt.NDArray[np.float32],
@@ -29,4 +38,6 @@ def attention_row(
     values: npt.NDArray[np.float32],
     H: int,
     out: npt.NDArray[np.float32],
+    similarities: npt.NDArray[np.float32] | None = None,
+    lambdas: npt.NDArray[np.float32] | None = None,
 ) -> None: ...

@@ -8,12 +8,22 @@ computes p again (Dao et al. 2022, FlashAttention; here on CPU caches, with whol
 
 q, k and v are the three thirds of a row of `qkv` [B * T, 3 * C]; head h is its columns
 h * D .. (h + 1) * D.
+
+Crystalline attention adds lambda_h K(a, b) to the score of a query token a and a key token b,
+where K(a, b) = phi(a) . phi(b) has F fixed features a token and lambda_h is learned:
+
+    s = (q k^T + (lambda_h sqrt(D) phi_q) phi_k^T) / sqrt(D)
+    d lambda_h = sum over queries and keys of ds K = sum over queries of (ds phi_k) . phi_q
+
+as if q and k had F more dimensions.  Where lambda_h is 0, nothing is added at all: the bits are
+those of standard attention.
 """
 
 import numpy as np
 
 from libc.math cimport sqrt
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memcpy
 
 from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
 from crystalline._kernels.matmul cimport multiply, pack, pack_t, packed_floats, padded
@@ -23,11 +33,78 @@ cdef enum:
     QUERY_BLOCK = 28  # two register tiles; small blocks waste little above the diagonal
 
 
-cdef int64_t scratch_floats(int64_t T, int64_t D) noexcept nogil:
+FEATURES = CRYSTAL_FEATURES
+
+# A sequence's features: as they are, packed both ways, and those of a block's queries by a head.
+cdef struct Features:
+    float* rows      # [T, F]
+    float* packed    # [T, F]; backward only
+    float* packed_t  # [F, T]
+    float* block     # [QUERY_BLOCK, F]
+
+
+cdef int64_t standard_floats(int64_t T, int64_t D) noexcept nogil:
     # packed k^T, v^T (T columns), k, (D columns), q and dout blocks; p, dp, dropped p; delta
     return (2 * packed_floats(D, T, False) + packed_floats(T, D, False)
             + 2 * packed_floats(QUERY_BLOCK, D, False) + 3 * QUERY_BLOCK * padded(T) + QUERY_BLOCK
             + 64)
+
+
+cdef Features features_at(float* scratch, int64_t T, int64_t D) noexcept nogil:
+    cdef Features f
+    f.rows = scratch + standard_floats(T, D)
+    f.packed = f.rows + T * CRYSTAL_FEATURES
+    f.packed_t = f.packed + packed_floats(T, CRYSTAL_FEATURES, False)
+    f.block = f.packed_t + packed_floats(CRYSTAL_FEATURES, T, False)
+    return f
+
+
+cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline) noexcept nogil:
+    cdef int64_t floats = standard_floats(T, D)
+    if crystalline:
+        floats += ((T + QUERY_BLOCK) * CRYSTAL_FEATURES + packed_floats(T, CRYSTAL_FEATURES, False)
+                   + packed_floats(CRYSTAL_FEATURES, T, False))
+    return floats
+
+
+cdef void gather(int64_t T, const float* table, const int32_t* ids,
+                 const Features* f) noexcept nogil:
+    cdef int64_t t
+    for t in range(T):
+        memcpy(f.rows + t * CRYSTAL_FEATURES, table + ids[t] * <int64_t>CRYSTAL_FEATURES,
+               CRYSTAL_FEATURES * sizeof(float))
+    pack_t(CRYSTAL_FEATURES, T, f.rows, CRYSTAL_FEATURES, f.packed_t, False)
+
+
+cdef float strength(const float* lambdas, int64_t h, int64_t D) noexcept nogil:
+    # lambda_h before the scores are divided by sqrt(D)
+    return <float>(lambdas[h] * sqrt(<double>D))
+
+
+cdef void add_similarity(int64_t rows, int64_t first, int64_t keys, float factor,
+                         const Features* f, float* s, int64_t width) noexcept nogil:
+    # s [rows, keys] += factor * phi of queries first .. first + rows times phi of the keys
+    cdef const float* queries = f.rows + first * CRYSTAL_FEATURES
+    cdef int64_t i
+    for i in range(rows * CRYSTAL_FEATURES):
+        f.block[i] = factor * queries[i]
+    multiply(rows, padded(keys), CRYSTAL_FEATURES, f.block, CRYSTAL_FEATURES, f.packed_t, s, width,
+             NULL, NULL, True, False)
+
+
+cdef double similarity_gradient(int64_t rows, int64_t first, int64_t keys, const float* ds,
+                                int64_t width, const Features* f, float* dots) noexcept nogil:
+    # The sum of ds * K over a block.
+    cdef const Primitives* p = primitives()
+    cdef double total = 0.0
+    cdef int64_t i
+    p.gemm_panel(rows, CRYSTAL_FEATURES, keys, ds, width, f.packed, f.block, CRYSTAL_FEATURES, NULL,
+                 NULL, 0)
+    p.row_dots(rows, CRYSTAL_FEATURES, f.block, CRYSTAL_FEATURES, f.rows + first * CRYSTAL_FEATURES,
+               CRYSTAL_FEATURES, dots)
+    for i in range(rows):
+        total += dots[i]
+    return total
 
 
 cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float* out,
@@ -41,8 +118,8 @@ cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float
 
 
 cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__rc3,
-                  const AttentionDropout* dropout, float* out__rc, float* lse__bht,
-                  float* scratch) noexcept nogil:
+                  const Crystal* crystal, const AttentionDropout* dropout, float* out__rc,
+                  float* lse__bht, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
     cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
     cdef float scale = <float>(1.0 / sqrt(<double>D))
@@ -51,9 +128,17 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
     cdef float* s = v_packed + packed_floats(T, D, False)  # [QUERY_BLOCK, width]
     cdef const float* q
     cdef float* out
+    cdef float factor = 0.0
+    cdef Features features
     cdef int64_t b, h, d, n, first, rows, keys
+    if crystal.features != NULL:
+        features = features_at(scratch, T, D)
     for b in range(B):
+        if crystal.features != NULL:
+            gather(T, crystal.features, crystal.ids + b * T, &features)
         for h in range(H):
+            if crystal.features != NULL:
+                factor = strength(crystal.lambdas, h, D)
             q = qkv__rc3 + b * T * ld + h * D
             out = out__rc + b * T * C + h * D
             pack_t(D, T, q + C, ld, kt, False)
@@ -64,6 +149,8 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
                 keys = first + rows
                 multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL,
                          NULL, False, False)
+                if factor != 0.0:
+                    add_similarity(rows, first, keys, factor, &features, s, width)
                 p.softmax_causal(rows, first, keys, scale, s, width,
                                  lse__bht + (b * H + h) * T + first)
                 if dropout.threshold:
@@ -80,8 +167,8 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
 
 cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout__rc,
                    const float* qkv__rc3, const float* out__rc, const float* lse__bht,
-                   const AttentionDropout* dropout, float* dqkv__rc3,
-                   float* scratch) noexcept nogil:
+                   const Crystal* crystal, const AttentionDropout* dropout, float* dqkv__rc3,
+                   float* dlambdas, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
     cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
     cdef float scale = <float>(1.0 / sqrt(<double>D))
@@ -99,11 +186,23 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
     cdef const float* do
     cdef const float* o
     cdef float* dq
+    cdef float factor = 0.0
+    cdef double dlambda
+    cdef Features features
     cdef int64_t b, h, d, n, first, rows, keys
     cdef uint64_t base
-    cdef bint add
+    cdef bint add, learning = crystal.features != NULL and dlambdas != NULL
+    if crystal.features != NULL:
+        features = features_at(scratch, T, D)
     for b in range(B):
+        if crystal.features != NULL:
+            gather(T, crystal.features, crystal.ids + b * T, &features)
+        if learning:
+            pack(T, CRYSTAL_FEATURES, features.rows, CRYSTAL_FEATURES, features.packed, NULL, False)
         for h in range(H):
+            if crystal.features != NULL:
+                factor = strength(crystal.lambdas, h, D)
+            dlambda = 0.0
             q = qkv__rc3 + b * T * ld + h * D
             do = dout__rc + b * T * C + h * D
             o = out__rc + b * T * C + h * D
@@ -122,6 +221,8 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
                 pack(rows, D, do + first * C, C, do_packed, NULL, False)
                 multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL,
                          NULL, False, False)
+                if factor != 0.0:
+                    add_similarity(rows, first, keys, factor, &features, s, width)
                 p.softmax_causal_again(rows, first, keys, scale, s, width,
                                        lse__bht + (b * H + h) * T + first)
                 multiply(rows, padded(keys), D, do + first * C, C, vt, ds, width, NULL,
@@ -133,6 +234,8 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
                     drop_rows(rows, keys, T, ds, ds, width, base, dropout)
                 p.row_dots(rows, D, do + first * C, C, o + first * C, C, delta)
                 p.softmax_backward(rows, keys, scale, s, ds, width, delta)
+                if learning:
+                    dlambda += similarity_gradient(rows, first, keys, ds, width, &features, delta)
                 d = 0
                 while d < D:
                     n = min(<int64_t>CL_PANEL, D - d)
@@ -145,16 +248,24 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
                     d += CL_PANEL
                 add = True
                 first -= QUERY_BLOCK
+            if learning:
+                dlambdas[h] += <float>(dlambda * sqrt(<double>D))  # ds holds 1 / sqrt(D)
 
 
 cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k__nc,
-              const float* v__nc, int64_t ld, float* out__c, float* scratch) noexcept nogil:
+              const float* v__nc, int64_t ld, const float* similarities, const float* lambdas,
+              float* out__c, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
     cdef float scale = <float>(1.0 / sqrt(<double>D))
-    cdef float lse
-    cdef int64_t h
+    cdef float lse, factor
+    cdef int64_t h, i
     for h in range(H):
         p.row_dots(n, D, k__nc + h * D, ld, q__c + h * D, 0, scratch)
+        if similarities != NULL:
+            factor = strength(lambdas, h, D)
+            if factor != 0.0:
+                for i in range(n):
+                    scratch[i] += factor * similarities[i]
         p.softmax_causal(1, n - 1, n, scale, scratch, n, &lse)
         p.weighted_rows(n, D, scratch, v__nc + h * D, ld, out__c + h * D)
 
@@ -182,26 +293,61 @@ def _same_shape(name, array, shape):
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
 
 
+cdef Crystal _crystal(int64_t rows, int64_t H, const float[:, ::1] features,
+                      const int32_t[::1] ids, const float[::1] lambdas) except *:
+    # The memory stays the caller's.
+    cdef Crystal c
+    cdef int64_t i
+    c.features = NULL
+    c.ids = NULL
+    c.lambdas = NULL
+    if (features is None) != (ids is None) or (ids is None) != (lambdas is None):
+        raise ValueError("features, ids and lambdas come together")
+    if features is None:
+        return c
+    _same_shape("features", np.asarray(features), (features.shape[0], CRYSTAL_FEATURES))
+    _same_shape("ids", np.asarray(ids), (rows,))
+    _same_shape("lambdas", np.asarray(lambdas), (H,))
+    for i in range(rows):
+        if not 0 <= ids[i] < features.shape[0]:
+            raise ValueError(f"token {ids[i]} is outside the table of {features.shape[0]} features")
+    c.features, c.ids, c.lambdas = &features[0, 0], &ids[0], &lambdas[0]
+    return c
+
+
 def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::1] out,
                       float[:, :, ::1] lse, double dropout=0.0, uint64_t key=0,
-                      uint64_t first_sequence=0) -> None:
-    """Fill out [B * T, C] and lse [B, H, T] from qkv [B * T, 3 * C] (IN qkv; OUT out, lse)."""
+                      uint64_t first_sequence=0, const float[:, ::1] features=None,
+                      const int32_t[::1] ids=None, const float[::1] lambdas=None) -> None:
+    """Fill out [B * T, C] and lse [B, H, T] from qkv [B * T, 3 * C] (IN qkv; OUT out, lse).
+
+    Crystalline attention is given features [V, FEATURES], ids [B * T] and lambdas [H] (IN).
+    """
     array = np.asarray(qkv)
     cdef int64_t B, C
     B, C = _shapes(array, T, H)
     _same_shape("out", np.asarray(out), (B * T, C))
     _same_shape("lse", np.asarray(lse), (B, H, T))
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H), dtype=np.float32)
+    cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None),
+                                       dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     with nogil:
-        forward(B, T, H, C // H, &qkv[0, 0], &drop, &out[0, 0], &lse[0, 0, 0], &scratch[0])
+        forward(B, T, H, C // H, &qkv[0, 0], &crystal, &drop, &out[0, 0], &lse[0, 0, 0],
+                &scratch[0])
 
 
 def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
                        const float[:, ::1] out, const float[:, :, ::1] lse, int64_t T, int64_t H,
                        float[:, ::1] dqkv, double dropout=0.0, uint64_t key=0,
-                       uint64_t first_sequence=0) -> None:
-    """Fill dqkv [B * T, 3 * C] from dout [B * T, C] and the forward pass's tensors (OUT dqkv)."""
+                       uint64_t first_sequence=0, const float[:, ::1] features=None,
+                       const int32_t[::1] ids=None, const float[::1] lambdas=None,
+                       float[::1] dlambdas=None) -> None:
+    """Fill dqkv [B * T, 3 * C] from dout [B * T, C] and the forward pass's tensors (OUT dqkv).
+
+    In crystalline attention, the gradient of the lambdas is added to dlambdas [H] (INOUT), which
+    may be left out.
+    """
     array = np.asarray(qkv)
     cdef int64_t B, C
     B, C = _shapes(array, T, H)
@@ -209,16 +355,26 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
     _same_shape("out", np.asarray(out), (B * T, C))
     _same_shape("lse", np.asarray(lse), (B, H, T))
     _same_shape("dqkv", np.asarray(dqkv), (B * T, 3 * C))
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H), dtype=np.float32)
+    if dlambdas is not None:
+        _same_shape("dlambdas", np.asarray(dlambdas), (H,))
+    cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
+    cdef float* gradient = &dlambdas[0] if dlambdas is not None else NULL
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None),
+                                       dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     with nogil:
-        backward(B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &drop,
-                 &dqkv[0, 0], &scratch[0])
+        backward(B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &crystal,
+                 &drop, &dqkv[0, 0], gradient, &scratch[0])
 
 
 def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, ::1] values,
-                  int64_t H, float[::1] out) -> None:
-    """Fill out [C] for one query q [C] over cached keys and values [n, C] (OUT out)."""
+                  int64_t H, float[::1] out, const float[::1] similarities=None,
+                  const float[::1] lambdas=None) -> None:
+    """Fill out [C] for one query q [C] over cached keys and values [n, C] (OUT out).
+
+    Crystalline attention is given the similarities [n] of the query's token and the keys', and
+    lambdas [H].
+    """
     cdef int64_t C = q.shape[0], n = keys.shape[0]
     if H < 1 or C % H:
         raise ValueError(f"q has {C} channels, which {H} heads do not divide")
@@ -227,6 +383,15 @@ def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, :
     _same_shape("keys", np.asarray(keys), (n, C))
     _same_shape("values", np.asarray(values), (n, C))
     _same_shape("out", np.asarray(out), (C,))
+    if (similarities is None) != (lambdas is None):
+        raise ValueError("similarities and lambdas come together")
+    cdef const float* similar = NULL
+    cdef const float* strengths = NULL
+    if similarities is not None:
+        _same_shape("similarities", np.asarray(similarities), (n,))
+        _same_shape("lambdas", np.asarray(lambdas), (H,))
+        similar, strengths = &similarities[0], &lambdas[0]
     cdef float[::1] scratch = np.empty(n, dtype=np.float32)
     with nogil:
-        row(H, C // H, n, &q[0], &keys[0, 0], &values[0, 0], C, &out[0], &scratch[0])
+        row(H, C // H, n, &q[0], &keys[0, 0], &values[0, 0], C, similar, strengths, &out[0],
+            &scratch[0])

@@ -6,11 +6,13 @@ B batch, T sequence, C channels, H heads, D head size, V vocabulary, L layers.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from crystalline.errors import UsageError
 
 LAYER_NORM_EPSILON = 1e-5
+
+Attention = Literal["standard", "crystalline"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class ModelConfig:
     num_heads: int  # H
     embed_dim: int  # C
     dropout: float = 0.0
+    attention: Attention = "standard"  # crystalline: scores gain λ K(a, b) of the two tokens
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "seq_len", "num_layers", "num_heads", "embed_dim"):
@@ -47,6 +50,11 @@ class ModelConfig:
             raise UsageError(
                 f"--dropout is {self.dropout}", advice="It must be at least 0 and less than 1."
             )
+        if self.attention not in get_args(Attention):
+            raise UsageError(
+                f"--attention is {self.attention!r}",
+                advice=f"It must be {' or '.join(get_args(Attention))}.",
+            )
 
     @property
     def head_dim(self) -> int:
@@ -54,5 +62,11 @@ class ModelConfig:
         return self.embed_dim // self.num_heads
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for files."""
-        return asdict(self)
+        """Return the fields as plain values, for files.
+
+        Standard attention is left out: its files are those of versions that knew no other.
+        """
+        fields = asdict(self)
+        if self.attention == "standard":
+            del fields["attention"]
+        return fields

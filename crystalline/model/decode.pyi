@@ -7,7 +7,12 @@ from crystalline.model.config import ModelConfig
 
 class Decoder:
     def __init__(
-        self, config: ModelConfig, weights: npt.NDArray[np.float32], *, slots: int = 1
+        self,
+        config: ModelConfig,
+        weights: npt.NDArray[np.float32],
+        *,
+        slots: int = 1,
+        features: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
     @property
     def config(self) -> ModelConfig: ...

@@ -14,6 +14,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from crystalline._kernels cimport attention
+from crystalline._kernels.attention cimport CRYSTAL_FEATURES, Crystal
 from crystalline._kernels.isa cimport Primitives, primitives
 from crystalline._kernels.matmul cimport multiply
 from crystalline.model.gpt2 cimport (
@@ -32,6 +33,7 @@ cdef class Decoder:
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
     slots : sequences held at once
+    features : float32 [V, 16], of crystalline attention (see `Gpt2`)
 
     >>> import numpy as np
     >>> from crystalline.model.config import ModelConfig
@@ -50,19 +52,25 @@ cdef class Decoder:
     cdef int64_t[::1] _length           # [slots]
     cdef float[:, :, :, ::1] _keys      # [L, slots, T, C]
     cdef float[:, :, :, ::1] _values
+    cdef float[:, :, ::1] _phi          # [slots, T, F], features; [slots, 0, F] without
+    cdef float[:, ::1] _similar         # [slots, T], of the newest token and the cached ones
     cdef float[:, ::1] _x, _ln, _qkv, _att, _fc  # [slots, ...]
     cdef float[::1] _mean, _rstd, _scratch
 
-    def __init__(self, config, float[::1] weights, *, int slots=1):
+    def __init__(self, config, float[::1] weights, *, int slots=1,
+                 const float[:, ::1] features=None):
         if slots < 1:
             raise ValueError(f"slots is {slots}: at least one sequence is needed")
         L, T, C = config.num_layers, config.seq_len, config.embed_dim
         self.config = config
         self.slots = slots
-        self._model = Gpt2.allocate(config, weights)
+        self._model = Gpt2.allocate(config, weights, features=features)
         self._length = np.zeros(slots, dtype=np.int64)
         self._keys = np.zeros((L, slots, T, C), dtype=np.float32)
         self._values = np.zeros((L, slots, T, C), dtype=np.float32)
+        described = T if features is not None else 0
+        self._phi = np.zeros((slots, described, CRYSTAL_FEATURES), dtype=np.float32)
+        self._similar = np.zeros((slots, described), dtype=np.float32)
         self._x, self._ln, self._att = (aligned_empty((slots, C)) for _ in range(3))
         self._qkv, self._fc = aligned_empty((slots, 3 * C)), aligned_empty((slots, 4 * C))
         self._mean, self._rstd = aligned_empty((slots,)), aligned_empty((slots,))
@@ -78,12 +86,17 @@ cdef class Decoder:
         cdef const int32_t[:, ::1] ids = np.ascontiguousarray(tokens, dtype=np.int32).reshape(1, -1)
         cdef int64_t t = ids.shape[1], C = self._model.z.C, layer, i
         cdef const float* qkv
+        cdef bint crystalline = self._phi.shape[1] > 0
         self._check_slot(slot)
         self._model._check_tokens(ids, t)
         logits = np.empty((1, self._model.z.V), dtype=np.float32)
         cdef float[:, ::1] out = logits
         with nogil:
             self._model.forward(&ids[0, 0], 1, t, 0, 0, False)
+            if crystalline:
+                for i in range(t):
+                    memcpy(&self._phi[slot, i, 0], &self._model._features[ids[0, i], 0],
+                           CRYSTAL_FEATURES * sizeof(float))
             for layer in range(self._model.z.L):
                 qkv = self._model.qkv(layer, t)
                 for i in range(t):
@@ -131,11 +144,20 @@ cdef class Decoder:
         cdef float* qkv = &self._qkv[0, 0]
         cdef float* att = &self._att[0, 0]
         cdef float* fc = &self._fc[0, 0]
+        cdef float* similar
+        cdef Crystal crystal
+        cdef bint crystalline = self._phi.shape[1] > 0
         for i in range(n):
-            p.embed(1, 1, C, ids + i, w + model._wte, w + model._wpe + self._length[i] * C,
-                    x + i * C)
+            at = self._length[i]
+            if crystalline:
+                memcpy(&self._phi[i, at, 0], &model._features[ids[i], 0],
+                       CRYSTAL_FEATURES * sizeof(float))
+                p.row_dots(at + 1, CRYSTAL_FEATURES, &self._phi[i, 0, 0], CRYSTAL_FEATURES,
+                           &self._phi[i, at, 0], 0, &self._similar[i, 0])
+            p.embed(1, 1, C, ids + i, w + model._wte, w + model._wpe + at * C, x + i * C)
         for layer in range(model.z.L):
             o = &model._offsets[layer, 0]
+            crystal = model.crystal(ids, layer)
             p.layernorm(n, C, x, w + o[LN1_GAMMA], w + o[LN1_BETA], EPSILON, ln, &self._mean[0],
                         &self._rstd[0])
             multiply(n, 3 * C, C, ln, C, packed + model._packs[layer, W_QKV, 0], qkv, 3 * C,
@@ -144,8 +166,10 @@ cdef class Decoder:
                 at = self._length[i]
                 memcpy(&self._keys[layer, i, at, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
                 memcpy(&self._values[layer, i, at, 0], qkv + (3 * i + 2) * C, C * sizeof(float))
+                similar = &self._similar[i, 0] if crystalline else NULL
                 attention.row(H, D, at + 1, qkv + 3 * i * C, &self._keys[layer, i, 0, 0],
-                              &self._values[layer, i, 0, 0], C, att + i * C, &self._scratch[0])
+                              &self._values[layer, i, 0, 0], C, similar, crystal.lambdas,
+                              att + i * C, &self._scratch[0])
             multiply(n, C, C, att, C, packed + model._packs[layer, W_OUT, 0], x, C, w + o[B_OUT],
                      x, False, False)
             p.layernorm(n, C, x, w + o[LN2_GAMMA], w + o[LN2_BETA], EPSILON, ln, &self._mean[0],
@@ -174,6 +198,8 @@ cdef class Decoder:
         longest = int(lengths[order].max(initial=0))
         for cache in (np.asarray(self._keys), np.asarray(self._values)):
             cache[:, :n, :longest] = cache[:, order, :longest]
+        phi = np.asarray(self._phi)
+        phi[:n, :longest] = phi[order, :longest]
         lengths[:n] = lengths[order]
 
     def score(self, tokens):

@@ -1,7 +1,7 @@
 # The transformer's compiled class, for the optimizer and the decoder.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from crystalline._kernels.attention cimport AttentionDropout
+from crystalline._kernels.attention cimport AttentionDropout, Crystal
 
 # The tensors of a layer, in the order of `Gpt2._offsets`.
 cdef enum:
@@ -28,10 +28,13 @@ cdef struct Gradients:
 cdef class Gpt2:
     cdef readonly object config
     cdef readonly bint bf16            # products in bfloat16, sums in float32
+    cdef public bint freeze_lambda     # the gradient of crystalline attention's lambdas stays 0
     cdef Sizes z
     cdef float[::1] _weights
     cdef float[::1] _packed
     cdef unsigned char[::1] _workspace
+    cdef const float[:, ::1] _features  # [V, F]; [0, F] with standard attention
+    cdef int64_t[::1] _lambdas         # [L] in floats; [0] with standard attention
     cdef int64_t[:, ::1] _offsets      # [L, TENSORS] in floats
     cdef int64_t[:, :, ::1] _packs     # [L, MATRICES, 2]: packed, packed transposed
     cdef int64_t[:, ::1] _segments     # [segments, 6]: layer/kind, matrix, row, rows, start, stop
@@ -65,6 +68,7 @@ cdef class Gpt2:
     cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,
                               float* x_pairs, const float* dy_packed, float* dw__kn,
                               bint accumulate) noexcept nogil
+    cdef Crystal crystal(self, const int32_t* ids, int64_t layer) noexcept nogil
     cdef AttentionDropout attention_dropout(self, uint64_t key, int64_t layer,
                                             uint64_t first_sequence, bint dropping) noexcept nogil
     cdef void drop(self, int64_t n, const float* x, float* out, uint64_t key, int site,

@@ -15,7 +15,9 @@ class Gpt2:
         *,
         bf16: bool = False,
         rows: int | None = None,
+        features: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
+    freeze_lambda: bool
     @property
     def bf16(self) -> bool: ...
     @property
@@ -30,7 +32,11 @@ class Gpt2:
     def side_size(config: ModelConfig) -> int: ...
     @staticmethod
     def allocate(
-        config: ModelConfig, weights: npt.NDArray[np.float32], *, bf16: bool = False
+        config: ModelConfig,
+        weights: npt.NDArray[np.float32],
+        *,
+        bf16: bool = False,
+        features: npt.NDArray[np.float32] | None = None,
     ) -> Gpt2: ...
     def pack(self) -> None: ...
     def pack_segment(self, index: int) -> None: ...

@@ -24,7 +24,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
 from crystalline._kernels cimport attention
-from crystalline._kernels.attention cimport AttentionDropout
+from crystalline._kernels.attention cimport CRYSTAL_FEATURES, AttentionDropout, Crystal
 from crystalline._kernels.isa cimport Primitives, primitives
 from crystalline._kernels.matmul cimport (
     inner, multiply, multiply_ta, pack, pack_rows, pack_t, packed_floats,
@@ -188,6 +188,7 @@ cdef class Gpt2:
     workspace : uint8 [workspace_size(config, bf16, rows)], start aligned to 64 bytes
     bf16 : products in bfloat16 with float32 sums
     rows : the most rows (sequences x positions) of one call; None: any number
+    features : float32 [V, 16], what crystalline attention knows of the tokens; read at every call
 
     >>> import numpy as np
     >>> from crystalline.model.config import ModelConfig
@@ -203,7 +204,8 @@ cdef class Gpt2:
     """
 
     def __init__(self, config, float[::1] weights, float[::1] packed,
-                 unsigned char[::1] workspace, *, bint bf16=False, rows=None):
+                 unsigned char[::1] workspace, *, bint bf16=False, rows=None,
+                 const float[:, ::1] features=None):
         table = parameter_table(config)
         for name, have, need in (
             ("weights", weights.shape[0], table.size),
@@ -217,6 +219,7 @@ cdef class Gpt2:
         self.config = config
         self.bf16 = bf16
         self.z = sizes_of(config, bf16)
+        self._take_features(features)
         self._rows = most_rows(&self.z, rows)
         self._weights, self._packed, self._workspace = weights, packed, workspace
         self._threshold = drop_threshold(config.dropout)
@@ -230,6 +233,8 @@ cdef class Gpt2:
         self._offsets = np.array(
             [[table[f"transformer.h.{layer}.{name}"].offset for name in _LAYER_NAMES]
              for layer in range(config.num_layers)], dtype=np.int64)
+        self._lambdas = np.array([p.offset for p in table.parameters
+                                  if p.name.endswith("crystal_lambda")], dtype=np.int64)
         self._place_packs(table)
         kinds = {"transformer.wte.weight": (WTE, 0), "transformer.wpe.weight": (WPE, 0)}
         for layer in range(config.num_layers):
@@ -238,6 +243,16 @@ cdef class Gpt2:
         self._segments = np.array(
             [(*(kinds[table.parameters[s.tensor].name] if s.tensor >= 0 else (VECTORS, 0)),
               s.row, s.rows, s.start, s.stop) for s in table.segments()], dtype=np.int64)
+
+    def _take_features(self, const float[:, ::1] features):
+        cdef int64_t V = self.z.V if self.config.attention == "crystalline" else 0
+        if features is None:
+            features = np.empty((0, CRYSTAL_FEATURES), dtype=np.float32)
+        if features.shape[0] != V or features.shape[1] != CRYSTAL_FEATURES:
+            raise ValueError(
+                f"features is [{features.shape[0]}, {features.shape[1]}], {self.config.attention} "
+                f"attention needs [{V}, {CRYSTAL_FEATURES}]")
+        self._features = features
 
     def _place_packs(self, table):
         cdef int64_t offset = 0, C = self.z.C, V = self.z.V
@@ -270,7 +285,8 @@ cdef class Gpt2:
         cdef Sizes z = sizes_of(config, bf16)
         cdef int64_t R = most_rows(&z, rows)
         cdef Shared s = shared_activations(NULL, &z, R)
-        return <int64_t><size_t>(s.scratch + up(attention.scratch_floats(z.T, z.D)))
+        cdef int64_t scratch = attention.scratch_floats(z.T, z.D, config.attention == "crystalline")
+        return <int64_t><size_t>(s.scratch + up(scratch))
 
     @staticmethod
     def side_size(config) -> int:
@@ -281,10 +297,12 @@ cdef class Gpt2:
         return min(matrices) + table.size - min(vectors)
 
     @staticmethod
-    def allocate(config, float[::1] weights, *, bint bf16=False) -> Gpt2:
+    def allocate(config, float[::1] weights, *, bint bf16=False,
+                 const float[:, ::1] features=None) -> Gpt2:
         """Return a model over `weights` with buffers of its own, packed and ready."""
         model = Gpt2(config, weights, aligned_empty((Gpt2.packed_size(config, bf16),)),
-                     aligned_empty((Gpt2.workspace_size(config, bf16),), np.uint8), bf16=bf16)
+                     aligned_empty((Gpt2.workspace_size(config, bf16),), np.uint8), bf16=bf16,
+                     features=features)
         model.pack()
         return model
 
@@ -464,6 +482,7 @@ cdef class Gpt2:
         cdef Shared s = shared_activations(base, &self.z, R)
         cdef float* nxt
         cdef AttentionDropout drop
+        cdef Crystal crystal
         p.embed(R, t, C, ids, w + self._wte, w + self._wpe, a.x)
         if dropping:
             self.drop(R * C, a.x, a.x, key, EMBEDDING, 0, first)
@@ -480,7 +499,9 @@ cdef class Gpt2:
                             a.qkv + row * 3 * C)
                 row += rows
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
-            attention.forward(n, t, self.z.H, self.z.D, a.qkv, &drop, a.att, a.lse, s.scratch)
+            crystal = self.crystal(ids, layer)
+            attention.forward(n, t, self.z.H, self.z.D, a.qkv, &crystal, &drop, a.att, a.lse,
+                              s.scratch)
             row = 0
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
@@ -593,6 +614,8 @@ cdef class Gpt2:
         cdef Activations a
         cdef Shared s = shared_activations(base, &self.z, R)
         cdef AttentionDropout drop
+        cdef Crystal crystal
+        cdef float* dlambdas = NULL
         cdef bint dropping = self._threshold > 0
         p.layernorm_backward(R, C, s.datt, s.last, w + self._ln_f, s.ln_f_mean, s.ln_f_rstd, s.dx,
                              0, g.vectors + self._ln_f, g.vectors + self.ln_f_beta())
@@ -634,8 +657,11 @@ cdef class Gpt2:
             self.weight_gradient(R, C, C, a.att_in, s.x_pairs, s.dy_packed, g.matrices + o[W_OUT],
                                  accumulate)
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
-            attention.backward(n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse, &drop, s.dqkv,
-                               s.scratch)
+            crystal = self.crystal(ids, layer)
+            if crystal.features != NULL and not self.freeze_lambda:
+                dlambdas = g.vectors + self._lambdas[layer]
+            attention.backward(n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse, &crystal,
+                               &drop, s.dqkv, dlambdas, s.scratch)
             row = 0
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
@@ -682,6 +708,15 @@ cdef class Gpt2:
 
     cdef int64_t ln_f_beta(self) noexcept nogil:
         return self._ln_f + up(self.z.C)
+
+    cdef Crystal crystal(self, const int32_t* ids, int64_t layer) noexcept nogil:
+        cdef Crystal c
+        c.ids = ids
+        c.features = c.lambdas = NULL
+        if self._lambdas.shape[0]:
+            c.features = &self._features[0, 0]
+            c.lambdas = &self._weights[self._lambdas[layer]]
+        return c
 
     cdef AttentionDropout attention_dropout(self, uint64_t key, int64_t layer,
                                             uint64_t first_sequence, bint dropping) noexcept nogil:

@@ -3,7 +3,8 @@
 All parameters live in one flat float32 buffer: the matrices first, then the
 vectors, every tensor starting on a 64-byte boundary.  Names and shapes are
 those of GPT-2 in transformers (a linear layer is [inputs, outputs]), so that a
-checkpoint needs no renaming and no transposing.
+checkpoint needs no renaming and no transposing.  What GPT-2 does not have comes
+last, so that nothing else moves: the λ of crystalline attention, one per head.
 """
 
 from __future__ import annotations
@@ -147,6 +148,9 @@ def parameter_table(config: ModelConfig) -> ParameterTable:
         ("transformer.ln_f.weight", (C,), "ones", 0.0),
         ("transformer.ln_f.bias", (C,), "zeros", 0.0),
     ]
+    if config.attention == "crystalline":
+        names = (f"transformer.h.{layer}.attn.crystal_lambda" for layer in range(L))
+        rows += [(name, (config.num_heads,), "zeros", 0.0) for name in names]
     parameters = []
     offset = 0
     for name, shape, init, std in rows:

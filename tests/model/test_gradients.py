@@ -485,7 +485,7 @@ MUTANTS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "loss is blind": {"cross_entropy": _blind_cross_entropy},
     "attention sees the future": {
-        "attention_probabilities": lambda q, k: ops.softmax(q @ k.T / np.sqrt(q.shape[1]))
+        "attention_probabilities": lambda q, k, _: ops.softmax(q @ k.T / np.sqrt(q.shape[1]))
     },
     "embedding gets no gradient": {
         "embedding_backward": lambda _tokens, dout, rows: np.zeros((rows, dout.shape[-1]))

@@ -13,10 +13,13 @@ or 1/(1−p); a missing site means no dropout there:
     h.<layer>.attention        (B, H, T, T)  attention probabilities
     h.<layer>.attention_output (B, T, C)     before the first residual sum
     h.<layer>.mlp_output       (B, T, C)     before the second residual sum
+
+Crystalline attention needs `features` (V, F) beside the parameters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,10 +38,14 @@ LN_F_WEIGHT, LN_F_BIAS = "transformer.ln_f.weight", "transformer.ln_f.bias"
 
 
 def forward(
-    params: Mapping[str, F64], config: ModelConfig, tokens: Ints, masks: Masks = NO_DROPOUT
+    params: Mapping[str, F64],
+    config: ModelConfig,
+    tokens: Ints,
+    masks: Masks = NO_DROPOUT,
+    features: npt.ArrayLike | None = None,
 ) -> F64:
     """Logits (B, T, V) for tokens (B, T); T is anything from 1 to config.seq_len."""
-    return _forward(params, config, tokens, masks)[0]
+    return _forward(params, config, tokens, masks, features)[0]
 
 
 def loss(
@@ -47,9 +54,11 @@ def loss(
     tokens: Ints,
     targets: Ints,
     masks: Masks = NO_DROPOUT,
+    features: npt.ArrayLike | None = None,
 ) -> float:
     """Sum of nats over all B·T targets."""
-    return float(ops.cross_entropy_rows(forward(params, config, tokens, masks), targets).sum())
+    logits = forward(params, config, tokens, masks, features)
+    return float(ops.cross_entropy_rows(logits, targets).sum())
 
 
 def loss_and_gradients(
@@ -59,9 +68,10 @@ def loss_and_gradients(
     targets: Ints,
     scale: float = 1.0,
     masks: Masks = NO_DROPOUT,
+    features: npt.ArrayLike | None = None,
 ) -> tuple[float, dict[str, F64]]:
     """Return the loss sum (unscaled) and the gradient of scale · loss sum, for every tensor."""
-    logits, saved = _forward(params, config, tokens, masks)
+    logits, saved = _forward(params, config, tokens, masks, features)
     loss_sum, dlogits = ops.cross_entropy(logits, targets, scale)
     grads: dict[str, F64] = {}
     C = config.embed_dim
@@ -89,9 +99,15 @@ def loss_and_gradients(
         dattended = _linear_backward(
             p + "attn.c_proj", saved[h + "attended"], dprojected, params, grads
         )
+        mask, added = masks.get(h + "attention"), saved.get(h + "added")
         dqkv = ops.causal_attention_backward(
-            saved[h + "qkv"], config.num_heads, dattended, masks.get(h + "attention")
+            saved[h + "qkv"], config.num_heads, dattended, mask, added
         )
+        if features is not None:
+            lambdas = p + "attn.crystal_lambda"
+            grads[lambdas] = ops.crystal_lambda_gradient(
+                saved[h + "qkv"], dattended, features, tokens, params[lambdas], mask
+            )
         dnormed = _linear_backward(p + "attn.c_attn", saved[h + "normed_1"], dqkv, params, grads)
         dx = dmiddle + _layer_norm_backward(p + "ln_1", saved[h + "input"], dnormed, params, grads)
 
@@ -103,7 +119,11 @@ def loss_and_gradients(
 
 
 def _forward(
-    params: Mapping[str, F64], config: ModelConfig, tokens: Ints, masks: Masks
+    params: Mapping[str, F64],
+    config: ModelConfig,
+    tokens: Ints,
+    masks: Masks,
+    features: npt.ArrayLike | None,
 ) -> tuple[F64, dict[str, F64]]:
     """Logits, and every intermediate value that the backward pass reads."""
     T = tokens.shape[1]
@@ -119,7 +139,12 @@ def _forward(
         saved[h + "normed_1"] = normed
         qkv = _linear(p + "attn.c_attn", normed, params)
         saved[h + "qkv"] = qkv
-        attended = ops.causal_attention(qkv, config.num_heads, masks.get(h + "attention"))
+        if features is not None:
+            lambdas = params[p + "attn.crystal_lambda"]
+            saved[h + "added"] = ops.crystal_scores(features, tokens, lambdas)
+        attended = ops.causal_attention(
+            qkv, config.num_heads, masks.get(h + "attention"), saved.get(h + "added")
+        )
         saved[h + "attended"] = attended
         projected = _linear(p + "attn.c_proj", attended, params)
         x = x + projected * masks.get(h + "attention_output", 1.0)
@@ -184,10 +209,18 @@ def random_parameters(config: ModelConfig, seed: int) -> dict[str, F64]:
             value = noise / np.sqrt(p.shape[0])
         elif ".ln_" in p.name and p.name.endswith(".weight"):
             value = 1.0 + 0.3 * noise
+        elif p.name.endswith("crystal_lambda"):
+            value = noise
         else:
             value = 0.2 * noise
         params[p.name] = value.astype(np.float32).astype(np.float64)
     return params
+
+
+def random_features(config: ModelConfig, seed: int) -> npt.NDArray[np.float32]:
+    """Features (V, 16) of crystalline attention, K(a, a) about 2: more than real ones have."""
+    noise = np.random.default_rng(seed).standard_normal((config.vocab_size, 16))
+    return (noise * math.sqrt(2 / 16)).astype(np.float32)
 
 
 def random_tokens(config: ModelConfig, sequences: int, length: int, seed: int) -> Ints:

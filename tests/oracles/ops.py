@@ -113,28 +113,51 @@ def attention_head(
     k: npt.ArrayLike,
     v: npt.ArrayLike,
     dropout_mask: npt.ArrayLike | None = None,
+    added: npt.ArrayLike | None = None,
 ) -> F64:
     """One head: q (M, D) over k, v (T, D) → (M, D).
 
     The queries belong to the last M of the T positions, so M = T is the
     training form and M = 1 the row that a KV cache needs.  `dropout_mask`
-    (M, T) multiplies the probabilities.
+    (M, T) multiplies the probabilities; `added` (M, T) is added to the scores.
     """
-    weights = attention_probabilities(q, k)
+    weights = attention_probabilities(q, k, added)
     if dropout_mask is not None:
         weights = weights * _f64(dropout_mask)
     return weights @ _f64(v)
 
 
-def attention_probabilities(q: npt.ArrayLike, k: npt.ArrayLike) -> F64:
-    """Row-wise softmax of q·kᵀ/√D over the positions up to the query's own → (M, T)."""
+def attention_probabilities(
+    q: npt.ArrayLike, k: npt.ArrayLike, added: npt.ArrayLike | None = None
+) -> F64:
+    """Row-wise softmax of q·kᵀ/√D (+ added) over the positions up to the query's own → (M, T)."""
     q, k = _f64(q), _f64(k)
     rows, positions = len(q), len(k)
     out = np.zeros((rows, positions))
     for i in range(rows):
         seen = positions - rows + i + 1
-        out[i, :seen] = softmax(k[:seen] @ q[i] / math.sqrt(q.shape[1]))
+        scores = k[:seen] @ q[i] / math.sqrt(q.shape[1])
+        if added is not None:
+            scores = scores + _f64(added)[i, :seen]
+        out[i, :seen] = softmax(scores)
     return out
+
+
+def attention_score_gradient(
+    q: npt.ArrayLike,
+    k: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dout: npt.ArrayLike,
+    dropout_mask: npt.ArrayLike | None = None,
+    added: npt.ArrayLike | None = None,
+) -> F64:
+    """Gradient (M, T) of one head's scores, as the softmax sees them, for dout (M, D)."""
+    q, k, v, dout = _f64(q), _f64(k), _f64(v), _f64(dout)
+    p = attention_probabilities(q, k, added)
+    dp = dout @ v.T
+    if dropout_mask is not None:
+        dp = dp * _f64(dropout_mask)
+    return p * (dp - (p * dp).sum(axis=1, keepdims=True))
 
 
 def attention_head_backward(
@@ -143,24 +166,26 @@ def attention_head_backward(
     v: npt.ArrayLike,
     dout: npt.ArrayLike,
     dropout_mask: npt.ArrayLike | None = None,
+    added: npt.ArrayLike | None = None,
 ) -> tuple[F64, F64, F64]:
     """Gradients dq (M, D), dk (T, D), dv (T, D) of one head, for dout (M, D)."""
     q, k, v, dout = _f64(q), _f64(k), _f64(v), _f64(dout)
     mask = np.ones((len(q), len(k))) if dropout_mask is None else _f64(dropout_mask)
-    p = attention_probabilities(q, k)
-    dv = (p * mask).T @ dout
-    dp = (dout @ v.T) * mask
-    ds = p * (dp - (p * dp).sum(axis=1, keepdims=True))
+    dv = (attention_probabilities(q, k, added) * mask).T @ dout
+    ds = attention_score_gradient(q, k, v, dout, dropout_mask, added)
     scale = 1.0 / math.sqrt(q.shape[1])
     return ds @ k * scale, ds.T @ q * scale, dv
 
 
 def causal_attention(
-    qkv: npt.ArrayLike, num_heads: int, dropout_mask: npt.ArrayLike | None = None
+    qkv: npt.ArrayLike,
+    num_heads: int,
+    dropout_mask: npt.ArrayLike | None = None,
+    added: npt.ArrayLike | None = None,
 ) -> F64:
     """All heads: qkv (B, T, 3C) = [q | k | v], each of H heads of D channels → (B, T, C).
 
-    `dropout_mask` is (B, H, T, T).
+    `dropout_mask` and `added` are (B, H, T, T).
     """
     qkv = _f64(qkv)
     B, T, C3 = qkv.shape
@@ -168,8 +193,9 @@ def causal_attention(
     for b in range(B):
         for h in range(num_heads):
             q, k, v = _head_columns(C3 // 3, num_heads, h)
-            mask = None if dropout_mask is None else _f64(dropout_mask)[b, h]
-            out[b][:, q] = attention_head(qkv[b][:, q], qkv[b][:, k], qkv[b][:, v], mask)
+            parts = (qkv[b][:, q], qkv[b][:, k], qkv[b][:, v])
+            mask, more = _of_head(dropout_mask, b, h), _of_head(added, b, h)
+            out[b][:, q] = attention_head(*parts, mask, more)
     return out
 
 
@@ -178,6 +204,7 @@ def causal_attention_backward(
     num_heads: int,
     dout: npt.ArrayLike,
     dropout_mask: npt.ArrayLike | None = None,
+    added: npt.ArrayLike | None = None,
 ) -> F64:
     """Gradient dqkv (B, T, 3C) of `causal_attention`, for dout (B, T, C)."""
     qkv, dout = _f64(qkv), _f64(dout)
@@ -186,11 +213,59 @@ def causal_attention_backward(
     for b in range(B):
         for h in range(num_heads):
             q, k, v = _head_columns(C3 // 3, num_heads, h)
-            mask = None if dropout_mask is None else _f64(dropout_mask)[b, h]
             dqkv[b][:, q], dqkv[b][:, k], dqkv[b][:, v] = attention_head_backward(
-                qkv[b][:, q], qkv[b][:, k], qkv[b][:, v], dout[b][:, q], mask
+                qkv[b][:, q],
+                qkv[b][:, k],
+                qkv[b][:, v],
+                dout[b][:, q],
+                _of_head(dropout_mask, b, h),
+                _of_head(added, b, h),
             )
     return dqkv
+
+
+# --- crystalline attention: the scores of head h gain λ_h K(a, b), K = φ(a)·φ(b) ------------
+
+
+def crystal_scores(features: npt.ArrayLike, tokens: Ints, lambdas: npt.ArrayLike) -> F64:
+    """What is added to the scores (B, H, T, T): tokens (B, T), features (V, F), lambdas (H)."""
+    phi = _f64(features)[tokens]
+    similarity = phi @ phi.swapaxes(1, 2)
+    return _f64(lambdas)[None, :, None, None] * similarity[:, None]
+
+
+def crystal_lambda_gradient(
+    qkv: npt.ArrayLike,
+    dout: npt.ArrayLike,
+    features: npt.ArrayLike,
+    tokens: Ints,
+    lambdas: npt.ArrayLike,
+    dropout_mask: npt.ArrayLike | None = None,
+) -> F64:
+    """Gradient (H) of the lambdas: dλ_h = Σ ds·K over all pairs of query and key."""
+    qkv, dout, lambdas = _f64(qkv), _f64(dout), _f64(lambdas)
+    H, C = len(lambdas), dout.shape[2]
+    added = crystal_scores(features, tokens, lambdas)
+    similarity = crystal_scores(features, tokens, np.ones(H))
+    grads = np.zeros(H)
+    for b in range(len(qkv)):
+        for h in range(H):
+            q, k, v = _head_columns(C, H, h)
+            ds = attention_score_gradient(
+                qkv[b][:, q],
+                qkv[b][:, k],
+                qkv[b][:, v],
+                dout[b][:, q],
+                _of_head(dropout_mask, b, h),
+                added[b, h],
+            )
+            grads[h] += (ds * similarity[b, h]).sum()
+    return grads
+
+
+def _of_head(value: npt.ArrayLike | None, b: int, h: int) -> F64 | None:
+    """Return the matrix (T, T) of one head out of (B, H, T, T), if there is any."""
+    return None if value is None else _f64(value)[b, h]
 
 
 def _head_columns(channels: int, num_heads: int, head: int) -> tuple[slice, slice, slice]:
