@@ -73,7 +73,7 @@ from crystalline.exact.gcd_arrays import (
     gcd_similarity_matrix,
     lcm_array,
 )
-from crystalline.exact.golden import golden_direction
+from crystalline.exact.golden import golden_direction, golden_turn
 from crystalline.exact.integer import BigInt
 from crystalline.exact.lattice import (
     CertificateError,
@@ -150,6 +150,7 @@ __all__ = [
     "gcd_similarity",
     "gcd_similarity_matrix",
     "golden_direction",
+    "golden_turn",
     "invert",
     "iroot",
     "is_power",

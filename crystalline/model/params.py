@@ -22,6 +22,9 @@ ALIGN_FLOATS = 16  # a cache line
 PANEL = 32  # columns of a packed panel; rows of a segment come in multiples of it
 SEGMENT_FLOATS = 32768  # the size a segment aims at
 
+_WTE = "transformer.wte.weight"
+_WPE = "transformer.wpe.weight"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -121,8 +124,8 @@ def parameter_table(config: ModelConfig) -> ParameterTable:
     C, V, T, L = config.embed_dim, config.vocab_size, config.seq_len, config.num_layers
     residual_std = 0.02 / math.sqrt(2 * L)
     rows: list[tuple[str, tuple[int, ...], str, float]] = [
-        ("transformer.wte.weight", (V, C), "normal", 0.02),
-        ("transformer.wpe.weight", (T, C), "normal", 0.02),
+        (_WTE, (V, C), "normal", 0.02),
+        (_WPE, (T, C), "normal", 0.02),
     ]
     for layer in range(L):
         h = f"transformer.h.{layer}."
@@ -160,22 +163,55 @@ def parameter_table(config: ModelConfig) -> ParameterTable:
     return ParameterTable(tuple(parameters), offset)
 
 
-def initialize(config: ModelConfig, flat: npt.NDArray[np.float32], seed: int) -> None:
-    """Fill `flat` with the initial parameters: a pure function of (config, seed).
+def initialize(
+    config: ModelConfig,
+    flat: npt.NDArray[np.float32],
+    seed: int,
+    *,
+    embeddings: npt.NDArray[np.float32] | None = None,
+    positions: str = "learned",
+) -> None:
+    """Fill `flat` with the initial parameters: a pure function of the arguments.
 
     Matrices are normal with standard deviation 0.02, those that write to the
     residual stream 0.02/√(2L) (Radford et al. 2019); biases 0, LayerNorm
     scales 1.  Each tensor has a random stream of its own, so adding a tensor
     changes no other.
+
+    Two tensors can begin with structure instead, at the same 0.02 and without
+    changing the others, which the seed still decides:
+
+    * embeddings: float32[V, C] of rms 1, a row for every token, is where the
+      token embeddings begin;
+    * positions: "learned" for normal numbers, "twelvefold" for the table of
+      `twelvefold_positions`.  Both are learned from there on.
     """
     table = parameter_table(config)
     if flat.shape != (table.size,):
         raise ValueError(f"flat has shape {flat.shape}, the model needs ({table.size},)")
+    given: dict[str, npt.NDArray[np.float32]] = {}
+    if embeddings is not None:
+        shape = table[_WTE].shape
+        if embeddings.shape != shape or embeddings.dtype != np.float32:
+            raise ValueError(
+                f"embeddings are {embeddings.dtype}{list(embeddings.shape)}, "
+                f"the model needs float32{list(shape)}"
+            )
+        given[_WTE] = embeddings
+    if positions == "twelvefold":
+        # Exact mathematics takes 0.1 s to load, and every worker loads this file.
+        from crystalline.model.twelvefold import twelvefold_positions
+
+        given[_WPE] = twelvefold_positions(config.seq_len, config.embed_dim)
+    elif positions != "learned":
+        raise ValueError(f"positions is {positions!r}, expected 'learned' or 'twelvefold'")
     flat[:] = 0.0
     for index, (p, view) in enumerate(
         zip(table.parameters, table.views(flat).values(), strict=True)
     ):
-        if p.init == "normal":
+        if p.name in given:
+            view[...] = p.std * given[p.name]
+        elif p.init == "normal":
             generator = np.random.Generator(np.random.Philox(key=[seed, index]))
             view[...] = p.std * generator.standard_normal(p.shape, dtype=np.float32)
         elif p.init == "ones":
