@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from crystalline.data import prepare
+from crystalline.data.crystal.tokens import Crystal
 from crystalline.data.default import LARGEST_BYTES, default_corpus
 from crystalline.data.prepare import PreparedData, default_cache_dir
 from crystalline.data.tokenfile import TokenFile
@@ -380,6 +381,75 @@ def test_large_corpora_train_their_tokenizer_on_a_sample(
         run(tmp_path / "a.txt", tmp_path / "cache", kind)
     assert 10_000 < seen[0] < 60_000
     assert seen[1] == (tmp_path / "a.txt").stat().st_size
+
+
+# --- the numbers of the vocabulary ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_crystal_counts_the_training_split(
+    folder: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_COUNT_TOKENS", 1000)
+    ready = run(folder, tmp_path / "cache", kind, vocab_size=900)
+    assert not ready.token_path.with_name("crystal.json").exists(), "plain runs pay nothing"
+    calls: list[tuple[str, int, int]] = []
+    crystal = prepare.crystal_of(ready, lambda *call: calls.append(call))
+    train = TokenFile.open(ready.token_path).train
+    assert crystal.counts.tolist() == [int((train == t).sum()) for t in range(ready.vocab_size)]
+    assert calls[-1][0] == "Finding affixes"
+    counted = [done for stage, done, _ in calls if stage == "Counting tokens"]
+    assert counted[-1] == len(train)
+    assert crystal.vocab_size == ready.vocab_size
+
+    monkeypatch.setattr(prepare, "_count", None)  # the second time it is read
+    assert prepare.crystal_of(ready).sha256 == crystal.sha256
+    assert Crystal.load(ready.token_path.with_name("crystal.json")).sha256 == crystal.sha256
+    assert run(folder, tmp_path / "cache", kind, vocab_size=900).cached
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "foreign"])
+def test_a_damaged_crystal_is_made_again(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    ready = run(folder, tmp_path / "cache", "char")
+    crystal = prepare.crystal_of(ready)
+    path = ready.token_path.with_name("crystal.json")
+    text = path.read_text("utf-8")
+    if damage == "flip":
+        path.write_text(text.replace('"columns"', '"colunms"'), "utf-8")
+        assert prepare.crystal_of(ready).sha256 == crystal.sha256, "it says the same"
+        path.write_text(text.replace("1", "2"), "utf-8")
+    elif damage == "cut":
+        path.write_text(text[:-30], "utf-8")
+    else:
+        other = run(folder, tmp_path / "cache", "char", val_fraction=0.2)
+        prepare.crystal_of(other).save(path)
+    with caplog.at_level(logging.WARNING, "crystalline"):
+        assert prepare.crystal_of(ready).sha256 == crystal.sha256
+    assert "made again" in caplog.text
+    assert path.read_text("utf-8") == text
+
+
+def test_a_crystal_that_cannot_be_cached_is_still_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ready = run(folder, tmp_path / "cache", "char")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Crystal, "save", denied)
+    with caplog.at_level(logging.WARNING, "crystalline"):
+        assert prepare.crystal_of(ready).vocab_size == ready.vocab_size
+    assert "next time" in caplog.text
+
+
+def test_a_crystal_of_tokens_that_are_gone_is_an_error(folder: Path, tmp_path: Path) -> None:
+    ready = run(folder, tmp_path / "cache", "char")
+    ready.token_path.unlink()
+    with pytest.raises(DataError, match=r"tokens\.bin cannot be read"):
+        prepare.crystal_of(ready)
 
 
 # --- the embedded default ---------------------------------------------------------------------

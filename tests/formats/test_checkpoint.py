@@ -151,6 +151,48 @@ def test_end_of_text_id(tmp_path: Path, tokenizer_file: dict, expected: int | No
     assert json.loads((path / "config.json").read_text())["eos_token_id"] == expected
 
 
+def test_a_plain_checkpoint_has_no_crystal(run: Path) -> None:
+    path = run / "latest"
+    assert names(path) == sorted([*cp.FILES, cp.MANIFEST])
+    assert list(json.loads((path / cp.MANIFEST).read_text())["files"]) == list(cp.FILES)
+    assert cp.load_checkpoint(path).crystal_path is None
+    assert cp.load_model(path).crystal_path is None
+
+
+@pytest.mark.parametrize("given", ["text", "file"])
+def test_a_crystal_goes_with_the_checkpoint(run: Path, given: str) -> None:
+    text = '{"tokens": "Zürich"}\n'
+    (run / "some.json").write_text(text, "utf-8")
+    path = save(run, 30, crystal=text if given == "text" else run / "some.json")
+    for info in (cp.load_checkpoint(path), cp.load_model(path), cp.inspect_checkpoint(path)):
+        assert info.crystal_path == path / "crystal.json"
+        assert info.crystal_path.read_text("utf-8") == text
+    assert names(path) == sorted([*cp.FILES, cp.MANIFEST, "crystal.json"])
+    manifest = json.loads((path / cp.MANIFEST).read_text())["files"]
+    assert manifest["crystal.json"]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        ("flip", r"crystal\.json is damaged"),
+        ("cut", r"crystal\.json is cut off"),
+        ("gone", r"crystal\.json is missing"),
+    ],
+)
+def test_a_damaged_crystal_is_found(run: Path, damage: str, match: str) -> None:
+    path = save(run, 30, crystal="content")
+    if damage == "gone":
+        (path / "crystal.json").unlink()
+    else:
+        (path / "crystal.json").write_text("c0ntent" if damage == "flip" else "cont")
+    for read in (cp.load_checkpoint, cp.load_model):
+        with pytest.raises(CheckpointError, match=match):
+            read(path)
+    with pytest.raises(CheckpointError, match="step 20 is undamaged"):
+        cp.inspect_checkpoint(path)
+
+
 def test_leaves_nothing_but_checkpoints_and_the_pointer(run: Path) -> None:
     assert names(run / "checkpoints") == ["step-00000010", "step-00000020"]
     assert names(run) == ["checkpoints", "latest", "some-tokenizer.json"]
