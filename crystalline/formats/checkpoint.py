@@ -51,6 +51,7 @@ CRYSTAL = "crystal.json"  # only of runs that compute with it; then in the manif
 
 END_OF_TEXT = "<|endoftext|>"
 PREFIX = "transformer."
+CRYSTALLINE_TYPE = "crystalline-gpt2"  # model_type of a model with crystalline attention
 
 Flat = npt.NDArray[np.float32]
 
@@ -431,9 +432,16 @@ def _json_text(value: Any) -> str:
 
 
 def _gpt2_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
+    kind: dict[str, Any] = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
+    if config.attention == "crystalline":
+        # Not GPT-2: programs that knew no λ would pass over it and compute something else.
+        kind = {
+            "architectures": ["CrystallineGPT2LMHeadModel"],
+            "model_type": CRYSTALLINE_TYPE,
+            "attention": "crystalline",
+        }
     return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
+        **kind,
         "vocab_size": config.vocab_size,
         "n_positions": config.seq_len,
         "n_ctx": config.seq_len,
@@ -545,8 +553,10 @@ def _read_config(path: Path) -> ModelConfig:
     """Return the shape that config.json describes, if it is one that we compute."""
     document = _read_json(path, CONFIG)
     file = path / CONFIG
+    crystalline = document.get("model_type") == CRYSTALLINE_TYPE
     for key, accepted in (
-        ("model_type", ("gpt2",)),
+        ("model_type", ("gpt2", CRYSTALLINE_TYPE)),
+        ("attention", ("crystalline",) if crystalline else ("standard",)),
         ("activation_function", _GELU_TANH),
         ("layer_norm_epsilon", (LAYER_NORM_EPSILON,)),
         ("scale_attn_weights", (True,)),
@@ -569,6 +579,7 @@ def _read_config(path: Path) -> ModelConfig:
             num_heads=_number(document, "n_head", file),
             embed_dim=_number(document, "n_embd", file),
             dropout=float(dropout),
+            attention="crystalline" if crystalline else "standard",
         )
     except (UsageError, TypeError, ValueError) as error:
         problem = error.message if isinstance(error, UsageError) else f"resid_pdrop is {dropout!r}"

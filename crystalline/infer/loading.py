@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from crystalline.data.tokenizer import Tokenizer
-from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.checkpoint import load_model, resolve
+from crystalline.errors import CheckpointError, DataError, UsageError
+from crystalline.formats.checkpoint import CRYSTAL, LoadedModel, load_model, resolve
 from crystalline.infer.protocol import Decoder
 
 
@@ -29,8 +32,8 @@ def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) ->
     "step-XXXXXXXX" or a path.
 
     Raises:
-        CheckpointError: nothing there, damaged files, or a tokenizer with
-            more tokens than the model.
+        CheckpointError: nothing there, damaged files, a tokenizer with more
+            tokens than the model, or crystalline attention without crystal.json.
         UsageError: `checkpoint` for a `place` that is no run.
     """
     from crystalline.model.decode import Decoder as CompiledDecoder
@@ -44,8 +47,35 @@ def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) ->
             f" its model only {loaded.config.vocab_size}",
             advice="The files belong to different models; copy the folder again.",
         )
-    decoder = CompiledDecoder(loaded.config, loaded.weights, slots=slots)
+    decoder = CompiledDecoder(
+        loaded.config, loaded.weights, slots=slots, features=_features(loaded)
+    )
     return Model(folder, decoder, tokenizer)
+
+
+def _features(loaded: LoadedModel) -> npt.NDArray[np.float32] | None:
+    """Return what crystalline attention knows of the tokens [V, 16]; None for standard."""
+    if loaded.config.attention == "standard":
+        return None
+    if loaded.crystal_path is None:
+        raise CheckpointError(
+            f"{loaded.path} has crystalline attention and no {CRYSTAL}",
+            advice=f"Copy {CRYSTAL} from the run's checkpoint, where it lies beside config.json.",
+        )
+    from crystalline.data.crystal.features import token_features
+    from crystalline.data.crystal.tokens import Crystal
+
+    try:
+        crystal = Crystal.load(loaded.crystal_path)
+    except DataError as error:
+        raise CheckpointError(error.message, advice="Copy the folder again.") from None
+    if crystal.vocab_size != loaded.config.vocab_size:
+        raise CheckpointError(
+            f"{loaded.crystal_path} describes {crystal.vocab_size} tokens,"
+            f" its model has {loaded.config.vocab_size}",
+            advice="The files belong to different models; copy the folder again.",
+        )
+    return token_features(crystal)
 
 
 def _folder(place: Path, checkpoint: str | None) -> Path:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,36 @@ def test_files_are_what_other_programs_expect(run: Path) -> None:
             entry = manifest["files"][name]
             assert entry["sha256"] == hashlib.sha256(data).hexdigest()
             assert entry["size_bytes"] == len(data)
+
+
+def test_crystalline_attention_comes_back_and_does_not_pass_for_gpt2(tmp_path: Path) -> None:
+    config = replace(CONFIG, attention="crystalline")
+    weights, m, v = flats(8, config)
+    path = save(tmp_path / "run", 8, model_config=config, weights=weights, moments=(m, v))
+    document = json.loads((path / "config.json").read_text())
+    assert document["model_type"] == "crystalline-gpt2"
+    assert document["architectures"] == ["CrystallineGPT2LMHeadModel"]
+    assert document["attention"] == "crystalline"
+    assert load_file(path / "model.safetensors")["transformer.h.1.attn.crystal_lambda"].size == 3
+    for loaded in (cp.load_checkpoint(path), cp.load_model(path)):
+        assert loaded.weights.tobytes() == weights.tobytes()
+    assert cp.load_model(path).config == cp.inspect_checkpoint(path).model_config == config
+    (path / "manifest.json").unlink()
+    for changes, words in (
+        ({"model_type": "gpt2"}, "attention = crystalline"),
+        ({"attention": "standard"}, "attention = standard"),
+        ({"model_type": "gpt2", "attention": "standard"}, "unknown tensor"),
+    ):
+        (path / "config.json").write_text(json.dumps(document | changes))
+        with pytest.raises(CheckpointError, match=words):
+            cp.load_model(path)
+
+
+def test_standard_attention_is_not_written(run: Path) -> None:
+    """The files are those of versions that knew no other."""
+    path = run / "latest"
+    assert "attention" not in json.loads((path / "config.json").read_text())
+    assert "attention" not in json.loads((path / "state.json").read_text())["model"]
 
 
 @pytest.mark.parametrize(

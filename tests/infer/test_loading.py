@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crystalline.data.crystal.features import token_features
+from crystalline.data.crystal.tokens import Crystal, build_crystal
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.checkpoint import save_checkpoint
+from crystalline.formats.checkpoint import load_model, save_checkpoint
 from crystalline.infer.beam import beam_search
 from crystalline.infer.engine import Generation, GenerationSettings
 from crystalline.infer.loading import open_model
 from crystalline.infer.perplexity import score_text
 from crystalline.infer.sampling import SamplingSettings, log_softmax
 from crystalline.model.config import ModelConfig
+from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.train.config import TrainConfig
 
@@ -161,3 +164,72 @@ def test_beam_scores_are_those_of_the_model(run, tokenizer):
         ids = [*prompt, *hypothesis.tokens]
         nats = model.decoder.score(np.array(ids, np.int32))[len(prompt) - 1 :]
         assert hypothesis.log_probability == pytest.approx(-nats.sum(), rel=1e-4)
+
+
+# --- crystalline attention ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def crystalline(tmp_path, tokenizer) -> Path:
+    """A checkpoint of a model with crystalline attention, its crystal.json with it."""
+    config = ModelConfig(tokenizer.vocab_size, 7, 2, 3, 21, attention="crystalline")
+    table = parameter_table(config)
+    weights = np.zeros(table.size, np.float32)
+    initialize(config, weights, seed=2)
+    weights *= 8.0
+    for layer in range(2):
+        table.views(weights)[f"transformer.h.{layer}.attn.crystal_lambda"][:] = (3.0, -2.0, 1.0)
+    crystal = build_crystal(tokenizer, np.arange(tokenizer.vocab_size))
+    crystal.save(tmp_path / "crystal.json")
+    tokenizer.save(tmp_path / "tokenizer.json")
+    return save_checkpoint(
+        tmp_path,
+        step=1,
+        model_config=config,
+        train_config=TrainConfig(),
+        weights=weights,
+        moments=(np.zeros_like(weights), np.zeros_like(weights)),
+        tokenizer_path=tmp_path / "tokenizer.json",
+        state={},
+        crystal=tmp_path / "crystal.json",
+    )
+
+
+def test_the_features_come_from_the_checkpoint(crystalline, tokenizer):
+    tokens = tokenizer.encode("the fox").tolist()
+    loaded = load_model(crystalline)
+    crystal = Crystal.load(crystalline / "crystal.json")
+    full = Gpt2.allocate(loaded.config, loaded.weights, features=token_features(crystal))
+    expected = full.logits(np.array([tokens], np.int32))[0, -1]
+    decoder = open_model(crystalline).decoder
+    decoder.prefill(tokens[:3])
+    for token in tokens[3:]:
+        row = decoder.step(np.int32([token]))[0]
+    np.testing.assert_allclose(row, expected, atol=2e-5 * np.abs(expected).max())
+    blind = Gpt2.allocate(
+        loaded.config, loaded.weights, features=np.zeros((tokenizer.vocab_size, 16), np.float32)
+    )
+    other = blind.logits(np.array([tokens], np.int32))[0, -1]
+    assert np.abs(other - expected).max() > 1e-2 * np.abs(expected).max()
+    knobs = GenerationSettings(12, (), SamplingSettings(temperature=0))
+    assert len("".join(Generation(open_model(crystalline).decoder, tokenizer, tokens, knobs))) == 12
+
+
+def test_crystalline_attention_needs_its_own_crystal(crystalline, tmp_path):
+    place = tmp_path / "copy"
+    shutil.copytree(crystalline, place)
+    (place / "manifest.json").unlink()
+    other = Tokenizer.train("char", ["abc"], 0)
+    build_crystal(other, np.ones(other.vocab_size, np.int64)).save(place / "crystal.json")
+    with pytest.raises(CheckpointError, match=f"describes {other.vocab_size} tokens"):
+        open_model(place)
+    (place / "crystal.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"crystal\.json") as damaged:
+        open_model(place)
+    assert damaged.value.advice == "Copy the folder again."
+    (place / "crystal.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"has crystalline attention and no crystal\.json"
+    ) as e:
+        open_model(place)
+    assert "beside config.json" in e.value.advice
