@@ -26,8 +26,9 @@ are looked at; no language is built in.  The code lengths, in bits, of n words, 
   derived word from the levels seen with its parent's: a derived word is rarely the more
   frequent one (Schone and Jurafsky 2001; Baroni, Matiasek and Trost 2002 on what else
   tells true pairs from chance).  Whether a word is mostly capitalized is coded alike.
-* **Closeness**, where embeddings are given: the log-likelihood ratio of a pair's cosine
-  among accepted and among random pairs, from histograms; it takes from the cost.
+* **Closeness**, where embeddings are given, is added to the gain: log2 of how much likelier
+  a pair's cosine is among accepted than among random pairs, both taken as normal with the
+  median and the median deviation of the sample, never falling where the cosine rises.
 
 All shares leave the word itself out (what the code would be if it came last), so that
 nothing is explained by itself.  A derivation is worth its *gain*: the bits of the word as a
@@ -55,8 +56,9 @@ DROP_BITS = 2.0
 PHASES = (12.0, 12.0, 16.0)  # none; one letter dropped, replaced or doubled; more letters
 ANNEALING, ROUNDS = 6, 12  # rounds of a phase: with a loss, at most
 LEVELS = 24
-_REACH = 12.0  # bits that closeness may have to make good
-_BINS = 20  # of the cosine, -1 to 1
+_REACH = 24.0  # bits: the most that closeness can say
+_RANDOM_PAIRS = 1 << 14
+_LEAST_DEVIATION = 0.05
 _CHANGE_WEIGHT = 4.0
 _LETTER_WEIGHT = 20.0  # pseudo-counts of the step from all letters to the parent's last
 _LEVEL_WEIGHT = 10.0
@@ -271,25 +273,50 @@ class _Evidence:
     def __init__(self, closeness: Closeness, near: Indices, c: Candidates, n: int) -> None:
         self._near = near
         self._n_candidates = len(c.child)
-        self._bin = _bins(closeness(c.child[near], c.parent[near]))
+        self._cosines = np.asarray(closeness(c.child[near], c.parent[near]), np.float64)
         generator = np.random.default_rng(0)
-        first = generator.integers(0, n, 1 << 14)
-        second = (first + generator.integers(1, max(n, 2), len(first))) % n
-        self._random = np.bincount(_bins(closeness(first, second)), minlength=_BINS)
+        first = generator.integers(0, n, _RANDOM_PAIRS)
+        second = (first + generator.integers(1, max(n, 2), _RANDOM_PAIRS)) % n
+        self._random = _normal(np.asarray(closeness(first, second), np.float64))
 
     def bits(self, chosen: Indices) -> Floats:
         """Return the evidence for each candidate [E]; 0 where it cannot matter."""
         accepted = np.isin(self._near, chosen)
-        true = np.bincount(self._bin[accepted], minlength=_BINS)
-        share, chance = ((x + 0.5) / (x.sum() + 0.5 * _BINS) for x in (true, self._random))
         result = np.zeros(self._n_candidates)
-        result[self._near] = np.round(np.log2(share / chance), 6)[self._bin]
+        if accepted.any():
+            bits = _likelier(self._cosines, _normal(self._cosines[accepted]), self._random)
+            result[self._near] = np.round(bits, 6)
         return result
 
 
-def _bins(cosines: npt.NDArray[np.floating]) -> Indices:
-    scaled = (np.asarray(cosines, np.float64) + 1) * (_BINS / 2)
-    return np.clip(scaled.astype(np.int64), 0, _BINS - 1)
+def _normal(sample: Floats) -> tuple[float, float]:
+    """Return mean and deviation of a normal distribution, by medians: outliers do not count."""
+    mean = float(np.median(sample))
+    deviation = 1.4826 * float(np.median(np.abs(sample - mean)))
+    return mean, max(deviation, _LEAST_DEVIATION)
+
+
+def _likelier(x: Floats, true: tuple[float, float], chance: tuple[float, float]) -> Floats:
+    """Return log2 of true(x) / chance(x) for two normals, at most `_REACH` either way.
+
+    It never falls where the cosine rises: beyond its vertex the parabola goes on level.
+
+    >>> _likelier(np.array([-1.0, 0.0, 0.4]), (0.4, 0.2), (0.0, 0.1)).round(1).tolist()
+    [-4.8, -3.9, 10.5]
+    """
+    (mean, deviation), (mean0, deviation0) = true, chance
+    if mean <= mean0:
+        return np.zeros_like(x)
+    precision, precision0 = deviation**-2, deviation0**-2
+    if precision != precision0:
+        vertex = (mean * precision - mean0 * precision0) / (precision - precision0)
+        x = np.maximum(x, vertex) if precision < precision0 else np.minimum(x, vertex)
+    nats = (
+        np.log(deviation0 / deviation)
+        + ((x - mean0) ** 2 * precision0 - (x - mean) ** 2 * precision) / 2
+    )
+    bits: Floats = np.clip(nats / np.log(2), -_REACH, _REACH)
+    return bits
 
 
 def _number(keys: Indices) -> tuple[Indices, int]:
