@@ -81,6 +81,8 @@ EXTENSIONS = {
     "crystalline._kernels.crossentropy": [],
     "crystalline._kernels.optimizer": [],
     "crystalline._kernels.vecmath": [],
+    "crystalline._kernels.similarity": [],
+    "crystalline._kernels.boxtree": [],
     "crystalline._kernels.random": [],
     "crystalline.model.gpt2": [],
     "crystalline.model.decode": [],
