@@ -8,8 +8,8 @@ Why nothing is missed.  Let s be the squared distance as computed in doubles fro
 point, D the true distance of what the doubles stand for.  With |sqrt(s') - D| <= slack for the
 exact s' of the rounded differences and a relative error below (d + 2) 2^-53 in s, the k-th least D
 is at most sqrt(s_k)(1 + g) + slack, g = (d + 2) 2^-53, and a point with that D or less has
-s <= (sqrt(s_k) + 2 slack)^2 (1 + 4 g + ...).  A box's bound is computed in the same order of sums as
-a point's s, so rounding keeps it at or below the s of every point in the box.
+s <= (sqrt(s_k) + 2 slack)^2 (1 + 4 g + ...).  A box's bound is computed in the same order of sums
+as a point's s, so rounding keeps it at or below the s of every point in the box.
 """
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t

@@ -44,7 +44,7 @@ def token_similarities(const double[:, ::1] points not None, const uint64_t[::1]
                        const int64_t[::1] a not None, const int64_t[::1] b not None,
                        double lattice, double prime, double morphology,
                        double[::1] out not None) -> None:
-    """out[i] = the similarity of tokens a[i] and b[i] (out: OUT), in [0, 1], and 1 where a[i] = b[i].
+    """out[i] = the similarity of tokens a[i] and b[i], 1 where they are the same (out: OUT).
 
     lattice / (1 + |points[a] - points[b]|) + prime gcd / max of numbers + morphology / (1 + steps).
     points[n, d]; parent[n] and depth[n] are a forest, its roots at depth 0.  The indices must lie

@@ -38,7 +38,7 @@ from crystalline.pure.coordinates import (
     rounded_quotient,
 )
 from crystalline.pure.morphology import Morphology
-from crystalline.pure.nearest import Neighbor, TokenIndex, as_points
+from crystalline.pure.nearest import Neighbor, TokenIndex, as_point, as_points
 from crystalline.pure.similarity import (
     WEIGHTS,
     checked_pairs,
@@ -155,8 +155,8 @@ class CrystallineEmbeddings:
     def add_token(self, text: str, number: SupportsIndex) -> CrystallineToken:
         """Add a token and return it; its id is the number of tokens before it.
 
-        DataError where the text or the number belongs to a token already (two tokens of one number
-        would share a place) and where the number is not from 2 to 2^64 - 1.
+        DataError where the number belongs to a token already (both would share a place) and where
+        it is not from 2 to 2^64 - 1.  Texts may repeat; the first token of a text is found by it.
         """
         return self.add_tokens([text], [number])[0]
 
@@ -184,7 +184,6 @@ class CrystallineEmbeddings:
         return added
 
     def _expect_new(self, texts: Sequence[str | None], numbers: Sequence[int]) -> None:
-        new_texts: set[str] = set()
         new_numbers: set[int] = set()
         for text, number in zip(texts, numbers, strict=True):
             if not 2 <= number <= LARGEST_NUMBER:
@@ -197,13 +196,7 @@ class CrystallineEmbeddings:
                     f"two tokens have the number {number}, one of them {text!r}",
                     advice="Give every token a number of its own: the number is its place.",
                 )
-            if text is not None and (text in self._by_text or text in new_texts):
-                raise DataError(
-                    f"there are two tokens {text!r}", advice="Give every token a text of its own."
-                )
             new_numbers.add(number)
-            if text is not None:
-                new_texts.add(text)
 
     def _append(self, tokens: Sequence[CrystallineToken]) -> None:
         for token in tokens:
@@ -211,7 +204,7 @@ class CrystallineEmbeddings:
             self._mantissas.append([int(c.mantissa) for c in token.coordinates])
             self._by_number[token.number] = token.id
             if token.text is not None:
-                self._by_text[token.text] = token.id
+                self._by_text.setdefault(token.text, token.id)
         self._changed()
 
     def _id(self, token: SupportsIndex | str) -> int:
@@ -304,7 +297,7 @@ class CrystallineEmbeddings:
         >>> tokens.closest_lattice_vector([2.9, 1]).vector
         (Fraction(3, 1), Fraction(1, 1))
         """
-        (target,) = as_points([point], self._dimension).to_bigfixed()
+        (target,) = as_point(point, self._dimension).to_bigfixed()
         return self._now.search.closest(target)
 
     # Nearest tokens
@@ -328,7 +321,7 @@ class CrystallineEmbeddings:
         """
         start = time.perf_counter()
         many = self._expect_k(k)
-        query = as_points([point], self._dimension)
+        query = as_point(point, self._dimension)
         key = (many, query.limbs.tobytes())
         found = self._cache.get(key)
         if found is None:

@@ -75,6 +75,20 @@ def as_points(points: Any, dimension: int) -> BigFixedArray:
     return array
 
 
+def as_point(point: Any, dimension: int) -> BigFixedArray:
+    """Return a point [d] as `as_points` of one: [1, d].
+
+    >>> as_point(np.array([0.5, 2]), 2).to_strings()
+    [['0.5', '2.0']]
+    """
+    if not isinstance(point, BigFixedArray | np.ndarray):
+        point = list(point)
+    array = BigFixedArray.of(point, WIDTH_BITS, FRAC_BITS)
+    if array.shape != (dimension,):
+        raise ValueError(f"a point has the shape {array.shape}, expected ({dimension},)")
+    return array.reshape(1, dimension)
+
+
 class TokenIndex:
     """Points prepared for nearest-neighbor queries; immutable.
 

@@ -21,7 +21,7 @@ from crystalline.pure.coordinates import (
     rounded_quotient,
 )
 from crystalline.pure.embeddings import CrystallineEmbeddings
-from crystalline.pure.nearest import as_points
+from crystalline.pure.nearest import as_point
 
 # Bits of cosine and sine: a coordinate below 2^63 times their error is below 2^-16 units.
 _DIRECTION_BITS = FRAC_BITS + 80
@@ -79,7 +79,7 @@ def translate(embeddings: CrystallineEmbeddings, vector: Any) -> CrystallineEmbe
     >>> translate(tokens, [0.5, 3]).positions.to_strings()
     [['-0.5', '4.0']]
     """
-    (by,) = as_points([vector], embeddings.dimension).mantissas()
+    (by,) = as_point(vector, embeddings.dimension).mantissas()
     rows = [[x + y for x, y in zip(row, by, strict=True)] for row in embeddings.mantissas()]
     return embeddings.moved(rows, embeddings.basis)
 
