@@ -75,8 +75,7 @@ class VocabSettings:
         tuple[str, ...],
         tyro.conf.arg(metavar="[FILE ...]", help_behavior_hint="(default: the run's own)"),
     ] = ()
-    """Files and folders of text to take the vocabulary from; with --from, the run's text where
-    it has moved."""
+    """Text to take the vocabulary from; with --from, the run's text where it has moved."""
     tokenizer: TokenizerKind = TrainConfig.tokenizer
     """How the text of --data becomes tokens: byte-level BPE, characters, words, or bytes."""
     vocab_size: int = TrainConfig.vocab_size

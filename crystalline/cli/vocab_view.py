@@ -66,7 +66,7 @@ def _token(token: dict[str, Any], content: dict[str, Any], top: int) -> Iterator
     yield (
         (quoted(token["text"], 32), "bold"),
         (f"  token #{token['token']} of {size}", "dim"),
-        (f", remapped {remaps} times by root discovery" if remaps else "", "dim"),
+        (f", {remaps}. remap of root discovery" if remaps else "", "dim"),
     )
     product = " · ".join(map(str, token["factors"]))
     kind = "prime" if token["is_root"] else f"= {product}"

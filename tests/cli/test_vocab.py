@@ -264,7 +264,7 @@ def test_quoted_texts_stay_in_their_column_and_are_printable(text: str) -> None:
 def test_a_remapped_vocabulary_says_so(call, tmp_path: Path) -> None:
     found = Derivations(np.arange(1, dtype=np.int32), np.full(1, -1, np.int32), ())
     Crystal.of(["a"], np.ones(1), found, generation=4).save(tmp_path / "c.json")
-    assert "remapped 4 times" in call("inspect", "a", "--from", tmp_path / "c.json")[1]
+    assert "4. remap" in call("inspect", "a", "--from", tmp_path / "c.json")[1]
 
 
 # --- where it comes from ------------------------------------------------------------------------
