@@ -98,6 +98,20 @@ def test_run_running_runs(run: Crystal) -> None:
     check_numbers(run)
 
 
+def test_run_running_runs_from_text_alone() -> None:
+    text = "run\n" * 50 + "running\n" * 20 + "runs\n" * 10
+    tokenizer = Tokenizer.train("word", [text], 100)
+    counts = np.bincount(tokenizer.encode(text), minlength=tokenizer.vocab_size)
+    counts[tokenizer.encode("\n")] = 0  # or it would be the most frequent root
+    crystal = build_crystal(tokenizer, counts)
+    run, running, runs = (crystal.find(word) for word in ("run", "running", "runs"))
+    assert crystal.numbers[[run, running, runs]].tolist() == [5, 2 * 5, 3 * 5]
+    assert crystal.root[[run, running, runs]].tolist() == [run] * 3
+    assert crystal.derived(run) == [running, runs]
+    assert [str(affix) for affix in crystal.affixes] == ["-ing", "-s"]
+    check_numbers(crystal)
+
+
 def test_families_and_chains() -> None:
     links = {
         "tie": None,
