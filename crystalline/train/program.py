@@ -34,7 +34,8 @@ from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.protocol import Discovery
 from crystalline.train.spec import RunSpec
 
-STARTS_AT_ONCE = 16384  # sequences whose windows are drawn at once, at least those of a step
+EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
+STARTS_AT_ONCE = 1024  # sequences whose windows are drawn at once, at least those of a step
 
 
 class TrainingProgram:
@@ -57,8 +58,9 @@ class TrainingProgram:
             self.lane_count, spec.permits, self._per_lane * config.seq_len
         )
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
-        self._rows = max(self._per_lane * config.seq_len, CHUNK_ROWS)
-        self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len)
+        # Workspaces are a large part of a small model's memory: no more rows than a lane has.
+        self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
+        self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len, self._rows)
         self.eval_units = len(self._eval_units)
         self._block_steps = max(1, STARTS_AT_ONCE // self.sequences)
         self._starts_block = -1
@@ -229,10 +231,15 @@ def lanes_per_unit(lanes: int, permits: int, rows: int) -> int:
     return 2 if -(-pairs // permits) * 2 <= -(-lanes // permits) else 1
 
 
-def _evaluation_units(tokens: int, seq_len: int) -> list[tuple[npt.NDArray[np.int64], int]]:
-    """Cut the held-out split into units of one chunk: (starts of windows, their common length)."""
+def _evaluation_units(
+    tokens: int, seq_len: int, rows: int
+) -> list[tuple[npt.NDArray[np.int64], int]]:
+    """Cut the held-out split into units of one chunk of at most `rows` rows.
+
+    A unit is (starts of its windows, their common length).
+    """
     windows = val_windows(tokens, seq_len)
-    group = max(1, CHUNK_ROWS // seq_len)
+    group = max(1, min(rows, CHUNK_ROWS) // seq_len)
     full = [start for start, length in windows if length == seq_len]
     units = [(np.array(full[i : i + group], np.int64), seq_len) for i in range(0, len(full), group)]
     units += [
