@@ -5,6 +5,11 @@ cdef extern from "primitives.h":
     enum: CL_PANEL
     ctypedef struct OptimizerStep:
         float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2
+    ctypedef struct SoftTargets:
+        int64_t k
+        const int32_t* ids
+        const float* weights
+        double epsilon
     ctypedef struct Primitives:
         const char* name
         void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
@@ -62,7 +67,8 @@ cdef extern from "primitives.h":
         void (*embed_backward)(int64_t rows, int64_t T, int64_t C, const int32_t* ids,
                                const float* dx, float* dwte, float* dwpe) noexcept nogil
         double (*cross_entropy)(int64_t rows, int64_t V, float* logits, int64_t ld,
-                                const int32_t* targets, float scale, int backward) noexcept nogil
+                                const int32_t* targets, float scale, int backward,
+                                const SoftTargets* soft, double* smoothed) noexcept nogil
         void (*adamw)(int64_t n, float* w, float* m, float* v, const float* g,
                       const OptimizerStep* step) noexcept nogil
         void (*sgd)(int64_t n, float* w, float* m, const float* g,

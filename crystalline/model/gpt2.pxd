@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from crystalline._kernels.attention cimport AttentionDropout, Crystal
+from crystalline._kernels.isa cimport SoftTargets
 
 # The tensors of a layer, in the order of `Gpt2._offsets`.
 cdef enum:
@@ -29,6 +30,7 @@ cdef class Gpt2:
     cdef readonly object config
     cdef readonly bint bf16            # products in bfloat16, sums in float32
     cdef public bint freeze_lambda     # the gradient of crystalline attention's lambdas stays 0
+    cdef readonly double smoothed_loss  # of the last `compute`, against the soft targets
     cdef Sizes z
     cdef float[::1] _weights
     cdef float[::1] _packed
@@ -42,11 +44,13 @@ cdef class Gpt2:
     cdef int64_t _first_matrix, _rows
     cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
     cdef float _keep_scale
+    cdef const int32_t[:, ::1] _neighbor_ids      # [V, k], or None
+    cdef const float[:, ::1] _neighbor_weights    # [V, k]
     cdef void pack_segment_nogil(self, int64_t index) noexcept nogil
     cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, uint64_t key,
                       uint64_t first_sequence, bint dropping) noexcept nogil
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
-                     bint accumulate) noexcept nogil
+                     bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil
     # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final

@@ -25,7 +25,10 @@ from libc.string cimport memset
 
 from crystalline._kernels cimport attention
 from crystalline._kernels.attention cimport CRYSTAL_FEATURES, AttentionDropout, Crystal
-from crystalline._kernels.isa cimport Primitives, primitives
+from crystalline._kernels.crossentropy cimport (
+    expect_epsilon, expect_neighbors, expect_neighbors_of,
+)
+from crystalline._kernels.isa cimport Primitives, SoftTargets, primitives
 from crystalline._kernels.matmul cimport (
     inner, multiply, multiply_ta, pack, pack_rows, pack_t, packed_floats,
 )
@@ -222,6 +225,7 @@ cdef class Gpt2:
         self._take_features(features)
         self._rows = most_rows(&self.z, rows)
         self._weights, self._packed, self._workspace = weights, packed, workspace
+        self._neighbor_ids = self._neighbor_weights = None  # or they would be neither
         self._threshold = drop_threshold(config.dropout)
         self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
         self._size = table.size
@@ -344,9 +348,21 @@ cdef class Gpt2:
         pack_rows(K, N, row, rows, w, N, packed, NULL, self.bf16)
         pack_t(N, rows, w, N, packed_t + row * inner(N, self.bf16), self.bf16)
 
+    def set_neighbors(self, const int32_t[:, ::1] ids, const float[:, ::1] weights) -> None:
+        """Take the tables of neighbors that `compute` spreads targets over: [V, k] each.
+
+        The weights of a token sum to 1, or are all 0 where it has no neighbors.  The model keeps
+        views: whoever changes the tables afterwards keeps every id in the vocabulary.
+        """
+        cdef int64_t token
+        expect_neighbors(self.z.V, ids, weights)
+        for token in range(self.z.V):
+            expect_neighbors_of(<int32_t>token, ids, weights)
+        self._neighbor_ids, self._neighbor_weights = ids, weights
+
     def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
                 bint accumulate=False, uint64_t seed=0, uint64_t step=0,
-                uint64_t first_sequence=0, float[::1] side=None) -> float:
+                uint64_t first_sequence=0, float[::1] side=None, double epsilon=0.0) -> float:
         """Run tokens [n, t + 1] forward and backward.
 
         The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
@@ -356,7 +372,11 @@ cdef class Gpt2:
         every element of `grads` is rounded once, as if this call's gradients had been computed
         apart and then added.  It takes one chunk of sequences: n * t at most CHUNK_ROWS, or n = 1.
 
-        Returns the sum of -ln p over the n * t targets, in nats.
+        With `epsilon` from 0 to below 1, the loss that the gradients are of is the cross-entropy
+        against (1 - epsilon) onehot(target) + epsilon times the target's neighbors (see
+        `set_neighbors`); its sum is `smoothed_loss` afterwards.
+
+        Returns the sum of -ln p over the n * t targets, in nats, whatever `epsilon`.
         """
         cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
         self._check_tokens(tokens, t)
@@ -371,9 +391,18 @@ cdef class Gpt2:
             g.vectors = &side[0] + self._first_matrix - self._vectors
         if grads.shape[0] != self._size:
             raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
+        expect_epsilon(epsilon)
+        cdef SoftTargets soft
+        cdef const SoftTargets* spread = NULL
+        if epsilon > 0.0:
+            if self._neighbor_ids is None:
+                raise ValueError("epsilon needs neighbors: call set_neighbors first")
+            soft.k, soft.epsilon = self._neighbor_ids.shape[1], epsilon
+            soft.ids, soft.weights = &self._neighbor_ids[0, 0], &self._neighbor_weights[0, 0]
+            spread = &soft
         cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
         cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
-        cdef double loss = 0.0
+        cdef double loss = 0.0, smoothed = 0.0, part = 0.0
         cdef uint64_t key = mix(mix(0, seed), step)
         cdef int64_t start = 0, count
         with nogil:
@@ -385,7 +414,8 @@ cdef class Gpt2:
                 self.forward(&ids[start * t], count, t, key, first_sequence + start,
                              self._threshold > 0)
                 loss += self.head(&targets[start * t], count * t, <float>scale, g.embeddings,
-                                  accumulate)
+                                  accumulate, spread, &part)
+                smoothed += part
                 self.backward(&ids[start * t], count, t, &g, accumulate or side is not None, key,
                               first_sequence + start)
                 accumulate = True
@@ -394,6 +424,7 @@ cdef class Gpt2:
                 primitives().add(self._first_matrix, &grads[0], g.embeddings, &grads[0])
                 primitives().add(self._size - self._vectors, &grads[self._vectors],
                                  g.vectors + self._vectors, &grads[self._vectors])
+        self.smoothed_loss = smoothed if epsilon > 0.0 else loss
         return loss
 
     def evaluate(self, const int32_t[:, ::1] tokens) -> float:
@@ -408,7 +439,7 @@ cdef class Gpt2:
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, 0, 0, False)
-                loss += self.head(&targets[start * t], count * t, 0.0, NULL, False)
+                loss += self.head(&targets[start * t], count * t, 0.0, NULL, False, NULL, NULL)
                 start += count
         return loss
 
@@ -445,7 +476,8 @@ cdef class Gpt2:
                 self.head_logits(n, s.ln_f_in + row * inner(C, self.bf16), s.logits)
                 for i in range(n):
                     losses[row + i] = primitives().cross_entropy(1, V, s.logits + i * V, V,
-                                                                 &tokens[row + i + 1], 0.0, False)
+                                                                 &tokens[row + i + 1], 0.0, False,
+                                                                 NULL, NULL)
                 row += n
         return out
 
@@ -573,18 +605,24 @@ cdef class Gpt2:
                  &self._packed[self._wte_head], logits__rv, self.z.V, NULL, NULL, False, self.bf16)
 
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
-                     bint accumulate) noexcept nogil:
-        # Loss of all rows, block by block; with grads also d(ln_f) into datt, and d(wte).
+                     bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil:
+        # Loss of all rows, block by block; with grads also d(ln_f) into datt, and d(wte).  The
+        # loss against soft targets goes into smoothed.
         cdef const Primitives* p = primitives()
         cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(rows, V), row = 0, n
         cdef int64_t wc = inner(C, self.bf16)
         cdef Shared s = shared_activations(<float*>&self._workspace[0], &self.z, rows)
         cdef float* dlogits
-        cdef double loss = 0.0
+        cdef double loss = 0.0, part = 0.0
+        if soft != NULL:
+            smoothed[0] = 0.0
         while row < rows:
             n = min(block, rows - row)
             self.head_logits(n, s.ln_f_in + row * wc, s.logits)
-            loss += p.cross_entropy(n, V, s.logits, V, targets + row, scale, grads != NULL)
+            loss += p.cross_entropy(n, V, s.logits, V, targets + row, scale, grads != NULL, soft,
+                                    &part)
+            if soft != NULL:
+                smoothed[0] += part
             if grads != NULL:
                 dlogits = s.logits
                 if self.bf16:

@@ -69,10 +69,18 @@ def loss_and_gradients(
     scale: float = 1.0,
     masks: Masks = NO_DROPOUT,
     features: npt.ArrayLike | None = None,
+    soft: F64 | None = None,
 ) -> tuple[float, dict[str, F64]]:
-    """Return the loss sum (unscaled) and the gradient of scale · loss sum, for every tensor."""
+    """Return the loss sum (unscaled) and the gradient of scale · loss sum, for every tensor.
+
+    With `soft` (V, V), row t of which is the target distribution of token t, both are those of
+    the cross-entropy against it.
+    """
     logits, saved = _forward(params, config, tokens, masks, features)
-    loss_sum, dlogits = ops.cross_entropy(logits, targets, scale)
+    if soft is None:
+        loss_sum, dlogits = ops.cross_entropy(logits, targets, scale)
+    else:
+        loss_sum, dlogits = ops.soft_cross_entropy(logits, soft[targets], scale)
     grads: dict[str, F64] = {}
     C = config.embed_dim
 

@@ -327,6 +327,30 @@ def cross_entropy(logits: npt.ArrayLike, targets: Ints, scale: float = 1.0) -> t
     return float(cross_entropy_rows(logits, targets).sum()), scale * (softmax(logits) - one_hot)
 
 
+def soft_targets(ids: Ints, weights: npt.ArrayLike, epsilon: float) -> F64:
+    """The target of every token (V, V): 1 − ε at itself and ε · weight at each neighbor (V, k).
+
+    A token whose weights are all 0 keeps its one-hot target.
+    """
+    ids, weights = np.asarray(ids), _f64(weights)
+    V = len(ids)
+    soft = np.eye(V)
+    for token in range(V):
+        if weights[token].any():
+            soft[token] *= 1.0 - epsilon
+            for neighbor, weight in zip(ids[token], weights[token], strict=True):
+                soft[token, neighbor] += epsilon * weight
+    return soft
+
+
+def soft_cross_entropy(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, scale: float = 1.0
+) -> tuple[float, F64]:
+    """Sum of −Σ q log p over all rows of distributions q (..., V), and scale · (softmax − q)."""
+    logits, q = _f64(logits), _f64(targets)
+    return -float((q * log_softmax(logits)).sum()), scale * (softmax(logits) - q)
+
+
 def tied_head_cross_entropy(
     x: npt.ArrayLike, wte: npt.ArrayLike, targets: Ints, scale: float = 1.0
 ) -> tuple[float, F64, F64]:

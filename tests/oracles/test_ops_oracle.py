@@ -166,6 +166,38 @@ def test_cross_entropy_survives_large_logits() -> None:
     assert dlogits.tolist() == [[1, -1, 0]]
 
 
+def test_soft_targets_by_hand() -> None:
+    ids = np.array([[1, 2], [0, 2], [0, 1]])
+    weights = [[0.75, 0.25], [0.0, 0.0], [1.0, 0.0]]
+    np.testing.assert_allclose(
+        ops.soft_targets(ids, weights, 0.2), [[0.8, 0.15, 0.05], [0, 1, 0], [0.2, 0, 0.8]]
+    )
+
+
+def test_soft_cross_entropy_by_hand() -> None:
+    logits = [[0.0, math.log(3.0)]]
+    loss, dlogits = ops.soft_cross_entropy(logits, [[0.5, 0.5]], scale=2.0)
+    assert loss == pytest.approx(0.5 * math.log(4) + 0.5 * math.log(4 / 3))
+    np.testing.assert_allclose(dlogits, [[-0.5, 0.5]], rtol=1e-14)
+
+
+def test_soft_cross_entropy_gradient_and_hard_limit() -> None:
+    logits, q = normal(3, 5), ops.softmax(normal(3, 5, seed=1))
+    _, dlogits = ops.soft_cross_entropy(logits, q, scale=0.5)
+
+    def loss(logits: F64) -> F64:
+        return np.array(0.5 * ops.soft_cross_entropy(logits, q)[0])
+
+    assert_gradients(loss, {"logits": logits}, {"logits": dlogits}, np.array(1.0))
+    targets = np.array([4, 0, 2])
+    hard, soft = (
+        ops.cross_entropy(logits, targets),
+        ops.soft_cross_entropy(logits, np.eye(5)[targets]),
+    )
+    assert soft[0] == pytest.approx(hard[0])
+    np.testing.assert_allclose(soft[1], hard[1], atol=1e-15)
+
+
 def test_tied_head_gradients() -> None:
     x, wte = normal(5, 3), normal(7, 3, seed=1)
     targets = np.array([0, 6, 2, 2, 1])

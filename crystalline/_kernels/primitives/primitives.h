@@ -17,6 +17,15 @@ typedef struct {
   float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2;
 } OptimizerStep;
 
+/* Targets spread over neighbors: that of token t is (1 - epsilon) at t and epsilon weights[t, j] at
+ * ids[t, j].  A row of weights sums to 1, or is all 0: then t has no neighbors and epsilon is 0. */
+typedef struct {
+  int64_t k;
+  const int32_t *ids;    /* [V, k], each from 0 to V - 1 */
+  const float *weights;  /* [V, k], none below 0 */
+  double epsilon;        /* above 0, below 1 */
+} SoftTargets;
+
 typedef struct {
   const char *name;
 
@@ -104,9 +113,12 @@ typedef struct {
 
   /* ---- crossentropy.h ---- */
   /* Returns the sum of -log softmax(logits[i])[targets[i]]; with backward, logits become
-   * scale (softmax - onehot).  A row's columns V..ld-1 are not touched. */
+   * scale (softmax - target).  A row's columns V..ld-1 are not touched.  soft NULL: the target is
+   * onehot(targets[i]); otherwise it is as above, and *smoothed becomes the sum of the
+   * cross-entropies against it. */
   double (*cross_entropy)(int64_t rows, int64_t V, float *logits, int64_t ld,
-                          const int32_t *targets, float scale, int backward);
+                          const int32_t *targets, float scale, int backward,
+                          const SoftTargets *soft, double *smoothed);
 
   /* ---- optimizer.h ---- */
   void (*adamw)(int64_t n, float *w, float *m, float *v, const float *g,
