@@ -48,6 +48,11 @@ def quoted(text: str | None, columns: int = _TEXT) -> str:
     return set_cell_size(shown, columns - 1).rstrip() + "…"
 
 
+def _visible(affix: str) -> str:
+    """Return an affix with its spaces as open boxes: a leading space is a prefix too."""
+    return affix.replace(" ", "␣")
+
+
 def _rows(action: str, content: dict[str, Any], top: int) -> Iterator[Row]:
     if action == "inspect":
         for place, token in enumerate(content["tokens"]):
@@ -73,7 +78,7 @@ def _token(token: dict[str, Any], content: dict[str, Any], top: int) -> Iterator
     yield _field("number", f"{token['number']} {kind}")
     root = token["root"]
     for affix in sorted(token["affixes"], key=lambda affix: affix["prime"]):
-        yield _field("", f"{affix['prime']:<8} {affix['affix']} ({affix['kind']})")
+        yield _field("", f"{affix['prime']:<8} {_visible(affix['affix'])} ({affix['kind']})")
     is_root = "itself" if token["is_root"] else f"{quoted(root['text'])} #{root['token']}"
     if not token["is_root"]:
         yield _field("", f"{root['number']:<8} {quoted(root['text'])} (root)")
@@ -107,7 +112,7 @@ def _branches(node: dict[str, Any], lead: str, below: str, marked: int) -> Itera
     yield (
         (f"  {lead}", "dim"),
         (quoted(node["text"]), "bold green" if here else ""),
-        (f"  {node['affix']}" if node["affix"] else "", "cyan"),
+        (f"  {_visible(node['affix'])}" if node["affix"] else "", "cyan"),
         (f"  {node['number']}", ""),
         (f"  {node['count']:,} times", "dim"),
         ("  <" if here else "", "bold green"),
@@ -140,7 +145,7 @@ def _neighbors(neighbors: list[dict[str, Any]]) -> Iterator[Row]:
 def _affixes(content: dict[str, Any]) -> Iterator[Row]:
     rows = [
         (
-            affix["affix"],
+            _visible(affix["affix"]),
             str(affix["prime"]),
             f"{affix['tokens']:,}",
             f"{affix['count']:,}",

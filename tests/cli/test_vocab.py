@@ -219,6 +219,17 @@ def test_affixes(call, saved: Path) -> None:
     )
 
 
+def test_a_space_that_is_an_affix_is_seen(call, tmp_path: Path) -> None:
+    found = Derivations(np.zeros(2, np.int32), np.array([-1, 0]), (Affix(" ", "prefix"),))
+    Crystal.of(["a", " a"], np.ones(2), found).save(tmp_path / "c.json")
+    assert "␣-" in call("affixes", "--from", tmp_path / "c.json")[1]
+    out = call("inspect", " a", "--from", tmp_path / "c.json")[1]
+    assert "2        ␣- (prefix)" in out
+    assert '└─ " a"  ␣-  6' in out
+    answer = json.loads(call("affixes", "--from", tmp_path / "c.json", "--json")[1])
+    assert answer["affixes"][0]["affix"] == " -"
+
+
 def test_roots(call, saved: Path) -> None:
     code, out, _ = call("roots", "--from", saved)
     assert code == 0
