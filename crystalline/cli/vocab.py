@@ -122,6 +122,11 @@ class VocabSettings:
                 "no vocabulary is given",
                 advice="Name a run or a folder with --from, or text with --data.",
             )
+        if self.checkpoint is not None and self.from_ is None:
+            raise UsageError(
+                f"--checkpoint {self.checkpoint} picks from a run, and none is given",
+                advice="Name the run with --from.",
+            )
         for flag, value in (("--neighbors", self.neighbors), ("--top", self.top)):
             if value < 0:
                 raise UsageError(f"{flag} is {value}", advice="It must be at least 0.")
@@ -174,6 +179,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     Raises:
         CheckpointError: nothing there, or a run without a checkpoint of that name.
         DataError: there is no crystal.json and no text to make one from.
+        UsageError: --checkpoint for a place that is no run.
     """
     from crystalline.data.crystal.tokens import CRYSTAL, Crystal
     from crystalline.data.prepare import crystal_in
@@ -193,11 +199,18 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
             f"there is no run, checkpoint or tokenizer at {place}",
             advice="Check the path for a typing error.",
         )
-    if settings.checkpoint is not None or list_checkpoints(place):
+    if list_checkpoints(place):
         place = resolve(place, settings.checkpoint)
+    elif settings.checkpoint is not None:
+        raise UsageError(
+            f"--checkpoint {settings.checkpoint} picks from a run, and {place} is none",
+            advice="Leave --checkpoint out, or name the run directory.",
+        )
     else:
         place = place.resolve() if place.is_symlink() else place  # RUN/latest, RUN/best
     if (place / CRYSTAL).is_file():
+        if settings.data and not settings.quiet:
+            print(f"{PROGRAM}: {place} has its numbers; --data is not needed", file=sys.stderr)
         return Crystal.load(place / CRYSTAL), str(place / CRYSTAL)
     if (place / "tokens.bin").is_file():
         with _progress(settings) as progress:

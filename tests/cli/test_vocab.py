@@ -326,6 +326,9 @@ def test_the_crystal_of_a_checkpoint_comes_first(call, text: Path, tmp_path: Pat
     code, out, err = call("inspect", "reruns", "--from", run, "--json")
     assert code == 0, err
     assert json.loads(out)["sha256"] == specification().sha256
+    code, _, err = call("affixes", "--from", run, "--data", tmp_path)
+    assert code == 0
+    assert "--data is not needed" in err
 
 
 def test_text_that_is_gone_moved_or_changed(call, text: Path, tmp_path: Path) -> None:
@@ -382,6 +385,8 @@ def test_places_that_are_nothing(call, tmp_path: Path, saved: Path) -> None:
         (["roots", "--data", "x", "--tokenizer", "wrd"], "--tokenizer"),
         (["roots", "--data", "x", "--val-fraction", "1"], "--val-fraction is 1"),
         (["roots", "--from", "x", "--nonsense"], "--nonsense"),
+        (["roots", "--data", "x", "--checkpoint", "best"], "--checkpoint best picks from a run"),
+        (["roots", "--from", ".", "--checkpoint", "best"], "picks from a run, and . is none"),
     ],
 )
 def test_wrong_settings_are_one_sentence(call, argv: list[str], words: str) -> None:
