@@ -92,7 +92,7 @@ def find_derivations(
                     parent[id_] = variants[plainer]
                     made_by[id_] = affix
                     break
-    words = [form for form in forms if _is_word(form)]
+    words = _words(forms, counts)
     for word, root, affix in _derived_forms(words, forms, counts, closeness):
         variant, id_ = min(forms[word].items())
         parent[id_] = _alike(forms[root], variant)
@@ -179,6 +179,23 @@ def _alike(variants: dict[Variant, int], wanted: Variant) -> int:
         if variant in variants:
             return variants[variant]
     return min(variants.items())[1]
+
+
+def _words(forms: dict[str, dict[Variant, int]], counts: npt.NDArray[np.int64]) -> list[str]:
+    """Return the forms that are words.
+
+    Where most words follow a space, a form that never does is a piece of words (of BPE) and
+    not one itself.
+    """
+    words = [form for form in forms if _is_word(form)]
+    total = spaced = 0
+    for word in words:
+        for (_, space), id_ in forms[word].items():
+            total += int(counts[id_])
+            spaced += int(counts[id_]) * space
+    if 2 * spaced <= total:
+        return words
+    return [word for word in words if any(space for _, space in forms[word])]
 
 
 def _is_word(form: str) -> bool:

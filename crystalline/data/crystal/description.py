@@ -52,9 +52,12 @@ Bools = npt.NDArray[np.bool_]
 Closeness = Callable[[Indices, Indices], npt.NDArray[np.floating]]
 
 DROP_BITS = 2.0
-# A phase admits more changes at the seam than the one before, and begins with a loss (bits).
-PHASES = (12.0, 12.0, 16.0)  # none; one letter dropped, replaced or doubled; more letters
+# A phase admits more changes at the seam than the one before, and begins with a loss, given as a
+# share of log2(n) bits: none; one letter dropped, replaced or doubled; more letters.
+PHASES = (0.6, 0.6, 1.2)
 ANNEALING, ROUNDS = 6, 12  # rounds of a phase: with a loss, at most
+LEAST_ROOT_BITS = 6.0  # that the letters of a root carry: one Latin letter is none
+MUCH_MORE = 16  # no derived word is so many times as frequent as its parent
 LEVELS = 24
 _REACH = 24.0  # bits: the most that closeness can say
 _RANDOM_PAIRS = 1 << 14
@@ -86,39 +89,52 @@ def derive(
     seam = np.array([max(len(drop), bool(add)) for drop, add in candidates.changes])
     seam = seam[candidates.change]
     lengths = np.array([len(word) for word in words])
-    rarer = counts[child] <= counts[parent]
-    regular = rarer | (lengths[child] > lengths[parent])
-    for phase, loss in enumerate(PHASES):
+    telling = lengths[parent] * description.spelling.letter_bits >= LEAST_ROOT_BITS
+    rarer = telling & (counts[child] <= counts[parent])
+    rare = telling & (counts[child] < MUCH_MORE * counts[parent])
+    regular = rarer | rare & (lengths[child] > lengths[parent])
+    for phase, share in enumerate(PHASES):
         usable = regular & (seam <= phase)
         if phase == 2:  # these only where nothing else is found
             usable = regular & (seam <= 1) | rarer & (chosen < 0)[child]
-        chosen = _settle(description, chosen, usable, loss)
+        chosen = _settle(description.gains, description, chosen, usable, share)
+    gains = description.gains
     if closeness is not None:
-        gains = description.gains(chosen)
-        near = np.flatnonzero(usable & (gains > -_REACH))
+        near = np.flatnonzero(usable & (description.gains(chosen) > -_REACH))
         evidence = _Evidence(closeness, near, candidates, len(words))
-        chosen = _settle(description, chosen, usable, 0.0, evidence)
-    return chosen, candidates
+
+        def gains(chosen: Indices) -> Floats:
+            return description.gains(chosen) + evidence.bits(chosen)
+
+        chosen = _settle(gains, description, chosen, usable, 0.0)
+    return _pruned(gains, chosen), candidates
 
 
 def _settle(
+    gains: Callable[[Indices], Floats],
     description: _Description,
     chosen: Indices,
     usable: Bools,
-    loss: float,
-    evidence: _Evidence | None = None,
+    share: float,
 ) -> Indices:
     """Return the forest where choice and shares agree, or that of the last round."""
+    loss = share * np.log2(description.n)
     for number in range(ROUNDS):
         before = chosen
         allowed = max(0.0, loss * (1 - number / ANNEALING))
-        gains = description.gains(chosen)
-        if evidence is not None:
-            gains += evidence.bits(chosen)
-        chosen = description.choose(np.where(usable, gains, -np.inf), allowed)
+        chosen = description.choose(np.where(usable, gains(chosen), -np.inf), allowed)
         if allowed == 0 and (before == chosen).all():
             break
     return chosen
+
+
+def _pruned(gains: Callable[[Indices], Floats], chosen: Indices) -> Indices:
+    """Return a forest without the derivations that save nothing in it."""
+    while True:
+        useless = (chosen >= 0) & (gains(chosen)[chosen] <= 0)
+        if not useless.any():
+            return chosen
+        chosen = np.where(useless, -1, chosen)
 
 
 class _Description:
@@ -143,7 +159,7 @@ class _Description:
         self.dropped = np.array([len(drop) for drop, _ in changes])[candidates.change]
         self.pair, self.n_pairs = _number(candidates.affix * len(changes) + candidates.change)
         self.whole, self.n_whole = _number(self.letter * self.n_pairs + self.pair)
-        self.affix_base = np.array([spelling.once("_" + text) for _, text in candidates.affixes])
+        self.affix_base = np.array([spelling.once(text) for _, text in candidates.affixes])
         self.change_base = np.array([self._change_base(*change) for change in changes])
 
     def _change_base(self, drop: str, add: str) -> float:
@@ -236,35 +252,40 @@ class _Spelling:
         flat = [code for word in words for code in (0, 0, *map(self.code.__getitem__, word), 0)]
         at = np.arange(len(self.word)) + 2 * (self.word + 1)
         text = np.array(flat, np.int64)
-        last, before = text[at - 1], text[at - 2]
-        self.one = text[at], self.size
-        self.two = _number(last * self.size + self.one[0])
-        self.three = _number((before * self.size + last) * self.size + self.one[0])
-        self.after_none = np.zeros_like(last), 1
-        self.after_one = last, self.size
-        self.after_two = _number(before * self.size + last)
-        uses = np.bincount(self.one[0], minlength=self.size) + 1.0
+        letter, last, before = text[at], text[at - 1], text[at - 2]
+        self.orders = [  # (what is spelled with what is before it, only what is before it)
+            (self._grams(letter), self._grams(np.zeros_like(letter))),
+            (self._grams(last * self.size + letter), self._grams(last)),
+            (
+                self._grams((before * self.size + last) * self.size + letter),
+                self._grams(before * self.size + last),
+            ),
+        ]
+        uses = np.bincount(letter, minlength=self.size) + 1.0
         self._share = uses / uses.sum()
+        letters_share = self._share[1:] / self._share[1:].sum()
+        self.letter_bits = float(-(letters_share * np.log2(letters_share)).sum())
 
     def once(self, text: str) -> float:
         """Return the probability of a text that stands alone; half of what is left ends it."""
-        letters = [self._share[self.code[letter]] / 2 for letter in text if letter in self.code]
+        letters = [self._share[self.code[letter]] / 2 for letter in text]
         return float(np.prod([0.5, *letters]))
 
     def bits(self, known: Bools) -> Floats:
         """Return the bits of each word [n] where the words marked in `known` [n] are known."""
         seen = known[self.word].astype(np.float64)
-
-        def share(what: tuple[Indices, int], after: tuple[Indices, int], shorter: Floats) -> Floats:
-            uses, total = (np.bincount(of, seen, size)[of] - seen for of, size in (what, after))
-            result: Floats = (uses + self.size * shorter) / (total + self.size)
-            return result
-
-        shares = share(self.one, self.after_none, np.full(len(self.word), 1 / self.size))
-        shares = share(self.two, self.after_one, shares)
-        shares = share(self.three, self.after_two, shares)
+        shares = np.full(len(self.word), 1 / self.size)
+        for order in self.orders:
+            uses, total = (np.bincount(of, seen, size)[of] - seen * own for of, size, own in order)
+            shares = (uses + self.size * shares) / (total + self.size)
         bits: Floats = np.bincount(self.word, -np.log2(shares), self.n).astype(np.float64)
         return bits
+
+    def _grams(self, keys: Indices) -> tuple[Indices, int, Indices]:
+        """Number the keys: the numbers, how many there are, how often each is in its word."""
+        of, size = _number(keys)
+        in_word, _ = _number(self.word * size + of)
+        return of, size, np.bincount(in_word)[in_word]
 
 
 class _Evidence:
