@@ -222,7 +222,7 @@ def test_tokens_of_one_root_lie_close(words: Crystal) -> None:
     others = np.random.default_rng(1).permutation(words.root[derived])
     chance = (table[derived] * table[others]).sum(axis=1)[others != words.root[derived]]
     assert same.mean() > 0.6
-    assert abs(chance.mean()) < 0.05
+    assert abs(chance.mean()) < 0.1
     assert (same > 0.4).mean() > 0.95
 
 
