@@ -230,6 +230,13 @@ def test_a_table_of_the_crystal_is_that_of_its_numbers(words: Crystal) -> None:
     assert (lattice_positions(words, 30) == positions_of_numbers(words.numbers, 30)).all()
 
 
+def test_two_roots_may_agree_in_channels_without_losing_variance() -> None:
+    table = positions_of_numbers(np.array([3, 2], np.uint64), 96)
+    assert not table.any(axis=0).all()
+    assert (table[0] == -table[1]).all()
+    assert (table.astype(np.float64) ** 2).mean() == pytest.approx(1, abs=1e-6)
+
+
 def test_one_token_is_all_zeros() -> None:
     assert not positions_of_numbers(np.array([2], np.uint64), 5).any()
 
