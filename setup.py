@@ -79,6 +79,7 @@ EXTENSIONS = {
     "crystalline._kernels.attention": [],
     "crystalline._kernels.rows": [],
     "crystalline._kernels.crossentropy": [],
+    "crystalline._kernels.neighbors": [],
     "crystalline._kernels.optimizer": [],
     "crystalline._kernels.vecmath": [],
     "crystalline._kernels.similarity": [],
