@@ -275,7 +275,7 @@ class CrystallineEmbeddings:
         lattice = LatticeBasis.from_fixed(array)
         if lattice.determinant() == 0:
             raise ValueError("the rows of the basis depend on each other")
-        self._basis, self._lattice = _read_only(array.copy()), lattice
+        self._basis, self._lattice = _read_only(array), lattice
         self._changed()
 
     def optimize_basis(self, delta: float = 0.99) -> Reduction:

@@ -151,6 +151,26 @@ def test_places_that_no_double_tells_apart() -> None:
     assert index.nearest_rows(from_mantissas([query], 3), 1).tolist() == [[found[0]]]
 
 
+@pytest.mark.parametrize("bits", [30, 45, 52, 60])
+def test_places_far_out_and_close_together(bits: int) -> None:
+    """Doubles order them wrongly: their rounding out there is no longer small at all."""
+    rng = np.random.default_rng(bits)
+    spread = (1 << max(bits - 46, 0)) * UNIT
+    rows = [
+        [(UNIT << bits) + round(spread * x) for x in row]
+        for row in rng.normal(size=(300, 3)).tolist()
+    ]
+    queries = [
+        [(UNIT << bits) + round(spread * x) for x in row]
+        for row in rng.normal(size=(50, 3)).tolist()
+    ]
+    index = index_of(rows)
+    found = index.nearest_rows(from_mantissas(queries, 3), 4)
+    assert found.tolist() == [brute(rows, query, 4) for query in queries]
+    nearest = index.nearest_rows(from_mantissas(queries, 3), 1)
+    assert (nearest[:, 0] == found[:, 0]).all()
+
+
 def test_all_on_a_sphere() -> None:
     """Equally far points come by their row, however many they are."""
     corners = list(itertools.product([UNIT, -UNIT], repeat=6))
