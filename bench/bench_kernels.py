@@ -1,6 +1,7 @@
 """Every float32 kernel: checked against NumPy float64, then timed, then set against the peak.
 
     python3 tools/dev.py bench bench/bench_kernels.py
+    python3 tools/dev.py bench bench/bench_kernels.py -k crystalline
     CRYSTALLINE_ISA=avx2 python3 tools/dev.py bench bench/bench_kernels.py
 
 The table at the end gives GFLOP/s and the share of this core's measured peak for what computes,
@@ -9,15 +10,22 @@ GB/s for what moves memory.  Shapes are those of *small*: 256 rows, 384 channels
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.peak import peak_flops
+from bench.workloads import WORKLOADS
 from crystalline._kernels import attention, crossentropy, isa, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
+from crystalline.model.config import Attention
+from crystalline.model.gpt2 import Gpt2
+from crystalline.model.params import initialize, parameter_table
 
 ROWS, C, H, V = 256, 384, 6, 30_000
 generator = np.random.default_rng(1)
@@ -76,9 +84,9 @@ for shape in [(ROWS, C, 3 * C), (ROWS, C, C), (ROWS, C, 4 * C), (ROWS, 4 * C, C)
     )
 
 
-def causal(qkv: np.ndarray) -> np.ndarray:
+def causal(qkv: np.ndarray, added: np.ndarray | float = 0.0) -> np.ndarray:
     q, k, v = (part.reshape(ROWS, H, -1).swapaxes(0, 1) for part in np.split(qkv, 3, axis=1))
-    scores = q @ k.swapaxes(1, 2) / np.sqrt(C // H)
+    scores = q @ k.swapaxes(1, 2) / np.sqrt(C // H) + added
     scores = np.where(np.tri(ROWS, dtype=bool), scores, -np.inf)
     p = np.exp(scores - scores.max(axis=2, keepdims=True))
     return ((p / p.sum(axis=2, keepdims=True)) @ v).swapaxes(0, 1).reshape(ROWS, C)
@@ -111,6 +119,53 @@ def attention_backward() -> tuple[Kernel, float, float]:
     slope = ((causal(wide + step * direction) - causal(wide - step * direction)) * dout).sum()
     assert abs((dqkv * direction).sum() - slope / (2 * step)) < 1e-4 * np.linalg.norm(dqkv)
     return call, 2.5 * ATTENTION_FLOPS, 0.0
+
+
+FEATURES = attention.FEATURES
+EXTRA_FLOPS = 1.0 * H * ROWS * ROWS * FEATURES  # one product with the features, below the diagonal
+
+
+def tokens() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The arguments of crystalline attention, and what it adds to the scores [H, ROWS, ROWS]."""
+    ids = generator.integers(0, 1000, ROWS).astype(np.int32)
+    features, lambdas = random(1000, FEATURES), random(H)
+    phi = features[ids].astype(np.float64)
+    crystal = {"features": features, "ids": ids, "lambdas": lambdas}
+    return crystal, lambdas[:, None, None] * (phi @ phi.T)
+
+
+@kernel
+def crystalline_attention_forward() -> tuple[Kernel, float, float]:
+    qkv, out, lse = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS)
+    crystal, added = tokens()
+
+    def call() -> None:
+        attention.attention_forward(qkv, ROWS, H, out, lse, **crystal)
+
+    call()
+    close(out, causal(qkv.astype(np.float64), added))
+    return call, ATTENTION_FLOPS + EXTRA_FLOPS, 0.0
+
+
+@kernel
+def crystalline_attention_backward() -> tuple[Kernel, float, float]:
+    qkv, out, lse, dout = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS), random(ROWS, C)
+    dqkv, dlambdas = empty(ROWS, 3 * C), np.zeros(H, np.float32)
+    crystal, added = tokens()
+    attention.attention_forward(qkv, ROWS, H, out, lse, **crystal)
+
+    def call() -> None:
+        attention.attention_backward(dout, qkv, out, lse, ROWS, H, dqkv, **crystal,
+                                     dlambdas=dlambdas)  # fmt: skip
+
+    call()
+    per_lambda = added / crystal["lambdas"][:, None, None]
+    wide, step = qkv.astype(np.float64), 1e-5
+    for head in range(H):
+        move = step * (np.arange(H) == head)[:, None, None] * per_lambda
+        slope = ((causal(wide, added + move) - causal(wide, added - move)) * dout).sum()
+        assert abs(dlambdas[head] - slope / (2 * step)) < 1e-4 * np.linalg.norm(dlambdas)
+    return call, 2.5 * ATTENTION_FLOPS + 2.0 * EXTRA_FLOPS, 0.0
 
 
 @kernel
@@ -181,6 +236,50 @@ def tree_sum_of_12_lanes() -> tuple[Kernel, float, float]:
     optimizer.tree_sum(lanes, out)
     close(out, lanes.astype(np.float64).sum(0))
     return lambda: optimizer.tree_sum(lanes, out), 0.0, 4.0 * 13 * out.size
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
+@pytest.mark.parametrize("name", ["tiny", "small", "compact"])
+def test_what_crystalline_attention_costs(name: str, bf16: bool, benchmark: Any) -> None:
+    """A lane's forward and backward against standard attention's, in turn in one process."""
+    shape = WORKLOADS[name]
+    sequences = max(1, round(shape.B / 12))
+    batch = generator.integers(0, shape.V, (sequences, shape.T + 1)).astype(np.int32)
+
+    def lane(kind: Attention) -> Callable[[], float]:
+        config = replace(shape.model, attention=kind)
+        table = parameter_table(config)
+        weights, grads = empty(table.size), empty(table.size)
+        initialize(config, weights, seed=1)
+        features = None
+        if kind == "crystalline":
+            features = random(shape.V, FEATURES) / 4
+            for layer in range(shape.L):
+                table.views(weights)[f"transformer.h.{layer}.attn.crystal_lambda"][:] = 0.5
+        model = Gpt2.allocate(config, weights, bf16=bf16, features=features)
+
+        def seconds() -> float:
+            start = time.thread_time()  # what else the machine does, counts less
+            for _ in range(repeats):
+                model.compute(batch, grads, scale=1.0)
+            return time.thread_time() - start
+
+        return seconds
+
+    repeats = 1
+    standard, crystalline = lane("standard"), lane("crystalline")
+    crystalline()
+    repeats = max(1, round(0.03 / standard()))
+    ratios = []
+
+    def round_() -> None:
+        before = standard()
+        mine = crystalline()
+        ratios.append(2 * mine / (before + standard()))
+
+    benchmark.pedantic(round_, rounds=41, iterations=1, warmup_rounds=1)
+    benchmark.extra_info["isa"] = isa.level()
+    benchmark.extra_info["crystalline / standard"] = round(statistics.median(ratios), 3)
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -357,6 +357,8 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
     _same_shape("dqkv", np.asarray(dqkv), (B * T, 3 * C))
     if dlambdas is not None:
         _same_shape("dlambdas", np.asarray(dlambdas), (H,))
+        if features is None:
+            raise ValueError("there are no features: there are no lambdas to learn")
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
     cdef float* gradient = &dlambdas[0] if dlambdas is not None else NULL
     cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,46 @@ def test_gradient_of_every_tensor_agrees_with_differences(length: int, dropout: 
             got = float((grads[name] * direction).sum())
             # A direction can be nearly orthogonal to the gradient: measure against the lengths.
             assert abs(got - expected) <= 1e-6 * max(abs(expected), 0.05 * size), name
+
+
+@pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
+def test_crystalline_gradients_agree_with_differences(dropout: bool) -> None:
+    config = replace(SMALL, attention="crystalline")
+    params, features = gpt2.random_parameters(config, 3), gpt2.random_features(config, 4)
+    tokens, targets = batch(config, 2, 6, seed=5)
+    site_masks = masks(config, 2, 6, seed=5) if dropout else {}
+    _, grads = gpt2.loss_and_gradients(
+        params, config, tokens, targets, 1.0, site_masks, features=features
+    )
+    assert list(grads) == [p.name for p in parameter_table(config).parameters]
+    generator = np.random.default_rng(6)
+    names = [name for name in params if ".attn." in name or name == gpt2.WTE]
+    for name in names:
+        direction = generator.standard_normal(params[name].shape)
+        h = 1e-3 / float(np.linalg.norm(direction))
+
+        def at(distance: float) -> float:
+            moved = {**params, name: params[name] + distance * direction}  # noqa: B023
+            return gpt2.loss(moved, config, tokens, targets, site_masks, features)
+
+        expected = (8.0 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12.0 * h)
+        got = float((grads[name] * direction).sum())
+        size = float(np.linalg.norm(grads[name]) * np.linalg.norm(direction))
+        assert abs(got - expected) <= 1e-6 * max(abs(expected), 0.05 * size), name
+
+
+def test_crystalline_attention_without_lambda_is_standard() -> None:
+    config = replace(SMALL, attention="crystalline")
+    params, features = gpt2.random_parameters(config, 3), gpt2.random_features(config, 4)
+    tokens, _ = batch(config, 2, 6, seed=5)
+    crystalline = gpt2.forward(params, config, tokens, features=features)
+    standard = gpt2.forward(params, SMALL, tokens)
+    assert np.abs(crystalline - standard).max() > 0.1
+    for name in params:
+        if name.endswith("crystal_lambda"):
+            params[name][:] = 0.0
+    silent = gpt2.forward(params, config, tokens, features=features)
+    np.testing.assert_array_equal(silent, standard)
 
 
 def test_scale_multiplies_gradients_and_not_the_loss() -> None:

@@ -145,6 +145,14 @@ def test_heads_take_their_own_columns() -> None:
     np.testing.assert_allclose(ops.causal_attention(qkv, 2)[0], expected, rtol=1e-13)
 
 
+def test_crystal_scores_by_hand() -> None:
+    """λ times the products of the features of each pair, the query's token first."""
+    features = [[1.0, 0.0], [2.0, 3.0], [0.0, -1.0]]
+    scores = ops.crystal_scores(features, np.array([[1, 0], [2, 1]]), [1.0, -2.0])
+    expected = np.array([[[13, 2], [2, 1]], [[1, -3], [-3, 13]]])
+    assert scores.tolist() == [[k.tolist(), (-2 * k).tolist()] for k in expected]
+
+
 def test_embedding_by_hand() -> None:
     table = [[1, 2], [3, 4], [5, 6]]
     tokens = np.array([[2, 0], [2, 2]])
