@@ -18,7 +18,6 @@ than 2^-35 for numbers below 2^64.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from crystalline.exact import (
     BigFixed,
     BigFixedArray,
     golden_direction,
+    golden_turn,
     mul,
     phi,
     pi,
@@ -48,10 +48,10 @@ def coordinates(number: int, dimension: int) -> tuple[BigFixed, ...]:
     """
     x, y = spiral_place(number)
     if dimension == 1:
-        long = _phi(FRAC_BITS + _GUARD_BITS)
+        work = FRAC_BITS + _GUARD_BITS
         # 1 / phi = phi - 1; |y| < 2^32 leaves the product of the rounded phi 2^-224 from the true.
-        mantissa = ((x - y) << (FRAC_BITS + _GUARD_BITS)) + y * long
-        return (BigFixed.from_mantissa(_rounded(mantissa, _GUARD_BITS), FRAC_BITS),)
+        mantissa = ((x - y) << work) + y * int(phi(work).mantissa)
+        return (BigFixed.from_mantissa(rounded_quotient(mantissa, 1 << _GUARD_BITS), FRAC_BITS),)
     found = [BigFixed(x, FRAC_BITS), BigFixed(y, FRAC_BITS)]
     for harmonic in range(1, dimension // 2 + dimension % 2):
         found += golden_direction(harmonic * number, FRAC_BITS)
@@ -65,9 +65,7 @@ def golden_angle(number: int) -> BigFixed:
     (2.39996323, 5.716630841)
     """
     work = FRAC_BITS + _GUARD_BITS
-    long = work + number.bit_length()
-    turns = -number * _phi(long) % (1 << long)  # 1 / phi^2 = 2 - phi
-    angle = mul(BigFixed.from_mantissa(2 * turns, long), pi(work), work)
+    angle = mul(BigFixed.from_mantissa(2 * golden_turn(number, work), work), pi(work), work)
     return angle.with_precision(FRAC_BITS)
 
 
@@ -111,13 +109,3 @@ def rounded_quotient(top: int, bottom: int) -> int:
     """
     quotient, rest = divmod(top, bottom)
     return quotient + (2 * rest + (quotient & 1) > bottom)
-
-
-def _rounded(mantissa: int, bits: int) -> int:
-    """Return mantissa 2^-bits, rounded to the nearest integer, ties to even."""
-    return rounded_quotient(mantissa, 1 << bits)
-
-
-@lru_cache(maxsize=128)
-def _phi(bits: int) -> int:
-    return int(phi(bits).mantissa)

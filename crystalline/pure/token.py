@@ -24,8 +24,8 @@ class CrystallineToken:
 
     number: a prime for a root, the product of a root's prime and its affixes' primes for a token
     that derives from the root; from 2 to 2^64 - 1.  factors: its primes, ascending, with
-    multiplicity.  coordinates [d]: where it lies, 192 bits after the point each.  angle: its
-    golden angle in radians, from 0 to 2 pi.
+    multiplicity.  coordinates [d]: where it lies, in numbers of 256 bits, 192 of them after the
+    point.  angle: its golden angle in radians, from 0 to 2 pi, likewise.
 
     >>> token = make_token(7, "running", 10, dimension=3)
     >>> token.factors, token.is_root, token.prime, token.symmetry_group, token.clock

@@ -128,6 +128,24 @@ def check_lattice_positions(tokens: CrystallineEmbeddings, exact: bool) -> None:
             assert gap <= (0 if exact else UNIT / 2 * sum(abs(b[k][j]) for k in range(d)))
 
 
+BASES = {
+    "halves": [[2, 0, 0], [0, -4, 0], [0, 2, 8]],  # half units are ties
+    "sixteenths": [[Fraction(1, 16), 0, 0], [0, 1, 0], [3, 0, 1]],
+    "thirds": [[3, 0, 0], [0, 1, 0], [1, 0, -6]],
+    "unimodular": skewed(3, 5),
+    "fractions": [["0.1", 1, 2], ["7.25", "-0.3", 0], [1, 1, "1e-9"]],
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_lattice_positions_are_the_exact_ones_rounded_to_even(name: str) -> None:
+    tokens = embed(60, 3, BASES[name])
+    inverse = tokens.exact_inverse
+    for found, x in zip(tokens.lattice_positions.mantissas(), tokens.mantissas(), strict=True):
+        want = [round(sum(x[k] * inverse[k][j] for k in range(3))) for j in range(3)]
+        assert found == want
+
+
 @pytest.mark.parametrize("dimension", [2, 3, 6])
 def test_reduction_improves_the_basis_and_positions_follow(dimension: int) -> None:
     tokens = embed(100, dimension, skewed(dimension, dimension))
