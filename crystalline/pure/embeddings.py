@@ -473,7 +473,7 @@ class CrystallineEmbeddings:
     ) -> npt.NDArray[np.float64]:
         """Return the phase alignment of each of pairs [m, 2] of ids, in one pass: [m].
 
-        In doubles, within 2^-49 of `phase_alignment`.
+        In doubles, within (harmonics + 2) 2^-51 of `phase_alignment`.
 
         >>> tokens = CrystallineEmbeddings.create(2)
         >>> _ = tokens.add_tokens(["a", "b"], [5, 17])

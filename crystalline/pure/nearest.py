@@ -2,8 +2,8 @@
 
 Doubles with a proved margin find the few tokens that can be meant (`_kernels.boxtree`), and exact
 squared distances in units of 2^-384 order them, ties by the lower id: the answer is brute force's
-in every case.  A search begins with the tokens of the query's cell, the points nearer to its lattice
-vector than to any other (CVP), and goes on through the tree, which leaves nothing out.
+in every case.  A search begins with the tokens of the query's cell, the points nearer to its
+lattice vector than to any other (CVP), and goes on through the tree, which leaves nothing out.
 """
 
 from __future__ import annotations
