@@ -45,6 +45,7 @@ from crystalline.log import LOGGER_NAME, set_up_logging
 from crystalline.train.config import MAX_WORKERS, TrainConfig
 
 if TYPE_CHECKING:
+    from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import PreparedData
     from crystalline.formats.checkpoint import CheckpointInfo
     from crystalline.formats.rundir import RunDir
@@ -254,6 +255,7 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
     if settings.checkpoint_dir is not None:  # its faults are told before the long work
         run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
     data = _prepare(settings)
+    crystal = _crystal(settings, data) if settings.uses_crystal else None
     cores = min(usable_cores(), settings.workers)
     config = settings.train_config()
     config = dataclasses.replace(config, precision=resolve_precision(config))
@@ -280,6 +282,8 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
         run = _enter(RunDir.create(default_run_dir(parameters)), stack)
     seconds = None if config.minutes is None else 60 * config.minutes
     spec = _spec(settings, config, model, data, run, peak, seconds)
+    if crystal is not None:
+        spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
     _describe(settings, spec, data, run)
     return spec
 
@@ -306,6 +310,25 @@ def _prepare(settings: TrainSettings) -> PreparedData:
         )
     check_fits(data.train_tokens, data.val_tokens, settings.seq_len)
     return data
+
+
+def _crystal(settings: TrainSettings, data: PreparedData) -> Crystal:
+    """Return the numbers of the vocabulary; what training makes of them at first is cached."""
+    from crystalline.data.crystal.neighbors import load_or_build
+    from crystalline.data.prepare import crystal_of
+    from crystalline.ui import DataProgress
+
+    with DataProgress(plain=settings.plain, quiet=settings.quiet) as progress:
+        crystal = crystal_of(data, progress)
+        if settings.smooths:
+            load_or_build(
+                data.token_path.parent,
+                crystal,
+                settings.crystalline_k,
+                settings.crystalline_similarity,
+                progress=progress,
+            )
+    return crystal
 
 
 def _spec(

@@ -2,6 +2,7 @@
 
     RUN/config.toml      the resolved settings; `--config` reads it
     RUN/tokenizer.json   what every checkpoint gets
+    RUN/crystal.json     the vocabulary's numbers at the start, of runs that compute with them
     RUN/metrics.jsonl    written by `train.metrics`
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalline.atomic import write_bytes, write_text
 from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.checkpoint import TOKENIZER, list_checkpoints, tidy
+from crystalline.formats.checkpoint import CRYSTAL, TOKENIZER, list_checkpoints, tidy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -159,12 +160,25 @@ class RunDir:
             raise _unwritable(self.path, error) from None
         return copy
 
+    def keep_crystal(self, content: str) -> Path:
+        """Write crystal.json, and return its path.
+
+        Raises `UsageError` when the directory cannot be written.
+        """
+        path = self.path / CRYSTAL
+        try:
+            write_text(path, content)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+        return path
+
     def discard_unused(self) -> None:
         """Remove what this class wrote, if the run never got further."""
         with contextlib.suppress(OSError):  # what else is there keeps the directory
-            if {entry.name for entry in self.path.iterdir()} <= {CONFIG, TOKENIZER, LOCK}:
-                (self.path / CONFIG).unlink(missing_ok=True)
-                (self.path / TOKENIZER).unlink(missing_ok=True)
+            ours = {CONFIG, TOKENIZER, CRYSTAL, LOCK}
+            if {entry.name for entry in self.path.iterdir()} <= ours:
+                for name in (CONFIG, TOKENIZER, CRYSTAL):
+                    (self.path / name).unlink(missing_ok=True)
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
                 if self.path.parent == RUNS:

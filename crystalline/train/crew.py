@@ -46,6 +46,7 @@ _BASELINE_SHARE = 0.2  # of the patience: from there on the processor time of a 
 _BUSY_SHARE = 0.02  # of a core: below this a suspect is not running
 MOST_DEATHS, DEATHS_WITHIN_S = 5, 60.0
 RETIRE_S = 1.0
+JOINED_S = 1.0
 
 logger = get_logger("train")
 
@@ -136,7 +137,9 @@ class Crew:
                 os.kill(pid, signal.SIGKILL)
 
     def _fork(self, index: int) -> None:
-        threads = thread_count()
+        deadline = time.monotonic() + JOINED_S
+        while (threads := thread_count()) != 1 and time.monotonic() < deadline:
+            time.sleep(0.001)  # a thread that was joined may still be on its way out
         if threads != 1:
             raise EngineError(
                 f"Node Zero has {threads} threads and must not fork",

@@ -446,16 +446,11 @@ class NodeZero:
         found = self.program.discover(beat)
         self._enter("training")
         if found is not None:
-            logger.info(
-                "root discovery after step %d: %d tokens derive from another one or otherwise, "
-                "%d affixes gained, %d lost",
-                self._step,
-                found.tokens,
-                found.affixes_gained,
-                found.affixes_lost,
-            )
+            logger.info("root discovery after step %d: %s", self._step, found.words)
+            counts = dataclasses.asdict(found)
+            del counts["words"]
             # Of the step that comes: a run that resumes here discovers and tells it again.
-            self._metrics.event("root_discovery", self._step + 1, **dataclasses.asdict(found))
+            self._metrics.event("root_discovery", self._step + 1, **counts)
 
     def _enter_loss(self, step: int, loss: float) -> None:
         entries = self.board.state.load(b.LOSSES)

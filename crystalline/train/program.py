@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.optimizer import sum_squares
+from crystalline.data.crystal.positions import lattice_positions
+from crystalline.data.crystal.tokens import Crystal
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, train_starts, val_windows
 from crystalline.errors import CheckpointError
@@ -31,7 +33,9 @@ from crystalline.ipc.arena import Arena, Region
 from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
+from crystalline.train.crystalline import CrystalTables
 from crystalline.train.protocol import Discovery
+from crystalline.train.schedule import crystalline_epsilon
 from crystalline.train.spec import RunSpec
 
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
@@ -48,6 +52,7 @@ class TrainingProgram:
         self.spec = spec
         self._bf16 = spec.precision == "bf16"
         self.table = parameter_table(spec.model)
+        self._crystal = CrystalTables(config, spec.model.vocab_size, spec.token_path.parent)
         self.tokens = TokenFile.open(spec.token_path)
         self.sequences = config.sequences_per_step
         self.tokens_per_step = config.tokens_per_step
@@ -67,7 +72,7 @@ class TrainingProgram:
         self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def regions(self) -> list[Region]:
-        """Return weights, moments, gradients, panels, workspaces and undo areas.
+        """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
 
         Lanes that are computed together share a buffer; what cannot be added in place goes
         through the permit's side buffer (see `Gpt2.compute`).
@@ -89,6 +94,7 @@ class TrainingProgram:
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
+            *self._crystal.regions(),
         ]
 
     def bind(self, arena: Arena) -> None:
@@ -97,6 +103,7 @@ class TrainingProgram:
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
         self._grads, self._lanes = arena["grads"], arena["lanes"]
         self._sides = arena["sides"]
+        self._crystal.bind(arena)
         size = Gpt2.workspace_size(self.spec.model, self._bf16, self._rows)
         self._models = [
             Gpt2(
@@ -106,9 +113,13 @@ class TrainingProgram:
                 workspace[:size],
                 bf16=self._bf16,
                 rows=self._rows,
+                features=self._crystal.features,
             )
             for workspace in arena["workspaces"]
         ]
+        for model in self._models:
+            model.freeze_lambda = config.freeze_lambda
+            self._crystal.attach(model)
         self._update = SegmentUpdate(
             self._models[0], self._lanes, self._grads, self._m, self._v,
             arena["undo"], arena["progress"],
@@ -122,13 +133,27 @@ class TrainingProgram:
         self.pack_segment = self._models[0].pack_segment
 
     def initialize(self) -> None:
-        """Fill weights and moments for step 0."""
-        initialize(self.spec.model, self._weights, self.spec.config.seed)
+        """Fill weights, moments and tables for step 0."""
+        spec, embeddings = self.spec, None
+        if spec.config.uses_crystal:
+            if spec.crystal_path is None:
+                raise ValueError("the config uses a crystal, and the spec names none")
+            crystal = Crystal.load(spec.crystal_path)
+            self._crystal.take(crystal)
+            if spec.config.init == "lattice":
+                embeddings = lattice_positions(crystal, spec.model.embed_dim)
+        initialize(
+            spec.model,
+            self._weights,
+            spec.config.seed,
+            embeddings=embeddings,
+            positions=spec.config.positions,
+        )
         self._m[:] = 0.0
         self._v[:] = 0.0
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Load a checkpoint into the arena and return its state."""
+        """Load a checkpoint into the arena, make its tables, and return its state."""
         loaded = load_checkpoint(checkpoint)
         if loaded.model_config != self.spec.model:
             raise CheckpointError(
@@ -136,6 +161,13 @@ class TrainingProgram:
                 advice="Resume it with the settings it was made with.",
             )
         self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
+        if self.spec.config.uses_crystal:
+            if loaded.crystal_path is None:
+                raise CheckpointError(
+                    f"the checkpoint {checkpoint} has lost the primes of its tokens",
+                    advice="Resume from another checkpoint, or start a new run.",
+                )
+            self._crystal.take(Crystal.load(loaded.crystal_path))
         return loaded.state
 
     def save(self, state: dict[str, Any], *, best: bool) -> Path:
@@ -149,6 +181,7 @@ class TrainingProgram:
             weights=self._weights,
             moments=(self._m, self._v),
             tokenizer_path=spec.tokenizer_path,
+            crystal=self._crystal.to_json(),
             state={**state, "tokens_sha256": self.tokens.sha256},
         )
         if best:
@@ -171,9 +204,10 @@ class TrainingProgram:
             total[2] += sum_squares(self._grads[part])
         return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
 
-    def discover(self, beat: Callable[[], None]) -> Discovery | None:  # noqa: ARG002
-        """Find nothing: no part of the computation depends on roots."""
-        return None
+    def discover(self, beat: Callable[[], None]) -> Discovery | None:
+        """Find roots anew with the embeddings of now; return what changed, if anything."""
+        wte = self.table.views(self._weights)["transformer.wte.weight"]
+        return self._crystal.discover(wte, beat)
 
     def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
         """Run a lane's sequences forward and backward into the lane's gradient.
@@ -184,7 +218,8 @@ class TrainingProgram:
         starts = self._lane_starts(lane, step)
         buffer, place = divmod(lane, self.lanes_per_unit)
         grads = self._lanes[buffer]
-        loss = self._models[permit].compute(
+        model = self._models[permit]
+        loss = model.compute(
             gather(self.tokens.train, starts, config.seq_len),
             grads,
             scale=1.0 / self.tokens_per_step,
@@ -192,10 +227,11 @@ class TrainingProgram:
             step=step,
             first_sequence=lane * self._per_lane,
             side=self._sides[permit] if place else None,
+            epsilon=crystalline_epsilon(config, step, self.spec.max_steps),
         )
         # A pass over the gradient, so only for the steps that people look at.
         norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
-        return loss, len(starts) * config.seq_len, norm, loss
+        return loss, len(starts) * config.seq_len, norm, model.smoothed_loss
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
         """Return the summed loss over some windows of the held-out split, and their tokens."""

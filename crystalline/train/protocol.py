@@ -32,9 +32,10 @@ class Discovery:
     """What a root discovery changed."""
 
     generation: int  # of the crystal that is now in use; 0 is the one of the start
-    tokens: int  # with another root or another affix
+    roots_changed: int  # tokens with another root than before
     affixes_gained: int
     affixes_lost: int
+    words: str  # the same for people
 
 
 class Program(Protocol):

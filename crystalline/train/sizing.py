@@ -144,4 +144,5 @@ def _shape(config: TrainConfig, preset: Preset, vocab_size: int) -> ModelConfig:
         num_heads=heads,
         embed_dim=width,
         dropout=config.dropout,
+        attention=config.attention,
     )

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from crystalline._kernels.isa import bf16_flops_per_second, fma_flops_per_second, has_bf16
+from crystalline.data.crystal.features import FEATURES
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
@@ -58,27 +59,38 @@ def measure_peak(cores: int, precision: str) -> float:
 def measure_speed(
     model: ModelConfig, config: TrainConfig, cores: int, *, seconds: float = 1.0
 ) -> Speed:
-    """Train on random tokens on `cores` threads for about `seconds` (one batch at the least)."""
+    """Train on random tokens on `cores` threads for about `seconds` (one batch at the least).
+
+    The tables of the crystalline parts are random too: they cost what real ones do.
+    """
     table = parameter_table(model)
     weights = np.zeros(table.size, np.float32)
     initialize(model, weights, seed=0)
     per_lane = -(-config.sequences_per_step // config.lanes)
     count = max(1, min(per_lane, LONGEST_BATCH // model.seq_len))
     shape = (count, model.seq_len + 1)
-    tokens = np.random.default_rng(0).integers(0, model.vocab_size, shape, np.int32)
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(0, model.vocab_size, shape, np.int32)
+    epsilon, k = config.crystalline_epsilon, config.crystalline_k
+    neighbors = draw.integers(0, model.vocab_size, (model.vocab_size, k), np.int32)
+    shares = np.full((model.vocab_size, k), 1 / k, np.float32)
+    features = draw.standard_normal((model.vocab_size, FEATURES), np.float32)
     workers = max(1, min(cores, config.lanes, config.sequences_per_step))
     bf16 = resolve_precision(config) == "bf16"
     ready = threading.Barrier(workers)
     rates: list[float] = []
 
     def work() -> None:
-        mine = Gpt2.allocate(model, weights, bf16=bf16)
+        attends = model.attention == "crystalline"
+        mine = Gpt2.allocate(model, weights, bf16=bf16, features=features if attends else None)
+        if config.smooths:
+            mine.set_neighbors(neighbors, shares)
         grads = np.zeros(table.size, np.float32)
-        mine.compute(tokens[:1], grads, scale=1.0)  # touches the memory
+        mine.compute(tokens[:1], grads, scale=1.0, epsilon=epsilon)  # touches the memory
         ready.wait()
         began, batches = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds or not batches:
-            mine.compute(tokens, grads, scale=1.0)
+            mine.compute(tokens, grads, scale=1.0, epsilon=epsilon)
             batches += 1
         rates.append(batches * count * model.seq_len / passed)
 

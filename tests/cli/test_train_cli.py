@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 from crystalline._kernels.isa import has_bf16
 from crystalline.cli import train as cli
 from crystalline.cli.settings import field_names
-from crystalline.formats.checkpoint import MODEL, inspect_checkpoint
+from crystalline.formats.checkpoint import MANIFEST, MODEL, STATE, inspect_checkpoint
 from crystalline.formats.rundir import RunDir, read_toml
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
@@ -319,6 +320,38 @@ def test_what_a_resumed_run_may_change(call, run: Path, flags: list[str], steps:
     assert read_toml(run / "config.toml")["max_steps"] == steps
 
 
+def test_a_run_of_before_the_crystalline_settings_is_resumed(call, run: Path) -> None:
+    """What did not exist yet had its default, and may not change either."""
+    new = {
+        "crystalline_epsilon", "crystalline_k", "crystalline_similarity", "freeze_lambda",
+        "crystalline_schedule", "init", "positions", "attention", "discovery_interval",
+    }  # fmt: skip
+    checkpoint = (run / "latest").resolve()
+    document = json.loads((checkpoint / STATE).read_text())
+    document["train"] = {k: v for k, v in document["train"].items() if k not in new}
+    assert len(document["train"]) == len(field_names(TrainConfig)) - len(new)
+    content = json.dumps(document).encode()
+    (checkpoint / STATE).write_bytes(content)
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"][STATE] = {"size_bytes": len(content), "sha256": digest}
+    (checkpoint / MANIFEST).write_text(json.dumps(manifest))
+    lines = (run / "config.toml").read_text().splitlines(keepends=True)
+    old = [line for line in lines if line.partition(" = ")[0] not in new]
+    (run / "config.toml").write_text("".join(old))
+    code, _, err = call("--resume", run, "--crystalline-epsilon", 0.1)
+    assert code == 2
+    assert "--crystalline-epsilon 0.1 differs from the 0.0 that the run" in err
+    code, out, err = call("--resume", run, "--max-steps", 25, "--json", "--plain")
+    assert code == 0, err
+    assert json.loads(out)["final_step"] == 25
+    assert 'init = "normal"' in (run / "config.toml").read_text()
+    code, _, err = call(  # and its config.toml makes a new run
+        "--config", run / "config.toml", "--max-steps", 2, "--checkpoint-dir", "new", "--plain"
+    )
+    assert code == 0, err
+
+
 def test_more_minutes_on_resuming(call, run: Path) -> None:
     code, out, err = call("--resume", run, "--minutes", 0.02, "--json", "--plain")
     assert code == 0, err
@@ -341,6 +374,8 @@ def test_more_minutes_on_resuming(call, run: Path) -> None:
         ("--tokenizer", "byte", "char"),
         ("--val-fraction", "0.2", "0.1"),
         ("--dropout", "0.1", "0.0"),
+        ("--init", "lattice", "normal"),
+        ("--crystalline-k", "5", "16"),
     ],
 )
 def test_what_a_resumed_run_may_not_change(call, run: Path, flag, value, stored) -> None:

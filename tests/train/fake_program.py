@@ -124,7 +124,7 @@ class FakeProgram:
             beat()
         self.weights += np.float32(every)
         self.packed[:] = self.weights
-        return Discovery(1, 2, 3, 4)
+        return Discovery(1, 2, 3, 4, "much is new")
 
     def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
         if self.options["fail_lane"] == [lane, step]:

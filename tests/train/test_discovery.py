@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60)
 
 # Evaluations after steps 10, 20 and 30, a discovery after the first and the second of them.
 CRYSTALLINE: dict[str, Any] = {"discovery_interval": 1, "crystalline_epsilon": 0.25}
-FOUND = {"generation": 1, "tokens": 2, "affixes_gained": 3, "affixes_lost": 4}
+FOUND = {"generation": 1, "roots_changed": 2, "affixes_gained": 3, "affixes_lost": 4}
 
 
 def discovering(seconds: float = 0.0) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_it_is_told_while_it_lasts(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "discovering" in states
     assert [sphere.respawns for sphere in last[-1].spheres] == [1, 0, 0]
     assert caplog.text.count("the spheres wait while roots and tables are made anew") == 1
-    assert "root discovery after step 20: 2 tokens" in caplog.text
+    assert "root discovery after step 20: much is new" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import random
 import signal
@@ -16,18 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from crystalline._kernels import isa
 from crystalline.data.prepare import PreparedData, prepare
 from crystalline.errors import DivergedError
 from crystalline.formats.checkpoint import load_checkpoint, resolve
-from crystalline.model.config import ModelConfig
 from crystalline.model.params import initialize, parameter_table
-from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
-from crystalline.train.spec import RunResult, RunSpec
+from crystalline.train.spec import RunResult
 from crystalline.train.stats import Snapshot
-
-TIMES = ("tokens_per_second", "seconds")
+from tests.train.real_runs import metrics, run, spec
 
 
 @pytest.fixture(scope="module")
@@ -43,50 +38,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
         [folder / "text.txt"], kind="char", vocab_size=300, val_fraction=0.1,
         cache_dir=folder / "cache",
     )  # fmt: skip
-
-
-def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 2,
-         resume_from: Path | None = None, jitter_s: float = 0.0,
-         **config: Any) -> RunSpec:  # fmt: skip
-    settings: dict[str, Any] = {
-        "tokenizer": "char", "embed_dim": 24, "num_layers": 2, "num_heads": 2, "seq_len": 24,
-        "batch_size": 26, "max_steps": 50, "warmup_steps": 5, "learning_rate": 3e-3,
-        "eval_interval": 20, "save_interval": 20, "log_interval": 1, "keep": 9, "dropout": 0.1,
-    }  # fmt: skip
-    run_dir.mkdir(parents=True, exist_ok=True)
-    settings |= config
-    shape = ("seq_len", "num_layers", "num_heads", "embed_dim", "dropout")
-    return RunSpec(
-        config=TrainConfig(**settings),
-        model=ModelConfig(data.vocab_size, *(settings[name] for name in shape)),
-        token_path=data.token_path,
-        tokenizer_path=data.tokenizer_path,
-        run_dir=run_dir,
-        val_tokens=data.val_tokens,
-        val_bytes=data.val_bytes,
-        tokens_per_epoch=data.train_tokens,
-        workers=workers,
-        permits=permits,
-        resume_from=resume_from,
-        jitter_s=jitter_s,
-        precision=settings.get("precision", "float32"),
-        isa=isa.level(),
-    )
-
-
-def run(spec: RunSpec, watch: list[Snapshot] | None = None) -> RunResult:
-    seen = watch if watch is not None else []
-    return train(spec, on_snapshot=seen.append, interval_s=0.02)
-
-
-def metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl without times, events left out."""
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key not in TIMES}
-        for line in lines
-        if "event" not in line
-    ]
 
 
 @pytest.fixture(scope="module")
