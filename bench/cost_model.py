@@ -367,7 +367,7 @@ class EmptyProgram:
         """Return no groups."""
         return []
 
-    def discover(self, beat: Callable[[], None]) -> None:
+    def discover(self, commit: Callable[[], None]) -> None:
         """Discover nothing."""
 
     def compute_lane(

@@ -72,11 +72,10 @@ class CrystalTables:
         """Return the content of crystal.json, None for a run without one."""
         return None if self.crystal is None else self.crystal.to_json()
 
-    def take(self, crystal: Crystal, beat: Callable[[], None] = lambda: None) -> None:
-        """Make the tables of `crystal` and keep it.
+    def take(self, crystal: Crystal, commit: Callable[[], None] = lambda: None) -> None:
+        """Make the tables of `crystal`, and after `commit` write them and keep it.
 
-        `beat` is called a few times a second; if it raises, the old tables stay.  Raises
-        `DataError` for the crystal of another vocabulary.
+        Raises `DataError` for the crystal of another vocabulary.
         """
         config = self._config
         if crystal.vocab_size != self._vocab_size:
@@ -88,33 +87,29 @@ class CrystalTables:
         tables: dict[str, npt.NDArray[Any]] = {}
         if config.smooths:
             k, similarity = config.crystalline_k, config.crystalline_similarity
-
-            def progress(stage: str, done: int, total: int) -> None:  # noqa: ARG001
-                beat()
-
             if crystal.generation == 0:
-                found = load_or_build(self._cache, crystal, k, similarity, progress=progress)
+                found = load_or_build(self._cache, crystal, k, similarity)
             else:  # this run's alone
-                found = neighbor_table(crystal, k, similarity=similarity, progress=progress)
+                found = neighbor_table(crystal, k, similarity=similarity)
             tables["neighbors"], tables["neighbor_weights"] = found
         if config.attention == "crystalline":
             tables["features"] = token_features(crystal)
-        beat()
+        commit()
         for name, table in tables.items():
             self._views[name][...] = table
         self.crystal = crystal
 
     def discover(
-        self, embeddings: npt.NDArray[np.float32], beat: Callable[[], None]
+        self, embeddings: npt.NDArray[np.float32], commit: Callable[[], None]
     ) -> Discovery | None:
-        """Find roots anew with the evidence of `embeddings`, float32 [V, C]."""
+        """Find roots anew with the evidence of `embeddings`, float32 [V, C]; see the protocol."""
         before = self.crystal
         if before is None or not np.isfinite(embeddings).all():
             return None
         after = discover(before, embeddings)
         if after is before:
             return None
-        self.take(after, beat)
+        self.take(after, commit)
         found = changes(before, after)
         return Discovery(
             generation=after.generation,

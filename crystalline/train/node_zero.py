@@ -37,6 +37,7 @@ from crystalline.ipc.permits import usable_cores
 from crystalline.log import LOGGER_NAME, get_logger
 from crystalline.train.config import MAX_WORKERS
 from crystalline.train.crew import Crew
+from crystalline.train.interruption import interruptible
 from crystalline.train.metrics import MetricsLog, read_metrics
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
@@ -435,7 +436,7 @@ class NodeZero:
         began_ns = monotonic_ns()
         announced = False
 
-        def beat() -> None:
+        def look() -> None:
             nonlocal announced
             if self.board.control.load(b.STOP) or self._is_late():
                 raise _StopWanted
@@ -443,7 +444,8 @@ class NodeZero:
                 announced = True
                 logger.info("the spheres wait while roots and tables are made anew")
 
-        found = self.program.discover(beat)
+        with interruptible(look, LOOK_NS / 1e9) as commit:
+            found = self.program.discover(commit)
         self._enter("training")
         if found is not None:
             logger.info("root discovery after step %d: %s", self._step, found.words)

@@ -204,10 +204,10 @@ class TrainingProgram:
             total[2] += sum_squares(self._grads[part])
         return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
 
-    def discover(self, beat: Callable[[], None]) -> Discovery | None:
+    def discover(self, commit: Callable[[], None]) -> Discovery | None:
         """Find roots anew with the embeddings of now; return what changed, if anything."""
         wte = self.table.views(self._weights)["transformer.wte.weight"]
-        return self._crystal.discover(wte, beat)
+        return self._crystal.discover(wte, commit)
 
     def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
         """Run a lane's sequences forward and backward into the lane's gradient.

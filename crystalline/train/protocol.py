@@ -88,13 +88,13 @@ class Program(Protocol):
         """Return (group, root mean square weight, root mean square gradient) per group."""
         ...
 
-    def discover(self, beat: Callable[[], None]) -> Discovery | None:
+    def discover(self, commit: Callable[[], None]) -> Discovery | None:
         """Find the vocabulary's roots anew from what was learned; return what changed, if anything.
 
         Called in Node Zero while nobody computes, before the step that follows the evaluation
         that was due for it, and again by a run resumed at that step: it depends on the arena and
-        the checkpoint only.  `beat` is called a few times a second; it may raise, and then
-        nothing may have changed.
+        the checkpoint only.  An exception may end it anywhere until it has called `commit`, which
+        may raise, too; what others read must not change before that.
         """
         ...
 
