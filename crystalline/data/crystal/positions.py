@@ -4,20 +4,21 @@
 
 * **Directions.**  The i-th prime p has a direction u_p in R^dim, a point of the plane for every
   pair m of channels: u_p[2m], u_p[2m + 1] = ρ (cos a, sin a).  The angle a is i · 3^m golden
-  angles: in every pair, successive primes are spread around the circle as evenly as can be.  3
-  expands: two primes close to each other in one pair are three times as far apart in the next.
-  As no multiple of the golden angle comes nearer to a full turn than about 1 / (√5 i), i and j
-  are close in no more than log_3 (√5 |i - j|) pairs in a row that begin with the first.  The radius
-  is that of Ulam's spiral, ρ^2 = d / (1 + d) for a place at distance d of the center.
+  angles: in the first pair the primes are spread around the circle as evenly as can be, and in the
+  others by multiples of an irrational turn too.  3 expands: two primes close to each other in one
+  pair are three times as far apart in the next.  As k golden angles come no nearer to full turns
+  than about 1 / (√5 k) of a turn, the i-th and the j-th prime are close in about
+  log_3 (√5 |i - j|) pairs in a row from the first on and no more.  The radius is that of Ulam's
+  spiral, ρ^2 = d / (1 + d) for a place at distance d of the center.
 * **Lattice coordinates.**  The channels are cut into blocks of 12.  In every block the directions
   of the most frequent roots (the least primes that are tokens) are the basis of a lattice; LLL
   gives it a basis of short, nearly orthogonal rows b_j, and directions are written in coordinates
   to it, u = Σ y_j b_j.  The roots of the basis become points with integer coordinates, and the
   others points between them.  In coordinates to the basis as it was, those roots would be the unit
   vectors, far shorter than all other tokens, and the channels strongly correlated; reduced, they
-  are as long as the others, and the condition number of the covariance falls by an order of
-  magnitude.  (The golden directions themselves are less correlated still: the lattice costs some
-  of that.)
+  are about as long as the others, and the condition number of the covariance falls by an order of
+  magnitude or more.  (The golden directions themselves are less correlated still: the lattice
+  costs some of that.)
 * **Sums.**  A token lies at the sum over its number's prime factors, with multiplicity, so that
   "running" is "run" plus "-ing": what an affix adds is the same for every root.
 * **Balance.**  Last, every channel is brought to mean 0 and variance 1 over the vocabulary, which
