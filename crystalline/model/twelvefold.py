@@ -25,14 +25,15 @@ _COSINES = np.array([1, _SINE_60, 0.5, 0, -0.5, -_SINE_60, -1, -_SINE_60, -0.5, 
 def twelvefold_positions(seq_len: int, embed_dim: int) -> npt.NDArray[np.float32]:
     """Return the table float32[T, C] of T positions and C channels; its rms is 1.
 
-    Channels 2q and 2q + 1 of position i are √2 (cos a, sin a), where the angle a is
+    Channels 2q and 2q + 1 of position i are √2 (cos a, sin a).  Of the first ten pairs the even
+    ones are the clock, all others the golden angle:
 
-    * for even q = 2h the clock's harmonic k = 1 + h mod 5: a = k · 2π (i mod 12) / 12, which knows
-      i modulo 12 only;
-    * for odd q = 2g + 1 a rotation: a = i · γ / T^(g / (G - 1)), γ = 2π / φ² the golden angle and
-      g = 0, ..., G - 1.  The rates are spread geometrically from γ down to γ / T, with which the
-      whole context is less than half a turn; none ever comes back to where it was, since no power
-      of φ is rational.
+    * q = 0, 2, 4, 6, 8: the clock's harmonic k = 1, ..., 5, a = k · 2π (i mod 12) / 12, which knows
+      i modulo 12 only.  More of them would repeat what these say.
+    * The g-th of the G other pairs, g = 0, ..., G - 1: a rotation, a = i · γ / T^(g / (G - 1)) with
+      the golden angle γ = 2π / φ².  The rates are spread geometrically from γ down to γ / T, with
+      which the whole context is less than half a turn; none ever comes back to where it was, since
+      no power of φ is rational.
 
     Every pair has the same length in every row.  Of an odd C the last channel is a cosine alone,
     brought to rms 1.  The angles are exact to 2^-128 turns and the entries within 1 unit of the
@@ -48,12 +49,13 @@ def twelvefold_positions(seq_len: int, embed_dim: int) -> npt.NDArray[np.float32
         raise ValueError(f"a table of {seq_len} positions and {embed_dim} channels is empty")
     pairs = (embed_dim + 1) // 2
     table = np.empty((seq_len, pairs, 2))
-    hours = np.arange(seq_len) % HOURS
-    for h in range((pairs + 1) // 2):
-        turned = (1 + h % HARMONICS) * hours
-        table[:, 2 * h, 0] = _COSINES[turned % HOURS]
-        table[:, 2 * h, 1] = _COSINES[(turned - HOURS // 4) % HOURS]
-    table[:, 1::2] = rotations(_golden_rates(seq_len, pairs // 2), seq_len)
+    clock = range(0, min(pairs, 2 * HARMONICS), 2)
+    golden = [q for q in range(pairs) if q not in clock]
+    for harmonic, q in enumerate(clock, start=1):
+        hours = harmonic * np.arange(seq_len)
+        table[:, q, 0] = _COSINES[hours % HOURS]
+        table[:, q, 1] = _COSINES[(hours - HOURS // 4) % HOURS]
+    table[:, golden] = rotations(_golden_rates(seq_len, len(golden)), seq_len)
     flat = table.reshape(seq_len, 2 * pairs)[:, :embed_dim]
     scale = np.full(embed_dim, math.sqrt(2))
     if embed_dim % 2:
