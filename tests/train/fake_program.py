@@ -11,6 +11,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     fail_lane      [lane, step]: raise there, always
     fail_save      steps whose checkpoint meets a full disk
     fail_start     initialize with a bug
+    thread_s       seconds that a thread begun by initialize lives
     discoveries    what a root discovery adds to each weight; 0: it finds nothing new
     discovery_s    seconds that it takes
 """
@@ -21,6 +22,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "fail_lane": None,
     "fail_save": [],
     "fail_start": False,
+    "thread_s": 0.0,
     "discoveries": 0.0,
     "discovery_s": 0.0,
 }
@@ -85,6 +88,10 @@ class FakeProgram:
     def initialize(self) -> None:
         if self.options["fail_start"]:
             raise LookupError("a bug in the program")
+        if self.options["thread_s"]:
+            threading.Thread(
+                target=time.sleep, args=[self.options["thread_s"]], daemon=True
+            ).start()
         generator = np.random.default_rng(self.seed)
         self.weights[:] = generator.standard_normal(len(self.weights), dtype=np.float32)
 

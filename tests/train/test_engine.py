@@ -360,6 +360,12 @@ def test_a_bug_in_node_zero_keeps_its_traceback(
     assert "LookupError: a bug in the program" in caplog.text
 
 
+def test_node_zero_forks_when_its_threads_have_ended(tmp_path: Path) -> None:
+    assert run(tmp_path, options={"thread_s": 0.3}).final_step == 30
+    with pytest.raises(EngineError, match="has 2 threads and must not fork"):
+        run(tmp_path, options={"thread_s": 30.0})
+
+
 def test_the_clock_ends_the_run(tmp_path: Path) -> None:
     result = run(tmp_path, steps=100_000, max_seconds=0.3, options={"naps": {"compute": 0.001}})
     assert result.stop_reason == "time"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystalline.train.config import TrainConfig
-from crystalline.train.schedule import effective_warmup, learning_rate
+from crystalline.train.schedule import crystalline_epsilon, effective_warmup, learning_rate
 
 
 def rates(max_steps: int, **settings) -> list[float]:
@@ -86,3 +86,15 @@ def test_never_rises_after_the_warmup(schedule: str) -> None:
     found = rates(500, warmup_steps=50, lr_schedule=schedule)
     assert all(a < b for a, b in pairwise(found[:51]))
     assert all(a >= b for a, b in pairwise(found[50:]))
+
+
+def test_epsilon_is_constant_or_falls_linearly_to_0() -> None:
+    constant = TrainConfig(crystalline_epsilon=0.3)
+    assert {crystalline_epsilon(constant, step, 50) for step in range(60)} == {0.3}
+    linear = TrainConfig(crystalline_epsilon=0.3, crystalline_schedule="linear")
+    found = [crystalline_epsilon(linear, step, 50) for step in range(60)]
+    np.testing.assert_allclose(found, [*np.linspace(0.3, 0.0, 51), *[0.0] * 9], atol=1e-15)
+    assert found[0] == 0.3
+    assert found[50:] == [0.0] * 10
+    off = TrainConfig(crystalline_schedule="linear")
+    assert crystalline_epsilon(off, 0, 50) == 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from crystalline.model.config import ModelConfig
@@ -23,6 +25,12 @@ def test_speed_is_below_the_peak_and_not_absurd() -> None:
 def test_measures_one_batch_at_the_least() -> None:
     config = TrainConfig(seq_len=16, batch_size=1)
     assert measure_speed(MODEL, config, cores=2, seconds=0.0).tokens_per_second > 0
+
+
+def test_measures_the_crystalline_parts_too() -> None:
+    config = TrainConfig(seq_len=16, crystalline_epsilon=0.2, crystalline_k=3)
+    model = dataclasses.replace(MODEL, attention="crystalline")
+    assert measure_speed(model, config, cores=2, seconds=0.0).tokens_per_second > 0
 
 
 @pytest.mark.parametrize(("interval", "expected"), [(0, 0.26), (50, 0.34)])

@@ -229,6 +229,15 @@ def test_header_and_figures() -> None:
         assert re.search(re.escape(part), words), part
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_crystalline_loss_stands_below_the_plain_one(size: tuple[int, int]) -> None:
+    plain = fake_snapshot(1000)
+    assert "crystal  " not in "\n".join(lines_of(plain, *size))
+    lines = lines_of(replace(plain, loss=1.25, crystalline_loss=1.5), *size)
+    (above,) = (n for n, line in enumerate(lines) if "1.2500" in line)
+    assert re.search(r"crystal +1\.5000", lines[above + 1])
+
+
 def test_unknown_values_are_dashes() -> None:
     words = " ".join(" ".join(lines_of(empty_snapshot(), 80, 24)).split())
     assert "loss – val loss –" in words
