@@ -9,8 +9,8 @@ per byte of text, at the last step: plain cross-entropy, whatever a variant was 
 
 * **Equal steps**: the same number of steps, hence the same tokens.
 * **Equal seconds**: the steps that the variant does in plain's time; its slowness is the median,
-  over the seeds, of its training seconds over plain's of the same seed.  Where that is within
-  1 % of 1 the rows of equal steps stand.
+  over all corpora, tokenizers and seeds, of its training seconds over plain's.  Where that is not
+  more than 3 % above 1, which is what times vary by, the rows of equal steps stand.
 
 Differences are paired by seed.  A part *helps* (or *hurts*) where the mean difference is at least
 twice its standard error.  Every run is a row of the raw file, from which the tables can be made
@@ -20,6 +20,7 @@ again (--tables-only); runs that it holds already are not repeated.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -31,7 +32,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SAME_SPEED = 0.01  # a variant's time within this share of plain's counts as equal
+BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
+SAME_SPEED = 0.03  # what medians of times vary by
 SEEDS = (1337, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 PLAIN = "plain"
@@ -54,7 +56,9 @@ MODEL = ("--num-layers", "4", "--num-heads", "4", "--embed-dim", "128", "--seq-l
          "--batch-size", "12", "--learning-rate", "1e-3", "--warmup-steps", "50",
          "--save-interval", "0", "--vocab-size", "2000")  # fmt: skip
 COMMAND = "import sys; from crystalline.cli.train import main; sys.exit(main())"
-EVALUATIONS = 4  # in a run; root discovery follows each
+PLAIN_OPTIONS = {"--init": "normal", "--positions": "learned"}  # where a variant says nothing
+EVALUATIONS = 2  # in a run; root discovery follows the first
+HELD_OUT_BYTES = 110_000  # of text, at most; and a tenth of the corpus at most
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class Row:
     steps: int
     bits: float  # validation cross-entropy, bits per byte
     seconds: float  # of training
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What a run shares with the runs of plain that it is compared with."""
+        return self.corpus, self.tokenizer, self.seed
 
     @property
     def key(self) -> tuple[str, str, str, str, int, int]:
@@ -112,12 +121,12 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def slowness(rows: Sequence[Row], variant: str) -> float:
-    """Return the median over the seeds of a variant's seconds over plain's, at equal steps."""
-    plain = {row.seed: row for row in rows if row.variant == PLAIN and row.mode == "steps"}
+    """Return the median over all of a variant's seconds over plain's, at equal steps."""
+    plain = {row.place: row for row in rows if row.variant == PLAIN and row.mode == "steps"}
     pairs = [
-        row.seconds / row.steps * plain[row.seed].steps / plain[row.seed].seconds
+        row.seconds / plain[row.place].seconds
         for row in rows
-        if row.variant == variant and row.mode == "steps" and row.seed in plain
+        if row.variant == variant and row.mode == "steps" and row.place in plain
     ]
     return statistics.median(pairs)
 
@@ -144,7 +153,7 @@ def steps_in_the_same_time(steps: int, ratio: float) -> int:
     >>> steps_in_the_same_time(600, 1.2), steps_in_the_same_time(600, 0.995)
     (500, 600)
     """
-    return steps if abs(ratio - 1) <= SAME_SPEED else max(1, round(steps / ratio))
+    return steps if ratio <= 1 + SAME_SPEED else max(1, round(steps / ratio))
 
 
 def runs(
@@ -168,17 +177,18 @@ def runs(
         done.append(row)
         yield row
 
-    for corpus in corpora:
-        for tokenizer in tokenizers:
+    places = list(itertools.product(corpora, tokenizers))
+    for (corpus, tokenizer), seed, variant in itertools.product(places, seeds, variants):
+        yield from one(corpus, tokenizer, variant, "steps", seed, steps)
+    slower = {
+        variant: steps_in_the_same_time(steps, slowness(done, variant))
+        for variant in variants
+        if variant != PLAIN
+    }
+    for (corpus, tokenizer), (variant, count) in itertools.product(places, slower.items()):
+        if count != steps:
             for seed in seeds:
-                for variant in variants:
-                    yield from one(corpus, tokenizer, variant, "steps", seed, steps)
-            here = [r for r in done if (r.corpus, r.tokenizer) == (corpus, tokenizer)]
-            for variant in variants:
-                count = steps_in_the_same_time(steps, slowness(here, variant))
-                if count != steps and variant != PLAIN:
-                    for seed in seeds:
-                        yield from one(corpus, tokenizer, variant, "seconds", seed, count)
+                yield from one(corpus, tokenizer, variant, "seconds", seed, count)
 
 
 def table(summaries: Sequence[Summary]) -> str:
@@ -221,11 +231,27 @@ def verdicts(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def report(rows: Sequence[Row], command: str) -> str:
-    """Return the whole document but its conclusions, which are written by hand around it."""
-    seeds = len({row.seed for row in rows})
+def command_of(rows: Sequence[Row]) -> str:
+    """Return the command that makes these rows, the corpora by their names.
+
+    >>> command_of([Row("novel", "bpe", "plain", "steps", 1, 500, 2.5, 9.0)])
+    'python -m bench.ablation novel --tokenizers bpe --seeds 1 --steps 500'
+    """
+    equal = [row for row in rows if row.mode == "steps"]
+    corpora, tokenizers, seeds, steps = (
+        list(dict.fromkeys(column))
+        for column in zip(*((r.corpus, r.tokenizer, r.seed, r.steps) for r in equal), strict=True)
+    )
+    return (
+        f"python -m bench.ablation {' '.join(corpora)} --tokenizers {','.join(tokenizers)} "
+        f"--seeds {len(seeds)} --steps {steps[0]}"
+    )
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Return the tables of a document; its conclusions are written by hand around them."""
     how = (
-        f"`{command}` ({seeds} seeds; a model of 4 layers, 4 heads and 128 channels, context 64, "
+        f"`{command_of(rows)}` (a model of 4 layers, 4 heads and 128 channels, context 64, "
         "batch 12; bits per byte of held-out text, mean ± standard error over the seeds; "
         "differences are paired by seed)."
     )
@@ -245,16 +271,28 @@ def read_rows(path: Path) -> list[Row]:
     return [Row(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
+def size_bytes(corpus: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    if corpus.is_file():
+        return corpus.stat().st_size
+    return sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
+
+
 def train_with_command(folder: Path, extra: Sequence[str]) -> Train:
     """Return a function that trains by `cllm-train` in a process of its own."""
 
     def train(corpus: str, tokenizer: str, options: Sequence[str], seed: int,
               steps: int) -> tuple[float, float]:  # fmt: skip
+        rest = [
+            x for flag in PLAIN_OPTIONS if flag not in options for x in (flag, PLAIN_OPTIONS[flag])
+        ]
+        held_out = min(0.1, HELD_OUT_BYTES / size_bytes(Path(corpus)))
         command = [
             sys.executable, "-c", COMMAND, corpus, "--tokenizer", tokenizer,
+            "--val-fraction", f"{held_out:.4f}",
             *MODEL, "--max-steps", str(steps), "--eval-interval", str(max(1, steps // EVALUATIONS)),
             "--seed", str(seed), "--quiet", "--json",
-            "--checkpoint-dir", str(folder / f"run-{time.monotonic_ns()}"), *extra, *options,
+            "--checkpoint-dir", str(folder / f"run-{time.monotonic_ns()}"), *extra, *rest, *options,
         ]  # fmt: skip
         ended = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
         if ended.returncode:
@@ -267,10 +305,9 @@ def train_with_command(folder: Path, extra: Sequence[str]) -> Train:
 
 def write_between_marks(path: Path, text: str) -> None:
     """Put `text` between the marks of a document, or make the document."""
-    begin, end = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
-    old = path.read_text("utf-8") if path.exists() else f"# Ablation\n\n{begin}{end}"
-    before, _, rest = old.partition(begin)
-    path.write_text(before + begin + "\n" + text + "\n" + end + rest.partition(end)[2], "utf-8")
+    old = path.read_text("utf-8") if path.exists() else f"# Ablation\n\n{BEGIN}{END}"
+    before, _, rest = old.partition(BEGIN)
+    path.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.partition(END)[2], "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -324,10 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
     if not rows:
         parser.error("there is nothing to report: name a corpus")
-    shown = "python -m bench.ablation " + " ".join(
-        [*(f"{name}" for name in corpora), f"--tokenizers {options.tokenizers}",
-         f"--seeds {options.seeds} --steps {options.steps}"])  # fmt: skip
-    write_between_marks(options.output, report(rows, shown))
+    write_between_marks(options.output, report(rows))
     return 0
 
 
