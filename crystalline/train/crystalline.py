@@ -23,6 +23,7 @@ import numpy.typing as npt
 from crystalline.data.crystal.discovery import changes, discover
 from crystalline.data.crystal.features import FEATURES, token_features
 from crystalline.data.crystal.neighbors import load_or_build, neighbor_table
+from crystalline.data.crystal.positions import lattice_positions
 from crystalline.data.crystal.tokens import Crystal
 from crystalline.errors import DataError
 from crystalline.ipc.arena import Arena, Region
@@ -32,7 +33,7 @@ from crystalline.train.protocol import Discovery
 
 
 class CrystalTables:
-    """The crystal of a run and what is made from it; empty where the config uses none of it."""
+    """The crystal of a run and what is made from it."""
 
     def __init__(self, config: TrainConfig, vocab_size: int, cache: Path) -> None:
         """`cache` is the folder of the tokens, where the table of their first crystal is kept."""
@@ -68,8 +69,18 @@ class CrystalTables:
         if self._config.smooths:
             model.set_neighbors(self._views["neighbors"], self._views["neighbor_weights"])
 
+    def load(self, path: Path) -> None:
+        """Take the crystal of a file.  Raises `DataError`."""
+        self.take(Crystal.load(path))
+
+    def embeddings(self, dim: int) -> npt.NDArray[np.float32]:
+        """Return where tokens may begin, float32 [V, dim] of unit variance."""
+        if self.crystal is None:
+            raise ValueError("no crystal has been taken")
+        return lattice_positions(self.crystal, dim)
+
     def to_json(self) -> str | None:
-        """Return the content of crystal.json, None for a run without one."""
+        """Return the content of crystal.json; None before a crystal is taken."""
         return None if self.crystal is None else self.crystal.to_json()
 
     def take(self, crystal: Crystal, commit: Callable[[], None] = lambda: None) -> None:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.optimizer import sum_squares
-from crystalline.data.crystal.positions import lattice_positions
-from crystalline.data.crystal.tokens import Crystal
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, train_starts, val_windows
 from crystalline.errors import CheckpointError
@@ -33,10 +31,12 @@ from crystalline.ipc.arena import Arena, Region
 from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
-from crystalline.train.crystalline import CrystalTables
 from crystalline.train.protocol import Discovery
 from crystalline.train.schedule import crystalline_epsilon
 from crystalline.train.spec import RunSpec
+
+if TYPE_CHECKING:
+    from crystalline.train.crystalline import CrystalTables
 
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
 STARTS_AT_ONCE = 1024  # sequences whose windows are drawn at once, at least those of a step
@@ -52,7 +52,7 @@ class TrainingProgram:
         self.spec = spec
         self._bf16 = spec.precision == "bf16"
         self.table = parameter_table(spec.model)
-        self._crystal = CrystalTables(config, spec.model.vocab_size, spec.token_path.parent)
+        self._crystal = _crystal_tables(spec)
         self.tokens = TokenFile.open(spec.token_path)
         self.sequences = config.sequences_per_step
         self.tokens_per_step = config.tokens_per_step
@@ -94,7 +94,7 @@ class TrainingProgram:
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
-            *self._crystal.regions(),
+            *(self._crystal.regions() if self._crystal else ()),
         ]
 
     def bind(self, arena: Arena) -> None:
@@ -103,7 +103,10 @@ class TrainingProgram:
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
         self._grads, self._lanes = arena["grads"], arena["lanes"]
         self._sides = arena["sides"]
-        self._crystal.bind(arena)
+        features = None
+        if self._crystal:
+            self._crystal.bind(arena)
+            features = self._crystal.features
         size = Gpt2.workspace_size(self.spec.model, self._bf16, self._rows)
         self._models = [
             Gpt2(
@@ -113,13 +116,14 @@ class TrainingProgram:
                 workspace[:size],
                 bf16=self._bf16,
                 rows=self._rows,
-                features=self._crystal.features,
+                features=features,
             )
             for workspace in arena["workspaces"]
         ]
         for model in self._models:
             model.freeze_lambda = config.freeze_lambda
-            self._crystal.attach(model)
+            if self._crystal:
+                self._crystal.attach(model)
         self._update = SegmentUpdate(
             self._models[0], self._lanes, self._grads, self._m, self._v,
             arena["undo"], arena["progress"],
@@ -135,13 +139,12 @@ class TrainingProgram:
     def initialize(self) -> None:
         """Fill weights, moments and tables for step 0."""
         spec, embeddings = self.spec, None
-        if spec.config.uses_crystal:
+        if self._crystal:
             if spec.crystal_path is None:
                 raise ValueError("the config uses a crystal, and the spec names none")
-            crystal = Crystal.load(spec.crystal_path)
-            self._crystal.take(crystal)
+            self._crystal.load(spec.crystal_path)
             if spec.config.init == "lattice":
-                embeddings = lattice_positions(crystal, spec.model.embed_dim)
+                embeddings = self._crystal.embeddings(spec.model.embed_dim)
         initialize(
             spec.model,
             self._weights,
@@ -161,13 +164,13 @@ class TrainingProgram:
                 advice="Resume it with the settings it was made with.",
             )
         self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
-        if self.spec.config.uses_crystal:
+        if self._crystal:
             if loaded.crystal_path is None:
                 raise CheckpointError(
                     f"the checkpoint {checkpoint} has lost the primes of its tokens",
                     advice="Resume from another checkpoint, or start a new run.",
                 )
-            self._crystal.take(Crystal.load(loaded.crystal_path))
+            self._crystal.load(loaded.crystal_path)
         return loaded.state
 
     def save(self, state: dict[str, Any], *, best: bool) -> Path:
@@ -181,7 +184,7 @@ class TrainingProgram:
             weights=self._weights,
             moments=(self._m, self._v),
             tokenizer_path=spec.tokenizer_path,
-            crystal=self._crystal.to_json(),
+            crystal=self._crystal.to_json() if self._crystal else None,
             state={**state, "tokens_sha256": self.tokens.sha256},
         )
         if best:
@@ -206,6 +209,8 @@ class TrainingProgram:
 
     def discover(self, commit: Callable[[], None]) -> Discovery | None:
         """Find roots anew with the embeddings of now; return what changed, if anything."""
+        if self._crystal is None:
+            return None
         wte = self.table.views(self._weights)["transformer.wte.weight"]
         return self._crystal.discover(wte, commit)
 
@@ -250,6 +255,16 @@ class TrainingProgram:
             self._starts = starts.reshape(self._block_steps, self.sequences)
             self._starts_block = block
         return self._starts[row, lane :: self.spec.config.lanes]
+
+
+def _crystal_tables(spec: RunSpec) -> CrystalTables | None:
+    """Return the tables of a run that looks at the primes of its tokens."""
+    if not spec.config.uses_crystal:
+        return None
+    # With it comes the exact mathematics, which a plain run neither waits nor pays for.
+    from crystalline.train.crystalline import CrystalTables
+
+    return CrystalTables(spec.config, spec.model.vocab_size, spec.token_path.parent)
 
 
 def lanes_per_unit(lanes: int, permits: int, rows: int) -> int:

@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from crystalline._kernels.attention import FEATURES
 from crystalline._kernels.isa import bf16_flops_per_second, fma_flops_per_second, has_bf16
-from crystalline.data.crystal.features import FEATURES
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table

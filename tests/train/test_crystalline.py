@@ -12,6 +12,8 @@ import platform
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -366,3 +368,12 @@ def test_settings_that_cannot_be(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         TrainConfig(**settings)
     assert caught.value.advice
+
+
+def test_a_plain_run_does_not_load_the_exact_mathematics() -> None:
+    code = (
+        "import sys, crystalline.train.node_zero, crystalline.train.program, crystalline.cli.train;"
+        "sys.exit(any(name.startswith(('crystalline.exact', 'crystalline.data.crystal'))"
+        " for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
