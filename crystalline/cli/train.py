@@ -66,7 +66,7 @@ The crystalline parts make tokens numbers: roots get primes, and what an affix
   makes of them their products. Each of them is off unless asked for:
 
   cllm-train book.txt --crystalline-epsilon 0.1 --crystalline-schedule linear
-  cllm-train book.txt --init lattice --positions twelvefold
+  cllm-train book.txt --init lattice
   cllm-train book.txt --attention crystalline --discovery-interval 4
 
 Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
@@ -649,7 +649,7 @@ def _crystalline_parts(config: TrainConfig) -> dict[str, str]:
         )
     if config.init != "normal":
         parts.append(f"{config.init} embeddings")
-    if config.positions != "learned":
+    if config.positions != TrainConfig.positions:
         parts.append(f"{config.positions} positions")
     if config.attention != "standard":
         parts.append(f"{config.attention} attention" + ", λ at 0" * config.freeze_lambda)

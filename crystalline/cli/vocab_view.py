@@ -114,7 +114,7 @@ def _branches(node: dict[str, Any], lead: str, below: str, marked: int) -> Itera
         (quoted(node["text"]), "bold green" if here else ""),
         (f"  {_visible(node['affix'])}" if node["affix"] else "", "cyan"),
         (f"  {node['number']}", ""),
-        (f"  {node['count']:,} times", "dim"),
+        (f"  {node['count']:,} {'time' if node['count'] == 1 else 'times'}", "dim"),
         ("  <" if here else "", "bold green"),
     )
     last = len(node["derived"]) - 1

@@ -104,8 +104,9 @@ class TrainConfig:
     """--crystalline-epsilon through the run: constant, or linear from there to 0 at the end."""
     init: Init = "normal"
     """Token embeddings to begin with: random, or the tokens' places in a lattice."""
-    positions: Positions = "learned"
-    """Position embeddings to begin with: random, or angles of a twelfth of a turn.  Both learn."""
+    positions: Positions = "twelvefold"
+    """Position embeddings to begin with: random ('learned'), or angles of a clock of twelve hours
+    and of golden-angle rotations.  Both are learned from there on."""
     attention: Attention = "standard"
     """Attention scores: products of queries and keys, or with the tokens' similarity added, which
     each head learns to weigh."""

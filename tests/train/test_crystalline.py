@@ -211,7 +211,7 @@ def test_everything_off_gives_the_bits_of_before_there_was_a_crystalline_layer(
     plain = prepare_text(tmp_path, text, "char")
     for precision, expected in BEFORE[isa.level()].items():
         short = spec(plain, tmp_path / precision, precision=precision, max_steps=12,
-                     eval_interval=5)  # fmt: skip
+                     eval_interval=5, positions="learned")  # fmt: skip
         assert run(short).weights_sha256 == expected
 
 
@@ -257,7 +257,7 @@ def test_every_setting_changes_the_bits(data: PreparedData, tmp_path: Path) -> N
         {}, smooth, {"crystalline_epsilon": 0.2}, {**smooth, "crystalline_k": 4},
         {**smooth, "crystalline_similarity": "morphology"},
         {**smooth, "crystalline_schedule": "linear"}, {**smooth, "discovery_interval": 1},
-        {"init": "lattice"}, {"positions": "twelvefold"}, attend,
+        {"init": "lattice"}, {"positions": "learned"}, attend,
         {**attend, "discovery_interval": 1}, {**attend, "freeze_lambda": True},
         {**smooth, **attend},
     ]  # fmt: skip
