@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
@@ -83,6 +83,13 @@ class Row:
     def key(self) -> tuple[str, str, str, str, int, int]:
         """What makes a run another run."""
         return self.corpus, self.tokenizer, self.variant, self.mode, self.seed, self.steps
+
+
+OPENING = (
+    "# Every run of the ablation, which bench/ablation.py makes its tables from.\n# "
+    + "\t".join(field.name for field in fields(Row))
+    + "\n"
+)
 
 
 @dataclass(frozen=True)
@@ -268,7 +275,17 @@ def read_rows(path: Path) -> list[Row]:
     """Return the runs of a raw file; none where there is no file."""
     if not path.exists():
         return []
-    return [Row(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
+    kinds = (str, str, str, str, int, int, float, float)
+    return [
+        Row(*(kind(cell) for kind, cell in zip(kinds, line.split("\t"), strict=True)))
+        for line in lines
+    ]
+
+
+def line_of(row: Row) -> str:
+    """Return a run as a line of the raw file."""
+    return "\t".join(str(cell) for cell in astuple(row)) + "\n"
 
 
 def size_bytes(corpus: Path) -> int:
@@ -325,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--variants", help="patterns, separated by ';'; default: all")
     parser.add_argument("--options", default="", help="more options of cllm-train, for every run")
-    parser.add_argument("--raw", type=Path, default=Path("bench/ablation.jsonl"))
+    parser.add_argument("--raw", type=Path, default=Path("bench/ablation.tsv"))
     parser.add_argument("--output", type=Path, default=Path("bench/ABLATION.md"))
     parser.add_argument("--tables-only", action="store_true", help="train nothing")
     options = parser.parse_args(arguments)
@@ -347,10 +364,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tempfile.TemporaryDirectory(prefix="ablation-") as folder,
             options.raw.open("a", encoding="utf-8") as raw,
         ):
+            if not raw.tell():
+                raw.write(OPENING)
             train = train_with_command(Path(folder), options.options.split())
             seeds = SEEDS[: options.seeds]
             for row in runs(corpora, tokenizers, seeds, options.steps, chosen, rows, train):
-                raw.write(json.dumps(asdict(row)) + "\n")
+                raw.write(line_of(row))
                 raw.flush()
                 count += 1
                 minutes = (time.monotonic() - began) / 60

@@ -94,16 +94,14 @@ def test_the_report_says_it_plainly_and_keeps_what_stands_around_it(tmp_path: Pa
 
 
 def test_raw_rows_come_back(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
+    path = tmp_path / "rows.tsv"
     assert ablation.read_rows(path) == []
-    path.write_text(
-        '{"corpus": "a", "tokenizer": "bpe", "variant": "plain", "mode": "steps", "seed": 1, '
-        '"steps": 5, "bits": 2.5, "seconds": 1.25}\n'
-    )
-    assert ablation.read_rows(path) == [Row("a", "bpe", "plain", "steps", 1, 5, 2.5, 1.25)]
+    row = Row("a", "bpe", "loss, primes", "steps", 1, 5, 2.5, 1.25)
+    path.write_text(ablation.OPENING + ablation.line_of(row))
+    assert ablation.read_rows(path) == [row]
 
 
 def test_the_document_is_made_of_the_raw_rows() -> None:
     text = (BENCH / "ABLATION.md").read_text("utf-8")
-    tables = ablation.report(ablation.read_rows(BENCH / "ablation.jsonl"))
+    tables = ablation.report(ablation.read_rows(BENCH / "ablation.tsv"))
     assert text.partition(ablation.BEGIN)[2].partition(ablation.END)[0] == f"\n{tables}\n"
