@@ -59,7 +59,7 @@ WORKLOADS = {
 }
 TRAIN_TOKENS, VAL_TOKENS = 1_000_000, 20_000
 WATCH_S = 0.05  # between two looks at a run
-LEAST_STEPS = 12  # of a run that is timed: large models change spheres once a step
+LEAST_STEPS = 20  # of a run that is timed: large models change spheres once a step
 
 
 def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | None = None,
