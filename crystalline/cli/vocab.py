@@ -46,7 +46,6 @@ inspect shows tokens, named by their text or as '#' and their id: number,
   whole vocabulary."""
 
 ACTIONS = ("inspect", "affixes", "roots")
-_GCD_SHARE, _ULAM_SHARE = 0.7, 0.3
 
 
 @dataclass(frozen=True)
@@ -433,15 +432,16 @@ def _tree(crystal: Crystal, token: int) -> dict[str, Any]:
 
 
 def _neighbors(crystal: Crystal, token: int, count: int) -> list[dict[str, Any]]:
-    """Return the `count` tokens most similar by gcd and distance on Ulam's spiral."""
+    """Return the `count` tokens that are most similar, as the crystalline loss has it."""
     import numpy as np
 
-    from crystalline.exact import gcd_array, gcd_similarity, spiral_distances_squared
+    from crystalline.data.crystal.neighbors import similarities
+    from crystalline.exact import gcd_array, spiral_distances_squared
 
     number = crystal.numbers[token]
+    similarity = similarities(crystal.numbers, number)
     common = gcd_array(crystal.numbers, number)
     distance = np.sqrt(spiral_distances_squared(crystal.numbers, number).astype(np.float64))
-    similarity = _GCD_SHARE * gcd_similarity(crystal.numbers, number) + _ULAM_SHARE / (1 + distance)
     order = np.lexsort((_ids(crystal), -similarity))
     return [
         {

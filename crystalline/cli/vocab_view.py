@@ -33,7 +33,7 @@ def quoted(text: str | None, columns: int = _TEXT) -> str:
     r"""Return a token's text in quotes, on one line, cut to a width.
 
     >>> print(quoted(" the"), quoted('a"\n\u200b'), quoted(None), quoted("abcdefghij", 8))
-    " the" "a\"\n\u200b" (no text) "abcde…
+    " the" "a\"\n\u200b" (no text) "abcdef…
     """
     from rich.cells import cell_len, set_cell_size
 

@@ -15,6 +15,7 @@ import pytest
 from crystalline.cli.vocab import VocabSettings, main
 from crystalline.cli.vocab_view import quoted
 from crystalline.data.crystal.affixes import Affix, Derivations
+from crystalline.data.crystal.neighbors import neighbor_table
 from crystalline.data.crystal.tokens import Crystal
 from crystalline.data.prepare import PreparedData, crystal_of, prepare
 from crystalline.exact import spiral_place
@@ -164,6 +165,18 @@ def test_inspect_in_json(call, saved: Path) -> None:
     for other in token["neighbors"]:
         assert other["similarity"] == pytest.approx(similarity(105, other["number"]), rel=1e-12)
         assert other["gcd"] == math.gcd(105, other["number"])
+
+
+def test_neighbors_are_those_of_the_loss(call, text: Path) -> None:
+    crystal = crystal_of(prepared(text))
+    table = neighbor_table(crystal, 8)
+    names = [f"#{token}" for token in range(0, crystal.vocab_size, 97)]
+    argv = ("--data", text, "--tokenizer", "word", "--vocab-size", 900, "--json", "--quiet")
+    code, out, err = call("inspect", *names, *argv)
+    assert (code, err) == (0, "")
+    for token in json.loads(out)["tokens"]:
+        found = [other["token"] for other in token["neighbors"]]
+        assert found == table.ids[token["token"]].tolist()
 
 
 def test_tokens_are_named_by_text_or_number(call, saved: Path) -> None:

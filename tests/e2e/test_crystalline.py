@@ -47,7 +47,7 @@ def finished(inflected: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     assert done.returncode == 0, done.stderr
     assert (
         "crystal  loss 0.2 linear over 6 neighbors by primes, lattice embeddings, "
-        "twelvefold positions, crystalline attention, root discovery every 20 steps"
+        "crystalline attention, root discovery every 20 steps"
     ) in done.stderr
     assert "root discovery after step 20: " in done.stderr
     assert re.search(r"^step \d+/60  loss \d\.\d+  crystal \d\.\d+  val ", done.stderr, re.M)

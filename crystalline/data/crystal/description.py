@@ -35,7 +35,13 @@ nothing is explained by itself.  A derivation is worth its *gain*: the bits of t
 root less those as derived.  The shares follow from the forest and the forest from the
 gains: both are found in turn, each time by taking the pairs in the order of their gains,
 without cycles.  The first rounds accept a loss that falls to nothing (annealing), or no
-affix could ever become productive; in the last every derivation saves bits.
+affix could ever become productive; in the end every derivation saves bits.
+
+Three kinds of pairs are not considered: parents whose letters carry less than
+`LEAST_ROOT_BITS`, words `MUCH_MORE` frequent than their parents, and words that are neither
+longer nor rarer than they.  More than one letter of the parent is dropped only for words
+that no other parent is found for, and that are rarer (amazing from amazed, where there is
+no "amaze").
 """
 
 from __future__ import annotations

@@ -180,6 +180,30 @@ def test_a_chain_has_every_link() -> None:
     assert "work" not in found
 
 
+@pytest.mark.parametrize("size", [100, 1000, 3000])
+def test_one_letter_is_no_root(size: int) -> None:
+    """The most frequent words alone are few and short: to name one is cheap."""
+    texts, counts = draw.read_words()
+    found = find_derivations(texts[:size], counts[:size])
+    formal = {(" ", "prefix"), ("Aa", "case"), ("AA", "case")}
+    parents = [
+        draw.form_of(texts[found.parent[token]])
+        for token, affix in enumerate(found.affix)
+        if affix >= 0 and (found.affixes[affix].text, found.affixes[affix].kind) not in formal
+    ]
+    assert min(map(len, parents)) > 1
+
+
+def test_no_word_is_far_more_frequent_than_its_root() -> None:
+    texts = [stem + end for stem in STEMS.split() for end in ("", "er", "ing")]
+    counts = np.full(len(texts), 50)
+    assert texts[:3] == ["work", "worker", "working"]
+    for count, parent in ((15 * 50, "work"), (17 * 50, None)):
+        counts[2] = count
+        found = derived(texts, find_derivations(texts, counts))
+        assert found.get("working", (None,))[0] == parent
+
+
 # --- spaces and capitals ----------------------------------------------------------------------
 
 
@@ -514,11 +538,16 @@ def test_gains_are_the_code_lengths_said() -> None:
 
 
 def test_every_accepted_derivation_saves_bits() -> None:
-    texts, counts, _ = invented(8)
-    proper = np.zeros(len(texts), np.bool_)
-    chosen, candidates = description.derive(texts, counts, proper)
-    gains = description._Description(texts, counts, proper, candidates).gains(chosen)
-    assert (chosen >= 0).sum() > 300
+    texts, counts = draw.read_words()
+    forms: Counter[str] = Counter()
+    for text, count in zip(texts, counts, strict=True):
+        if text and draw.form_of(text).isalpha():
+            forms[draw.form_of(text)] += int(count)
+    words, totals = list(forms), np.array(list(forms.values()))
+    proper = np.zeros(len(words), np.bool_)
+    chosen, candidates = description.derive(words, totals, proper)
+    gains = description._Description(words, totals, proper, candidates).gains(chosen)
+    assert (chosen >= 0).sum() > 3000
     assert gains[chosen[chosen >= 0]].min() > 0
 
 
