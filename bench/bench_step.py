@@ -3,8 +3,8 @@
     python3 tools/dev.py bench bench/bench_step.py                    # all of it
     python3 tools/dev.py bench bench/bench_step.py -k "share and small"
 
-A round is: peak of all cores, run, peak of all cores.  Rates are those after warm-up
-(`workloads.steady_rate`).  The share is the run's model FLOPs per
+A round is: peak of all cores, run, peak of all cores.  Rates are those of a run's second
+half (`workloads.steady_rate`).  The share is the run's model FLOPs per
 second over the mean of the two peaks around it; the table gives the median over the rounds.
 Scaling alternates its worker counts within each round, against 2 spheres in the same round.
 """
