@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from bench.startup import COMMAND
+
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
 SAME_SPEED = 0.03  # what medians of times vary by
 SEEDS = (1337, 1, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -55,7 +57,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 MODEL = ("--num-layers", "4", "--num-heads", "4", "--embed-dim", "128", "--seq-len", "64",
          "--batch-size", "12", "--learning-rate", "1e-3", "--warmup-steps", "50",
          "--save-interval", "0", "--vocab-size", "2000")  # fmt: skip
-COMMAND = "import sys; from crystalline.cli.train import main; sys.exit(main())"
 PLAIN_OPTIONS = {"--init": "normal", "--positions": "learned"}  # where a variant says nothing
 EVALUATIONS = 2  # in a run; root discovery follows the first
 HELD_OUT_BYTES = 110_000  # of text, at most; and a tenth of the corpus at most
@@ -295,7 +296,7 @@ def size_bytes(corpus: Path) -> int:
     return sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
 
 
-def train_with_command(folder: Path, extra: Sequence[str]) -> Train:
+def train_with_command(folder: Path) -> Train:
     """Return a function that trains by `cllm-train` in a process of its own."""
 
     def train(corpus: str, tokenizer: str, options: Sequence[str], seed: int,
@@ -309,7 +310,7 @@ def train_with_command(folder: Path, extra: Sequence[str]) -> Train:
             "--val-fraction", f"{held_out:.4f}",
             *MODEL, "--max-steps", str(steps), "--eval-interval", str(max(1, steps // EVALUATIONS)),
             "--seed", str(seed), "--quiet", "--json",
-            "--checkpoint-dir", str(folder / f"run-{time.monotonic_ns()}"), *extra, *rest, *options,
+            "--checkpoint-dir", str(folder / f"run-{time.monotonic_ns()}"), *rest, *options,
         ]  # fmt: skip
         ended = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
         if ended.returncode:
@@ -339,9 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("corpora", nargs="*", help="files or folders of text, each a corpus")
     parser.add_argument("--tokenizers", default="char,bpe", help="of bpe,char,word,byte")
     parser.add_argument("--seeds", type=int, default=5, help=f"1 to {len(SEEDS)}")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--variants", help="patterns, separated by ';'; default: all")
-    parser.add_argument("--options", default="", help="more options of cllm-train, for every run")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--variants", help="names, separated by ';'; default: all")
     parser.add_argument("--raw", type=Path, default=Path("bench/ablation.tsv"))
     parser.add_argument("--output", type=Path, default=Path("bench/ABLATION.md"))
     parser.add_argument("--tables-only", action="store_true", help="train nothing")
@@ -366,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             if not raw.tell():
                 raw.write(OPENING)
-            train = train_with_command(Path(folder), options.options.split())
+            train = train_with_command(Path(folder))
             seeds = SEEDS[: options.seeds]
             for row in runs(corpora, tokenizers, seeds, options.steps, chosen, rows, train):
                 raw.write(line_of(row))
