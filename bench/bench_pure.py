@@ -30,7 +30,7 @@ LARGE = 40  # dimension of the large basis
 
 def embed(count: int, dimension: int = 3) -> CrystallineEmbeddings:
     """Return `count` tokens with the first primes, their places and lattice coordinates."""
-    tokens = CrystallineEmbeddings.create(dimension)
+    tokens = CrystallineEmbeddings(dimension)
     primes = prime_array(nth_prime(count) + 1).tolist()
     tokens.add_tokens([f"token {i}" for i in range(count)], primes)
     _ = tokens.positions, tokens.lattice_positions

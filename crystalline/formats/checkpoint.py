@@ -114,7 +114,7 @@ def save_checkpoint(
     moments: tuple[Flat, Flat],
     tokenizer_path: Path,
     state: Mapping[str, Any],
-    crystal: Path | str | None = None,
+    crystal: str | None = None,
     best: bool = False,
 ) -> Path:
     """Write `run_dir/checkpoints/step-XXXXXXXX`, point `latest` to it, and return its path.
@@ -122,8 +122,8 @@ def save_checkpoint(
     With `best`, `best` points to it as well.
 
     `weights` and both `moments` are flat float32 buffers of the parameter table's
-    size; `state` is what JSON can hold; `crystal` is a crystal.json to copy, or the
-    text of one.  A checkpoint of the same step is replaced.  Nothing is copied in memory.
+    size; `state` is what JSON can hold; `crystal` is the content of crystal.json.  A
+    checkpoint of the same step is replaced.  Nothing is copied in memory.
 
     Raises:
         SaveError: the files could not be written; what was there before is intact.
@@ -164,10 +164,8 @@ def save_checkpoint(
                 for name, view in table.views(flat).items()
             }
             _write_tensors(temporary / OPTIMIZER, both, {})
-            if isinstance(crystal, str):
+            if crystal is not None:
                 (temporary / CRYSTAL).write_text(crystal, encoding="utf-8")
-            elif crystal is not None:
-                shutil.copyfile(crystal, temporary / CRYSTAL)
             files = {}
             for name in FILES if crystal is None else (*FILES, CRYSTAL):
                 _sync_file(temporary / name)

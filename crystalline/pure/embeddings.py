@@ -79,7 +79,9 @@ class Statistics:
 class CrystallineEmbeddings:
     """Tokens with explicit numbers as points in `dimension` dimensions, over a lattice.
 
-    >>> tokens = CrystallineEmbeddings.create(dimension=3)
+    The basis [dimension, dimension] is the identity if none is given (see `set_basis`).
+
+    >>> tokens = CrystallineEmbeddings(dimension=3)
     >>> for text, number in [("run", 5), ("running", 2 * 5), ("runs", 3 * 5)]:
     ...     _ = tokens.add_token(text, number)
     >>> tokens.positions.shape, tokens.positions.width_bits
@@ -108,17 +110,6 @@ class CrystallineEmbeddings:
         self._lookups, self._hits, self._seconds = 0, 0, 0.0
         identity = [[int(i == j) for j in range(self._dimension)] for i in range(self._dimension)]
         self.set_basis(identity if basis is None else basis)
-
-    # Ways to begin
-
-    @classmethod
-    def create(cls, dimension: int = 3, basis: Any = None) -> CrystallineEmbeddings:
-        """Return embeddings without tokens; the basis is the identity if none is given.
-
-        >>> CrystallineEmbeddings.create(2).inverse.to_ints()
-        [[1, 0], [0, 1]]
-        """
-        return cls(dimension, basis)
 
     @classmethod
     def from_crystal(cls, crystal: NumberedTokens, dimension: int = 3) -> CrystallineEmbeddings:
@@ -176,7 +167,7 @@ class CrystallineEmbeddings:
     ) -> list[CrystallineToken]:
         """Add many tokens, all or none, and return them.
 
-        >>> added = CrystallineEmbeddings.create(2).add_tokens(["a", "b"], [2, 3])
+        >>> added = CrystallineEmbeddings(2).add_tokens(["a", "b"], [2, 3])
         >>> [token.id for token in added]
         [0, 1]
         """
@@ -274,7 +265,7 @@ class CrystallineEmbeddings:
         rows [d, d]: what BigFixedArray.of takes, rounded once to 2^-192.  ValueError for another
         shape and for dependent rows.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> tokens.set_basis([[2, 0], [1, 1]])
         >>> tokens.inverse.to_strings()
         [['0.5', '0.0'], ['-0.5', '1.0']]
@@ -307,7 +298,7 @@ class CrystallineEmbeddings:
     def closest_lattice_vector(self, point: Any) -> ClosestVector:
         """Return the vector of the lattice closest to a point [d], proved (CVP).
 
-        >>> tokens = CrystallineEmbeddings.create(2, [[2, 0], [1, 1]])
+        >>> tokens = CrystallineEmbeddings(2, [[2, 0], [1, 1]])
         >>> tokens.closest_lattice_vector([2.9, 1]).vector
         (Fraction(3, 1), Fraction(1, 1))
         """
@@ -328,7 +319,7 @@ class CrystallineEmbeddings:
 
         ValueError unless 1 <= k <= the number of tokens.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_tokens(["a", "b", "c"], [2, 3, 5])
         >>> [(n.token.text, int(n.squared_distance)) for n in tokens.k_nearest([1, 0], 2)]
         [('a', 0), ('b', 1)]
@@ -362,7 +353,7 @@ class CrystallineEmbeddings:
 
         The same as `k_nearest` of each, without the cache.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_tokens(["a", "b", "c"], [2, 3, 5])
         >>> tokens.k_nearest_many(np.array([[1.0, 0.0], [-3.0, 2.0]]), 2).tolist()
         [[0, 1], [2, 1]]
@@ -378,7 +369,7 @@ class CrystallineEmbeddings:
     def statistics(self) -> Statistics:
         """Lookups by place up to now.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_token("a", 2)
         >>> _ = tokens.nearest([1, 0]), tokens.nearest([1, 0])
         >>> tokens.statistics.lookups, tokens.statistics.cache_hits
@@ -420,7 +411,7 @@ class CrystallineEmbeddings:
     ) -> float:
         """Return w1 lattice + w2 prime + w3 morphology similarity of two tokens (`similarity`).
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_tokens(["run", "running", "sit"], [5, 10, 7])
         >>> tokens.similarity("run", "run"), tokens.similarity("run", "sit") < 0.25
         (1.0, True)
@@ -442,7 +433,7 @@ class CrystallineEmbeddings:
         It is the length of the difference of their lattice coordinates in the lattice's own
         metric, whatever the basis.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_tokens(["a", "b"], [2, 10])  # at (1, 0) and (2, -1)
         >>> tokens.lattice_distance("a", "b").to_decimal(30)
         '1.414213562373095048801688724210'
@@ -452,7 +443,7 @@ class CrystallineEmbeddings:
     def prime_similarity(self, a: SupportsIndex | str, b: SupportsIndex | str) -> Fraction:
         """Return gcd / max of two tokens' numbers, exact.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_tokens(["running", "runs"], [10, 15])
         >>> tokens.prime_similarity("running", "runs")
         Fraction(1, 3)
@@ -475,7 +466,7 @@ class CrystallineEmbeddings:
 
         In doubles, within (harmonics + 2) 2^-51 of `phase_alignment`.
 
-        >>> tokens = CrystallineEmbeddings.create(2)
+        >>> tokens = CrystallineEmbeddings(2)
         >>> _ = tokens.add_tokens(["a", "b"], [5, 17])
         >>> tokens.phase_alignments([[0, 1], [1, 1]]).round(6)
         array([0.391403, 1.      ])
@@ -493,7 +484,7 @@ class CrystallineEmbeddings:
         mantissas [n, d]: the coordinates in units of 2^-192.  DataError where two tokens would
         share a place.
 
-        >>> tokens = CrystallineEmbeddings.create(1)
+        >>> tokens = CrystallineEmbeddings(1)
         >>> _ = tokens.add_token("a", 2)
         >>> float(tokens.moved([[1 << 191]], tokens.basis)["a"].coordinates[0])
         0.5

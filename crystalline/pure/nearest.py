@@ -40,7 +40,7 @@ class Neighbor:
     """A token and its squared Euclidean distance from the point that was asked for, exact.
 
     >>> from crystalline.pure.embeddings import CrystallineEmbeddings
-    >>> tokens = CrystallineEmbeddings.create(2)
+    >>> tokens = CrystallineEmbeddings(2)
     >>> _ = tokens.add_token("run", 5)
     >>> neighbor = tokens.nearest([2, 5])
     >>> neighbor.token.text, float(neighbor.squared_distance), float(neighbor.distance)

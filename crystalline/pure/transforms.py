@@ -33,7 +33,7 @@ def rotate_by_hours(
 ) -> CrystallineEmbeddings:
     """Turn space by 2 pi hours / 12 in a plane, from its first axis towards its second.
 
-    >>> tokens = CrystallineEmbeddings.create(2)
+    >>> tokens = CrystallineEmbeddings(2)
     >>> _ = tokens.add_token("run", 5)  # at (-1, 1)
     >>> rotate_by_hours(tokens, 3).positions.to_strings()
     [['-1.0', '-1.0']]
@@ -46,7 +46,7 @@ def rotate_by_golden_angle(
 ) -> CrystallineEmbeddings:
     """Turn space by times 2 pi / phi^2 in a plane, from its first axis towards its second.
 
-    >>> tokens = CrystallineEmbeddings.create(2)
+    >>> tokens = CrystallineEmbeddings(2)
     >>> _ = tokens.add_token("a", 2)  # at (1, 0)
     >>> rotate_by_golden_angle(tokens).positions.to_strings(6)
     [['-0.737369', '0.675490']]
@@ -57,7 +57,7 @@ def rotate_by_golden_angle(
 def reflect(embeddings: CrystallineEmbeddings, axis: SupportsIndex) -> CrystallineEmbeddings:
     """Mirror space along an axis: that coordinate changes its sign.
 
-    >>> tokens = CrystallineEmbeddings.create(2)
+    >>> tokens = CrystallineEmbeddings(2)
     >>> _ = tokens.add_token("run", 5)  # at (-1, 1)
     >>> reflect(tokens, 0).positions.to_ints()
     [[1, 1]]
@@ -74,7 +74,7 @@ def reflect(embeddings: CrystallineEmbeddings, axis: SupportsIndex) -> Crystalli
 def translate(embeddings: CrystallineEmbeddings, vector: Any) -> CrystallineEmbeddings:
     """Move all tokens by a vector [d], which is rounded to 2^-192 first; the lattice stays.
 
-    >>> tokens = CrystallineEmbeddings.create(2)
+    >>> tokens = CrystallineEmbeddings(2)
     >>> _ = tokens.add_token("run", 5)  # at (-1, 1)
     >>> translate(tokens, [0.5, 3]).positions.to_strings()
     [['-0.5', '4.0']]
@@ -91,7 +91,7 @@ def change_basis(
 
     The lattice coordinates c become c U^-1.  ValueError for a U that is not unimodular.
 
-    >>> tokens = CrystallineEmbeddings.create(2)
+    >>> tokens = CrystallineEmbeddings(2)
     >>> _ = tokens.add_token("run", 5)  # at (-1, 1)
     >>> other = change_basis(tokens, [[1, 1], [0, 1]])
     >>> other.lattice_positions.to_ints(), other.lattice_basis.same_lattice(tokens.lattice_basis)

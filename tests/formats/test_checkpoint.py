@@ -190,11 +190,9 @@ def test_a_plain_checkpoint_has_no_crystal(run: Path) -> None:
     assert cp.load_model(path).crystal_path is None
 
 
-@pytest.mark.parametrize("given", ["text", "file"])
-def test_a_crystal_goes_with_the_checkpoint(run: Path, given: str) -> None:
+def test_a_crystal_goes_with_the_checkpoint(run: Path) -> None:
     text = '{"tokens": "Zürich"}\n'
-    (run / "some.json").write_text(text, "utf-8")
-    path = save(run, 30, crystal=text if given == "text" else run / "some.json")
+    path = save(run, 30, crystal=text)
     for info in (cp.load_checkpoint(path), cp.load_model(path), cp.inspect_checkpoint(path)):
         assert info.crystal_path == path / "crystal.json"
         assert info.crystal_path.read_text("utf-8") == text

@@ -191,7 +191,7 @@ def crystalline(tmp_path, tokenizer) -> Path:
         moments=(np.zeros_like(weights), np.zeros_like(weights)),
         tokenizer_path=tmp_path / "tokenizer.json",
         state={},
-        crystal=tmp_path / "crystal.json",
+        crystal=(tmp_path / "crystal.json").read_text("utf-8"),
     )
 
 

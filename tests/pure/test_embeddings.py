@@ -23,7 +23,7 @@ UNIT = Fraction(1, 2**192)
 
 
 def embed(count: int, dimension: int = 3, basis: Any = None) -> CrystallineEmbeddings:
-    tokens = CrystallineEmbeddings.create(dimension, basis)
+    tokens = CrystallineEmbeddings(dimension, basis)
     primes = prime_array(nth_prime(count) + 1).tolist()
     tokens.add_tokens([f"t{i}" for i in range(count)], primes)
     return tokens
@@ -55,7 +55,7 @@ def test_a_hundred_tokens_in_three_dimensions() -> None:
 
 
 def test_ten_tokens_with_the_first_primes() -> None:
-    tokens = CrystallineEmbeddings.create(dimension=3)
+    tokens = CrystallineEmbeddings(dimension=3)
     primes = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
     for i, prime in enumerate(primes):
         token = tokens.add_token(f"token {i}", prime)
@@ -202,13 +202,13 @@ def test_from_a_crystal() -> None:
 
 
 def test_texts_may_repeat_and_the_first_is_found() -> None:
-    tokens = CrystallineEmbeddings.create(2)
+    tokens = CrystallineEmbeddings(2)
     tokens.add_tokens(["a", None, "a", None], [2, 3, 5, 7])
     assert tokens["a"].id == 0
 
 
 def test_largest_numbers() -> None:
-    tokens = CrystallineEmbeddings.create(3)
+    tokens = CrystallineEmbeddings(3)
     tokens.add_tokens(["a", "b"], [2**64 - 1, 2**64 - 59])
     assert tokens["a"].factors == (3, 5, 17, 257, 641, 65537, 6700417)
     assert tokens["b"].is_root
@@ -219,7 +219,7 @@ def test_largest_numbers() -> None:
 @pytest.mark.parametrize("number", [0, 1, -7, 2**64])
 def test_numbers_out_of_range(number: int) -> None:
     with pytest.raises(DataError, match=f"token 'x' has the number {number}"):
-        CrystallineEmbeddings.create(3).add_token("x", number)
+        CrystallineEmbeddings(3).add_token("x", number)
 
 
 def test_nothing_is_added_where_one_is_refused() -> None:
@@ -237,11 +237,11 @@ def test_nothing_is_added_where_one_is_refused() -> None:
 
 def test_bad_bases_and_ids() -> None:
     with pytest.raises(ValueError, match=r"the basis has the shape \(2, 2\), expected \(3, 3\)"):
-        CrystallineEmbeddings.create(3, [[1, 0], [0, 1]])
+        CrystallineEmbeddings(3, [[1, 0], [0, 1]])
     with pytest.raises(ValueError, match="depend on each other"):
-        CrystallineEmbeddings.create(2, [[1, 2], [2, 4]])
+        CrystallineEmbeddings(2, [[1, 2], [2, 4]])
     with pytest.raises(ValueError, match="dimension is 0, expected 1 or more"):
-        CrystallineEmbeddings.create(0)
+        CrystallineEmbeddings(0)
     tokens = embed(3)
     with pytest.raises(IndexError, match="there is no token 3, only 0 to 2"):
         tokens[3]

@@ -13,7 +13,7 @@ from tests.oracles import tokens as oracle
 
 
 def embed(**numbers: int) -> CrystallineEmbeddings:
-    tokens = CrystallineEmbeddings.create(3)
+    tokens = CrystallineEmbeddings(3)
     for text, number in numbers.items():
         tokens.add_token(text, number)
     return tokens

@@ -21,7 +21,7 @@ from tests.oracles import tokens as oracle
 
 
 def embed(count: int, dimension: int = 3, basis: Any = None) -> CrystallineEmbeddings:
-    tokens = CrystallineEmbeddings.create(dimension, basis)
+    tokens = CrystallineEmbeddings(dimension, basis)
     primes = prime_array(nth_prime(count) + 1).tolist()
     tokens.add_tokens([f"t{i}" for i in range(count)], primes)
     return tokens
@@ -258,7 +258,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="the 4 nearest of 3 tokens"):
         tokens.k_nearest_many([[0, 0, 0]], 4)
     with pytest.raises(ValueError, match="the 1 nearest of 0 tokens"):
-        CrystallineEmbeddings.create(3).nearest([0, 0, 0])
+        CrystallineEmbeddings(3).nearest([0, 0, 0])
     with pytest.raises(ValueError, match=r"a point has the shape \(2,\), expected \(3,\)"):
         tokens.nearest([0, 0])
     with pytest.raises(ValueError, match="points have the shape"):

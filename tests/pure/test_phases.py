@@ -32,7 +32,7 @@ def test_equals_the_mean_of_cosines(a: int, b: int, harmonics: int, prec_bits: i
 
 @pytest.mark.parametrize("harmonics", [1, 4, 7])
 def test_doubles_are_near_the_exact_form(harmonics: int) -> None:
-    tokens = CrystallineEmbeddings.create(2)
+    tokens = CrystallineEmbeddings(2)
     numbers = [2, 3, 5, 7, 10, 15, 77, 2**61 - 1, 2**64 - 59, 10**15 + 37]
     tokens.add_tokens([None] * len(numbers), numbers)
     pairs = [[a, b] for a in range(len(numbers)) for b in range(len(numbers))]

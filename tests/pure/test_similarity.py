@@ -21,7 +21,7 @@ WEIGHTS = (0.5, 0.3, 0.2)
 
 def vocabulary(dimension: int = 3) -> CrystallineEmbeddings:
     """Forty roots from 11 on, and what four affixes make of some of them."""
-    tokens = CrystallineEmbeddings.create(dimension)
+    tokens = CrystallineEmbeddings(dimension)
     roots = prime_array(11, nth_prime(44) + 1).tolist()
     numbers = [*roots, *(2 * r for r in roots[::2]), *(6 * r for r in roots[::4]), 7 * 9 * 11]
     order = np.random.default_rng(6).permutation(len(numbers))
@@ -78,7 +78,7 @@ def test_batch_equals_single_bit_for_bit(dimension: int) -> None:
 
 
 def test_what_derives_is_nearer_kin() -> None:
-    tokens = CrystallineEmbeddings.create(3)
+    tokens = CrystallineEmbeddings(3)
     for text, number in [("run", 5), ("running", 10), ("runs", 15), ("runnings", 30), ("sit", 7)]:
         tokens.add_token(text, number)
     kin = [tokens.similarity("run", other, (0, 0, 1)) for other in range(5)]

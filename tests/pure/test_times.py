@@ -32,7 +32,7 @@ def test_one_by_one_too() -> None:
     numbers = [token.number for token in embed(1000)]
 
     def create() -> None:
-        tokens = CrystallineEmbeddings.create(3)
+        tokens = CrystallineEmbeddings(3)
         for number in numbers:
             tokens.add_token(f"token {number}", number)
         assert tokens.positions.shape == (1000, 3)

@@ -25,7 +25,7 @@ UNIT = Fraction(1, 2**192)
 
 
 def embed() -> CrystallineEmbeddings:
-    tokens = CrystallineEmbeddings.create(3, BASIS)
+    tokens = CrystallineEmbeddings(3, BASIS)
     primes = prime_array(100).tolist()
     tokens.add_tokens([f"t{p}" for p in primes], primes)
     tokens.add_token("ten", 10)
