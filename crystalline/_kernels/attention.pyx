@@ -17,6 +17,9 @@ where K(a, b) = phi(a) . phi(b) has F fixed features a token and lambda_h is lea
 
 as if q and k had F more dimensions.  Where lambda_h is 0, nothing is added at all: the bits are
 those of standard attention.
+
+With bf16, the operands of the products with q, k, v, p and their gradients are rounded to bfloat16
+pairs and the sums are float32, as in matmul.pyx; softmax, lse and all that concerns K stay float32.
 """
 
 import numpy as np
@@ -26,7 +29,9 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
-from crystalline._kernels.matmul cimport multiply, pack, pack_t, packed_floats, padded
+from crystalline._kernels.matmul cimport (
+    inner, multiply, pack, pack_t, packed_floats, padded,
+)
 from crystalline._kernels.random cimport drop_threshold
 
 cdef enum:
@@ -43,28 +48,58 @@ cdef struct Features:
     float* block     # [QUERY_BLOCK, F]
 
 
-cdef int64_t standard_floats(int64_t T, int64_t D) noexcept nogil:
-    # packed k^T, v^T (T columns), k, (D columns), q and dout blocks; p, dp, dropped p; delta
-    return (2 * packed_floats(D, T, False) + packed_floats(T, D, False)
-            + 2 * packed_floats(QUERY_BLOCK, D, False) + 3 * QUERY_BLOCK * padded(T) + QUERY_BLOCK
-            + 64)
+# Where the pieces of a head's work lie in the scratch memory.  What has `words` is an operand: the
+# matrix itself in float32, or its pairs.  dropped, dv_operand, .. are used where they differ.
+cdef struct Scratch:
+    int64_t width        # of a row of scores: T, rounded up to whole panels
+    float* kt            # [D, T] packed k^T
+    float* vt            # [D, T] packed v^T; backward only, as all below but p
+    float* kv            # [T, D] packed: v forward, k backward
+    float* q             # [QUERY_BLOCK, D] packed
+    float* dout          # [QUERY_BLOCK, D] packed
+    float* p             # [QUERY_BLOCK, width]
+    float* ds            # [QUERY_BLOCK, width]
+    float* dropped       # [QUERY_BLOCK, width]
+    float* delta         # [QUERY_BLOCK]
+    float* left          # [QUERY_BLOCK, D or width] in pairs along the columns; bf16 only
+    float* left_t        # [QUERY_BLOCK, width] in pairs along the rows; bf16 only
+    float* end
 
 
-cdef Features features_at(float* scratch, int64_t T, int64_t D) noexcept nogil:
+cdef Scratch scratch_at(float* base, int64_t T, int64_t D, bint bf16) noexcept nogil:
+    cdef Scratch z
+    cdef int64_t scores
+    z.width = padded(T)
+    scores = QUERY_BLOCK * z.width
+    z.kt = base
+    z.vt = z.kt + packed_floats(D, T, bf16)
+    z.kv = z.vt + packed_floats(D, T, bf16)
+    z.q = z.kv + packed_floats(T, D, bf16)
+    z.dout = z.q + packed_floats(QUERY_BLOCK, D, bf16)
+    z.p = z.dout + packed_floats(QUERY_BLOCK, D, bf16)
+    z.ds = z.p + scores
+    z.dropped = z.ds + scores
+    z.delta = z.dropped + scores
+    z.left = z.delta + 32
+    z.left_t = z.left + (QUERY_BLOCK * max(inner(D, True), inner(z.width, True)) if bf16 else 0)
+    z.end = z.left_t + (inner(QUERY_BLOCK, True) * z.width if bf16 else 0)
+    return z
+
+
+cdef Features features_at(float* base, int64_t T) noexcept nogil:
     cdef Features f
-    f.rows = scratch + standard_floats(T, D)
+    f.rows = base
     f.packed = f.rows + T * CRYSTAL_FEATURES
     f.packed_t = f.packed + packed_floats(T, CRYSTAL_FEATURES, False)
     f.block = f.packed_t + packed_floats(CRYSTAL_FEATURES, T, False)
     return f
 
 
-cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline) noexcept nogil:
-    cdef int64_t floats = standard_floats(T, D)
+cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline, bint bf16) noexcept nogil:
+    cdef float* end = scratch_at(NULL, T, D, bf16).end
     if crystalline:
-        floats += ((T + QUERY_BLOCK) * CRYSTAL_FEATURES + packed_floats(T, CRYSTAL_FEATURES, False)
-                   + packed_floats(CRYSTAL_FEATURES, T, False))
-    return floats
+        end = features_at(end, T).block + QUERY_BLOCK * CRYSTAL_FEATURES
+    return <int64_t><size_t>end // <int64_t>sizeof(float)
 
 
 cdef void gather(int64_t T, const float* table, const int32_t* ids,
@@ -98,8 +133,8 @@ cdef double similarity_gradient(int64_t rows, int64_t first, int64_t keys, const
     cdef const Primitives* p = primitives()
     cdef double total = 0.0
     cdef int64_t i
-    p.gemm_panel(rows, CRYSTAL_FEATURES, keys, ds, width, f.packed, f.block, CRYSTAL_FEATURES, NULL,
-                 NULL, 0)
+    p.gemm_panel(rows, CRYSTAL_FEATURES, keys, ds, width, f.packed, 0, f.block, CRYSTAL_FEATURES,
+                 NULL, NULL, 0)
     p.row_dots(rows, CRYSTAL_FEATURES, f.block, CRYSTAL_FEATURES, f.rows + first * CRYSTAL_FEATURES,
                CRYSTAL_FEATURES, dots)
     for i in range(rows):
@@ -117,22 +152,65 @@ cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float
                   dropout.threshold, dropout.scale)
 
 
+# Scores of a block before softmax, or the gradient of p: out [rows, keys] = x [rows, D] packed.
+cdef inline void block_scores(int64_t rows, int64_t keys, int64_t D, const float* x, int64_t ldx,
+                              const float* packed, float* out, const Scratch* z,
+                              bint bf16) noexcept nogil:
+    if bf16:
+        primitives().to_pairs(rows, D, x, ldx, z.left)
+        x, ldx = z.left, inner(D, True)
+    multiply(rows, padded(keys), D, x, ldx, packed, out, z.width, NULL, NULL, False, bf16)
+
+
+# out [rows, D] = x [rows, keys] packed [T, D]
+cdef inline void over_keys(int64_t rows, int64_t keys, int64_t T, int64_t D, const float* x,
+                           const float* packed, float* out, int64_t ldo, const Scratch* z,
+                           bint bf16) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t d = 0, ldx = z.width
+    gemm = p.gemm_panel_bf16 if bf16 else p.gemm_panel
+    if bf16:
+        p.to_pairs(rows, keys, x, ldx, z.left)
+        x, ldx = z.left, inner(keys, True)
+    while d < D:
+        gemm(rows, min(<int64_t>CL_PANEL, D - d), inner(keys, bf16), x, ldx,
+             packed + d * inner(T, bf16), 0, out + d, ldo, NULL, NULL, 0)
+        d += CL_PANEL
+
+
+# out [keys, D] (+)= x [rows, keys]^T packed [rows, D]; with bf16, `paired` says that z.left holds
+# the pairs of x already.
+cdef inline void over_queries(int64_t rows, int64_t keys, int64_t D, const float* x, bint paired,
+                              const float* packed, float* out, int64_t ldo, bint add,
+                              const Scratch* z, bint bf16) noexcept nogil:
+    cdef const Primitives* p = primitives()
+    cdef int64_t d = 0, ldx = z.width
+    gemm = p.gemm_panel_ta_bf16 if bf16 else p.gemm_panel_ta
+    if bf16:
+        if not paired:
+            p.to_pairs(rows, keys, x, ldx, z.left)
+        p.pair_rows(rows, keys, z.left, z.left_t)
+        x, ldx = z.left_t, keys
+    while d < D:
+        gemm(keys, min(<int64_t>CL_PANEL, D - d), inner(rows, bf16), x, ldx,
+             packed + d * inner(rows, bf16), 0, out + d, ldo, NULL, NULL, add)
+        d += CL_PANEL
+
+
 cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__rc3,
                   const Crystal* crystal, const AttentionDropout* dropout, float* out__rc,
-                  float* lse__bht, float* scratch) noexcept nogil:
+                  float* lse__bht, float* scratch, bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
+    cdef int64_t C = H * D, ld = 3 * C
     cdef float scale = <float>(1.0 / sqrt(<double>D))
-    cdef float* kt = scratch                        # packed k^T [D, T]
-    cdef float* v_packed = kt + packed_floats(D, T, False)  # packed v [T, D]
-    cdef float* s = v_packed + packed_floats(T, D, False)  # [QUERY_BLOCK, width]
+    cdef Scratch z = scratch_at(scratch, T, D, bf16)
     cdef const float* q
     cdef float* out
     cdef float factor = 0.0
     cdef Features features
-    cdef int64_t b, h, d, n, first, rows, keys
+    cdef int64_t b, h, first, rows, keys
     if crystal.features != NULL:
-        features = features_at(scratch, T, D)
+        features = features_at(z.end, T)
     for b in range(B):
         if crystal.features != NULL:
             gather(T, crystal.features, crystal.ids + b * T, &features)
@@ -141,46 +219,32 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
                 factor = strength(crystal.lambdas, h, D)
             q = qkv__rc3 + b * T * ld + h * D
             out = out__rc + b * T * C + h * D
-            pack_t(D, T, q + C, ld, kt, False)
-            pack(T, D, q + 2 * C, ld, v_packed, NULL, False)
+            pack_t(D, T, q + C, ld, z.kt, bf16)
+            pack(T, D, q + 2 * C, ld, z.kv, NULL, bf16)
             first = 0
             while first < T:
                 rows = min(<int64_t>QUERY_BLOCK, T - first)
                 keys = first + rows
-                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL,
-                         NULL, False, False)
+                block_scores(rows, keys, D, q + first * ld, ld, z.kt, z.p, &z, bf16)
                 if factor != 0.0:
-                    add_similarity(rows, first, keys, factor, &features, s, width)
-                p.softmax_causal(rows, first, keys, scale, s, width,
+                    add_similarity(rows, first, keys, factor, &features, z.p, z.width)
+                p.softmax_causal(rows, first, keys, scale, z.p, z.width,
                                  lse__bht + (b * H + h) * T + first)
                 if dropout.threshold:
-                    drop_rows(rows, keys, T, s, s, width,
+                    drop_rows(rows, keys, T, z.p, z.p, z.width,
                               ((dropout.first_sequence + b) * H + h) * T, dropout)
-                d = 0
-                while d < D:
-                    n = min(<int64_t>CL_PANEL, D - d)
-                    p.gemm_panel(rows, n, keys, s, width, v_packed + d * T,
-                                 out + first * C + d, C, NULL, NULL, 0)
-                    d += CL_PANEL
+                over_keys(rows, keys, T, D, z.p, z.kv, out + first * C, C, &z, bf16)
                 first += rows
 
 
 cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout__rc,
                    const float* qkv__rc3, const float* out__rc, const float* lse__bht,
                    const Crystal* crystal, const AttentionDropout* dropout, float* dqkv__rc3,
-                   float* dlambdas, float* scratch) noexcept nogil:
+                   float* dlambdas, float* scratch, bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t C = H * D, ld = 3 * C, width = padded(T)
+    cdef int64_t C = H * D, ld = 3 * C
     cdef float scale = <float>(1.0 / sqrt(<double>D))
-    cdef float* kt = scratch                          # packed k^T [D, T]
-    cdef float* vt = kt + packed_floats(D, T, False)         # packed v^T [D, T]
-    cdef float* k_packed = vt + packed_floats(D, T, False)   # packed k [T, D]
-    cdef float* q_packed = k_packed + packed_floats(T, D, False)          # packed q block
-    cdef float* do_packed = q_packed + packed_floats(QUERY_BLOCK, D, False)  # packed dout block
-    cdef float* s = do_packed + packed_floats(QUERY_BLOCK, D, False)      # p [QUERY_BLOCK, width]
-    cdef float* ds = s + QUERY_BLOCK * width
-    cdef float* dropped = ds + QUERY_BLOCK * width
-    cdef float* delta = dropped + QUERY_BLOCK * width              # [QUERY_BLOCK]
+    cdef Scratch z = scratch_at(scratch, T, D, bf16)
     cdef float* used
     cdef const float* q
     cdef const float* do
@@ -189,11 +253,11 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
     cdef float factor = 0.0
     cdef double dlambda
     cdef Features features
-    cdef int64_t b, h, d, n, first, rows, keys
+    cdef int64_t b, h, first, rows, keys
     cdef uint64_t base
     cdef bint add, learning = crystal.features != NULL and dlambdas != NULL
     if crystal.features != NULL:
-        features = features_at(scratch, T, D)
+        features = features_at(z.end, T)
     for b in range(B):
         if crystal.features != NULL:
             gather(T, crystal.features, crystal.ids + b * T, &features)
@@ -208,44 +272,36 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
             o = out__rc + b * T * C + h * D
             dq = dqkv__rc3 + b * T * ld + h * D
             base = ((dropout.first_sequence + b) * H + h) * T
-            pack_t(D, T, q + C, ld, kt, False)
-            pack_t(D, T, q + 2 * C, ld, vt, False)
-            pack(T, D, q + C, ld, k_packed, NULL, False)
+            pack_t(D, T, q + C, ld, z.kt, bf16)
+            pack_t(D, T, q + 2 * C, ld, z.vt, bf16)
+            pack(T, D, q + C, ld, z.kv, NULL, bf16)
             # The last block sees every key, so it stores dk and dv; the others add.
             first = (T - 1) // QUERY_BLOCK * QUERY_BLOCK
             add = False
             while first >= 0:
                 rows = min(<int64_t>QUERY_BLOCK, T - first)
                 keys = first + rows
-                pack(rows, D, q + first * ld, ld, q_packed, NULL, False)
-                pack(rows, D, do + first * C, C, do_packed, NULL, False)
-                multiply(rows, padded(keys), D, q + first * ld, ld, kt, s, width, NULL,
-                         NULL, False, False)
+                pack(rows, D, q + first * ld, ld, z.q, NULL, bf16)
+                pack(rows, D, do + first * C, C, z.dout, NULL, bf16)
+                block_scores(rows, keys, D, q + first * ld, ld, z.kt, z.p, &z, bf16)
                 if factor != 0.0:
-                    add_similarity(rows, first, keys, factor, &features, s, width)
-                p.softmax_causal_again(rows, first, keys, scale, s, width,
+                    add_similarity(rows, first, keys, factor, &features, z.p, z.width)
+                p.softmax_causal_again(rows, first, keys, scale, z.p, z.width,
                                        lse__bht + (b * H + h) * T + first)
-                multiply(rows, padded(keys), D, do + first * C, C, vt, ds, width, NULL,
-                         NULL, False, False)
-                used = s
+                block_scores(rows, keys, D, do + first * C, C, z.vt, z.ds, &z, bf16)
+                used = z.p
                 if dropout.threshold:
-                    used = dropped
-                    drop_rows(rows, keys, T, s, dropped, width, base, dropout)
-                    drop_rows(rows, keys, T, ds, ds, width, base, dropout)
-                p.row_dots(rows, D, do + first * C, C, o + first * C, C, delta)
-                p.softmax_backward(rows, keys, scale, s, ds, width, delta)
+                    used = z.dropped
+                    drop_rows(rows, keys, T, z.p, z.dropped, z.width, base, dropout)
+                    drop_rows(rows, keys, T, z.ds, z.ds, z.width, base, dropout)
+                p.row_dots(rows, D, do + first * C, C, o + first * C, C, z.delta)
+                p.softmax_backward(rows, keys, scale, z.p, z.ds, z.width, z.delta)
                 if learning:
-                    dlambda += similarity_gradient(rows, first, keys, ds, width, &features, delta)
-                d = 0
-                while d < D:
-                    n = min(<int64_t>CL_PANEL, D - d)
-                    p.gemm_panel(rows, n, keys, ds, width, k_packed + d * T,
-                                 dq + first * ld + d, ld, NULL, NULL, 0)
-                    p.gemm_panel_ta(keys, n, rows, ds, width, q_packed + d * rows,
-                                    dq + C + d, ld, NULL, NULL, add)
-                    p.gemm_panel_ta(keys, n, rows, used, width, do_packed + d * rows,
-                                    dq + 2 * C + d, ld, NULL, NULL, add)
-                    d += CL_PANEL
+                    dlambda += similarity_gradient(rows, first, keys, z.ds, z.width, &features,
+                                                   z.delta)
+                over_keys(rows, keys, T, D, z.ds, z.kv, dq + first * ld, ld, &z, bf16)
+                over_queries(rows, keys, D, z.ds, True, z.q, dq + C, ld, add, &z, bf16)
+                over_queries(rows, keys, D, used, False, z.dout, dq + 2 * C, ld, add, &z, bf16)
                 add = True
                 first -= QUERY_BLOCK
             if learning:
@@ -318,10 +374,12 @@ cdef Crystal _crystal(int64_t rows, int64_t H, const float[:, ::1] features,
 def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::1] out,
                       float[:, :, ::1] lse, double dropout=0.0, uint64_t key=0,
                       uint64_t first_sequence=0, const float[:, ::1] features=None,
-                      const int32_t[::1] ids=None, const float[::1] lambdas=None) -> None:
+                      const int32_t[::1] ids=None, const float[::1] lambdas=None,
+                      bint bf16=False) -> None:
     """Fill out [B * T, C] and lse [B, H, T] from qkv [B * T, 3 * C] (IN qkv; OUT out, lse).
 
-    Crystalline attention is given features [V, FEATURES], ids [B * T] and lambdas [H] (IN).
+    Crystalline attention is given features [V, FEATURES], ids [B * T] and lambdas [H] (IN).  With
+    `bf16`, the products' operands are rounded to bfloat16.
     """
     array = np.asarray(qkv)
     cdef int64_t B, C
@@ -329,12 +387,12 @@ def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::
     _same_shape("out", np.asarray(out), (B * T, C))
     _same_shape("lse", np.asarray(lse), (B, H, T))
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None),
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, bf16),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     with nogil:
         forward(B, T, H, C // H, &qkv[0, 0], &crystal, &drop, &out[0, 0], &lse[0, 0, 0],
-                &scratch[0])
+                &scratch[0], bf16)
 
 
 def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
@@ -342,7 +400,7 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
                        float[:, ::1] dqkv, double dropout=0.0, uint64_t key=0,
                        uint64_t first_sequence=0, const float[:, ::1] features=None,
                        const int32_t[::1] ids=None, const float[::1] lambdas=None,
-                       float[::1] dlambdas=None) -> None:
+                       float[::1] dlambdas=None, bint bf16=False) -> None:
     """Fill dqkv [B * T, 3 * C] from dout [B * T, C] and the forward pass's tensors (OUT dqkv).
 
     In crystalline attention, the gradient of the lambdas is added to dlambdas [H] (INOUT), which
@@ -361,12 +419,12 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
             raise ValueError("there are no features: there are no lambdas to learn")
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
     cdef float* gradient = &dlambdas[0] if dlambdas is not None else NULL
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None),
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, bf16),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     with nogil:
         backward(B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &crystal,
-                 &drop, &dqkv[0, 0], gradient, &scratch[0])
+                 &drop, &dqkv[0, 0], gradient, &scratch[0], bf16)
 
 
 def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, ::1] values,

@@ -13,21 +13,25 @@ cdef extern from "primitives.h":
     ctypedef struct Primitives:
         const char* name
         void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                           const float* panel, float* c, int64_t ldc, const float* bias,
-                           const float* residual, int accumulate) noexcept nogil
+                           const float* panel, int64_t next, float* c, int64_t ldc,
+                           const float* bias, const float* residual,
+                           int accumulate) noexcept nogil
         void (*gemm_panel_ta)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                              const float* panel, float* c, int64_t ldc, const float* bias,
-                              const float* residual, int accumulate) noexcept nogil
+                              const float* panel, int64_t next, float* c, int64_t ldc,
+                              const float* bias, const float* residual,
+                              int accumulate) noexcept nogil
         void (*pack_panel)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                            float* column_sums) noexcept nogil
         void (*pack_panel_t)(int64_t K, int64_t n, const float* b, int64_t ldb,
                              float* panel) noexcept nogil
         void (*gemm_panel_bf16)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                                const float* panel, float* c, int64_t ldc, const float* bias,
-                                const float* residual, int accumulate) noexcept nogil
+                                const float* panel, int64_t next, float* c, int64_t ldc,
+                                const float* bias, const float* residual,
+                                int accumulate) noexcept nogil
         void (*gemm_panel_ta_bf16)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                                   const float* panel, float* c, int64_t ldc, const float* bias,
-                                   const float* residual, int accumulate) noexcept nogil
+                                   const float* panel, int64_t next, float* c, int64_t ldc,
+                                   const float* bias, const float* residual,
+                                   int accumulate) noexcept nogil
         void (*pack_panel_bf16)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                                 float* column_sums) noexcept nogil
         void (*pack_panel_t_bf16)(int64_t K, int64_t n, const float* b, int64_t ldb,

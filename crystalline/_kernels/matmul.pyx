@@ -15,8 +15,8 @@ from libc.stdint cimport int64_t
 from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
 
-# Rows of the left-hand side that one sweep over the panels uses: its K columns stay in L2.
-cdef int64_t ROW_BLOCK_FLOATS = 128 * 1024
+# The part of the left-hand side that one sweep over the panels uses: it stays in L2.
+cdef int64_t LEFT_BLOCK_FLOATS = 128 * 1024
 # Longest inner length of one pass: longer ones add up in memory, for the cache's sake and because
 # one chain of thousands of float32 additions rounds worse than a few short ones.
 cdef int64_t INNER_BLOCK = 1024
@@ -80,24 +80,25 @@ cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
     gemm = p.gemm_panel_bf16 if bf16 else p.gemm_panel
     cdef int64_t words = inner(K, bf16)
     cdef int64_t depths = (words + INNER_BLOCK - 1) // INNER_BLOCK
-    cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length
+    cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length, next_panel
     for depth in range(depths):
         k = words * depth // depths
         length = words * (depth + 1) // depths - k
-        blocks = max(<int64_t>1, M * length // ROW_BLOCK_FLOATS)
+        blocks = max(<int64_t>1, M * length // LEFT_BLOCK_FLOATS)
         for block in range(blocks):
             row = M * block // blocks
             rows = M * (block + 1) // blocks - row
             for panel in range(panels(N)):
                 j = panel * CL_PANEL
                 n = min(<int64_t>CL_PANEL, N - j)
+                next_panel = words * CL_PANEL if j + n < N else 0
                 if depth == 0:
-                    gemm(rows, n, length, a + row * lda, lda, packed + j * words,
+                    gemm(rows, n, length, a + row * lda, lda, packed + j * words, next_panel,
                          c + row * ldc + j, ldc, bias + j if bias != NULL else NULL,
                          residual + row * ldc + j if residual != NULL else NULL, accumulate)
                 else:
                     gemm(rows, n, length, a + row * lda + k, lda, packed + j * words + k * CL_PANEL,
-                         c + row * ldc + j, ldc, NULL, NULL, True)
+                         next_panel, c + row * ldc + j, ldc, NULL, NULL, True)
 
 
 cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
@@ -105,16 +106,21 @@ cdef void multiply_ta(int64_t M, int64_t N, int64_t K, const float* a, int64_t l
                       bint bf16) noexcept nogil:
     cdef const Primitives* p = primitives()
     gemm = p.gemm_panel_ta_bf16 if bf16 else p.gemm_panel_ta
-    cdef int64_t panel, j, words = inner(K, bf16)
+    cdef int64_t words = inner(K, bf16), blocks = max(<int64_t>1, M * words // LEFT_BLOCK_FLOATS)
+    cdef int64_t block, row, rows, panel, j
     # Weight gradients are large and not read again soon: where rows are whole cache lines, they
     # are written past the cache.
     cdef int mode = 1 if accumulate else 0
     if not accumulate and N % 16 == 0 and ldc % 16 == 0 and <size_t>c % 64 == 0:
         mode = -1
-    for panel in range(panels(N)):
-        j = panel * CL_PANEL
-        gemm(M, min(<int64_t>CL_PANEL, N - j), words, a, lda, packed + j * words, c + j, ldc,
-             NULL, NULL, mode)
+    for block in range(blocks):
+        row = M * block // blocks
+        rows = M * (block + 1) // blocks - row
+        for panel in range(panels(N)):
+            j = panel * CL_PANEL
+            gemm(rows, min(<int64_t>CL_PANEL, N - j), words, a + row, lda, packed + j * words,
+                 words * CL_PANEL if j + CL_PANEL < N else 0, c + row * ldc + j, ldc, NULL, NULL,
+                 mode)
 
 
 def packed_size(int64_t K, int64_t N, bint bf16=False) -> int:

@@ -11,7 +11,7 @@ to the next; the weight gradients then take all rows of a chunk of sequences at 
 do too.
 
 With `bf16`, the operands of every product with weights are rounded to bfloat16 (pairs, see
-`primitives/gemm.h`) and its sums are float32; all else, attention included, stays float32.
+`primitives/gemm.h`) and its sums are float32; so it is in attention.  All else stays float32.
 """
 
 import numpy as np
@@ -289,7 +289,8 @@ cdef class Gpt2:
         cdef Sizes z = sizes_of(config, bf16)
         cdef int64_t R = most_rows(&z, rows)
         cdef Shared s = shared_activations(NULL, &z, R)
-        cdef int64_t scratch = attention.scratch_floats(z.T, z.D, config.attention == "crystalline")
+        cdef int64_t scratch = attention.scratch_floats(
+            z.T, z.D, config.attention == "crystalline", bf16)
         return <int64_t><size_t>(s.scratch + up(scratch))
 
     @staticmethod
@@ -533,7 +534,7 @@ cdef class Gpt2:
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
             crystal = self.crystal(ids, layer)
             attention.forward(n, t, self.z.H, self.z.D, a.qkv, &crystal, &drop, a.att, a.lse,
-                              s.scratch)
+                              s.scratch, self.bf16)
             row = 0
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
@@ -699,7 +700,7 @@ cdef class Gpt2:
             if crystal.features != NULL and not self.freeze_lambda:
                 dlambdas = g.vectors + self._lambdas[layer]
             attention.backward(n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse, &crystal,
-                               &drop, s.dqkv, dlambdas, s.scratch)
+                               &drop, s.dqkv, dlambdas, s.scratch, self.bf16)
             row = 0
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)

@@ -40,7 +40,9 @@ from crystalline.train.stats import SPHERE_STATES
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
-TURN_NS = 50_000_000  # a permit changes hands when others wait and this much has passed
+# A permit changes hands when others wait and its holder has had this much time for each of the
+# spheres: the more there are, the less of a sphere is still in the caches when its turn comes.
+TURN_NS = 4_000_000
 
 IDLE, WAITING, COMPUTING, REDUCING, UPDATING, RETIRED = (
     SPHERE_STATES.index(name)
@@ -106,7 +108,7 @@ class Sphere:
                 if not settled:
                     self._settle()
                     settled = True
-                turn_ends_ns = monotonic_ns() + TURN_NS
+                turn_ends_ns = monotonic_ns() + TURN_NS * barrier.workers_wanted()
             phase = barrier.phase()
             kind = phase & 15
             if kind == Kind.IDLE:

@@ -15,6 +15,7 @@ import pytest
 
 from crystalline._kernels import attention
 from tests._kernels.buffers import F32, guards_intact, normal, place, same_bits
+from tests._kernels.test_bf16 import value
 from tests.oracles import ops
 
 V, F = 23, attention.FEATURES
@@ -103,6 +104,59 @@ def test_standard_attention_and_its_gradients(shape: tuple[int, int, int, int]) 
     assert_near(out, ops.causal_attention(case.cube(case.qkv), case.H))
     want = ops.causal_attention_backward(case.cube(case.qkv), case.H, case.cube(case.dout))
     assert_near(case.backward(out, lse), want)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bf16_rounds_the_operands_of_products_only(shape: tuple[int, int, int, int]) -> None:
+    """Against the float64 twin of rounded q, k, v and dout, p and ds add half an ulp, 2^-8, a term.
+
+    Gradients go through ds and through delta, the sum of dout · out, and out has the rounding of p:
+    with |ds| at most s = p (|dout| |v| + its mean over the keys) / √D, that is 2 · 2^-8 s a term.
+    """
+    case = Case(*shape)
+    B, T, H, D = shape
+    out, lse = case.forward(bf16=True)
+    dqkv = case.backward(out, lse, bf16=True)
+    qkv, dout = case.cube(value(case.qkv)), case.cube(value(case.dout))
+
+    def heads(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return x.reshape(B, T, H, D).swapaxes(1, 2)
+
+    q, k, v = (heads(part) for part in np.split(qkv, 3, axis=2))
+    scores = q @ k.swapaxes(2, 3) / np.sqrt(D)
+    scores[..., np.triu(np.ones((T, T), bool), 1)] = -np.inf
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    q, k, v, do = np.abs(q), np.abs(k), np.abs(v), np.abs(heads(dout))
+    reach = do @ v.swapaxes(2, 3)
+    s = p * (reach + (p * reach).sum(-1, keepdims=True)) / np.sqrt(D)
+
+    wanted = ops.causal_attention_backward(qkv, H, dout)
+    rows = [(out, ops.causal_attention(qkv, H), p @ v)]
+    bounds = 2 * s @ k, 2 * s.swapaxes(2, 3) @ q, p.swapaxes(2, 3) @ do
+    rows += zip(np.split(dqkv, 3, axis=1), np.split(wanted, 3, axis=2), bounds, strict=True)
+    for got, want, bound in rows:
+        error = np.abs(heads(case.cube(got) - want))
+        assert np.all(error <= 2.0**-8 * bound + 10 * TOLERANCE * bound.max())
+    plain, _ = case.forward()
+    assert not same_bits(out, plain)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bf16_with_dropout_and_crystal(shape: tuple[int, int, int, int]) -> None:
+    """A dropped key counts for nothing, and the similarities are added in float32."""
+    case = Case(*shape)
+    drop = {"dropout": 0.4, "key": 5, "first_sequence": 3}
+    for extra in (drop, case.crystal(), drop | case.crystal()):
+        out, lse = case.forward(**extra, bf16=True)
+        near, near_lse = case.forward(**extra)
+        dqkv, dnear = (
+            case.backward(out, lse, **extra, bf16=True),
+            case.backward(near, near_lse, **extra),
+        )
+        for got, want in ((out, near), (lse, near_lse), (dqkv, dnear)):
+            assert np.linalg.norm(got - want) <= 0.03 * np.linalg.norm(want) + 1e-30
+        assert case.T < 28 or not same_bits(out, near)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])

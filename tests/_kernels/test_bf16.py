@@ -28,6 +28,7 @@ def rounded(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
 
 
 def value(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """x rounded to bfloat16."""
     return (rounded(x) << np.uint32(16)).view(np.float32).astype(np.float64)
 
 

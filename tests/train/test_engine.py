@@ -44,7 +44,10 @@ def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 class Killer:
-    """Sends a signal to a sphere that is seen in a wanted state; a few times at most."""
+    """Sends a signal to a sphere that is seen in a wanted state; a few times at most.
+
+    Not in a run's last steps: it would end before the sphere is missed.
+    """
 
     def __init__(self, state: str, number: int = signal.SIGKILL, times: int = 3) -> None:
         self.state, self.number, self.times = state, number, times
@@ -54,7 +57,8 @@ class Killer:
     def __call__(self, snapshot: Snapshot) -> None:
         self.last = snapshot
         victims = {s.pid for s in snapshot.spheres if s.state == self.state and s.pid} - self.hit
-        if victims and len(self.hit) < self.times:
+        early = snapshot.step < snapshot.max_steps - 5
+        if victims and early and len(self.hit) < self.times:
             victim = random.choice(sorted(victims))
             os.kill(victim, self.number)
             self.hit.add(victim)

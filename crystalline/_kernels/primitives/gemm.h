@@ -23,11 +23,13 @@
 #endif
 #define CL_NV 2              /* vectors across a tile */
 #define CL_NR (CL_NV * VL)   /* columns of a tile */
+#define CL_LINE 16           /* floats of a cache line; a panel's row has two */
 
-/* One tile.  MR, TA and BF16 are compile-time constants at every call. */
+/* One tile.  MR, TA and BF16 are compile-time constants at every call.  For what comes after it, K
+ * cache lines from `next` on are fetched into L2, unless it is NULL. */
 CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, int64_t K, const float *a, int64_t lda,
                        const float *panel, float *c, int64_t ldc, const float *bias,
-                       const float *residual, int accumulate) {
+                       const float *residual, int accumulate, const float *next) {
   vf acc[CL_MR][CL_NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++)
@@ -35,6 +37,7 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
   for (int64_t k = 0; k < K; k++) {
     vf b0 = vload(panel + k * CL_PANEL), b1 = vload(panel + k * CL_PANEL + VL);
     __builtin_prefetch(panel + (k + 8) * CL_PANEL);
+    if (next) __builtin_prefetch(next + k * CL_LINE, 0, 2);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       vf x = vset1(TA ? a[k * lda + i] : a[i * lda + k]);
@@ -77,11 +80,12 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
 
 CL_INLINE void cl_tile_rows(const int TA, const int BF16, int64_t rows, int64_t n, int64_t K, const float *a,
                             int64_t lda, const float *panel, float *c, int64_t ldc,
-                            const float *bias, const float *residual, int accumulate) {
+                            const float *bias, const float *residual, int accumulate,
+                            const float *next) {
   switch (rows) {
 #define CL_CASE(m) \
   case m: \
-    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, accumulate); \
+    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, accumulate, next); \
     break;
     CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6)
 #if CL_MR >= 12
@@ -94,25 +98,39 @@ CL_INLINE void cl_tile_rows(const int TA, const int BF16, int64_t rows, int64_t 
   }
 }
 
+/* Fetch a tile's rows into L2: they lie apart, where the hardware does not see a pattern. */
+CL_INLINE void cl_fetch_rows(const float *p, int64_t ld, int64_t rows) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < CL_NR; j += CL_LINE) __builtin_prefetch(p + i * ld + j, 0, 2);
+}
+
+/* What a product reads from memory arrives while the tile before computes: of `a` and the panel the
+ * hardware's own guesses are good, but a panel ends too soon for them, so the first two tiles fetch
+ * the next one; and what the sums are added to is fetched a tile ahead. */
 CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n, int64_t K, const float *a,
-                             int64_t lda, const float *panel, float *c, int64_t ldc,
+                             int64_t lda, const float *panel, int64_t next, float *c, int64_t ldc,
                              const float *bias, const float *residual, int accumulate) {
   int64_t tiles = (M + CL_MR - 1) / CL_MR;
-  for (int64_t col = 0; col < n; col += CL_NR)
+  const float *added = residual ? residual : accumulate > 0 ? c : 0;
+  for (int64_t col = 0; col < n; col += CL_NR) {
+    if (added) cl_fetch_rows(added + col, ldc, M / tiles);
     for (int64_t t = 0; t < tiles; t++) {
-      int64_t row = M * t / tiles, rows = M * (t + 1) / tiles - row;
+      int64_t row = M * t / tiles, end = M * (t + 1) / tiles, rows = end - row;
+      if (added && t + 1 < tiles) cl_fetch_rows(added + end * ldc + col, ldc, rows);
       cl_tile_rows(TA, BF16, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
                    c + row * ldc + col, ldc, bias ? bias + col : 0,
-                   residual ? residual + row * ldc + col : 0, accumulate);
+                   residual ? residual + row * ldc + col : 0, accumulate,
+                   next && col == 0 && t < 2 ? panel + next + t * K * CL_LINE : 0);
     }
+  }
   if (accumulate < 0) CL_STREAM_FENCE;
 }
 
 #define CL_GEMM(name, TA, BF16) \
   static void name(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, \
-                   const float *panel, float *c, int64_t ldc, const float *bias, \
+                   const float *panel, int64_t next, float *c, int64_t ldc, const float *bias, \
                    const float *residual, int accumulate) { \
-    cl_gemm_panel(TA, BF16, M, n, K, a, lda, panel, c, ldc, bias, residual, accumulate); \
+    cl_gemm_panel(TA, BF16, M, n, K, a, lda, panel, next, c, ldc, bias, residual, accumulate); \
   }
 CL_GEMM(gemm_panel, 0, 0)
 CL_GEMM(gemm_panel_ta, 1, 0)

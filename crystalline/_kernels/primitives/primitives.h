@@ -32,13 +32,14 @@ typedef struct {
   /* ---- gemm.h ---- */
   /* c[M, n] (+)= a[M, K] panel[K, n] (+ bias[n]) (+ residual[M, n]); n <= PANEL.
    * accumulate: add to what c holds; below 0: write c past the cache (rows of n are then whole,
-   * aligned cache lines).  bias, residual may be NULL; residual has stride ldc. */
+   * aligned cache lines).  bias, residual may be NULL; residual has stride ldc.  The panel of the
+   * next call lies at panel + next and is fetched ahead; 0: nothing is known of it. */
   void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                     const float *panel, float *c, int64_t ldc, const float *bias,
+                     const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                      const float *residual, int accumulate);
   /* the same with a given as its transpose: a[K, M] */
   void (*gemm_panel_ta)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                        const float *panel, float *c, int64_t ldc, const float *bias,
+                        const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                         const float *residual, int accumulate);
   /* panel[K, PANEL] = b[K, n], zero-filled; column_sums[n] += sums over K when not NULL */
   void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
@@ -47,10 +48,10 @@ typedef struct {
   void (*pack_panel_t)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel);
   /* The same in bf16: elements of a and of panels are pairs (see gemm.h), K counts pairs. */
   void (*gemm_panel_bf16)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                          const float *panel, float *c, int64_t ldc, const float *bias,
+                          const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                           const float *residual, int accumulate);
   void (*gemm_panel_ta_bf16)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                             const float *panel, float *c, int64_t ldc, const float *bias,
+                             const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                              const float *residual, int accumulate);
   /* panel[(K + 1) / 2, PANEL] of pairs along K from float32 b[K, n] */
   void (*pack_panel_bf16)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
