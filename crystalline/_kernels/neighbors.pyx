@@ -19,6 +19,7 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from crystalline._kernels.checks cimport expect_length
+from crystalline._kernels.exact_isa cimport exact_primitives
 
 cdef enum:
     BLOCK = 512  # tokens whose squared distances are computed together
@@ -50,8 +51,7 @@ cdef inline void _offer(Best* best, int32_t token, double score) noexcept nogil:
 
 
 cdef inline uint64_t _gcd(uint64_t a, uint64_t b) noexcept nogil:
-    while b:
-        a, b = b, a % b
+    exact_primitives().primes.gcd(&a, &a, &b, 1)
     return a
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import EXIT_OK, CheckpointError, DataError, UsageError
 from crystalline.log import set_up_logging
 from crystalline.train.config import TokenizerKind, TrainConfig
@@ -180,7 +181,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
         DataError: there is no crystal.json and no text to make one from.
         UsageError: --checkpoint for a place that is no run.
     """
-    from crystalline.data.crystal.tokens import CRYSTAL, Crystal
+    from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import crystal_in
     from crystalline.formats.checkpoint import list_checkpoints, resolve
     from crystalline.formats.rundir import CONFIG

@@ -32,6 +32,7 @@ import tokenizers
 
 from crystalline.atomic import sync_directory, write_json
 from crystalline.data.corpus import Corpus, Source, find_sources, read_corpus
+from crystalline.data.crystal import CRYSTAL
 from crystalline.data.default import default_corpus
 from crystalline.data.split import HeldOut, hold_out
 from crystalline.data.tokenfile import VERSION, Split, TokenFile, write_token_file
@@ -151,7 +152,7 @@ def crystal_in(folder: Path, progress: Progress | None = None) -> Crystal:
 
     A damaged `crystal.json`, or one of other tokens, is made again.
     """
-    from crystalline.data.crystal.tokens import CRYSTAL, Crystal, build_crystal
+    from crystalline.data.crystal.tokens import Crystal, build_crystal
 
     tokens = TokenFile.open(folder / _TOKENS)
     path = folder / CRYSTAL

@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline.atomic import sync_directory
+from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, SaveError, UsageError
 from crystalline.model.config import LAYER_NORM_EPSILON, ModelConfig
 from crystalline.model.params import ParameterTable, parameter_table
@@ -46,8 +47,7 @@ BEST = "best"
 CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
-FILES = (*MODEL_FILES, OPTIMIZER, STATE)
-CRYSTAL = "crystal.json"  # only of runs that compute with it; then in the manifest too
+FILES = (*MODEL_FILES, OPTIMIZER, STATE)  # and CRYSTAL where a run computes with one
 
 END_OF_TEXT = "<|endoftext|>"
 PREFIX = "transformer."

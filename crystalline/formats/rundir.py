@@ -27,8 +27,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from crystalline.atomic import write_bytes, write_text
+from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.checkpoint import CRYSTAL, TOKENIZER, list_checkpoints, tidy
+from crystalline.formats.checkpoint import TOKENIZER, list_checkpoints, tidy
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, DataError, UsageError
-from crystalline.formats.checkpoint import CRYSTAL, LoadedModel, load_model, resolve
+from crystalline.formats.checkpoint import LoadedModel, load_model, resolve
 from crystalline.infer.protocol import Decoder
 
 

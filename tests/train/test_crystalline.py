@@ -373,7 +373,7 @@ def test_settings_that_cannot_be(settings: dict[str, Any], words: str) -> None:
 def test_a_plain_run_does_not_load_the_exact_mathematics() -> None:
     code = (
         "import sys, crystalline.train.node_zero, crystalline.train.program, crystalline.cli.train;"
-        "sys.exit(any(name.startswith(('crystalline.exact', 'crystalline.data.crystal'))"
+        "sys.exit(any(name.startswith(('crystalline.exact', 'crystalline.data.crystal.'))"
         " for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -25,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline.atomic import write_text
+from crystalline.data.crystal import CRYSTAL
 from crystalline.data.crystal.affixes import Affix, Derivations, find_derivations
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import DataError
 from crystalline.exact import factor_signature, nth_prime, prime_array
 
-CRYSTAL = "crystal.json"
 VERSION = 1  # raise it when the same tokenizer and counts would give another crystal
 LIMIT = 1 << 62  # of numbers: their places on Ulam's spiral have distances below 2^32
 GROUPS = 12
