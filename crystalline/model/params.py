@@ -20,7 +20,8 @@ from crystalline.model.config import ModelConfig
 
 ALIGN_FLOATS = 16  # a cache line
 PANEL = 32  # columns of a packed panel; rows of a segment come in multiples of it
-SEGMENT_FLOATS = 32768  # the size a segment aims at
+SEGMENT_FLOATS = 32768  # the least that a segment aims at
+MOST_SEGMENTS = 1024  # about; more would keep no more cores busy, and each costs a claim
 
 _WTE = "transformer.wte.weight"
 _WPE = "transformer.wpe.weight"
@@ -94,6 +95,7 @@ class ParameterTable:
     def segments(self) -> tuple[Segment, ...]:
         """Cut the buffer into segments; the cuts depend on the model only."""
         segments: list[Segment] = []
+        aim = max(SEGMENT_FLOATS, self.size // MOST_SEGMENTS)
         vectors_start: int | None = None
         for index, p in enumerate(self.parameters):
             if len(p.shape) == 1:
@@ -101,14 +103,14 @@ class ParameterTable:
                     vectors_start = p.offset
                 continue
             total, width = p.shape
-            step = max(PANEL, SEGMENT_FLOATS // width // PANEL * PANEL)
+            step = max(PANEL, aim // width // PANEL * PANEL)
             for row in range(0, total, step):
                 rows = min(step, total - row)
                 start = p.offset + row * width
                 segments.append(Segment(start, start + rows * width, index, row, rows))
         if vectors_start is not None:
-            for start in range(vectors_start, self.size, SEGMENT_FLOATS):
-                stop = min(start + SEGMENT_FLOATS, self.size)
+            for start in range(vectors_start, self.size, aim):
+                stop = min(start + aim, self.size)
                 segments.append(Segment(start, stop, -1, 0, 0))
         return tuple(segments)
 

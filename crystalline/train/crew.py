@@ -71,6 +71,7 @@ class Crew:
         grad_clip: float,
         jitter_s: float,
         hang_s: float,
+        arena_bytes: int,
         settle: Callable[[], None],
     ) -> None:
         """`settle` is what each sphere calls with its first permit."""
@@ -80,6 +81,7 @@ class Crew:
         self._program = program
         self._grad_clip = grad_clip
         self._jitter_s = jitter_s
+        self._arena_bytes = arena_bytes
         self._settle = settle
         self._hang_ns = hang_s * 1e9
         self._pid = os.getpid()
@@ -172,8 +174,9 @@ class Crew:
             if os.getppid() == self._pid:
                 set_process_name(f"sphere-{index}")
                 Sphere(
-                    index, self._program, self._board, self._grad_clip, self._jitter_s, self._settle
-                ).run()
+                    index, self._program, self._board, self._grad_clip, self._jitter_s,
+                    self._arena_bytes, self._settle,
+                ).run()  # fmt: skip
             code = 0
         finally:  # never back into Node Zero's frames
             if code:

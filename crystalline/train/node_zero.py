@@ -117,6 +117,7 @@ class NodeZero:
             grad_clip=spec.config.grad_clip,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
+            arena_bytes=self._arena.layout.size_bytes,
             settle=self._arena.populate,
         )
         self._step = self._first_step = 0

@@ -40,9 +40,11 @@ from crystalline.train.stats import SPHERE_STATES
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
-# A permit changes hands when others wait and its holder has had this much time for each of the
-# spheres: the more there are, the less of a sphere is still in the caches when its turn comes.
-TURN_NS = 4_000_000
+# A permit changes hands when others wait and its holder has had a turn.  Whoever comes back finds
+# nothing of its own in the caches, the less the more spheres there are, and has its own page tables
+# to read, a cache line for 32 KiB of the arena: turns are long enough for that to cost 1 % or less.
+TURN_PER_SPHERE_NS = 4_000_000
+TURN_PER_MEGABYTE_NS = 600_000
 
 IDLE, WAITING, COMPUTING, REDUCING, UPDATING, RETIRED = (
     SPHERE_STATES.index(name)
@@ -67,10 +69,11 @@ class Sphere:
         board: Board,
         grad_clip: float,
         jitter_s: float = 0.0,
+        arena_bytes: int = 0,
         settle: Callable[[], None] = lambda: None,
     ) -> None:
         """`settle` is called with the first permit; `jitter_s` is the longest random sleep before
-        each unit, for tests.
+        each unit, for tests.  Turns last the longer the larger the arena is.
         """
         self.index = index
         self._settle = settle
@@ -82,6 +85,7 @@ class Sphere:
         self._row = index * SPHERE_WORDS
         self._grad_clip = grad_clip
         self._jitter_s = jitter_s
+        self._arena_bytes = arena_bytes
         self._random = random.Random(os.getpid())
         self._clock_ns = monotonic_ns()
 
@@ -108,7 +112,7 @@ class Sphere:
                 if not settled:
                     self._settle()
                     settled = True
-                turn_ends_ns = monotonic_ns() + TURN_NS * barrier.workers_wanted()
+                turn_ends_ns = monotonic_ns() + turn_ns(barrier.workers_wanted(), self._arena_bytes)
             phase = barrier.phase()
             kind = phase & 15
             if kind == Kind.IDLE:
@@ -207,6 +211,15 @@ class Sphere:
         self._clock_ns = now_ns
         self._words.bump(self._row + account, took_ns)
         return took_ns
+
+
+def turn_ns(spheres: int, arena_bytes: int) -> int:
+    """Return how long a permit stays with one of `spheres` when others wait.
+
+    >>> turn_ns(12, 60_000_000), turn_ns(63, 400_000_000)  # nanoseconds
+    (84000000, 492000000)
+    """
+    return spheres * TURN_PER_SPHERE_NS + arena_bytes * TURN_PER_MEGABYTE_NS // 10**6
 
 
 def clip_factor(norm: float, grad_clip: float) -> float:

@@ -1,8 +1,9 @@
-"""Where parameters begin: the bits of old, embeddings and positions that are given."""
+"""Where parameters begin: the bits of old, embeddings and positions that are given; segments."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -70,3 +71,23 @@ def test_what_does_not_fit_is_refused() -> None:
             filled(embeddings=wrong)
     with pytest.raises(ValueError, match="positions is 'spiral', expected 'learned' or"):
         filled(positions="spiral")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fewest", "most"),
+    [
+        ((37, 13, 2, 3, 24), 8, 12),  # no segment without a tensor
+        ((65, 64, 4, 4, 128), 25, 40),  # 0.8 million, some for every core
+        ((50257, 256, 12, 12, 768), 900, 1400),  # 124 million: no more claims than needed
+    ],
+)
+def test_segments_are_neither_too_few_nor_too_many(
+    shape: tuple[int, int, int, int, int], fewest: int, most: int
+) -> None:
+    table = parameter_table(ModelConfig(*shape))
+    segments = sorted((s.start, s.stop) for s in table.segments())
+    assert fewest <= len(segments) <= most
+    gaps = [start - stop for (_, stop), (start, _) in itertools.pairwise(segments)]
+    assert (segments[0][0], segments[-1][1]) == (0, table.size)
+    assert min(gaps) >= 0
+    assert max(gaps) < 16  # alignment
