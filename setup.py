@@ -85,6 +85,7 @@ EXTENSIONS = {
     "crystalline._kernels.similarity": [],
     "crystalline._kernels.boxtree": [],
     "crystalline._kernels.random": [],
+    "crystalline._kernels.windows": [],
     "crystalline.model.gpt2": [],
     "crystalline.model.decode": [],
     "crystalline.model.update": [],

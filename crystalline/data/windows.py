@@ -9,15 +9,13 @@ but the last, targets all but the first.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from crystalline._kernels.windows import copy_windows, draw_starts
 from crystalline.errors import DataError
-
-_ROUNDS = 6
-_PHASE = _ROUNDS  # hash stream of the phase, after those of the Feistel rounds
-
-_U64 = npt.NDArray[np.uint64]
 
 
 def windows_per_epoch(n_tokens: int, seq_len: int) -> int:
@@ -33,9 +31,9 @@ def windows_per_epoch(n_tokens: int, seq_len: int) -> int:
 
 
 def train_starts(
-    n_tokens: int, seq_len: int, seed: int, first: int, count: int
+    n_tokens: int, seq_len: int, seed: int, first: int, count: int, stride: int = 1
 ) -> npt.NDArray[np.int64]:
-    """Return the start offsets of the sequences `first` to `first + count - 1`.
+    """Return the start offsets of `count` sequences: `first`, `first + stride`, and so on.
 
     An epoch visits its windows, which do not overlap, once each in an order drawn
     from `seed` and the epoch; where the first window begins is drawn as well, so
@@ -51,24 +49,21 @@ def train_starts(
     check_fits(n_tokens, 0, seq_len)
     n_windows = windows_per_epoch(n_tokens, seq_len)
     slack = n_tokens - 1 - n_windows * seq_len
-    index = first + np.arange(count, dtype=np.int64)
-    epoch = (index // n_windows).astype(np.uint64)
-    window = (index % n_windows).astype(np.uint64)
-    key = _mix(epoch + np.uint64(_mix_int(seed)))
-    phase = (_stream(key, _PHASE) % np.uint64(slack + 1)).astype(np.int64)
-    return phase + _permute(window, n_windows, key).astype(np.int64) * seq_len
+    starts = np.empty(count, np.int64)
+    draw_starts(starts, n_windows, slack, seq_len, seed % 2**64, first, stride)
+    return starts
 
 
 def gather(
-    tokens: npt.NDArray[np.integer], starts: npt.NDArray[np.int64], seq_len: int
+    tokens: npt.NDArray[np.unsignedinteger[Any]], starts: npt.NDArray[np.int64], seq_len: int
 ) -> npt.NDArray[np.int32]:
     """Copy the windows at `starts` out of `tokens`: int32[len(starts), seq_len + 1].
 
     >>> gather(np.arange(10, 20, dtype=np.uint16), np.array([0, 4]), 2).tolist()
     [[10, 11, 12], [14, 15, 16]]
     """
-    offsets = starts[:, None] + np.arange(seq_len + 1)
-    windows: npt.NDArray[np.int32] = tokens[offsets].astype(np.int32)
+    windows = np.empty((len(starts), seq_len + 1), np.int32)
+    copy_windows(tokens, starts, windows)
     return windows
 
 
@@ -112,39 +107,3 @@ def check_fits(train_tokens: int, val_tokens: int, seq_len: int) -> None:
 
 def _tokens(count: int) -> str:
     return "1 token" if count == 1 else f"{count:,} tokens"
-
-
-def _permute(x: _U64, size: int, key: _U64) -> _U64:
-    """Map each x in [0, size) to its image under the permutation that its key selects.
-
-    A Feistel network permutes the smallest 4^b that holds `size`; images outside are
-    fed back in until they fall inside (cycle walking), which again is a permutation.
-    """
-    half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
-    image = x.copy()
-    pending = np.arange(len(x))
-    while len(pending):
-        left, right = image[pending] >> half, image[pending] & mask
-        for round_ in range(_ROUNDS):
-            left, right = right, left ^ (_mix(right ^ _stream(key[pending], round_)) & mask)
-        image[pending] = (left << half) | right
-        pending = pending[image[pending] >= size]
-    return image
-
-
-def _stream(key: _U64, number: int) -> _U64:
-    """Return the `number`-th hash that belongs to each key."""
-    return _mix(key + np.uint64(_mix_int(number)))
-
-
-def _mix(x: _U64) -> _U64:
-    """SplitMix64's output function (Steele, Lea, Flood 2014), element by element."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _mix_int(x: int) -> int:
-    return int(_mix(np.array([x % 2**64], np.uint64))[0])

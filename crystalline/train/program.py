@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from crystalline.train.crystalline import CrystalTables
 
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
-STARTS_AT_ONCE = 1024  # sequences whose windows are drawn at once, at least those of a step
 
 
 class TrainingProgram:
@@ -67,9 +66,6 @@ class TrainingProgram:
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
         self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len, self._rows)
         self.eval_units = len(self._eval_units)
-        self._block_steps = max(1, STARTS_AT_ONCE // self.sequences)
-        self._starts_block = -1
-        self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def regions(self) -> list[Region]:
         """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
@@ -245,16 +241,11 @@ class TrainingProgram:
         return loss, len(starts) * length
 
     def _lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
-        """Return where the windows of a lane begin; drawn for many steps at once."""
-        block, row = divmod(step, self._block_steps)
-        if block != self._starts_block:
-            count = self._block_steps * self.sequences
-            first = block * count
-            config = self.spec.config
-            starts = train_starts(len(self.tokens.train), config.seq_len, config.seed, first, count)
-            self._starts = starts.reshape(self._block_steps, self.sequences)
-            self._starts_block = block
-        return self._starts[row, lane :: self.spec.config.lanes]
+        """Return where the windows of a lane begin: of every `lanes`-th sequence of the step."""
+        config, first = self.spec.config, step * self.sequences + lane
+        count = len(range(lane, self.sequences, config.lanes))
+        tokens = len(self.tokens.train)
+        return train_starts(tokens, config.seq_len, config.seed, first, count, config.lanes)
 
 
 def _crystal_tables(spec: RunSpec) -> CrystalTables | None:
