@@ -20,7 +20,7 @@ ERROR_BYTES = 2048
 # control: requests of the launcher.
 CONTROL_WORDS = 16
 (
-    STOP,  # reason to stop after the current step, 0: none (train.control.STOP_REASONS)
+    STOP,  # reason to stop after the current step, 0: none (train.spec.STOP_REASONS)
     PAUSE,  # 1: stay idle between steps
     CHECKPOINT,  # number of checkpoints asked for so far
     SET_WORKERS,  # number of spheres wanted, 0: as started

@@ -15,8 +15,7 @@ from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
 from crystalline.train.config import MAX_WORKERS, POSITIONS
-from crystalline.train.node_zero import STOP_REASONS
-from crystalline.train.spec import RunSpec, StopReason
+from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
     RUN_STATES,
     SPHERE_STATES,

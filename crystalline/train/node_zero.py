@@ -42,7 +42,7 @@ from crystalline.train.metrics import MetricsLog, read_metrics
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
 from crystalline.train.schedule import learning_rate
-from crystalline.train.spec import RunSpec, StopReason, resume_command
+from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason, resume_command
 from crystalline.train.stats import RUN_STATES
 
 NAP_NS = 50_000_000  # the longest sleep while a phase runs
@@ -52,14 +52,6 @@ ANNOUNCE_NS = 2_000_000_000  # a root discovery that takes longer is told of whi
 ATTACH_S = 20.0
 DROPS_IN_A_ROW = 10
 DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
-
-STOP_REASONS: tuple[StopReason | None, ...] = (
-    None,
-    "stopped",
-    "interrupted",
-    "terminated",
-    "hangup",
-)
 
 logger = get_logger("train")
 

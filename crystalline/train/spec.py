@@ -30,6 +30,15 @@ EXIT_CODES: dict[StopReason, int] = {
     "hangup": EXIT_HANGUP,
 }
 
+# What the launcher asks for in the word `ipc.board.STOP`.
+STOP_REASONS: tuple[StopReason | None, ...] = (
+    None,
+    "stopped",
+    "interrupted",
+    "terminated",
+    "hangup",
+)
+
 
 @dataclass(frozen=True)
 class RunSpec:
