@@ -6,7 +6,9 @@ Waiting releases the GIL and returns on a signal, so that Python's handlers run.
 """
 
 from libc.errno cimport ETIMEDOUT, errno
+from libc.signal cimport SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGTERM, signal
 from libc.stdint cimport int64_t, uintptr_t
+from libc.stdio cimport snprintf
 
 import os
 
@@ -16,6 +18,20 @@ cdef extern from "atomics.h":
     int PR_SET_CHILD_SUBREAPER
     int PR_GET_CHILD_SUBREAPER
     int prctl(int option, ...)
+
+cdef extern from "<unistd.h>" nogil:
+    int fork()
+    int getpid()
+    int getppid()
+    void _exit(int)
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int SIG_UNBLOCK
+    int sigemptyset(sigset_t *)
+    int sigaddset(sigset_t *, int)
+    int sigprocmask(int, const sigset_t *, sigset_t *)
 
 
 cdef class Words:
@@ -147,6 +163,47 @@ def set_process_name(str name):
     cdef bytes raw = name.encode()
     cdef const char *text = raw
     _prctl(PR_SET_NAME, <unsigned long><uintptr_t>text)
+
+
+def fork_workers(str name, int first, int[::1] pids not None):
+    """Fork once per element and write the child's pid there; return the place in each child.
+
+    Child i is called `name`-(`first` + i), dies with its parent, ignores SIGINT, SIGTERM and
+    SIGHUP, and blocks none of them.  In the parent it returns -1 minus the number of children;
+    where that is less than asked, a fork has failed, and its errno is in the next element.
+
+    Nothing of Python runs between two forks nor in a child before the return (no hooks of
+    `os.register_at_fork` either): every page that is written in between is copied once per child.
+    So there must be no other thread, which could hold a lock that the children then wait for.
+    """
+    cdef bytes raw = name.encode()
+    cdef const char *text = raw
+    cdef char called[16]
+    cdef sigset_t signals
+    cdef int i, pid, parent = getpid()
+    for i in range(<int>pids.shape[0]):
+        pid = fork()
+        if pid > 0:
+            pids[i] = pid
+            continue
+        if pid < 0:
+            pids[i] = errno
+            return -1 - i
+        signal(SIGINT, SIG_IGN)
+        signal(SIGTERM, SIG_IGN)
+        signal(SIGHUP, SIG_IGN)
+        sigemptyset(&signals)
+        sigaddset(&signals, SIGINT)
+        sigaddset(&signals, SIGTERM)
+        sigaddset(&signals, SIGHUP)
+        sigprocmask(SIG_UNBLOCK, &signals, NULL)
+        prctl(PR_SET_PDEATHSIG, <unsigned long>SIGKILL, 0UL, 0UL, 0UL)
+        if getppid() != parent:
+            _exit(1)
+        snprintf(called, sizeof(called), "%s-%d", text, first + i)
+        prctl(PR_SET_NAME, <unsigned long><uintptr_t>called, 0UL, 0UL, 0UL)
+        return i
+    return -1 - pids.shape[0]
 
 
 cdef int _prctl(int option, unsigned long argument) except -1:

@@ -17,7 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
-from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
+import numpy as np
+
+from crystalline._kernels.atomics import fork_workers, monotonic_ns
 from crystalline.errors import EXIT_FAILURE, EngineError
 from crystalline.ipc.barrier import Kind
 from crystalline.ipc.board import (
@@ -84,7 +86,6 @@ class Crew:
         self._arena_bytes = arena_bytes
         self._settle = settle
         self._hang_ns = hang_s * 1e9
-        self._pid = os.getpid()
         self._index_of: dict[int, int] = {}  # pid → sphere
         self._deaths: dict[int, deque[float]] = {}
         self._watches = [_Watch() for _ in range(board.permits.count)]
@@ -95,8 +96,8 @@ class Crew:
         before, self.size = self.size, count
         self._board.state.store(SPHERES, count)
         self._board.barrier.want_workers(count)
-        for index in range(before, count):
-            self._fork(index)
+        if count > before:
+            self._fork(before, count - before)
         deadline = time.monotonic() + RETIRE_S
         while any(index >= count for index in self._index_of.values()):
             self._reap()
@@ -138,7 +139,8 @@ class Crew:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _fork(self, index: int) -> None:
+    def _fork(self, first: int, count: int) -> None:
+        """Start spheres `first` to `first + count - 1`, all in a row: so they share our pages."""
         deadline = time.monotonic() + JOINED_S
         while (threads := thread_count()) != 1 and time.monotonic() < deadline:
             time.sleep(0.001)  # a thread that was joined may still be on its way out
@@ -147,36 +149,33 @@ class Crew:
                 f"Node Zero has {threads} threads and must not fork",
                 advice="Something in this Python environment starts threads at import; remove it.",
             )
-        self._set_state(index, STARTING)
+        for index in range(first, first + count):
+            self._set_state(index, STARTING)
         sys.stdout.flush()
         sys.stderr.flush()
+        pids = np.zeros(count, np.intc)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            pid = os.fork()
-        except OSError as error:
-            raise EngineError(
-                f"sphere {index} could not be started ({error.strerror})",
-                advice="Use fewer --workers, or raise the limits on processes and memory.",
-            ) from error
-        if pid == 0:
-            self._become_sphere(index)
-        self._index_of[pid] = index
-        self._board.spheres.store(index * SPHERE_WORDS + S_PID, pid)
+        place = fork_workers("sphere", first, pids)
+        if place >= 0:
+            self._become_sphere(first + place)
+        started = -1 - place
+        for i in range(started):
+            self._index_of[int(pids[i])] = first + i
+            self._board.spheres.store((first + i) * SPHERE_WORDS + S_PID, int(pids[i]))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        if started < count:
+            raise EngineError(
+                f"sphere {first + started} could not be started ({os.strerror(pids[started])})",
+                advice="Use fewer --workers, or raise the limits on processes and memory.",
+            )
 
     def _become_sphere(self, index: int) -> NoReturn:
         code = EXIT_FAILURE
         try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            die_with_parent(signal.SIGKILL)
-            if os.getppid() == self._pid:
-                set_process_name(f"sphere-{index}")
-                Sphere(
-                    index, self._program, self._board, self._grad_clip, self._jitter_s,
-                    self._arena_bytes, self._settle,
-                ).run()  # fmt: skip
+            Sphere(
+                index, self._program, self._board, self._grad_clip, self._jitter_s,
+                self._arena_bytes, self._settle,
+            ).run()  # fmt: skip
             code = 0
         finally:  # never back into Node Zero's frames
             if code:
@@ -199,7 +198,7 @@ class Crew:
             self._clear_up(index)
             self._count_death(index, status)
             self._board.spheres.bump(index * SPHERE_WORDS + S_RESPAWNS, 1)
-            self._fork(index)
+            self._fork(index, 1)
 
     def _clear_up(self, sphere: int) -> None:
         """Take back what a dead sphere held, in the order that `crystalline.ipc` gives."""

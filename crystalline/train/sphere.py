@@ -7,7 +7,6 @@ it, and kills it when all is over.  The rules it follows are in `crystalline.ipc
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable
@@ -58,6 +57,8 @@ _STATE_OF: dict[int, int] = {
     Kind.PACK: UPDATING,
 }
 
+_RANDOM = random.SystemRandom()  # has no state that forked processes would share
+
 
 class Sphere:
     """The loop of one worker process."""
@@ -86,7 +87,6 @@ class Sphere:
         self._grad_clip = grad_clip
         self._jitter_s = jitter_s
         self._arena_bytes = arena_bytes
-        self._random = random.Random(os.getpid())
         self._clock_ns = monotonic_ns()
 
     def run(self) -> None:
@@ -143,7 +143,7 @@ class Sphere:
         board, program, words, row = self._board, self._program, self._words, self._row
         kind = phase & 15
         if self._jitter_s:
-            time.sleep(self._jitter_s * self._random.random())
+            time.sleep(self._jitter_s * _RANDOM.random())
         account = S_SYNC_NS
         if kind == Kind.COMPUTE:
             step = int(board.descriptor[STEP_INDEX])

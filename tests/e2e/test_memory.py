@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ SYMBOLS = (
     "abcdefghijklmnopqrstuvwxyzäöüß0123456789"  # and their capitals, space, full stop, newline
 )
 LIMIT_MB = 400
+SPHERE_LIMIT_MB = 1.8
 
 
 def pss_mb(process: psutil.Process) -> float:
@@ -22,6 +24,18 @@ def pss_mb(process: psutil.Process) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("the kernel does not tell")
+
+
+def private_mb(process: psutil.Process) -> float:
+    """Return what a process has for itself alone, besides pages of the arena."""
+    total_kb = 0
+    in_arena = False
+    for line in Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            in_arena = "cllm-" in line
+        elif line.startswith("Private_") and not in_arena:
+            total_kb += int(line.split()[1])
+    return total_kb / 1024
 
 
 @pytest.mark.timeout(90)
@@ -46,8 +60,12 @@ def test_twelve_spheres_at_character_level_take_less_than_400_mb(tmp_path: Path)
                 most = now
             time.sleep(0.05)
         assert len(it.spheres()) == 12
+        own = [private_mb(sphere) for sphere in it.spheres()]
         it.process.terminate()
         assert it.end()[0] == 143
         it.assert_all_gone()
     print("memory:", ", ".join(f"{name} {mb:.0f} MB" for name, mb in most.items()))
+    print("a sphere's own:", ", ".join(f"{mb:.2f}" for mb in sorted(own)), "MB")
     assert sum(most.values()) < LIMIT_MB
+    # With 63 spheres this counts: what they copy or allocate is not shared.
+    assert max(own) < SPHERE_LIMIT_MB

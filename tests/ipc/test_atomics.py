@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -149,3 +151,43 @@ def test_process_controls() -> None:
     atomics.die_with_parent(0)
     with pytest.raises(OSError, match="Invalid argument"):
         atomics.die_with_parent(1000)
+
+
+FORKING = """
+import os, signal, sys
+import numpy as np
+from crystalline._kernels.atomics import fork_workers
+os.register_at_fork(after_in_child=lambda: os._exit(9))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+pids = np.zeros(3, np.intc)
+place = fork_workers("worker", 7, pids)
+if place >= 0:
+    os.write(1, b"%d %d\\n" % (place, os.getpid()))
+    signal.pause()
+os.write(1, b"%d %d %d %d\\n" % (place, *pids))
+signal.pause()
+"""
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def test_forked_workers_are_numbered_named_deaf_to_the_terminal_and_die_with_their_parent() -> None:
+    """And the hooks of `os.register_at_fork` are left out."""
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        lines = [tuple(map(int, parent.stdout.readline().split())) for _ in range(4)]
+        ((place, *pids),) = (line for line in lines if len(line) == 4)
+        assert place == -4
+        assert sorted(line for line in lines if len(line) == 2) == list(enumerate(pids))
+        for number, pid in enumerate(pids, 7):
+            status = status_of(pid)
+            assert status["Name"] == f"worker-{number}"
+            for deaf_to in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                assert int(status["SigIgn"], 16) >> (deaf_to - 1) & 1
+            assert int(status["SigBlk"], 16) == 0
+        parent.kill()
+        assert parent.stdout.read() == ""  # the last writer is gone
