@@ -1,11 +1,13 @@
-"""Every float32 kernel: checked against NumPy float64, then timed, then set against the peak.
+"""Every kernel: checked against NumPy float64, then timed, then set against the peak.
 
     python3 tools/dev.py bench bench/bench_kernels.py
     python3 tools/dev.py bench bench/bench_kernels.py -k crystalline
     CRYSTALLINE_ISA=avx2 python3 tools/dev.py bench bench/bench_kernels.py
 
-The table at the end gives GFLOP/s and the share of this core's measured peak for what computes,
-GB/s for what moves memory.  Shapes are those of *small*: 256 rows, 384 channels, 6 heads.
+The table at the end gives GFLOP/s and the share of this core's measured peak, in bf16 that of
+bfloat16 products, for what computes, GB/s for what moves memory.  Shapes are those of *small*: 256
+rows, 384 channels, 6 heads.  Products *from memory* and *added in memory* take turns over 64 MB of
+panels or sums, which no cache holds.
 """
 
 from __future__ import annotations
@@ -56,33 +58,84 @@ def kernel(function: Callable[[], tuple[Kernel, float, float]]) -> None:
     KERNELS[function.__name__] = function
 
 
-def product(M: int, K: int, N: int) -> tuple[Kernel, float, float]:
+IN_MEMORY = 64e6  # bytes that no cache holds
+
+
+def rounded(x: np.ndarray, bf16: bool) -> np.ndarray:
+    """What a product's operand is taken for, in float64."""
+    if not bf16:
+        return x.astype(np.float64)
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
+
+
+def pairs(x: np.ndarray) -> np.ndarray:
+    out = empty(x.shape[0], (x.shape[1] + 1) // 2)
+    matmul.to_pairs(x, out)
+    return out
+
+
+def product(
+    M: int, K: int, N: int, bf16: bool, from_memory: bool = False
+) -> tuple[Kernel, float, float]:
     a, b, out = random(M, K), random(K, N), empty(M, N)
-    packed = empty(matmul.packed_size(K, N))
-    matmul.pack_matrix(b, packed)
-    matmul.matmul(a, packed, out)
-    close(out, a.astype(np.float64) @ b)
-    return lambda: matmul.matmul(a, packed, out), 2.0 * M * K * N, 0.0
-
-
-def product_transposed(M: int, K: int, N: int) -> tuple[Kernel, float, float]:
-    a, b, out = random(M, K), random(M, N), empty(K, N)
-    packed = empty(matmul.packed_size(M, N))
+    size = matmul.packed_size(K, N, bf16)
+    packs = empty(1 + from_memory * round(IN_MEMORY / (4 * size)), size)
+    for packed in packs:
+        matmul.pack_matrix(b, packed, bf16=bf16)
+    left = pairs(a) if bf16 else a
+    turn = itertools.cycle(packs)
 
     def call() -> None:
-        matmul.pack_matrix(b, packed)
-        matmul.matmul_transposed(a, packed, out)
+        matmul.matmul(left, next(turn), out, bf16_columns=K * bf16)
 
     call()
-    close(out, a.T.astype(np.float64) @ b)
+    close(out, rounded(a, bf16) @ rounded(b, bf16))
     return call, 2.0 * M * K * N, 0.0
+
+
+def product_transposed(
+    M: int, K: int, N: int, bf16: bool, from_memory: bool = False
+) -> tuple[Kernel, float, float]:
+    a, b = random(M, K), random(M, N)
+    outs = empty(1 + from_memory * round(IN_MEMORY / (4 * K * N)), K, N)
+    packed = empty(matmul.packed_size(M, N, bf16))
+    left = a
+    if bf16:
+        left = empty((M + 1) // 2, K)
+        matmul.pair_rows(pairs(a), K, left)
+    turn = itertools.cycle(outs)
+
+    def call() -> None:
+        matmul.pack_matrix(b, packed, bf16=bf16)
+        matmul.matmul_transposed(
+            left, packed, next(turn), accumulate=from_memory, bf16_rows=M * bf16
+        )
+
+    outs[...] = 0.0
+    call()
+    close(outs[0], rounded(a, bf16).T @ rounded(b, bf16))
+    return call, 2.0 * M * K * N, 0.0
+
+
+def both_precisions(name: str, function: Callable[..., Any], *arguments: Any) -> None:
+    for bf16 in (False, True):
+        KERNELS[f"{name} bf16" if bf16 else name] = lambda bf16=bf16: function(*arguments, bf16)
 
 
 for shape in [(ROWS, C, 3 * C), (ROWS, C, C), (ROWS, C, 4 * C), (ROWS, 4 * C, C), (64, 128, 512)]:
     label = "x".join(map(str, shape))
-    KERNELS[f"matmul {label}"] = lambda shape=shape: product(*shape)
-    KERNELS[f"matmul_transposed {label} with packing"] = lambda shape=shape: product_transposed(
-        *shape
+    both_precisions(f"matmul {label}", product, *shape)
+    both_precisions(f"matmul_transposed {label} with packing", product_transposed, *shape)
+for shape in [(128, C, 4 * C), (ROWS, C, V)]:
+    label = "x".join(map(str, shape))
+    both_precisions(f"matmul {label} from memory", lambda *a: product(*a, from_memory=True), *shape)
+for shape in [(ROWS, C, 4 * C), (64, 128, 512)]:
+    label = "x".join(map(str, shape))
+    both_precisions(
+        f"matmul_transposed {label} with packing, added in memory",
+        lambda *a: product_transposed(*a, from_memory=True),
+        *shape,
     )
 
 
@@ -97,32 +150,37 @@ def causal(qkv: np.ndarray, added: np.ndarray | float = 0.0) -> np.ndarray:
 ATTENTION_FLOPS = 2.0 * ROWS * ROWS * C  # q k^T and p v, the half below the diagonal
 
 
-@kernel
-def attention_forward() -> tuple[Kernel, float, float]:
+def attention_forward(bf16: bool) -> tuple[Kernel, float, float]:
     qkv, out, lse = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS)
-    attention.attention_forward(qkv, ROWS, H, out, lse)
-    close(out, causal(qkv.astype(np.float64)))
-    return lambda: attention.attention_forward(qkv, ROWS, H, out, lse), ATTENTION_FLOPS, 0.0
+    attention.attention_forward(qkv, ROWS, H, out, lse, bf16=bf16)
+    close(out, causal(rounded(qkv, bf16)), 2.0**-7 if bf16 else 1e-5)
+    return (
+        lambda: attention.attention_forward(qkv, ROWS, H, out, lse, bf16=bf16),
+        ATTENTION_FLOPS,
+        0.0,
+    )
 
 
-@kernel
-def attention_backward() -> tuple[Kernel, float, float]:
+def attention_backward(bf16: bool) -> tuple[Kernel, float, float]:
     qkv, out, lse, dout = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS), random(ROWS, C)
     dqkv = empty(ROWS, 3 * C)
-    attention.attention_forward(qkv, ROWS, H, out, lse)
+    attention.attention_forward(qkv, ROWS, H, out, lse, bf16=bf16)
 
     def call() -> None:
-        attention.attention_backward(dout, qkv, out, lse, ROWS, H, dqkv)
+        attention.attention_backward(dout, qkv, out, lse, ROWS, H, dqkv, bf16=bf16)
 
     call()
     direction = generator.standard_normal(qkv.shape)
     step = 1e-5
-    wide = qkv.astype(np.float64)
+    wide = rounded(qkv, bf16)
     slope = ((causal(wide + step * direction) - causal(wide - step * direction)) * dout).sum()
-    assert abs((dqkv * direction).sum() - slope / (2 * step)) < 1e-4 * np.linalg.norm(dqkv)
+    tolerance = 2.0**-7 if bf16 else 1e-4
+    assert abs((dqkv * direction).sum() - slope / (2 * step)) < tolerance * np.linalg.norm(dqkv)
     return call, 2.5 * ATTENTION_FLOPS, 0.0
 
 
+both_precisions("attention_forward", attention_forward)
+both_precisions("attention_backward", attention_backward)
 FEATURES = attention.FEATURES
 EXTRA_FLOPS = 1.0 * H * ROWS * ROWS * FEATURES  # one product with the features, below the diagonal
 
@@ -345,9 +403,10 @@ def test_what_the_crystalline_loss_costs(benchmark: Any) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel(name: str, benchmark: Any) -> None:
     call, flops, size_bytes = KERNELS[name]()
-    before = peak_flops(seconds=0.02)
+    precision = "bf16" if name.endswith(" bf16") else "float32"
+    before = peak_flops(seconds=0.02, precision=precision)
     benchmark.pedantic(call, rounds=15, iterations=3, warmup_rounds=2)
-    peak = max(before, peak_flops(seconds=0.02))
+    peak = max(before, peak_flops(seconds=0.02, precision=precision))
     seconds = benchmark.stats.stats.median
     benchmark.extra_info["isa"] = isa.level()
     if flops:

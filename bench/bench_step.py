@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bench.peak import peak_flops
-from bench.workloads import LEAST_STEPS, WORKLOADS, run, steady_rate
+from bench.workloads import WORKLOADS, run, steady_rate, steps_for
 from crystalline.ipc.permits import usable_cores
 from crystalline.train.stats import Snapshot
 
@@ -29,19 +29,12 @@ WORKERS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 63)
 CHOSEN = os.environ.get("BENCH_WORKERS")
 
 
-def steps_for(name: str, cores: int, precision: str = "float32") -> int:
-    """Steps that take about SECONDS at two thirds of the peak, after some to warm up."""
-    shape = WORKLOADS[name]
-    flops = shape.flops_per_token * shape.B * shape.T
-    return LEAST_STEPS + round(SECONDS * 0.65 * peak_flops(cores, 0.2, precision) / flops)
-
-
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_share_of_peak(name: str, precision: str, benchmark: Any, tmp_path: Path) -> None:
     """Train with the default 12 spheres between two measurements of the peak."""
     cores = usable_cores()
-    steps = steps_for(name, cores, precision)
+    steps = steps_for(name, SECONDS, peak_flops(cores, 0.2, precision))
     rows = []
 
     def round_() -> None:
@@ -64,11 +57,12 @@ def test_share_of_peak(name: str, precision: str, benchmark: Any, tmp_path: Path
 def test_scaling(name: str, benchmark: Any, tmp_path: Path) -> None:
     """Throughput of each number of spheres over that of 2, in the same round."""
     counts = tuple(map(int, CHOSEN.split(","))) if CHOSEN else WORKERS
-    steps = steps_for(name, usable_cores()) // 2
+    peak = peak_flops(usable_cores(), 0.2)
     ratios: dict[int, list[float]] = {count: [] for count in counts}
 
     def rate_of(workers: int) -> float:
         watch: list[Snapshot] = []
+        steps = steps_for(name, SECONDS / 2, peak, workers)
         run(name, tmp_path, steps=steps, workers=workers, watch=watch)
         return steady_rate(watch)
 

@@ -13,11 +13,13 @@ import numpy as np
 from crystalline._kernels import isa
 from crystalline.data.prepare import prepare
 from crystalline.data.tokenfile import Split, write_token_file
+from crystalline.ipc.permits import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.spec import RunResult, RunSpec
+from crystalline.train.sphere import turn_ns
 from crystalline.train.stats import Snapshot
 
 
@@ -59,7 +61,9 @@ WORKLOADS = {
 }
 TRAIN_TOKENS, VAL_TOKENS = 1_000_000, 20_000
 WATCH_S = 0.05  # between two looks at a run
-LEAST_STEPS = 12  # of a run that is timed: large models change spheres once a step
+LEAST_STEPS = 12  # of a run that is timed
+USUAL_SHARE = 0.65  # of the peak, to guess how long a step takes
+ARENA_BYTES = 48  # a parameter, about: weights, moments, sums of lanes, panels, workspaces
 
 
 def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | None = None,
@@ -109,6 +113,20 @@ def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | Non
     result = train(spec, on_snapshot=snapshots.append, interval_s=WATCH_S)
     shutil.rmtree(run_dir)
     return result
+
+
+def steps_for(
+    name: str, seconds: float, peak: float, workers: int = 12, permits: int | None = None
+) -> int:
+    """Return the steps that take about `seconds` on cores of `peak` FLOP/s in all, or more.
+
+    Half of them last until every sphere has had a turn, which makes the other half steady.
+    """
+    shape = WORKLOADS[name]
+    step_s = shape.flops_per_token * shape.B * shape.T / (USUAL_SHARE * peak)
+    turn_s = turn_ns(workers, ARENA_BYTES * parameter_table(shape.model).count) / 1e9
+    turns = workers / (permits or usable_cores())
+    return LEAST_STEPS + round(max(seconds, 2 * turns * max(turn_s, step_s)) / step_s)
 
 
 def steady_rate(snapshots: Sequence[Snapshot]) -> float:

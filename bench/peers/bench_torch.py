@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from bench.peak import peak_flops
-from bench.workloads import LEAST_STEPS, WORKLOADS, Workload, run, steady_rate
+from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import isa
 from crystalline.ipc.permits import usable_cores
 from crystalline.model.gpt2 import Gpt2
@@ -255,10 +255,8 @@ def write_start(shape: Workload, folder: Path) -> tuple[float, float]:
 
 
 def run_ours(name: str, folder: Path, seconds: float, peak: float, precision: str) -> float:
-    """Return our tokens per second over about `seconds` of training on all cores."""
-    shape = WORKLOADS[name]
-    flops = shape.flops_per_token * shape.B * shape.T
-    steps = LEAST_STEPS + round(seconds * 0.65 * peak / flops)
+    """Return our tokens per second over `seconds` or more of training on all cores."""
+    steps = steps_for(name, seconds, peak, SPHERES)
     watch: list[Snapshot] = []
     run(name, folder, steps=steps, workers=SPHERES, precision=precision, watch=watch)
     return steady_rate(watch)
