@@ -104,7 +104,8 @@ def _trace(
     for run in runs:
         last: tuple[int, int] | None = None
         for column, values in run.items():
-            row = _place(y_high - sum(values) / len(values), y_high - y_low, rows)
+            mean = sum(value / len(values) for value in values)  # their sum may overflow
+            row = _place(y_high - mean, y_high - y_low, rows)
             if last is not None:
                 dots += _line(last, (column, row))
             dots.append((column, row))

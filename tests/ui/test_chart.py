@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -105,6 +105,7 @@ points = st.lists(
 
 
 @given(points, points, st.integers(0, 60), st.integers(0, 12))
+@example([(0, 9e307), (0, 9.1e307)], [], 11, 2)  # their sum overflows
 def test_every_line_has_the_width_asked_for(
     curve: list[tuple[int, float]], marks: list[tuple[int, float]], width: int, height: int
 ) -> None:
