@@ -115,9 +115,7 @@ def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | Non
     return result
 
 
-def steps_for(
-    name: str, seconds: float, peak: float, workers: int = 12, permits: int | None = None
-) -> int:
+def steps_for(name: str, seconds: float, peak: float, workers: int = 12) -> int:
     """Return the steps that take about `seconds` on cores of `peak` FLOP/s in all, or more.
 
     Half of them last until every sphere has had a turn, which makes the other half steady.
@@ -125,7 +123,7 @@ def steps_for(
     shape = WORKLOADS[name]
     step_s = shape.flops_per_token * shape.B * shape.T / (USUAL_SHARE * peak)
     turn_s = turn_ns(workers, ARENA_BYTES * parameter_table(shape.model).count) / 1e9
-    turns = workers / (permits or usable_cores())
+    turns = workers / usable_cores()
     return LEAST_STEPS + round(max(seconds, 2 * turns * max(turn_s, step_s)) / step_s)
 
 

@@ -48,21 +48,20 @@ cdef struct Features:
     float* block     # [QUERY_BLOCK, F]
 
 
-# Where the pieces of a head's work lie in the scratch memory.  What has `words` is an operand: the
-# matrix itself in float32, or its pairs.  dropped, dv_operand, .. are used where they differ.
+# Where the pieces of a head's work lie in the scratch memory.  Packed matrices hold pairs in bf16.
 cdef struct Scratch:
     int64_t width        # of a row of scores: T, rounded up to whole panels
     float* kt            # [D, T] packed k^T
-    float* vt            # [D, T] packed v^T; backward only, as all below but p
+    float* vt            # [D, T] packed v^T; backward only
     float* kv            # [T, D] packed: v forward, k backward
-    float* q             # [QUERY_BLOCK, D] packed
+    float* q             # [QUERY_BLOCK, D] packed; backward only, as dout, ds, dropped and delta
     float* dout          # [QUERY_BLOCK, D] packed
     float* p             # [QUERY_BLOCK, width]
     float* ds            # [QUERY_BLOCK, width]
-    float* dropped       # [QUERY_BLOCK, width]
+    float* dropped       # [QUERY_BLOCK, width] p after dropout, where there is any
     float* delta         # [QUERY_BLOCK]
     float* left          # [QUERY_BLOCK, D or width] in pairs along the columns; bf16 only
-    float* left_t        # [QUERY_BLOCK, width] in pairs along the rows; bf16 only
+    float* left_t        # [QUERY_BLOCK, width] in pairs along the rows; bf16 only, backward only
     float* end
 
 

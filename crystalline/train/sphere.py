@@ -41,7 +41,7 @@ NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
 # A permit changes hands when others wait and its holder has had a turn.  Whoever comes back finds
 # nothing of its own in the caches, the less the more spheres there are, and has its own page tables
-# to read, a cache line for 32 KiB of the arena: turns are long enough for that to cost 1 % or less.
+# to read, a cache line for 32 KiB of the arena: turns grow with both.
 TURN_PER_SPHERE_NS = 4_000_000
 TURN_PER_MEGABYTE_NS = 600_000
 
