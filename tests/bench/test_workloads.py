@@ -1,4 +1,4 @@
-"""Rates of the second half of a run, from snapshots made up here."""
+"""How long a timed run is, and the rate of its second half, from snapshots made up here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from bench.workloads import steady_rate
+from bench import workloads
+from bench.workloads import LEAST_STEPS, steady_rate, steps_for
 from crystalline.train.stats import Snapshot
 
 
@@ -35,3 +36,13 @@ def test_only_the_second_half_of_the_steps_counts() -> None:
 def test_a_run_of_one_step_has_no_rate() -> None:
     with pytest.raises(ValueError, match="ended at step 1"):
         steady_rate(snapshots((0, 0.0, 0), (1, 1.0, 10)))
+
+
+def test_a_run_lasts_until_every_sphere_has_had_its_turn_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workloads, "usable_cores", lambda: 2)
+    # tiny: 768 tokens of 6 · 801,664 + 393,216 operations at 0.65 · 5e11 a second
+    assert steps_for("tiny", 60.0, 5e11) == LEAST_STEPS + 4880
+    # gpt2: a step takes 2.43 s, a turn 12 · 4 ms + 0.6 ms · 5,945 MB = 3.61 s; 12 spheres share 2 cores
+    assert steps_for("gpt2", 1.0, 5e11) == LEAST_STEPS + round(2 * 6 * 3.61 / 2.43)
