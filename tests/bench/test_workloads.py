@@ -44,5 +44,5 @@ def test_a_run_lasts_until_every_sphere_has_had_its_turn_twice(
     monkeypatch.setattr(workloads, "usable_cores", lambda: 2)
     # tiny: 768 tokens of 6 · 801,664 + 393,216 operations at 0.65 · 5e11 a second
     assert steps_for("tiny", 60.0, 5e11) == LEAST_STEPS + 4880
-    # gpt2: a step takes 2.43 s, a turn 12 · 4 ms + 0.6 ms · 5,945 MB = 3.61 s; 12 spheres share 2 cores
+    # gpt2: a step takes 2.43 s, a turn 12 · 4 ms + 0.6 ms · 5,945 MB = 3.61 s; 2 cores for 12
     assert steps_for("gpt2", 1.0, 5e11) == LEAST_STEPS + round(2 * 6 * 3.61 / 2.43)
