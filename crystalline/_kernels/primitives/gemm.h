@@ -24,6 +24,7 @@
 #define CL_NV 2              /* vectors across a tile */
 #define CL_NR (CL_NV * VL)   /* columns of a tile */
 #define CL_LINE 16           /* floats of a cache line; a panel's row has two */
+#define CL_RESIDENT 65536    /* floats of a result that is still in L2 when it is written again */
 
 /* One tile.  MR, TA and BF16 are compile-time constants at every call.  For what comes after it, K
  * cache lines from `next` on are fetched into L2, unless it is NULL. */
@@ -106,23 +107,24 @@ CL_INLINE void cl_fetch_rows(const float *p, int64_t ld, int64_t rows) {
 
 /* What a product reads from memory arrives while the tile before computes: of `a` and the panel the
  * hardware's own guesses are good, but a panel ends too soon for them, so the first two tiles fetch
- * the next one; and what the sums are added to is fetched a tile ahead. */
+ * the next one.  What the sums are added to, and where they go unless it stays in the cache anyway,
+ * is fetched a tile ahead. */
 CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n, int64_t K, const float *a,
                              int64_t lda, const float *panel, int64_t next, float *c, int64_t ldc,
                              const float *bias, const float *residual, int accumulate) {
   int64_t tiles = (M + CL_MR - 1) / CL_MR;
-  const float *added = residual ? residual : accumulate > 0 ? c : 0;
-  for (int64_t col = 0; col < n; col += CL_NR) {
-    if (added) cl_fetch_rows(added + col, ldc, M / tiles);
+  int fetch = residual || accumulate > 0 || (accumulate == 0 && M * ldc >= CL_RESIDENT);
+  for (int64_t col = 0; col < n; col += CL_NR)
     for (int64_t t = 0; t < tiles; t++) {
       int64_t row = M * t / tiles, end = M * (t + 1) / tiles, rows = end - row;
-      if (added && t + 1 < tiles) cl_fetch_rows(added + end * ldc + col, ldc, rows);
+      int64_t from = t ? end : 0, to = t + 1 < tiles ? M * (t + 2) / tiles : M; /* at first, two */
+      if (fetch) cl_fetch_rows(c + from * ldc + col, ldc, to - from);
+      if (residual) cl_fetch_rows(residual + from * ldc + col, ldc, to - from);
       cl_tile_rows(TA, BF16, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
                    c + row * ldc + col, ldc, bias ? bias + col : 0,
                    residual ? residual + row * ldc + col : 0, accumulate,
                    next && col == 0 && t < 2 ? panel + next + t * K * CL_LINE : 0);
     }
-  }
   if (accumulate < 0) CL_STREAM_FENCE;
 }
 

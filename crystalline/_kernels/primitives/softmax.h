@@ -4,36 +4,41 @@
 
 #include "vecmath.h"
 
-static void zero_tail(float *row, int64_t from, int64_t to) {
-  if (to > from) memset(row + from, 0, (size_t)(to - from) * sizeof(float));
+/* A row's last vector of weights, n - last of them kept, and zeros up to its width. */
+CL_INLINE void cl_end_row(float *row, vf tail, int64_t last, int64_t n, int64_t width) {
+  tail = vkeepn(tail, n - last);
+  for (int64_t j = last; j < width; j += VL, tail = vzero())
+    vstoren(row + j, tail, width - j < VL ? width - j : VL);
 }
 
+/* The last vector of a row is kept in a register, its missing lanes at -inf, whose exponential is
+ * 0: a row's length differs from that of the one before, which scalar code would pay for. */
 static void softmax_causal(int64_t rows, int64_t first, int64_t width, float scale, float *s,
                            int64_t lds, float *lse) {
-  for (int64_t i = 0; i < rows; i++) {
-    float *row = s + i * lds;
-    int64_t n = first + i + 1, full = n / VL * VL, rest = n - full;
-    vf top = vset1(-__builtin_inff());
-    for (int64_t j = 0; j < full; j += VL) top = vmax(vload(row + j), top);
-    float highest = vhmax(top);
-    for (int64_t j = full; j < n; j++) highest = row[j] > highest ? row[j] : highest;
-    vf shift = vset1(-highest * scale), k = vset1(scale), total = vzero();
-    for (int64_t j = 0; j < full; j += VL) {
-      vf e = vexp(vfma(vload(row + j), k, shift));
-      vstore(row + j, e);
-      total += e;
+  vf k = vset1(scale);
+  for (int64_t start = 0; start < rows; start += VL) {
+    int64_t count = rows - start < VL ? rows - start : VL;
+    float tops[VL], sums[VL]; /* whose logarithms are taken together */
+    for (int64_t i = 0; i < count; i++) {
+      float *row = s + (start + i) * lds;
+      int64_t n = first + start + i + 1, last = (n - 1) / VL * VL;
+      vf tail = vselect(vlanes(n - last), vloadn(row + last, n - last), -vinf()), top = tail;
+      for (int64_t j = 0; j < last; j += VL) top = vmax(vload(row + j), top);
+      float highest = vhmax(top);
+      vf shift = vset1(-highest * scale), total = vzero();
+      for (int64_t j = 0; j < last; j += VL) {
+        vf e = vexp(vfma(vload(row + j), k, shift));
+        vstore(row + j, e);
+        total += e;
+      }
+      tail = vexp(vfma(tail, k, shift));
+      tops[i] = highest * scale;
+      sums[i] = vsum(total + tail);
+      vf inverse = vset1(1.0f / sums[i]);
+      for (int64_t j = 0; j < last; j += VL) vstore(row + j, vload(row + j) * inverse);
+      cl_end_row(row, tail * inverse, last, n, width);
     }
-    if (rest) {
-      vf e = vexp(vfma(vloadn(row + full, rest), k, shift));
-      vstoren(row + full, e, rest);
-      total += vloadn(row + full, rest);
-    }
-    float sum = vsum(total);
-    vf inverse = vset1(1.0f / sum);
-    for (int64_t j = 0; j < full; j += VL) vstore(row + j, vload(row + j) * inverse);
-    if (rest) vstoren(row + full, vloadn(row + full, rest) * inverse, rest);
-    zero_tail(row, n, width);
-    lse[i] = highest * scale + cl_log(sum);
+    vstoren(lse + start, vloadn(tops, count) + vlog(vloadn(sums, count)), count);
   }
 }
 
@@ -42,11 +47,10 @@ static void softmax_causal_again(int64_t rows, int64_t first, int64_t width, flo
   vf k = vset1(scale);
   for (int64_t i = 0; i < rows; i++) {
     float *row = s + i * lds;
-    int64_t n = first + i + 1, full = n / VL * VL, rest = n - full;
+    int64_t n = first + i + 1, last = (n - 1) / VL * VL;
     vf shift = vset1(-lse[i]);
-    for (int64_t j = 0; j < full; j += VL) vstore(row + j, vexp(vfma(vload(row + j), k, shift)));
-    if (rest) vstoren(row + full, vexp(vfma(vloadn(row + full, rest), k, shift)), rest);
-    zero_tail(row, n, width);
+    for (int64_t j = 0; j < last; j += VL) vstore(row + j, vexp(vfma(vload(row + j), k, shift)));
+    cl_end_row(row, vexp(vfma(vloadn(row + last, n - last), k, shift)), last, n, width);
   }
 }
 
