@@ -282,13 +282,13 @@ def measure_speeds(shape: Workload, precision: str, seconds: float, cores: int) 
 
     def forward() -> Callable[[], object]:
         qkv, out, lse = random(R, 3 * C), aligned_empty((R, C)), aligned_empty((R // T, H, T))
-        return lambda: attention.attention_forward(qkv, T, H, out, lse)
+        return lambda: attention.attention_forward(qkv, T, H, out, lse, bf16=bf16)
 
     def backward() -> Callable[[], object]:
         qkv, out, lse = random(R, 3 * C), aligned_empty((R, C)), aligned_empty((R // T, H, T))
         dout, dqkv = random(R, C), aligned_empty((R, 3 * C))
-        attention.attention_forward(qkv, T, H, out, lse)
-        return lambda: attention.attention_backward(dout, qkv, out, lse, T, H, dqkv)
+        attention.attention_forward(qkv, T, H, out, lse, bf16=bf16)
+        return lambda: attention.attention_backward(dout, qkv, out, lse, T, H, dqkv, bf16=bf16)
 
     def passes() -> Callable[[], object]:
         x, wide, wide_out, out = (random(block, n) for n in (C, 4 * C, 4 * C, C))

@@ -21,19 +21,18 @@ Curve = list[tuple[int, float]]  # (spheres, throughput relative to 2 spheres)
 def curves(report: dict[str, Any]) -> dict[str, Curve]:
     """Return workload → curve, from a pytest-benchmark report.
 
-    >>> curves({"benchmarks": [{"name": "test_scaling[tiny]",
-    ...                         "extra_info": {"12 spheres": 1.01, "1 spheres": 0.5, "cores": 2}}]})
+    >>> curves({"benchmarks": [
+    ...     {"name": "test_scaling[tiny-12]", "extra_info": {"of 2 spheres": 1.01, "cores": 2}},
+    ...     {"name": "test_scaling[tiny-1]", "extra_info": {"of 2 spheres": 0.5, "cores": 2}},
+    ... ]})
     {'tiny': [(1, 0.5), (12, 1.01)]}
     """
     found: dict[str, Curve] = {}
     for row in report["benchmarks"]:
-        name = re.fullmatch(r"test_scaling\[(.+)\]", row["name"])
+        name = re.fullmatch(r"test_scaling\[(.+)-(\d+)\]", row["name"])
         if name:
-            counts = [
-                (re.fullmatch(r"(\d+) spheres", key), value)
-                for key, value in row["extra_info"].items()
-            ]
-            found[name[1]] = sorted((int(count[1]), value) for count, value in counts if count)
+            point = int(name[2]), row["extra_info"]["of 2 spheres"]
+            found[name[1]] = sorted([*found.get(name[1], []), point])
     return found
 
 

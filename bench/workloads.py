@@ -130,10 +130,31 @@ def steps_for(name: str, seconds: float, peak: float, workers: int = 12) -> int:
 def steady_rate(snapshots: Sequence[Snapshot]) -> float:
     """Return tokens per second over the second half of a run's steps.
 
-    In the first half each sphere that gets a permit for the first time builds its page tables,
-    which a run of hours does not notice and one of ten seconds does.
+    Raises ValueError where fewer than two steps are left.
+    """
+    first, end = _second_half(snapshots)
+    return (end.tokens - first.tokens) / (end.elapsed_s - first.elapsed_s)
+
+
+def barrier_share(snapshots: Sequence[Snapshot]) -> float:
+    """Return which part of the permits' time went to no unit of work, over the same half.
+
+    It is what barriers, hand-overs, Node Zero between two steps and changes of turn cost.  A lane
+    that is under way at either end counts there where it is finished.
 
     Raises ValueError where fewer than two steps are left.
+    """
+    first, end = _second_half(snapshots)
+    work_s = sum(s.compute_s + s.sync_s - s.wait_s for s in end.spheres)
+    work_s -= sum(s.compute_s + s.sync_s - s.wait_s for s in first.spheres)
+    return 1.0 - work_s / (min(end.permits, end.workers) * (end.elapsed_s - first.elapsed_s))
+
+
+def _second_half(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, Snapshot]:
+    """Return the first and last ends of steps of a run's second half that were seen.
+
+    In the first half each sphere that gets a permit for the first time builds its page tables,
+    which a run of hours does not notice and one of ten seconds does.
     """
     last = snapshots[-1].step if snapshots else 0
     steps = [
@@ -143,5 +164,4 @@ def steady_rate(snapshots: Sequence[Snapshot]) -> float:
     ]
     if len(steps) < 2:
         raise ValueError(f"the run ended at step {last}: give it more")
-    first, end = steps[0], steps[-1]
-    return (end.tokens - first.tokens) / (end.elapsed_s - first.elapsed_s)
+    return steps[0], steps[-1]

@@ -84,7 +84,8 @@ SPHERE_WORDS = 32
     S_IDLE_NS,
     S_GRAD_NORM,  # float64
     S_RESPAWNS,
-) = range(12)
+    S_WAIT_NS,
+) = range(13)
 
 
 def engine_regions(units: int, permits: int) -> list[Region]:

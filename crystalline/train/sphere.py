@@ -27,6 +27,7 @@ from crystalline.ipc.board import (
     S_STEALS,
     S_SYNC_NS,
     S_TOKENS,
+    S_WAIT_NS,
     SPHERE_WORDS,
     SQUARES,
     STEP_INDEX,
@@ -135,7 +136,7 @@ class Sphere:
                 self._hand_over(phase)
             else:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
-            self._book(S_SYNC_NS)
+            self._book(S_WAIT_NS)
         self._enter(RETIRED)
 
     def _work(self, phase: int, unit: int, permit: int) -> None:

@@ -30,6 +30,7 @@ class SphereStats:
     tokens: int
     compute_s: float
     sync_s: float  # reducing, updating, and waiting at the barriers with a permit
+    wait_s: float  # of these, waiting and handing over
     idle_s: float  # waiting for work or for a permit
     grad_norm: float  # L2 norm of the lane it computed last
     memory_bytes: int  # its own, and its part of what it shares

@@ -12,9 +12,10 @@ from bench import scaling_plot
 
 REPORT = {
     "benchmarks": [
-        {"name": "test_share_of_peak[tiny-bf16]", "extra_info": {"2 spheres": 9.0}},
-        {"name": "test_scaling[small]", "extra_info": {"63 spheres": 0.97, "2 spheres": 1.0}},
-        {"name": "test_scaling[tiny]", "extra_info": {"8 spheres": 1.1, "cores": 2}},
+        {"name": "test_share_of_peak[tiny-bf16]", "extra_info": {"of 2 spheres": 9.0}},
+        {"name": "test_scaling[small-63]", "extra_info": {"of 2 spheres": 0.97, "cores": 2}},
+        {"name": "test_scaling[small-2]", "extra_info": {"of 2 spheres": 1.0}},
+        {"name": "test_scaling[tiny-8]", "extra_info": {"of 2 spheres": 1.1}},
     ]
 }
 

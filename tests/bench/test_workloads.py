@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from bench import workloads
-from bench.workloads import LEAST_STEPS, steady_rate, steps_for
+from bench.workloads import LEAST_STEPS, barrier_share, steady_rate, steps_for
 from crystalline.train.stats import Snapshot
 
 
@@ -36,6 +36,23 @@ def test_only_the_second_half_of_the_steps_counts() -> None:
 def test_a_run_of_one_step_has_no_rate() -> None:
     with pytest.raises(ValueError, match="ended at step 1"):
         steady_rate(snapshots((0, 0.0, 0), (1, 1.0, 10)))
+
+
+def test_what_permits_do_not_spend_on_units_is_the_barriers_share() -> None:
+    def seen(step: int, seconds: float, *spheres: tuple[float, float, float]) -> Snapshot:
+        rows = [SimpleNamespace(compute_s=c, sync_s=s, wait_s=w) for c, s, w in spheres]
+        made: Any = SimpleNamespace(
+            step=step, elapsed_s=seconds, tokens=step, permits=2, workers=3, spheres=rows
+        )
+        return cast(Snapshot, made)
+
+    run = [
+        seen(0, 0.0, (9.0, 9.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        seen(2, 10.0, (10.0, 3.0, 1.0), (4.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        seen(4, 20.0, (12.0, 5.0, 2.0), (9.0, 1.0, 0.5), (7.0, 1.0, 0.5)),
+    ]
+    # of 2 times 10 s: 2 + 5 + 7 computing, 1 + 0.5 + 0.5 reducing and updating
+    assert barrier_share(run) == pytest.approx(1 - 16 / 20)
 
 
 def test_a_run_lasts_until_every_sphere_has_had_its_turn_twice(

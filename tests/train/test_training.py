@@ -145,6 +145,18 @@ def test_spheres_killed_at_random_moments_change_no_bit(
     assert metrics(tmp_path) == undisturbed[1]
 
 
+def test_times_of_spheres_are_accounted_for(data: PreparedData, tmp_path: Path) -> None:
+    seen: list[Snapshot] = []
+    run(spec(data, tmp_path, workers=3, permits=2, jitter_s=0.004), seen)
+    last = seen[-1]
+    for sphere in last.spheres:
+        assert 0 < sphere.wait_s < sphere.sync_s  # it reduced and updated, and waited
+        spent_s = sphere.compute_s + sphere.sync_s + sphere.idle_s
+        assert 0 < spent_s <= last.elapsed_s + 2.0  # which begins after the fork
+    working_s = sum(s.compute_s + s.sync_s for s in last.spheres)
+    assert working_s <= 2 * (last.elapsed_s + 2.0)  # no more than there are permits
+
+
 def test_every_tensor_moves(undisturbed: tuple[RunResult, list[dict[str, Any]]]) -> None:
     run_dir = Path(undisturbed[0].run_dir)
     end = load_checkpoint(resolve(run_dir, "latest"))
