@@ -20,10 +20,11 @@ cdef struct Sizes:
     int64_t V, T, L, H, C, D
     bint bf16
 
-# Where gradients go: three bases for the same offsets.
+# Where gradients go; matrices and vectors are bases of the tensors' offsets.
 cdef struct Gradients:
     float* matrices    # of the layers
-    float* embeddings  # wte, wpe
+    float* tokens      # wte
+    float* positions   # wpe
     float* vectors     # biases and LayerNorms
 
 cdef class Gpt2:
@@ -41,7 +42,7 @@ cdef class Gpt2:
     cdef int64_t[:, :, ::1] _packs     # [L, MATRICES, 2]: packed, packed transposed
     cdef int64_t[:, ::1] _segments     # [segments, 6]: layer/kind, matrix, row, rows, start, stop
     cdef int64_t _wte, _wpe, _ln_f, _vectors, _size, _wte_head, _wte_back
-    cdef int64_t _first_matrix, _rows
+    cdef int64_t _rows
     cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
     cdef float _keep_scale
     cdef const int32_t[:, ::1] _neighbor_ids      # [V, k], or None
@@ -53,6 +54,10 @@ cdef class Gpt2:
                      bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil
+    cdef void set_aside(self, const int32_t* ids, int64_t R, float* tokens,
+                        float* saved) noexcept nogil
+    cdef void add_back(self, const int32_t* ids, int64_t R, float* tokens,
+                       const float* saved) noexcept nogil
     # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final
     # LayerNorm's last row [C].
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil

@@ -21,7 +21,7 @@ from crystalline.model.config import LAYER_NORM_EPSILON
 from crystalline.model.params import parameter_table
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from crystalline._kernels cimport attention
 from crystalline._kernels.attention cimport CRYSTAL_FEATURES, AttentionDropout, Crystal
@@ -42,7 +42,7 @@ cdef enum:
     CHUNK = 512                    # rows that one chunk of sequences aims at
     BLOCK_ROWS = 128               # rows that pass through a layer's products together
     STRIP_ROWS = 8                 # rows that are rounded to bf16 right after they are computed
-    LOGITS_FLOATS = 8 * 1024 * 1024  # the head's block of logits: 32 MiB
+    LOGITS_FLOATS = 16 * 1024 * 1024  # the head's block of logits: 64 MiB
 
 cdef enum:  # where dropout acts, besides the attention probabilities
     EMBEDDING
@@ -103,6 +103,19 @@ cdef inline int64_t chunk_sequences(int64_t t) noexcept nogil:
 
 cdef inline int64_t most_head_rows(int64_t V) noexcept nogil:
     return max(<int64_t>32, LOGITS_FLOATS // V)
+
+
+cdef inline int64_t chunk_rows(int64_t V) noexcept nogil:
+    # Rows whose gradients are each one sum: those of a chunk, in one block of the head.
+    return min(<int64_t>CHUNK, most_head_rows(V))
+
+
+cdef inline bint seen_before(const int32_t* ids, int64_t i) noexcept nogil:
+    cdef int64_t j
+    for j in range(i):
+        if ids[j] == ids[i]:
+            return True
+    return False
 
 
 cdef inline int64_t head_rows(int64_t rows, int64_t V) noexcept nogil:
@@ -233,7 +246,6 @@ cdef class Gpt2:
         self._wpe = table["transformer.wpe.weight"].offset
         self._ln_f = table["transformer.ln_f.weight"].offset
         self._vectors = min(p.offset for p in table.parameters if len(p.shape) == 1)
-        self._first_matrix = Gpt2.side_size(config) - (table.size - self._vectors)
         self._offsets = np.array(
             [[table[f"transformer.h.{layer}.{name}"].offset for name in _LAYER_NAMES]
              for layer in range(config.num_layers)], dtype=np.int64)
@@ -294,12 +306,20 @@ cdef class Gpt2:
         return <int64_t><size_t>(s.scratch + up(scratch))
 
     @staticmethod
-    def side_size(config) -> int:
-        """Return the floats of a side buffer: embeddings and vectors (see `compute`)."""
+    def side_size(config, rows=None) -> int:
+        """Return the floats of a side buffer for calls of at most `rows` rows (see `compute`).
+
+        It holds the gradients of positions and vectors, and a row of wte's for each token.
+        """
         table = parameter_table(config)
-        matrices = [p.offset for p in table.parameters if ".h." in p.name and len(p.shape) == 2]
-        vectors = [p.offset for p in table.parameters if len(p.shape) == 1]
-        return min(matrices) + table.size - min(vectors)
+        cdef Sizes z = sizes_of(config, False)
+        vectors = table.size - min(p.offset for p in table.parameters if len(p.shape) == 1)
+        return vectors + (z.T + most_rows(&z, rows)) * z.C
+
+    @staticmethod
+    def side_rows(config) -> int:
+        """Return the most rows (sequences x positions) that a call with a side buffer takes."""
+        return chunk_rows(config.vocab_size)
 
     @staticmethod
     def allocate(config, float[::1] weights, *, bint bf16=False,
@@ -369,9 +389,9 @@ cdef class Gpt2:
         The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
         to them (INOUT) with `accumulate`.  Dropout is a function of (seed, step, sequence
         number, place); `first_sequence` is the number of the first of these n sequences.
-        With `side` [side_size(config)], the gradients are added to `grads` as one number each:
-        every element of `grads` is rounded once, as if this call's gradients had been computed
-        apart and then added.  It takes one chunk of sequences: n * t at most CHUNK_ROWS, or n = 1.
+        With `side` [side_size(config, rows)], the gradients are added to `grads` as one number
+        each: every element of `grads` is rounded once, as if this call's gradients had been
+        computed apart and then added.  It takes n * t rows, at most side_rows(config).
 
         With `epsilon` from 0 to below 1, the loss that the gradients are of is the cross-entropy
         against (1 - epsilon) onehot(target) + epsilon times the target's neighbors (see
@@ -382,14 +402,19 @@ cdef class Gpt2:
         cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
         self._check_tokens(tokens, t)
         cdef Gradients g
-        g.matrices = g.embeddings = g.vectors = &grads[0]
+        cdef int64_t vectors = self._size - self._vectors, places = self.z.T * self.z.C
+        cdef float* saved = NULL
+        g.matrices = g.vectors = &grads[0]
+        g.tokens, g.positions = &grads[self._wte], &grads[self._wpe]
         if side is not None:
-            if side.shape[0] != self._first_matrix + self._size - self._vectors:
+            if side.shape[0] != vectors + places + self._rows * self.z.C:
                 raise ValueError(f"side has {side.shape[0]} floats")
-            if accumulate or n > chunk_sequences(t):
-                raise ValueError("side takes one chunk of sequences, and no accumulate")
-            g.embeddings = &side[0]
-            g.vectors = &side[0] + self._first_matrix - self._vectors
+            if accumulate or n * t > chunk_rows(self.z.V):
+                raise ValueError(
+                    f"side takes {chunk_rows(self.z.V)} rows at most, and no accumulate")
+            g.vectors = &side[0] - self._vectors
+            g.positions = &side[vectors]
+            saved = g.positions + places
         if grads.shape[0] != self._size:
             raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
         expect_epsilon(epsilon)
@@ -408,23 +433,26 @@ cdef class Gpt2:
         cdef int64_t start = 0, count
         with nogil:
             if not accumulate:
-                memset(g.vectors + self._vectors, 0, (self._size - self._vectors) * sizeof(float))
-                memset(g.embeddings + self._wpe, 0, self.z.T * self.z.C * sizeof(float))
+                memset(g.vectors + self._vectors, 0, vectors * sizeof(float))
+                memset(g.positions, 0, places * sizeof(float))
+            if saved != NULL:
+                self.set_aside(&ids[0], n * t, g.tokens, saved)
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, key, first_sequence + start,
                              self._threshold > 0)
-                loss += self.head(&targets[start * t], count * t, <float>scale, g.embeddings,
-                                  accumulate, spread, &part)
+                loss += self.head(&targets[start * t], count * t, <float>scale, g.tokens,
+                                  accumulate or saved != NULL, spread, &part)
                 smoothed += part
-                self.backward(&ids[start * t], count, t, &g, accumulate or side is not None, key,
+                self.backward(&ids[start * t], count, t, &g, accumulate or saved != NULL, key,
                               first_sequence + start)
                 accumulate = True
                 start += count
-            if side is not None:
-                primitives().add(self._first_matrix, &grads[0], g.embeddings, &grads[0])
-                primitives().add(self._size - self._vectors, &grads[self._vectors],
-                                 g.vectors + self._vectors, &grads[self._vectors])
+            if saved != NULL:
+                self.add_back(&ids[0], n * t, g.tokens, saved)
+                primitives().add(places, &grads[self._wpe], g.positions, &grads[self._wpe])
+                primitives().add(vectors, &grads[self._vectors], g.vectors + self._vectors,
+                                 &grads[self._vectors])
         self.smoothed_loss = smoothed if epsilon > 0.0 else loss
         return loss
 
@@ -605,9 +633,32 @@ cdef class Gpt2:
         multiply(rows, self.z.V, self.z.C, operand, inner(self.z.C, self.bf16),
                  &self._packed[self._wte_head], logits__rv, self.z.V, NULL, NULL, False, self.bf16)
 
+    cdef void set_aside(self, const int32_t* ids, int64_t R, float* tokens,
+                        float* saved) noexcept nogil:
+        # What the rows of these tokens hold is added back when the call's own gradient of them is
+        # complete, which takes the head's and the embeddings'.  -0 + x is x, for every x.
+        cdef int64_t C = self.z.C, i, j
+        cdef float* row
+        for i in range(R):
+            if not seen_before(ids, i):
+                row = tokens + ids[i] * C
+                memcpy(saved + i * C, row, C * sizeof(float))
+                for j in range(C):
+                    row[j] = -0.0
+
+    cdef void add_back(self, const int32_t* ids, int64_t R, float* tokens,
+                       const float* saved) noexcept nogil:
+        cdef const Primitives* p = primitives()
+        cdef int64_t C = self.z.C, i
+        cdef float* row
+        for i in range(R):
+            if not seen_before(ids, i):
+                row = tokens + ids[i] * C
+                p.add(C, saved + i * C, row, row)
+
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
                      bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil:
-        # Loss of all rows, block by block; with grads also d(ln_f) into datt, and d(wte).  The
+        # Loss of all rows, block by block; with grads, d(wte), also d(ln_f) into datt.  The
         # loss against soft targets goes into smoothed.
         cdef const Primitives* p = primitives()
         cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(rows, V), row = 0, n
@@ -634,8 +685,7 @@ cdef class Gpt2:
                     dlogits = s.logits + n * inner(V, True)
                     p.pair_rows(n, V, s.logits, dlogits)
                 pack(n, C, s.ln_f + row * C, C, s.dy_packed, NULL, self.bf16)
-                multiply_ta(V, C, n, dlogits, V, s.dy_packed, grads + self._wte, C, accumulate,
-                            self.bf16)
+                multiply_ta(V, C, n, dlogits, V, s.dy_packed, grads, C, accumulate, self.bf16)
             accumulate = True
             row += n
         return loss
@@ -714,7 +764,7 @@ cdef class Gpt2:
                                  g.matrices + o[W_QKV], accumulate)
         if dropping:
             self.drop(R * C, s.dx, s.dx, key, EMBEDDING, 0, first)
-        p.embed_backward(R, t, C, ids, s.dx, g.embeddings + self._wte, g.embeddings + self._wpe)
+        p.embed_backward(R, t, C, ids, s.dx, g.tokens, g.positions)
 
     cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
                              const float* dy__rn, int64_t layer, int matrix, float* dbias,

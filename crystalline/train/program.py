@@ -59,7 +59,10 @@ class TrainingProgram:
         self.segment_count = len(self.table.segments())
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
         self.lanes_per_unit = lanes_per_unit(
-            self.lane_count, spec.permits, self._per_lane * config.seq_len
+            self.lane_count,
+            spec.permits,
+            self._per_lane * config.seq_len,
+            Gpt2.side_rows(spec.model),
         )
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         # Workspaces are a large part of a small model's memory: no more rows than a lane has.
@@ -78,7 +81,7 @@ class TrainingProgram:
         assert permits is not None
         workspace = -(-Gpt2.workspace_size(model, self._bf16, self._rows) // 4096) * 4096
         buffers = -(-self.lane_count // self.lanes_per_unit)
-        side = Gpt2.side_size(model) if self.lanes_per_unit > 1 else 0
+        side = Gpt2.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
         return [
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
@@ -258,17 +261,20 @@ def _crystal_tables(spec: RunSpec) -> CrystalTables | None:
     return CrystalTables(spec.config, spec.model.vocab_size, spec.token_path.parent)
 
 
-def lanes_per_unit(lanes: int, permits: int, rows: int) -> int:
+def lanes_per_unit(lanes: int, permits: int, rows: int, most_rows: int) -> int:
     """Return 2 where pairs of neighbors, the leaves of the sum's tree, can share a buffer, else 1.
 
-    A pair's buffer takes the second lane on top of the first, which is the first sum of the
-    tree, provided that a lane is one chunk of `rows` rows.  It must not make the last one wait.
+    A pair's buffer takes the second lane on top of the first, which is the first sum of the tree,
+    provided that a lane has at most `most_rows` rows (`Gpt2.side_rows`).  It must not make
+    the last one wait.
 
-    >>> lanes_per_unit(12, 2, 256), lanes_per_unit(12, 4, 256), lanes_per_unit(12, 2, 9999)
-    (2, 1, 1)
+    >>> lanes_per_unit(12, 2, 256, 512), lanes_per_unit(12, 4, 256, 512)
+    (2, 1)
+    >>> lanes_per_unit(12, 2, 999, 512)
+    1
     """
     pairs = lanes // 2
-    if lanes % 2 or rows > CHUNK_ROWS:
+    if lanes % 2 or rows > most_rows:
         return 1
     return 2 if -(-pairs // permits) * 2 <= -(-lanes // permits) else 1
 
