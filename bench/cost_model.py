@@ -37,19 +37,19 @@ from typing import Any
 import numpy as np
 
 from bench.peak import peak_flops
-from bench.workloads import WORKLOADS, Workload, run
+from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import attention, crossentropy, isa, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.permits import usable_cores
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import CHUNK_ROWS
-from crystalline.model.gpt2 import Gpt2
+from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import parameter_table
 from crystalline.train.config import POSITIONS, TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec
+from crystalline.train.stats import Snapshot
 
 BLOCK_ROWS = 128  # rows that pass through a layer's products together
 BUFFER_FLOATS = 8_000_000  # of the largest arrays that memory is measured on
@@ -527,9 +527,10 @@ def print_here(
             step = predict(shape, precision, speed, engine, Machine(cores, speed.all_memory))
             note = ""
             if seconds:
-                count = max(4, round(seconds / step.total))
-                result = run(name, folder, steps=count, workers=POSITIONS, precision=precision)
-                measured_s = tokens / result.tokens_per_second
+                watch: list[Snapshot] = []
+                count = steps_for(name, seconds, cores * speed.peak)
+                run(name, folder, steps=count, workers=POSITIONS, precision=precision, watch=watch)
+                measured_s = tokens / steady_rate(watch)
                 note = f" {measured_s * 1e3:,.2f} ms | {step.total / measured_s:.2f} |"
             share = tokens * shape.flops_per_token / step.total / (cores * speed.peak)
             print(line(f"{name} {precision}", step, tokens, share, note), flush=True)
