@@ -567,6 +567,12 @@ def test_a_side_buffer_takes_one_chunk_only() -> None:
         under_test.model.compute(many[:1], under_test.grads, scale=1.0, side=side[:3])
 
 
+def test_a_side_buffer_takes_the_rows_that_the_head_takes_at_once() -> None:
+    # 64 MiB of logits; more rows would be two sums of the head's gradient, each rounded
+    large = ModelConfig(vocab_size=100_000, seq_len=8, num_layers=1, num_heads=1, embed_dim=8)
+    assert Gpt2.side_rows(large) == 16 * 2**20 // 100_000 < Gpt2.side_rows(ODD) == 512
+
+
 def test_a_small_workspace_takes_few_rows_only() -> None:
     flat = gpt2.to_flat(ODD, gpt2.random_parameters(ODD, 3))
     rows = 2 * ODD.seq_len
