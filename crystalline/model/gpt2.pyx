@@ -110,14 +110,6 @@ cdef inline int64_t chunk_rows(int64_t V) noexcept nogil:
     return min(<int64_t>CHUNK, most_head_rows(V))
 
 
-cdef inline bint seen_before(const int32_t* ids, int64_t i) noexcept nogil:
-    cdef int64_t j
-    for j in range(i):
-        if ids[j] == ids[i]:
-            return True
-    return False
-
-
 cdef inline int64_t head_rows(int64_t rows, int64_t V) noexcept nogil:
     # Rows of logits that exist at once: blocks of equal size within the buffer.
     cdef int64_t most = most_head_rows(V)
@@ -636,15 +628,15 @@ cdef class Gpt2:
     cdef void set_aside(self, const int32_t* ids, int64_t R, float* tokens,
                         float* saved) noexcept nogil:
         # What the rows of these tokens hold is added back when the call's own gradient of them is
-        # complete, which takes the head's and the embeddings'.  -0 + x is x, for every x.
+        # complete, which takes the head's and the embeddings'.  -0 + x is x, for every x: a token
+        # that comes again sets aside zeros that change nothing.
         cdef int64_t C = self.z.C, i, j
         cdef float* row
         for i in range(R):
-            if not seen_before(ids, i):
-                row = tokens + ids[i] * C
-                memcpy(saved + i * C, row, C * sizeof(float))
-                for j in range(C):
-                    row[j] = -0.0
+            row = tokens + ids[i] * C
+            memcpy(saved + i * C, row, C * sizeof(float))
+            for j in range(C):
+                row[j] = -0.0
 
     cdef void add_back(self, const int32_t* ids, int64_t R, float* tokens,
                        const float* saved) noexcept nogil:
@@ -652,9 +644,8 @@ cdef class Gpt2:
         cdef int64_t C = self.z.C, i
         cdef float* row
         for i in range(R):
-            if not seen_before(ids, i):
-                row = tokens + ids[i] * C
-                p.add(C, saved + i * C, row, row)
+            row = tokens + ids[i] * C
+            p.add(C, saved + i * C, row, row)
 
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
                      bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil:
