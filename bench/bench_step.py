@@ -39,10 +39,9 @@ def test_share_of_peak(name: str, precision: str, benchmark: Any, tmp_path: Path
 
     def round_() -> None:
         before = peak_flops(cores, precision=precision)
-        watch: list[Snapshot] = []
-        run(name, tmp_path, steps=steps, workers=12, precision=precision, watch=watch)
+        seen = run(name, tmp_path, steps=steps, workers=12, precision=precision)
         peak = (before + peak_flops(cores, precision=precision)) / 2
-        rate = steady_rate(watch)
+        rate = steady_rate(seen)
         rows.append((rate * WORKLOADS[name].flops_per_token / peak, rate, peak))
 
     benchmark.pedantic(round_, rounds=ROUNDS, iterations=1)
@@ -62,10 +61,8 @@ def test_scaling(name: str, workers: int, benchmark: Any, tmp_path: Path) -> Non
     rows = []
 
     def watched(workers: int) -> list[Snapshot]:
-        watch: list[Snapshot] = []
         steps = steps_for(name, SECONDS / 3, peak, workers)
-        run(name, tmp_path, steps=steps, workers=workers, watch=watch)
-        return watch
+        return run(name, tmp_path, steps=steps, workers=workers)
 
     def round_() -> None:
         before, seen, after = (watched(count) for count in (2, workers, 2))

@@ -49,7 +49,6 @@ from crystalline.train.config import POSITIONS, TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec
-from crystalline.train.stats import Snapshot
 
 BLOCK_ROWS = 128  # rows that pass through a layer's products together
 BUFFER_FLOATS = 8_000_000  # of the largest arrays that memory is measured on
@@ -527,10 +526,9 @@ def print_here(
             step = predict(shape, precision, speed, engine, Machine(cores, speed.all_memory))
             note = ""
             if seconds:
-                watch: list[Snapshot] = []
                 count = steps_for(name, seconds, cores * speed.peak)
-                run(name, folder, steps=count, workers=POSITIONS, precision=precision, watch=watch)
-                measured_s = tokens / steady_rate(watch)
+                seen = run(name, folder, steps=count, workers=POSITIONS, precision=precision)
+                measured_s = tokens / steady_rate(seen)
                 note = f" {measured_s * 1e3:,.2f} ms | {step.total / measured_s:.2f} |"
             share = tokens * shape.flops_per_token / step.total / (cores * speed.peak)
             print(line(f"{name} {precision}", step, tokens, share, note), flush=True)

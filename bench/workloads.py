@@ -18,7 +18,7 @@ from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
-from crystalline.train.spec import RunResult, RunSpec
+from crystalline.train.spec import RunSpec
 from crystalline.train.sphere import turn_ns
 from crystalline.train.stats import Snapshot
 
@@ -66,12 +66,13 @@ USUAL_SHARE = 0.65  # of the peak, to guess how long a step takes
 ARENA_BYTES = 48  # a parameter, about: weights, moments, sums of lanes, panels, workspaces
 
 
-def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | None = None,
-        precision: str = "float32", watch: list[Snapshot] | None = None) -> RunResult:  # fmt: skip
+def run(
+    name: str, folder: Path, *, steps: int, workers: int, precision: str = "float32"
+) -> list[Snapshot]:
     """Train a workload on random tokens for `steps` steps; nothing is evaluated or saved before.
 
-    Its token file stays in `folder` for the next one; what else it wrote is removed.  `watch`
-    takes a snapshot every WATCH_S.
+    Its token file stays in `folder` for the next one; what else it wrote is removed.
+    Returns a snapshot for every WATCH_S.
     """
     shape = WORKLOADS[name]
     tokens = folder / f"{name}.tokens"
@@ -104,15 +105,14 @@ def run(name: str, folder: Path, *, steps: int, workers: int, permits: int | Non
         val_bytes=VAL_TOKENS,
         tokens_per_epoch=TRAIN_TOKENS,
         workers=workers,
-        permits=permits,
         precision=precision,
         isa=isa.level(),
         flops_per_token=shape.flops_per_token,
     )
-    snapshots = watch if watch is not None else []
-    result = train(spec, on_snapshot=snapshots.append, interval_s=WATCH_S)
+    snapshots: list[Snapshot] = []
+    train(spec, on_snapshot=snapshots.append, interval_s=WATCH_S)
     shutil.rmtree(run_dir)
-    return result
+    return snapshots
 
 
 def steps_for(name: str, seconds: float, peak: float, workers: int = 12) -> int:

@@ -48,7 +48,6 @@ from crystalline._kernels import isa
 from crystalline.ipc.permits import usable_cores
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
-from crystalline.train.stats import Snapshot
 
 SCRIPT = Path(__file__).with_name("torch_gpt.py")
 VARIABLE = "BENCH_TORCH_PYTHON"
@@ -257,9 +256,7 @@ def write_start(shape: Workload, folder: Path) -> tuple[float, float]:
 def run_ours(name: str, folder: Path, seconds: float, peak: float, precision: str) -> float:
     """Return our tokens per second over `seconds` or more of training on all cores."""
     steps = steps_for(name, seconds, peak, SPHERES)
-    watch: list[Snapshot] = []
-    run(name, folder, steps=steps, workers=SPHERES, precision=precision, watch=watch)
-    return steady_rate(watch)
+    return steady_rate(run(name, folder, steps=steps, workers=SPHERES, precision=precision))
 
 
 def run_peer(python: str, variant: Variant, shape: Workload, folder: Path, start: Path,

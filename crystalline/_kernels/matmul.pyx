@@ -84,7 +84,7 @@ cdef void multiply(int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
     for depth in range(depths):
         k = words * depth // depths
         length = words * (depth + 1) // depths - k
-        blocks = max(<int64_t>1, (M * length + LEFT_BLOCK_FLOATS - 1) // LEFT_BLOCK_FLOATS)
+        blocks = (M * length + LEFT_BLOCK_FLOATS - 1) // LEFT_BLOCK_FLOATS
         for block in range(blocks):
             row = M * block // blocks
             rows = M * (block + 1) // blocks - row

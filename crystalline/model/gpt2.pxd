@@ -54,10 +54,6 @@ cdef class Gpt2:
                      bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil
-    cdef void set_aside(self, const int32_t* ids, int64_t R, float* tokens,
-                        float* saved) noexcept nogil
-    cdef void add_back(self, const int32_t* ids, int64_t R, float* tokens,
-                       const float* saved) noexcept nogil
     # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final
     # LayerNorm's last row [C].
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil

@@ -105,9 +105,32 @@ cdef inline int64_t most_head_rows(int64_t V) noexcept nogil:
     return max(<int64_t>32, LOGITS_FLOATS // V)
 
 
-cdef inline int64_t chunk_rows(int64_t V) noexcept nogil:
+cdef inline int64_t most_side_rows(int64_t V) noexcept nogil:
     # Rows whose gradients are each one sum: those of a chunk, in one block of the head.
     return min(<int64_t>CHUNK, most_head_rows(V))
+
+
+# What the rows of some tokens hold is set aside, and added back when a call's own gradient of them
+# is complete, which takes the head's and the embeddings'.  -0 + x is x, for every x: a token that
+# comes again sets aside zeros that change nothing.
+cdef void set_aside(const int32_t* ids, int64_t R, int64_t C, float* tokens,
+                    float* saved) noexcept nogil:
+    cdef int64_t i, j
+    cdef float* row
+    for i in range(R):
+        row = tokens + ids[i] * C
+        memcpy(saved + i * C, row, C * sizeof(float))
+        for j in range(C):
+            row[j] = -0.0
+
+
+cdef void add_back(const int32_t* ids, int64_t R, int64_t C, float* tokens,
+                   const float* saved) noexcept nogil:
+    cdef int64_t i
+    cdef float* row
+    for i in range(R):
+        row = tokens + ids[i] * C
+        primitives().add(C, saved + i * C, row, row)
 
 
 cdef inline int64_t head_rows(int64_t rows, int64_t V) noexcept nogil:
@@ -311,7 +334,7 @@ cdef class Gpt2:
     @staticmethod
     def side_rows(config) -> int:
         """Return the most rows (sequences x positions) that a call with a side buffer takes."""
-        return chunk_rows(config.vocab_size)
+        return most_side_rows(config.vocab_size)
 
     @staticmethod
     def allocate(config, float[::1] weights, *, bint bf16=False,
@@ -401,9 +424,9 @@ cdef class Gpt2:
         if side is not None:
             if side.shape[0] != vectors + places + self._rows * self.z.C:
                 raise ValueError(f"side has {side.shape[0]} floats")
-            if accumulate or n * t > chunk_rows(self.z.V):
+            if accumulate or n * t > most_side_rows(self.z.V):
                 raise ValueError(
-                    f"side takes {chunk_rows(self.z.V)} rows at most, and no accumulate")
+                    f"side takes {most_side_rows(self.z.V)} rows at most, and no accumulate")
             g.vectors = &side[0] - self._vectors
             g.positions = &side[vectors]
             saved = g.positions + places
@@ -428,20 +451,21 @@ cdef class Gpt2:
                 memset(g.vectors + self._vectors, 0, vectors * sizeof(float))
                 memset(g.positions, 0, places * sizeof(float))
             if saved != NULL:
-                self.set_aside(&ids[0], n * t, g.tokens, saved)
+                set_aside(&ids[0], n * t, self.z.C, g.tokens, saved)
+                accumulate = True
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, key, first_sequence + start,
                              self._threshold > 0)
                 loss += self.head(&targets[start * t], count * t, <float>scale, g.tokens,
-                                  accumulate or saved != NULL, spread, &part)
+                                  accumulate, spread, &part)
                 smoothed += part
-                self.backward(&ids[start * t], count, t, &g, accumulate or saved != NULL, key,
+                self.backward(&ids[start * t], count, t, &g, accumulate, key,
                               first_sequence + start)
                 accumulate = True
                 start += count
             if saved != NULL:
-                self.add_back(&ids[0], n * t, g.tokens, saved)
+                add_back(&ids[0], n * t, self.z.C, g.tokens, saved)
                 primitives().add(places, &grads[self._wpe], g.positions, &grads[self._wpe])
                 primitives().add(vectors, &grads[self._vectors], g.vectors + self._vectors,
                                  &grads[self._vectors])
@@ -624,28 +648,6 @@ cdef class Gpt2:
                           float* logits__rv) noexcept nogil:
         multiply(rows, self.z.V, self.z.C, operand, inner(self.z.C, self.bf16),
                  &self._packed[self._wte_head], logits__rv, self.z.V, NULL, NULL, False, self.bf16)
-
-    cdef void set_aside(self, const int32_t* ids, int64_t R, float* tokens,
-                        float* saved) noexcept nogil:
-        # What the rows of these tokens hold is added back when the call's own gradient of them is
-        # complete, which takes the head's and the embeddings'.  -0 + x is x, for every x: a token
-        # that comes again sets aside zeros that change nothing.
-        cdef int64_t C = self.z.C, i, j
-        cdef float* row
-        for i in range(R):
-            row = tokens + ids[i] * C
-            memcpy(saved + i * C, row, C * sizeof(float))
-            for j in range(C):
-                row[j] = -0.0
-
-    cdef void add_back(self, const int32_t* ids, int64_t R, float* tokens,
-                       const float* saved) noexcept nogil:
-        cdef const Primitives* p = primitives()
-        cdef int64_t C = self.z.C, i
-        cdef float* row
-        for i in range(R):
-            row = tokens + ids[i] * C
-            p.add(C, saved + i * C, row, row)
 
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
                      bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil:

@@ -148,13 +148,16 @@ def test_spheres_killed_at_random_moments_change_no_bit(
 def test_times_of_spheres_are_accounted_for(data: PreparedData, tmp_path: Path) -> None:
     seen: list[Snapshot] = []
     run(spec(data, tmp_path, workers=3, permits=2, jitter_s=0.004), seen)
-    last = seen[-1]
-    for sphere in last.spheres:
-        assert 0 < sphere.wait_s < sphere.sync_s  # it reduced and updated, and waited
-        spent_s = sphere.compute_s + sphere.sync_s + sphere.idle_s
-        assert 0 < spent_s <= last.elapsed_s + 2.0  # which begins after the fork
-    working_s = sum(s.compute_s + s.sync_s for s in last.spheres)
-    assert working_s <= 2 * (last.elapsed_s + 2.0)  # no more than there are permits
+    assert all(0 < s.wait_s < s.sync_s for s in seen[-1].spheres)  # it reduced, updated and waited
+
+    def permits_s(snapshot: Snapshot) -> float:
+        return sum(s.compute_s + s.sync_s for s in snapshot.spheres)
+
+    # Between two steps two permits are in use: no time is counted twice, and most of it is.
+    steps = [snapshot for snapshot in seen if 10 <= snapshot.step <= 40]
+    took_s = steps[-1].elapsed_s - steps[0].elapsed_s
+    spent_s = permits_s(steps[-1]) - permits_s(steps[0])
+    assert 0.5 * 2 * took_s < spent_s < 2 * took_s + 0.3  # what was under way at the first look
 
 
 def test_every_tensor_moves(undisturbed: tuple[RunResult, list[dict[str, Any]]]) -> None:
