@@ -1,0 +1,52 @@
+"""Nothing but text reaches a terminal, and no message is longer than a reader."""
+
+from __future__ import annotations
+
+import io
+import time
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystalline.untrusted import for_terminal, one_line, shown
+from crystalline.untrusted.text import UNSAFE_CATEGORIES, visible
+
+ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b31m\x08\r\x7f\u202e\u2066"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_escape_sequences_reach_no_terminal() -> None:
+    for made in (one_line(ESCAPES), visible(ESCAPES), for_terminal(ESCAPES, Terminal())):
+        assert made.isprintable()
+        assert len(made) == len(ESCAPES)
+
+
+def test_a_pipe_gets_the_text_as_it_is() -> None:
+    assert for_terminal(ESCAPES, io.StringIO()) == ESCAPES
+
+
+def test_what_scripts_and_emoji_need_stays() -> None:
+    for text in ("नमस्ते\n", "می‌خواهم", "👩‍👩‍👧‍👦", "a\tb", "é ü 漢字"):
+        assert for_terminal(text, Terminal()) == text
+
+
+def test_a_long_name_is_cut_in_its_middle_and_quickly() -> None:
+    name = "\x1b" + "x" * 90_000_000 + "end"
+    began = time.perf_counter()
+    made = shown(name, 100)
+    assert time.perf_counter() - began < 0.5
+    assert len(made) == 100
+    assert made[:4] + made[-4:] == "?xxxxend"
+    assert "…" in made
+
+
+@given(st.text(), st.integers(1, 50))
+def test_what_is_shown_is_printable_and_short(text: str, limit: int) -> None:
+    made = shown(text, limit)
+    assert len(made) <= limit
+    assert not UNSAFE_CATEGORIES & {unicodedata.category(c) for c in made}
