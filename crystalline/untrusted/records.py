@@ -36,7 +36,7 @@ class Field:
 
     The bounds are those of a number, and of the length of a text, a list or a table.
     `pattern` must fit a text as a whole.  `optional` may be missing, `nullable` may be null.
-    `items` checks what is in a list.
+    `items` checks what is in a list, and the values of a table.
     """
 
     name: str
@@ -87,7 +87,8 @@ class Field:
             return False
         if isinstance(value, str):
             return self.pattern is None or re.fullmatch(self.pattern, value) is not None
-        return self.items is None or all(self.items(item) for item in value)
+        items = value.values() if kind is dict else value
+        return self.items is None or all(map(self.items, items))
 
 
 class Record:
@@ -105,6 +106,14 @@ class Record:
 
     def __init__(self, *fields: Field) -> None:
         self.fields = {field.name: field for field in fields}
+
+    def accepts(self, document: Any) -> bool:
+        """Return whether `check` would."""
+        try:
+            self.check(document)
+        except BadContent:
+            return False
+        return True
 
     def check(self, document: Any) -> dict[str, Any]:
         """Return `document` with None for optional fields that it lacks.

@@ -1,0 +1,315 @@
+"""Every file that is read or written: who may have made it, how long it may be, what it must say.
+
+One row a kind of file.  Readers take limit and fields from here, SECURITY.md shows the table
+(`python3 tools/dev.py files`), and the tests make the hostile variants of every row from it.
+
+    document = STATE.read(path)     # a JSON or TOML file, bounded, parsed and checked
+    data = CRYSTAL.read_bytes(path)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crystalline.untrusted.opening import read_bytes
+from crystalline.untrusted.parsing import parse_json, parse_toml
+from crystalline.untrusted.records import Field, Record
+
+MOST_STEPS = 10**12
+MOST_TOKENS = 2**62
+SHA256 = "[0-9a-f]{64}"
+_KEY = "[0-9a-f]{32}"
+_NATS = 1e9  # a loss beyond this is no loss of a model
+_MEGABYTE = 10**6
+
+Maker = Literal["us", "anybody"]
+Writing = Literal["renamed", "appended", "locked", "never"]
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """One kind of file.
+
+    `limit_bytes` None: of any size, read in blocks or mapped.  `maker` says whether only this
+    program makes such files (they may still come from somebody else's copy of it) or other
+    programs too.  `writing` is how we write it: "renamed" (a temporary name beside it, forced to
+    disk, then renamed), "appended" or "locked" (opened without following a link), or "never".
+    """
+
+    name: str
+    place: str
+    limit_bytes: int | None
+    maker: Maker
+    writing: Writing
+    parse: Callable[[bytes], Any] | None = None
+    record: Record | None = None
+    checks: str = ""
+
+    def read_bytes(self, path: str | os.PathLike[str]) -> bytes:
+        """Return the content.  Raises `OSError` for what is no regular file of that size."""
+        assert self.limit_bytes is not None
+        return read_bytes(path, self.limit_bytes)
+
+    def read(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return the checked fields.  Raises `OSError` and `BadContent`."""
+        return self.of(self.read_bytes(path))
+
+    def of(self, data: bytes) -> dict[str, Any]:
+        """Return the checked fields of a content.  Raises `BadContent`."""
+        assert self.parse is not None
+        assert self.record is not None
+        return self.record.check(self.parse(data))
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_STEPS
+
+
+def _is_fingerprint(value: Any) -> bool:
+    return FINGERPRINT.accepts(value)
+
+
+def _is_source(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and isinstance(value[0], str)
+        and all(isinstance(number, int) for number in value[1:])
+    )
+
+
+FINGERPRINT = Record(Field("size_bytes", int, 0, 2**50), Field("sha256", str, 64, 64, SHA256))
+
+MANIFEST = FileKind(
+    "manifest.json",
+    "RUN/checkpoints/STEP/",
+    _MEGABYTE,
+    "us",
+    "renamed",
+    parse_json,
+    Record(
+        Field("format", int, 1, 1000),
+        Field("step", int, 0, MOST_STEPS),
+        Field("saved_at", float, 0, 1e12, optional=True),
+        Field("files", dict, 1, 100, items=_is_fingerprint),
+    ),
+    "every file's size and SHA-256",
+)
+STATE = FileKind(
+    "state.json",
+    "RUN/checkpoints/STEP/",
+    16 * _MEGABYTE,
+    "us",
+    "renamed",
+    parse_json,
+    Record(
+        Field("format", int, 1, 1000),
+        Field("step", int, 0, MOST_STEPS),
+        Field("model", dict, 0, 100),
+        Field("train", dict, 0, 200),
+        Field("state", dict, 0, 200),
+    ),
+    "the model is that of config.json, the step that of the manifest",
+)
+PROGRESS = Record(  # STATE's field "state", of a training run
+    Field("step", int, 0, MOST_STEPS),
+    Field("tokens", int, 0, MOST_TOKENS),
+    Field("seconds", float, 0, 1e10),
+    Field("loss", float, -_NATS, _NATS, nullable=True),
+    Field("val_loss", float, -_NATS, _NATS, nullable=True),
+    Field("val_bits_per_byte", float, -_NATS, _NATS, nullable=True),
+    Field("evaluated_step", int, -1, MOST_STEPS),
+    Field("best_val_loss", float, -_NATS, _NATS, nullable=True),
+    Field("recently_dropped", list, 0, 1000, items=_is_step),
+    Field("dropped_steps", int, 0, MOST_STEPS),
+    Field("tokens_sha256", str, 64, 64, SHA256, optional=True),
+)
+MODEL_CONFIG = FileKind(
+    "config.json",
+    "RUN/checkpoints/STEP/, MODEL/",
+    _MEGABYTE,
+    "anybody",
+    "renamed",
+    parse_json,
+    Record(
+        Field("vocab_size", int, 1, 2**24),
+        Field("n_positions", int, 1, 2**22),
+        Field("n_layer", int, 1, 1024),
+        Field("n_head", int, 1, 4096),
+        Field("n_embd", int, 1, 2**18),
+        Field("resid_pdrop", float, 0, 0.999, optional=True, nullable=True),
+    ),
+    "an architecture computed here; the tensors must be in the file before memory is taken",
+)
+TOKENIZER = FileKind(
+    "tokenizer.json",
+    "RUN/, RUN/checkpoints/STEP/, MODEL/, CACHE/corpora/KEY/",
+    64 * _MEGABYTE,
+    "anybody",
+    "renamed",
+    parse_json,
+    None,
+    "part by part; only what was checked reaches the tokenizers library",
+)
+WEIGHTS = FileKind(
+    "*.safetensors",
+    "RUN/checkpoints/STEP/, MODEL/",
+    None,
+    "anybody",
+    "renamed",
+    checks="names, shapes and types of config.json's model; finite numbers",
+)
+CRYSTAL = FileKind(
+    "crystal.json",
+    "RUN/, RUN/checkpoints/STEP/, CACHE/corpora/KEY/",
+    256 * _MEGABYTE,
+    "us",
+    "renamed",
+    parse_json,
+    None,
+    "the numbers follow from the table of derivations",
+)
+RUN_CONFIG = FileKind(
+    "config.toml",
+    "RUN/, --config",
+    16 * _MEGABYTE,
+    "anybody",
+    "renamed",
+    parse_toml,
+    None,
+    "known keys with values of their type",
+)
+METRICS = FileKind(
+    "metrics.jsonl",
+    "RUN/",
+    1000 * _MEGABYTE,
+    "us",
+    "appended",
+    parse_json,
+    Record(
+        Field("step", int, 0, MOST_STEPS),
+        Field("loss", float, -_NATS, _NATS, optional=True, nullable=True),
+        Field("val_loss", float, -_NATS, _NATS, optional=True, nullable=True),
+        Field("val_bits_per_byte", float, -_NATS, _NATS, optional=True, nullable=True),
+    ),
+    "line by line; what follows a damaged line is dropped on resume",
+)
+RUN_LOCK = FileKind(
+    "run.lock",
+    "RUN/",
+    4096,
+    "us",
+    "locked",
+    parse_json,
+    Record(Field("pid", int, 1, 2**31 - 1), Field("host", str, 0, 255)),
+    "read for a message only",
+)
+POINTER = FileKind(
+    "latest, best",
+    "RUN/",
+    4096,
+    "us",
+    "renamed",
+    checks="a link, a folder or a line that names a checkpoint of the same run",
+)
+TOKENS = FileKind(
+    "tokens.bin",
+    "CACHE/corpora/KEY/",
+    None,
+    "us",
+    "renamed",
+    parse_json,
+    Record(
+        Field("dtype", str, 1, 16, "uint16|uint32"),
+        Field("vocab_size", int, 1, 2**24),
+        Field("train_tokens", int, 0, 2**48),
+        Field("val_tokens", int, 0, 2**48),
+        Field("train_bytes", int, 0, 2**50),
+        Field("val_bytes", int, 0, 2**50),
+        Field("documents", int, 0, 2**40),
+        Field("tokenizer_sha256", str, 64, 64, SHA256),
+        Field("payload_sha256", str, 64, 64, SHA256),
+        Field("entry", str, 0, 32, f"({_KEY})?"),
+    ),
+    "the header's and the tokens' SHA-256, every id in the vocabulary, the entry it belongs to",
+)
+REQUEST = FileKind(
+    "KEY.json",
+    "CACHE/requests/",
+    256 * _MEGABYTE,
+    "us",
+    "renamed",
+    parse_json,
+    Record(
+        Field("entry", str, 32, 32, _KEY),
+        Field("sources", list, 0, 10**7, items=_is_source),
+    ),
+    "the entry is a name in CACHE/corpora/",
+)
+NEIGHBORS = FileKind(
+    "neighbors-KEY.bin",
+    "CACHE/corpora/KEY/",
+    2**34,
+    "us",
+    "renamed",
+    checks="the size that its settings give, a SHA-256, every id in the vocabulary",
+)
+TEXT = FileKind(
+    "text, JSON lines, HTML",
+    "DATA, --perplexity",
+    None,
+    "anybody",
+    "never",
+    checks="UTF-8 without NUL bytes; read in blocks; records of bounded depth",
+)
+PROMPT = FileKind(
+    "standard input",
+    "prompt, chat, --perplexity -",
+    1000 * _MEGABYTE,
+    "anybody",
+    "never",
+    checks="UTF-8",
+)
+
+KINDS = (
+    TEXT,
+    PROMPT,
+    RUN_CONFIG,
+    RUN_LOCK,
+    METRICS,
+    POINTER,
+    MANIFEST,
+    STATE,
+    MODEL_CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    CRYSTAL,
+    TOKENS,
+    REQUEST,
+    NEIGHBORS,
+)
+
+
+def table() -> str:
+    """Return the rows as a table of Markdown, as SECURITY.md shows it."""
+    head = "| file | where | made by | at most | what is checked | written |\n"
+    lines = [head, "|---|---|---|---|---|---|\n"]
+    for kind in KINDS:
+        limit = "any size" if kind.limit_bytes is None else _size(kind.limit_bytes)
+        checks = kind.checks
+        if kind.record is not None:
+            names = ", ".join(f"`{name}`" for name in kind.record.fields)
+            checks = f"{names}: type and range; {checks}"
+        cells = (f"`{kind.name}`", kind.place, kind.maker, limit, checks, kind.writing)
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+def _size(size_bytes: int) -> str:
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.0f} {name}"
+    return f"{size_bytes} bytes"
