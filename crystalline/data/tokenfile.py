@@ -9,7 +9,8 @@ Layout, little endian:
     48    header    JSON, see `Header`; zeros up to DATA_OFFSET
     1024  tokens    uint16 where the vocabulary allows it, otherwise uint32
 
-The file is written in one pass to a temporary name and never changed after that.
+The file is written in one pass to a temporary name and never changed after that.  Version 2
+added the header's `entry`, the name of the cache entry that the file belongs to.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ import numpy.typing as npt
 
 from crystalline.atomic import atomic_write
 from crystalline.errors import DataError
+from crystalline.untrusted import BadContent, open_regular
+from crystalline.untrusted import files as outside
 
 MAGIC = b"CLLMTOK\0"
-VERSION = 1
+VERSION = 2
 DATA_OFFSET = 1024  # a multiple of 64: tokens start on a cache line
 
 _PREFIX = struct.Struct("<8sII32s")
-_HASH_BYTES = 1 << 20
+_HASH_TOKENS = 1 << 19  # hashed at a time
 _ADVICE = "Remove it; it is made again from the text."
 
 
@@ -51,6 +54,7 @@ class Header:
     documents: int
     tokenizer_sha256: str
     payload_sha256: str
+    entry: str = ""  # name of the cache entry it was made for; empty outside the cache
 
     @property
     def file_bytes(self) -> int:
@@ -69,13 +73,13 @@ class TokenFile:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = False) -> TokenFile:
-        """Map a token file; with `verify`, read it whole and compare its checksum.
+        """Map a token file; with `verify`, read it whole: its checksum, and every id.
 
         Raises `DataError` when it is missing, truncated, damaged or of another version.
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 size_bytes = os.fstat(file.fileno()).st_size
                 header = _read_header(path, file.read(DATA_OFFSET))
                 if size_bytes != header.file_bytes:
@@ -89,16 +93,9 @@ class TokenFile:
             raise DataError(
                 f"the token file {path} cannot be read ({error.strerror})", advice=_ADVICE
             ) from None
-        payload = mapped[DATA_OFFSET:]
+        tokens = mapped[DATA_OFFSET:].view(header.dtype)
         if verify:
-            digest = hashlib.sha256()
-            for start in range(0, len(payload), _HASH_BYTES):
-                digest.update(payload[start : start + _HASH_BYTES].data)
-            if digest.hexdigest() != header.payload_sha256:
-                raise DataError(
-                    f"the token file {path} is damaged (its checksum is wrong)", advice=_ADVICE
-                )
-        tokens = payload.view(header.dtype)
+            _verify(path, header, tokens)
         return cls(path, header, tokens[: header.train_tokens], tokens[header.train_tokens :])
 
     @property
@@ -138,12 +135,15 @@ def write_token_file(
     vocab_size: int,
     documents: int,
     tokenizer_sha256: str,
+    entry: str = "",
 ) -> Header:
     """Write both splits to `path`, atomically and without holding them in memory.
 
+    `entry` is the name of the cache entry that the file is for.
+
     Raises `OSError`, and `ValueError` for a token outside the vocabulary.
     """
-    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    dtype = _dtype(vocab_size)
     digest = hashlib.sha256()
     counts: list[int] = []
     text_bytes: list[int] = []
@@ -170,10 +170,33 @@ def write_token_file(
             documents=documents,
             tokenizer_sha256=tokenizer_sha256,
             payload_sha256=digest.hexdigest(),
+            entry=entry,
         )
         file.seek(0)
         file.write(_header_bytes(header))
     return header
+
+
+def _verify(path: Path, header: Header, tokens: npt.NDArray[np.unsignedinteger[Any]]) -> None:
+    """Raise `DataError` for tokens without their checksum or beyond the vocabulary."""
+    digest = hashlib.sha256()
+    largest = 0
+    for start in range(0, len(tokens), _HASH_TOKENS):
+        block = tokens[start : start + _HASH_TOKENS]
+        digest.update(block.data)
+        largest = max(largest, int(block.max()))
+    if digest.hexdigest() != header.payload_sha256:
+        raise DataError(f"the token file {path} is damaged (its checksum is wrong)", advice=_ADVICE)
+    if largest >= header.vocab_size:
+        raise DataError(
+            f"the token file {path} holds token {largest:,} of a vocabulary of "
+            f"{header.vocab_size:,}",
+            advice=_ADVICE,
+        )
+
+
+def _dtype(vocab_size: int) -> np.dtype[Any]:
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def _header_bytes(header: Header) -> bytes:
@@ -198,5 +221,11 @@ def _read_header(path: Path, block: bytes) -> Header:
     text = block[_PREFIX.size : _PREFIX.size + length]
     if hashlib.sha256(text).digest() != digest:
         raise DataError(f"the header of the token file {path} is damaged", advice=_ADVICE)
-    values = json.loads(text)
-    return Header(**{field.name: values[field.name] for field in fields(Header)})
+    try:
+        values = outside.TOKENS.of(text)
+        header = Header(**{field.name: values[field.name] for field in fields(Header)})
+        if header.dtype != _dtype(header.vocab_size).name:
+            raise BadContent(f"{header.dtype} is not what {header.vocab_size:,} tokens are kept in")
+    except BadContent as error:
+        raise DataError(f"the token file {path} is damaged: {error}", advice=_ADVICE) from None
+    return header

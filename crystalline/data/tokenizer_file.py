@@ -78,9 +78,9 @@ def check_tokenizer(document: Any) -> tuple[dict[str, Any], list[str]]:
     added = _added(document.get("added_tokens"), checked["vocab"])
     pre_tokenizer = _pre_tokenizer(document.get("pre_tokenizer"))
     by_character = (pre_tokenizer or {}).get("pattern") == {"Regex": CHAR_PATTERN}
-    if checked["type"] == "WordLevel" and not by_character:  # characters are looked up here
-        if checked["unk_token"] not in checked["vocab"]:
-            raise BadContent("its token for unknown words is not in its vocabulary")
+    lacks_unknown = checked["type"] == "WordLevel" and checked["unk_token"] not in checked["vocab"]
+    if lacks_unknown and not by_character:  # whose characters are looked up here
+        raise BadContent("its token for unknown words is not in its vocabulary")
     if model.get("dropout") not in (None, 0, 0.0):
         dropped.append("dropout")
     return {

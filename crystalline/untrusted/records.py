@@ -66,7 +66,9 @@ class Field:
         words = _WORDS[self.kind]
         size = "" if self.kind in (int, float) else "length "
         if self.kind is not bool:
-            if self.low > -math.inf and self.high < math.inf:
+            if self.low == self.high:
+                words += f" of {size}{self.low:,}"
+            elif self.low > -math.inf and self.high < math.inf:
                 words += f" of {size}{self.low:,} to {self.high:,}"
             elif self.low > -math.inf:
                 words += f" of {size or 'at least '}{self.low:,}" + (" or more" if size else "")

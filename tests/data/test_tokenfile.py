@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 from pathlib import Path
@@ -10,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crystalline.data.tokenfile import DATA_OFFSET, Header, Split, TokenFile, write_token_file
+from crystalline.data.tokenfile import (
+    DATA_OFFSET,
+    MAGIC,
+    VERSION,
+    Header,
+    Split,
+    TokenFile,
+    write_token_file,
+)
 from crystalline.errors import DataError
 
 TRAIN = [np.array([5, 0, 299], np.int32), np.array([], np.int32), np.array([7], np.int32)]
@@ -61,7 +70,9 @@ def test_the_width_follows_the_vocabulary(tmp_path: Path, vocab_size: int, dtype
 
 def test_a_split_may_be_empty(tmp_path: Path) -> None:
     empty = Split(iter(()), lambda: 0)
-    write_token_file(tmp_path / "t", empty, empty, vocab_size=2, documents=0, tokenizer_sha256="00")
+    write_token_file(
+        tmp_path / "t", empty, empty, vocab_size=2, documents=0, tokenizer_sha256="0" * 64
+    )
     tokens = TokenFile.open(tmp_path / "t", verify=True)
     assert (len(tokens.train), len(tokens.val)) == (0, 0)
 
@@ -127,3 +138,53 @@ def test_another_version_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         TokenFile.open(tmp_path / "missing")
+
+
+def sign(path: Path, **changes: object) -> None:
+    """Change fields of the header as somebody would who knows the format."""
+    content = path.read_bytes()
+    length = struct.unpack_from("<I", content, 12)[0]
+    text = json.dumps(json.loads(content[48 : 48 + length]) | changes).encode()
+    head = struct.pack("<8sII32s", MAGIC, VERSION, len(text), hashlib.sha256(text).digest())
+    path.write_bytes((head + text).ljust(DATA_OFFSET, b"\0") + content[DATA_OFFSET:])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "uint32"},
+        {"dtype": "float16"},
+        {"dtype": None},
+        {"vocab_size": 0},
+        {"vocab_size": 2**40},
+        {"train_tokens": -4},
+        {"val_tokens": 1e300},
+        {"documents": "\x1b[2J"},
+        {"entry": "../../etc"},
+        {"payload_sha256": "0" * 63},
+    ],
+    ids=str,
+)
+def test_a_well_signed_header_is_not_believed(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = tmp_path / "t.bin"
+    write(path)
+    sign(path, **changes)
+    with pytest.raises(DataError, match="damaged: ") as caught:
+        TokenFile.open(path)
+    assert str(caught.value).isprintable()
+
+
+def test_well_signed_tokens_beyond_the_vocabulary_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "t.bin"
+    write(path)
+    sign(path, vocab_size=299)
+    with pytest.raises(DataError, match="token 299 of a vocabulary of 299"):
+        TokenFile.open(path, verify=True)
+    sign(path, vocab_size=300)
+    TokenFile.open(path, verify=True)
+
+
+def test_a_pipe_in_its_place_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.bin")
+    with pytest.raises(DataError, match="it is a pipe"):
+        TokenFile.open(tmp_path / "t.bin")
