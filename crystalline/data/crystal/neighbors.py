@@ -29,6 +29,7 @@ from crystalline.data.crystal.tokens import Crystal
 from crystalline.exact import gcd_similarity, spiral_distances_squared, spiral_places
 from crystalline.ipc.permits import usable_cores
 from crystalline.log import get_logger
+from crystalline.untrusted import read_bytes
 
 Similarity = Literal["primes", "morphology"]
 Progress = Callable[[str, int, int], None]
@@ -222,19 +223,24 @@ def load_or_build(
 
 def _read(path: Path, head: bytes, shape: tuple[int, int]) -> NeighborTable | None:
     """Return the table of a file: a line of JSON, the SHA-256 of the rest, ids, weights."""
+    start = len(head) + hashlib.sha256().digest_size
+    size = 4 * shape[0] * shape[1]
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, start + 2 * size)
     except FileNotFoundError:
         return None
     except OSError as error:
         _log.warning("The table of neighbors %s is made again: %s", path, error.strerror)
         return None
-    start = len(head) + hashlib.sha256().digest_size
-    body, size = data[start:], 4 * shape[0] * shape[1]
+    body = data[start:]
     checksum = hashlib.sha256(head + body).digest()
     if data[:start] != head + checksum or len(body) != 2 * size:
         _log.warning("The table of neighbors %s is damaged and is made again", path)
         return None
     ids = np.frombuffer(body, "<i4", count=shape[0] * shape[1]).astype(np.int32)
     weights = np.frombuffer(body, "<f4", offset=size).astype(np.float32)
+    ids_fit = not ids.size or 0 <= ids.min() <= ids.max() < shape[0]
+    if not ids_fit or not np.isfinite(weights).all() or weights.min(initial=0.0) < 0:
+        _log.warning("The table of neighbors %s is impossible and is made again", path)
+        return None
     return NeighborTable(ids.reshape(shape), weights.reshape(shape))

@@ -18,18 +18,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from crystalline.atomic import write_text
 from crystalline.data.crystal import CRYSTAL
-from crystalline.data.crystal.affixes import Affix, Derivations, find_derivations
+from crystalline.data.crystal.affixes import Affix, Derivations, Kind, find_derivations
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import DataError
 from crystalline.exact import factor_signature, nth_prime, prime_array
+from crystalline.untrusted import BadContent, parse_json, shown
+from crystalline.untrusted.files import CRYSTAL as CRYSTAL_FILE
 
 VERSION = 1  # raise it when the same tokenizer and counts would give another crystal
 LIMIT = 1 << 62  # of numbers: their places on Ulam's spiral have distances below 2^32
@@ -37,6 +38,8 @@ GROUPS = 12
 
 _FORMAT = "crystalline vocabulary"
 _COLUMNS = ["text", "count", "number", "parent", "affix"]
+MOST_FACTORS = 64  # of a number below 2^62
+MOST_GENERATIONS = 10**9
 _ADVICE = "Remove it, and it is made again from the text; or copy the folder again."
 
 _Int32 = npt.NDArray[np.int32]
@@ -212,23 +215,25 @@ class Crystal:
         Raises `DataError` when it is damaged or of another version.
         """
         try:
-            document = json.loads(text)
-        except ValueError:
-            raise DataError(f"{name} is damaged (not JSON)", advice=_ADVICE) from None
+            document = parse_json(text)
+        except BadContent as error:
+            raise DataError(f"{name} is damaged ({error})", advice=_ADVICE) from None
         if not isinstance(document, dict) or document.get("format") != _FORMAT:
             raise DataError(f"{name} is no {CRYSTAL}", advice=_ADVICE)
-        if document.get("version") != VERSION:
+        version = document.get("version")
+        if version != VERSION:
             raise DataError(
-                f"{name} has version {document.get('version')}; this program reads {VERSION}",
+                f"{name} has version {shown(repr(version), 40)}; this program reads {VERSION}",
                 advice=_ADVICE,
             )
         try:
             crystal = cls._read(document)
-        except (KeyError, ValueError, TypeError, OverflowError, IndexError):
+            sha256 = crystal.sha256
+        except (KeyError, ValueError, TypeError, OverflowError, IndexError, RecursionError):
             raise DataError(
                 f"{name} is damaged (a value is missing or impossible)", advice=_ADVICE
             ) from None
-        if crystal.sha256 != document.get("sha256"):
+        if sha256 != document.get("sha256"):
             raise DataError(f"{name} is damaged (its checksum is wrong)", advice=_ADVICE)
         return crystal
 
@@ -242,17 +247,38 @@ class Crystal:
             zip(*document["affixes"], strict=True) if document["affixes"] else ((),) * 3
         )
         parents = np.array(parent, np.int32)
-        return cls(
-            texts=texts,
+        crystal = cls(
+            texts=tuple(_text(text) for text in texts),
             counts=np.array(counts, np.int64),
             parent=parents,
-            root=_chains(parents)[0],
+            root=_chains(parents, MOST_FACTORS)[0],
             affix=np.array(affix, np.int32),
             affixes=tuple(Affix(text, kind) for text, kind in zip(affix_texts, kinds, strict=True)),
             affix_primes=np.array(primes, np.uint64),
             numbers=np.array(numbers, np.uint64),
             generation=document["generation"],
         )
+        crystal._require_arithmetic()
+        return crystal
+
+    def _require_arithmetic(self) -> None:
+        """Raise `ValueError` where the numbers do not follow from the table of derivations."""
+        if not isinstance(self.generation, int) or not 0 <= self.generation <= MOST_GENERATIONS:
+            raise ValueError("the generation is out of range")
+        if any(affix.kind not in get_args(Kind) for affix in self.affixes):
+            raise ValueError("an affix is of an unknown kind")
+        derived = self.parent != np.arange(self.vocab_size)
+        if not np.array_equal(derived, self.affix >= 0) or (self.affix < -1).any():
+            raise ValueError("a root has an affix, or what derives from one has none")
+        if self.counts.min(initial=0) < 0 or self.numbers.min(initial=1) < 1:
+            raise ValueError("a count or a number is out of range")
+        base = self.numbers[self.parent[derived]]
+        by = self.affix_primes[self.affix[derived]]
+        if self.numbers.max(initial=1) >= LIMIT or (by < 2).any():
+            raise ValueError("a number is out of range")
+        # Below LIMIT the quotient is exact where the product is what it should be.
+        if (self.numbers[derived] % by).any() or (self.numbers[derived] // by != base).any():
+            raise ValueError("a number is not the product of its factors")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `crystal.json` atomically.  Raises `OSError`."""
@@ -265,7 +291,7 @@ class Crystal:
         Raises `DataError` when it is missing, damaged or of another version.
         """
         try:
-            text = Path(path).read_text("utf-8")
+            text = CRYSTAL_FILE.read_bytes(path).decode("utf-8")
         except OSError as error:
             raise DataError(
                 f"the vocabulary's numbers {path} cannot be read ({error.strerror})",
@@ -369,11 +395,18 @@ def _multiply(
     return np.concatenate([too_large, tokens[twin]])
 
 
-def _chains(parent: _Int32) -> tuple[_Int32, _Int32]:
-    """Return the root of every token, and how many steps away it is.
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("a token's text is no text")
+    return value
 
-    Raises `ValueError` for a circle and for a parent that is no token.
+
+def _chains(parent: _Int32, most: int | None = None) -> tuple[_Int32, _Int32]:
+    """Return the root of every token, and how many steps away it is, `most` if that is given.
+
+    Raises `ValueError` for a circle, for a longer way and for a parent that is no token.
     """
+    most = parent.size if most is None else min(most, parent.size)
     if parent.size and not 0 <= parent.min() <= parent.max() < parent.size:
         raise ValueError(f"a parent is not one of the {parent.size} tokens")
     root = np.arange(parent.size, dtype=np.int32)
@@ -385,7 +418,7 @@ def _chains(parent: _Int32) -> tuple[_Int32, _Int32]:
             return root, depth
         root = above
         depth += moved
-        if depth.max() >= parent.size:
+        if depth.max() >= most:
             raise ValueError("the parents of some tokens go in a circle")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -308,7 +310,7 @@ def test_the_file_can_be_read_by_people(run: Crystal, tmp_path: Path) -> None:
     [
         ('"running", 5', '"running", 6', "checksum"),
         ('"running"', '"runninG"', "checksum"),
-        ('10, 1, 0', '20, 1, 0', "checksum"),
+        ('10, 1, 0', '20, 1, 0', "impossible"),
         ('"suffix"', '"prefix"', "checksum"),
         ('"generation": 0', '"generation": 1', "checksum"),
         ('"sha256": "', '"sha256": "0', "checksum"),
@@ -316,11 +318,11 @@ def test_the_file_can_be_read_by_people(run: Crystal, tmp_path: Path) -> None:
         ('10, 1, 0', '10, 7, 0', "a value is missing"),
         ('10, 1, 0', '10, 1, null', "a value is missing"),
         ('"generation"', '"generaxion"', "a value is missing"),
-        ('10, 1, 0', f'{2**70}, 1, 0', "a value is missing"),
+        ('10, 1, 0', f'{2**70}, 1, 0', "a number of 22 digits"),
         ('"version": 1', '"version": 99', "has version 99; this program reads 1"),
         ('crystalline vocabulary', 'something', "is no crystal.json"),
-        ('"tokens": [', '"tokens": ', "not JSON"),
-        ("\n}\n", "", "not JSON"),
+        ('"tokens": [', '"tokens": ', "not valid JSON"),
+        ("\n}\n", "", "not valid JSON"),
     ],
 )  # fmt: skip
 def test_damage_is_one_clear_sentence(
@@ -335,6 +337,47 @@ def test_damage_is_one_clear_sentence(
         Crystal.load(path)
     assert str(path) in caught.value.message
     assert caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('10, 1, 0', '20, 1, 0'),  # not the product
+        ('10, 1, 0', '10, 1, -1'),  # derives, and has no affix
+        ('10, 1, 0', '10, 1, -2'),
+        ('10, 1, 0', '10, 1, 5'),
+        ('"running", 5', '"running", -5'),
+        ('"suffix", "ing", 2', '"suffix", "ing", 0'),
+        ('"suffix", "ing"', '"nonsense", "ing"'),
+        ('"running"', '7'),
+        ('"running"', '"\\ud800"'),
+        ('"generation": 0', '"generation": -1'),
+        ('"generation": 0', '"generation": "0"'),
+    ],
+)  # fmt: skip
+def test_a_well_signed_forgery_is_not_believed(
+    run: Crystal, tmp_path: Path, old: str, new: str
+) -> None:
+    text = run.to_json()
+    assert old in text
+    body = text.partition(f'"sha256": "{run.sha256}",\n')[2].removesuffix("\n}\n")
+    forged = body.replace(old, new, 1)
+    sha256 = hashlib.sha256(forged.encode()).hexdigest()
+    path = tmp_path / "crystal.json"
+    path.write_text(text.replace(body, forged).replace(run.sha256, sha256))
+    with pytest.raises(DataError, match="impossible"):
+        Crystal.load(path)
+
+
+def test_a_long_chain_of_derivations_is_refused_at_once() -> None:
+    """Following it would take the square of its length."""
+    rows = [[f"t{n}", 1, 2, max(0, n - 1), 0 if n else -1] for n in range(50_000)]
+    head = {"format": "crystalline vocabulary", "version": 1, "sha256": "0" * 64}
+    document = head | {"generation": 0, "affixes": [["suffix", "s", 3]], "tokens": rows}
+    began = time.perf_counter()
+    with pytest.raises(DataError, match="impossible"):
+        Crystal.from_json(json.dumps(document))
+    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"3", b"\xff\xfe", b'{"format": 3}'])
