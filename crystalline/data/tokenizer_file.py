@@ -191,7 +191,7 @@ def _added(tokens: Any, vocabulary: dict[str, int]) -> list[dict[str, Any]]:
         id_, content = entry["id"], entry["content"]
         if numbers.setdefault(id_, content) != content or vocabulary.get(content, id_) != id_:
             raise BadContent(f"its added token {shown(repr(content), 40)} has a number twice")
-        added.append({name: entry[name] or False for name in _ADDED.fields} | {"id": id_})
+        added.append({name: entry.get(name, False) for name in _ADDED.fields})
     return added
 
 

@@ -17,16 +17,22 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalline.errors import SaveError
 from crystalline.log import get_logger
+from crystalline.untrusted import BadContent, open_ours
+from crystalline.untrusted.files import METRICS as METRICS_FILE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 METRICS = "metrics.jsonl"
+LONGEST_LINE = 1 << 20  # bytes
+
+_BLOCK_BYTES = 1 << 20
 
 _log = get_logger("train")
 
@@ -46,9 +52,7 @@ class MetricsLog:
         self._failing = False
         self._fd = -1
         try:
-            self._fd = os.open(
-                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
-            )
+            self._fd = open_ours(self.path, append=True)
             os.ftruncate(self._fd, _end_of_step(self.path, step))
         except OSError as error:
             self.close()
@@ -127,28 +131,35 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a metrics file, oldest first; a torn last line is left out.
 
-    Raises `OSError`, and `ValueError` when a whole line is not a JSON object.
+    Raises `OSError`, and `ValueError` when a whole line is none that is written here.
     """
     lines = []
-    for number, line in enumerate(_whole_lines(path.read_bytes()), 1):
-        value = json.loads(line)
-        if not isinstance(value, dict):
-            raise ValueError(f"line {number} of {path} is not a JSON object")
-        lines.append(value)
+    for number, line in enumerate(_whole_lines(path), 1):
+        try:
+            lines.append(METRICS_FILE.of(line))
+        except BadContent as error:
+            raise BadContent(f"line {number} of {path} is damaged: {error}") from None
     return lines
 
 
-def _whole_lines(data: bytes) -> list[bytes]:
-    return data.split(b"\n")[:-1]
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines without their ends; what follows the last end is left out."""
+    rest = b""
+    with METRICS_FILE.open(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+            if len(rest) > LONGEST_LINE:  # none of ours
+                return
 
 
 def _end_of_step(path: Path, step: int) -> int:
     """Return where the lines up to `step` end, in bytes."""
     end = 0
-    for line in _whole_lines(path.read_bytes()):
+    for line in _whole_lines(path):
         try:
-            found = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):  # damaged: nothing after it can be trusted
+            found = METRICS_FILE.of(line)["step"]
+        except BadContent:  # nothing after it can be trusted
             break
         if found > step:
             break

@@ -17,8 +17,8 @@ means to a user, is left to the packages above.  A file that is refused raises `
 
 from crystalline.untrusted.opening import (
     RefusedFile,
+    open_ours,
     open_regular,
-    open_to_append,
     read_bytes,
     read_stream,
     real_directory,
@@ -35,8 +35,8 @@ __all__ = [
     "RefusedFile",
     "for_terminal",
     "one_line",
+    "open_ours",
     "open_regular",
-    "open_to_append",
     "parse_json",
     "parse_toml",
     "read_bytes",

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
-from crystalline.untrusted.opening import read_bytes
+from crystalline.untrusted.opening import open_regular, read_bytes
 from crystalline.untrusted.parsing import parse_json, parse_toml
 from crystalline.untrusted.records import Field, Record
 
@@ -47,6 +47,10 @@ class FileKind:
     parse: Callable[[bytes], Any] | None = None
     record: Record | None = None
     checks: str = ""
+
+    def open(self, path: str | os.PathLike[str]) -> BinaryIO:
+        """Open one to read.  Raises `OSError` for what is no regular file of that size."""
+        return open_regular(path, limit_bytes=self.limit_bytes)
 
     def read_bytes(self, path: str | os.PathLike[str]) -> bytes:
         """Return the content.  Raises `OSError` for what is no regular file of that size."""

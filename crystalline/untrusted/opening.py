@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_APPEND = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+_OURS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 _BLOCK_BYTES = 1 << 20
 
 _KINDS = (
@@ -123,8 +123,10 @@ def real_directory(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def open_to_append(path: str | os.PathLike[str], mode: int = 0o666) -> int:
+def open_ours(path: str | os.PathLike[str], *, append: bool = False) -> int:
     """Return a descriptor of a file of ours, to read and write; made where it is missing.
+
+    With `append` everything is written at its end.
 
     The name must be a regular file, no link.  Of a file that has further names (hard links:
     a backup made by linking) this name first gets a copy of its own.
@@ -133,7 +135,7 @@ def open_to_append(path: str | os.PathLike[str], mode: int = 0o666) -> int:
     """
     replace_shared(path)
     try:
-        descriptor = os.open(path, _APPEND, mode)
+        descriptor = os.open(path, _OURS | os.O_APPEND * append, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise RefusedFile(path, _what_is_there(path)) from None

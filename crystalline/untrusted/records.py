@@ -118,7 +118,7 @@ class Record:
         return True
 
     def check(self, document: Any) -> dict[str, Any]:
-        """Return `document` with None for optional fields that it lacks.
+        """Return `document`, a table whose fields are as their rows say.
 
         Further keys stay, unchecked: they belong to other versions.  Raises `BadContent`.
         """
@@ -129,7 +129,6 @@ class Record:
             if name not in found:
                 if not field.optional:
                     raise BadContent(f"it has no '{name}'")
-                found[name] = None
                 continue
             problem = field.problem(found[name])
             if problem:

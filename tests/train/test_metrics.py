@@ -123,5 +123,38 @@ def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match="No such file"):
         MetricsLog(tmp_path / "missing")
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(SaveError, match="Is a directory"):
+    with pytest.raises(SaveError, match="it is a folder"):
         MetricsLog(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_nothing_but_a_file_of_ours_is_written(tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "metrics.jsonl"
+    if kind == "link":
+        path.symlink_to(outside)
+    else:
+        os.mkfifo(path)
+    with pytest.raises(SaveError, match=f"it is a {kind}"):
+        MetricsLog(tmp_path / "run")
+    assert outside.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"step": -1}', '{"step": 1e300}', '{"step": NaN}', '{"step": 1, "loss": "x"}', "[" * 9999],
+)
+def test_a_run_is_resumed_before_a_line_that_cannot_be(path: Path, line: str) -> None:
+    fill(path)
+    before = path.read_bytes()
+    path.write_bytes(before + line.encode() + b"\n" + before)
+    MetricsLog(path.parent, 1000).close()
+    assert path.read_bytes() == before
+
+
+def test_a_line_without_end_is_cut_off(path: Path) -> None:
+    path.write_bytes(b'{"step": 1}\n' + b"x" * (5 << 20))
+    MetricsLog(path.parent, 1000).close()
+    assert path.read_bytes() == b'{"step": 1}\n'

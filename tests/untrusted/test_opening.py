@@ -11,8 +11,8 @@ import pytest
 
 from crystalline.untrusted import (
     RefusedFile,
+    open_ours,
     open_regular,
-    open_to_append,
     read_bytes,
     read_stream,
     real_directory,
@@ -86,7 +86,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, target: str) -> None:
     link = tmp_path / "metrics"
     link.symlink_to(outside)
     with pytest.raises(RefusedFile, match="a link"):
-        open_to_append(link)
+        open_ours(link)
     assert outside.exists() == (target != "missing")
     if target == "file":
         assert outside.read_bytes() == b"precious"
@@ -95,9 +95,9 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, target: str) -> None:
 def test_a_pipe_is_not_written_to(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RefusedFile, match="a pipe"):
-        open_to_append(tmp_path / "pipe")
+        open_ours(tmp_path / "pipe")
     with pytest.raises(RefusedFile, match="a folder"):
-        open_to_append(tmp_path)
+        open_ours(tmp_path)
 
 
 def test_a_file_with_two_names_is_copied_before_it_is_written(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_file_with_two_names_is_copied_before_it_is_written(tmp_path: Path) ->
     backup.write_bytes(b"old")
     backup.chmod(0o640)
     os.link(backup, path)
-    descriptor = open_to_append(path)
+    descriptor = open_ours(path)
     os.pwrite(descriptor, b"new", 0)
     os.close(descriptor)
     assert (backup.read_bytes(), path.read_bytes()) == (b"old", b"new")
@@ -118,7 +118,7 @@ def test_a_file_with_one_name_stays_itself(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     inode = path.stat().st_ino
     replace_shared(path)
-    os.close(open_to_append(path))
+    os.close(open_ours(path))
     assert path.stat().st_ino == inode
     replace_shared(tmp_path / "missing")
 
