@@ -66,8 +66,8 @@ def draw_chart(
     lines = [[chr(_BRAILLE + bits) if bits else " " for bits in row] for row in cells]
     for x, y in marks:
         if math.isfinite(x) and math.isfinite(y):
-            row = _place(y_high - y, y_high - y_low, plot_height)
-            lines[row][_place(x - x_low, x_high - x_low, plot_width)] = MARK
+            row = _place(y, y_high, y_low, plot_height)
+            lines[row][_place(x, x_low, x_high, plot_width)] = MARK
     rows = [
         f"{label:>{label_width - 1}}{'┤' if label else '│'}{''.join(line)}"
         for label, line in zip(labels, lines, strict=True)
@@ -76,11 +76,16 @@ def draw_chart(
     return Chart(tuple(rows), label_width)
 
 
-def _place(offset: float, span: float, size: int) -> int:
-    """Index of the cell (or dot) for `offset` within `span`; the middle when span is 0."""
-    if span <= 0:
+def _place(value: float, first: float, last: float, size: int) -> int:
+    """Index of the cell (or dot) for `value` on the way from `first` to `last`.
+
+    The middle where they are equal.  Halves are compared, since differences may overflow.
+    """
+    span = last / 2 - first / 2
+    if not span:
         return (size - 1) // 2
-    return min(size - 1, max(0, math.floor(offset / span * (size - 1) + 0.5)))
+    share = (value / 2 - first / 2) / span
+    return min(size - 1, max(0, math.floor(share * (size - 1) + 0.5)))
 
 
 def _trace(
@@ -97,7 +102,7 @@ def _trace(
     runs: list[dict[int, list[float]]] = [{}]  # unbroken stretches: column of dots -> values
     for x, y in curve:
         if math.isfinite(x) and math.isfinite(y):
-            runs[-1].setdefault(_place(x - x_low, x_high - x_low, columns), []).append(y)
+            runs[-1].setdefault(_place(x, x_low, x_high, columns), []).append(y)
         elif runs[-1]:
             runs.append({})
     dots = []
@@ -105,7 +110,7 @@ def _trace(
         last: tuple[int, int] | None = None
         for column, values in run.items():
             mean = sum(value / len(values) for value in values)  # their sum may overflow
-            row = _place(y_high - mean, y_high - y_low, rows)
+            row = _place(mean, y_high, y_low, rows)
             if last is not None:
                 dots += _line(last, (column, row))
             dots.append((column, row))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 
 DASH = "–"
 
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
-# Control, format (bidi, zero-width), surrogate, private, unassigned; line and paragraph breaks.
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def count(value: float | None) -> str:
@@ -142,17 +139,3 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{h} h {m:02} m"
     return f"{m} m {s:02} s" if minutes else f"{s} s"
-
-
-def clean(text: str) -> str:
-    """Make any text safe for one line of a terminal: no control, format or broken characters.
-
-    >>> clean("a\\x1b[31mb\\nc")
-    'a?[31mb c'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        " " if c in "\n\t" else "?" if unicodedata.category(c) in _UNSAFE_CATEGORIES else c
-        for c in text
-    )

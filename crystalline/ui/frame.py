@@ -21,6 +21,7 @@ from crystalline.train.stats import OVER, Snapshot, SphereStats
 from crystalline.ui import format as fmt
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
+from crystalline.untrusted import one_line
 
 Span = tuple[str, str]  # text, name of its style in STYLES
 Row = list[Span]
@@ -118,7 +119,7 @@ def _title(snapshot: Snapshot, width: int) -> Row:
     return [
         (" ", ""),
         (left, "title"),
-        (_pad(_ellipsis(fmt.clean(snapshot.run_dir), room, keep_end=True), room + 1), "value"),
+        (_pad(_ellipsis(one_line(snapshot.run_dir), room, keep_end=True), room + 1), "value"),
         (" ", ""),
         (state, _RUN_STYLES.get(snapshot.state, "")),
     ]
@@ -155,7 +156,7 @@ def _whole_percent(share: float) -> str:
 
 
 def _message(text: str) -> Row:
-    return [(" " + fmt.clean(text), "")]
+    return [(" " + one_line(text), "")]
 
 
 def _keys(snapshot: Snapshot, width: int, keys: bool) -> Row:
@@ -170,7 +171,7 @@ def _keys(snapshot: Snapshot, width: int, keys: bool) -> Row:
     if snapshot.last_checkpoint is None:
         saved = "not saved yet"
     else:
-        saved = "saved " + fmt.clean(PurePath(snapshot.last_checkpoint).name)
+        saved = "saved " + one_line(PurePath(snapshot.last_checkpoint).name)
     room = width - _width(row) - 3
     if room >= 12:
         saved = _ellipsis(saved, room)
@@ -281,7 +282,7 @@ def _without_the_fall(history: Sequence[tuple[int, float]]) -> list[tuple[float,
 def _figures(snapshot: Snapshot) -> list[Row]:
     s = snapshot
     clip = f"×{fmt.short(s.clip_factor)}" if s.clip_factor < 1 else "none"
-    model = (f"{fmt.count(s.parameters)} parameters", fmt.clean(s.precision), fmt.clean(s.isa))
+    model = (f"{fmt.count(s.parameters)} parameters", one_line(s.precision), one_line(s.isa))
     pool = (
         _plural(s.workers, "worker"),
         _plural(s.permits, "permit"),
@@ -331,7 +332,7 @@ def _groups(snapshot: Snapshot, height: int) -> list[Row]:
     rows: list[Row] = [[(f"{'rms of':<13}{'weights':>10} {'gradients':>10}", "label")]]
     shown = groups if len(groups) < height else groups[: height - 2]
     for name, weight, gradient in shown:
-        label = _pad(_ellipsis(fmt.clean(name), 12), 13)
+        label = _pad(_ellipsis(one_line(name), 12), 13)
         rows.append([(label, ""), (f"{fmt.short(weight):>10} {fmt.short(gradient):>10}", "value")])
     if len(shown) < len(groups):
         rows.append([(f"… {len(groups) - len(shown)} more", "dim")])
@@ -371,7 +372,7 @@ _COLUMNS = (
     _Column("#", 3, 0, "index", str),
     _Column("pos", 3, 1, "position", str),
     _Column("lvl", 3, 6, "level", str),
-    _Column("state", 8, 0, "state", fmt.clean, left=True),
+    _Column("state", 8, 0, "state", one_line, left=True),
     _Column("batches", 7, 2, "lanes_done", fmt.count, "sum"),
     _Column("tok/s", 6, 0, "tokens_per_second", fmt.count, "sum"),
     _Column("comp", 4, 0, "compute", fmt.percent, "mean"),
@@ -430,7 +431,7 @@ def _states(spheres: Sequence[SphereStats]) -> str:
     order = {state: i for i, state in enumerate(("dead", *_BUSY_STATES, "waiting", "idle"))}
     states = sorted(counts, key=lambda state: (order.get(state, len(order)), state))
     return ", ".join(
-        f"{counts[state]} {_STATE_WORDS.get(state, fmt.clean(state))}" for state in states
+        f"{counts[state]} {_STATE_WORDS.get(state, one_line(state))}" for state in states
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from crystalline.train.stats import OVER, Snapshot
 from crystalline.ui import format as fmt
+from crystalline.untrusted import one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,7 +59,7 @@ def ascii_only(text: str) -> str:
     >>> print(ascii_only("café\x1b[1m"))
     caf\xe9?[1m
     """
-    return fmt.clean(text).encode("ascii", "backslashreplace").decode("ascii")
+    return one_line(text).encode("ascii", "backslashreplace").decode("ascii")
 
 
 class PlainReporter:

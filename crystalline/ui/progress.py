@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from crystalline.ui import format as fmt
 from crystalline.ui import reporter, terminal
 from crystalline.ui.plain import PlainReporter
+from crystalline.untrusted import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -85,7 +86,7 @@ class DataProgress:
         if self._progress is None:
             self._progress = self._make_progress()
         if self._task is None:
-            self._task = self._progress.add_task(fmt.clean(stage), total=total or None)
+            self._task = self._progress.add_task(one_line(stage), total=total or None)
         self._progress.update(self._task, completed=done, total=total or None)
         self._progress.refresh()
 

@@ -106,6 +106,7 @@ points = st.lists(
 
 @given(points, points, st.integers(0, 60), st.integers(0, 12))
 @example([(0, 9e307), (0, 9.1e307)], [], 11, 2)  # their sum overflows
+@example([], [(0, -1.79e308), (0, 3e305)], 11, 2)  # so does their difference
 def test_every_line_has_the_width_asked_for(
     curve: list[tuple[int, float]], marks: list[tuple[int, float]], width: int, height: int
 ) -> None:

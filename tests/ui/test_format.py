@@ -45,16 +45,3 @@ def test_counts_lie_within_half_a_percent(value: float) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert fmt.duration(seconds) == text
-
-
-@given(st.text())
-def test_clean_text_is_printable_and_can_be_encoded(text: str) -> None:
-    cleaned = fmt.clean(text)
-    assert cleaned.encode() or not text
-    assert all(c.isprintable() or c.isspace() for c in cleaned)
-    assert "\x1b" not in cleaned
-    assert "\n" not in cleaned
-
-
-def test_clean_keeps_other_scripts() -> None:
-    assert fmt.clean("größe 名前") == "größe 名前"

@@ -50,3 +50,12 @@ def test_what_is_shown_is_printable_and_short(text: str, limit: int) -> None:
     made = shown(text, limit)
     assert len(made) <= limit
     assert not UNSAFE_CATEGORIES & {unicodedata.category(c) for c in made}
+
+
+@given(st.text())
+def test_a_line_of_text_can_be_encoded_and_stays_one_line(text: str) -> None:
+    cleaned = one_line(text)
+    assert cleaned.encode() or not text
+    assert "\x1b" not in cleaned
+    assert "\n" not in cleaned
+    assert one_line("größe 名前") == "größe 名前"
