@@ -310,7 +310,7 @@ def test_buffers_of_the_wrong_size_are_our_own_mistake(tmp_path: Path) -> None:
         save(tmp_path / "run", 1, state={"loss": float("nan")})
 
 
-@pytest.mark.parametrize("victim", ["copyfile", "save_file", "_sync_file", "_replace_directory"])
+@pytest.mark.parametrize("victim", ["copyfile", "save_file", "sync_file", "_replace_directory"])
 def test_a_full_disk_loses_nothing(run: Path, monkeypatch, victim: str) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
 

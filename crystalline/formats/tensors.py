@@ -1,0 +1,104 @@
+"""Tensors on disk: a flat buffer as a safetensors file with the parameter table's names."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crystalline.errors import CheckpointError
+from crystalline.formats.catalog import other_checkpoint
+from crystalline.formats.files import CONFIG
+from crystalline.model.params import ParameterTable
+
+PREFIX = "transformer."
+Flat = npt.NDArray[np.float32]
+
+_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # buffers of old GPT-2 files, not weights
+
+
+def write_tensors(path: Path, views: Mapping[str, Flat], metadata: dict[str, str]) -> None:
+    """Write a safetensors file.  Raises `OSError`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(views), path, metadata=metadata)
+    except SafetensorError as error:  # carries the system's error only as text
+        code = re.search(r"os error (\d+)", str(error))
+        number = int(code[1]) if code else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
+def read_flat(path: Path, table: ParameterTable, prefix: str) -> Flat:
+    """Return the tensors whose names begin with `prefix` as one flat buffer; gaps are 0."""
+    from safetensors import SafetensorError, safe_open
+
+    flat = np.zeros(table.size, np.float32)
+    views = table.views(flat)
+    missing = set(views)
+    head: npt.NDArray[Any] | None = None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for stored in file.keys():  # noqa: SIM118 - not a mapping
+                if not stored.startswith(prefix):
+                    continue
+                name = stored[len(prefix) :]
+                if _MASK.fullmatch(name.removeprefix(PREFIX)):
+                    continue
+                dtype = file.get_slice(stored).get_dtype()
+                if dtype not in ("F16", "F32", "F64"):
+                    raise CheckpointError(
+                        f"the tensor '{stored}' in {path} is of type {dtype}",
+                        advice="Save the model as float32.",
+                    )
+                tensor = file.get_tensor(stored)
+                if name == "lm_head.weight":
+                    head = tensor
+                    continue
+                view = views.get(name)
+                if view is None:
+                    name = PREFIX + name
+                    view = views.get(name)
+                if view is None:
+                    raise CheckpointError(
+                        f"{path} holds an unknown tensor '{stored}'",
+                        advice=other_checkpoint(path.parent),
+                    )
+                if tensor.shape != view.shape:
+                    raise CheckpointError(
+                        f"the tensor '{stored}' in {path} has shape {tensor.shape}, "
+                        f"{CONFIG} asks for {view.shape}",
+                        advice=other_checkpoint(path.parent),
+                    )
+                view[...] = tensor
+                missing.discard(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error})", advice=other_checkpoint(path.parent)
+        ) from None
+    if missing:
+        raise CheckpointError(
+            f"{path} has no tensor '{prefix}{min(missing)}'", advice=other_checkpoint(path.parent)
+        )
+    if head is not None and not np.array_equal(head, views[PREFIX + "wte.weight"]):
+        raise CheckpointError(
+            f"{path} has an output head of its own", advice="Use a model whose head is tied."
+        )
+    return flat
+
+
+def weights_sha256(weights: Flat, table: ParameterTable) -> str:
+    """Return the hash of all tensors in table order, names included, alignment gaps left out."""
+    digest = hashlib.sha256()
+    for name, view in table.views(weights).items():
+        digest.update(name.encode() + b"\0")
+        digest.update(view.tobytes())
+    return digest.hexdigest()
