@@ -7,6 +7,11 @@ sentence that says what to do.  The commands print both and exit with
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -53,9 +58,17 @@ class DataError(CrystallineError):
 
 
 class CheckpointError(CrystallineError):
-    """A checkpoint that is missing, damaged or belongs to something else."""
+    """A checkpoint that is missing, damaged or belongs to something else.
+
+    `undamaged` is another checkpoint of the same run to use instead, where there is one;
+    with it a command can put the advice into words of its own.
+    """
 
     exit_code = EXIT_CHECKPOINT
+
+    def __init__(self, message: str, *, advice: str = "", undamaged: Path | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.undamaged = undamaged
 
 
 class SaveError(CrystallineError):

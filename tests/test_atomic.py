@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from crystalline.atomic import atomic_write, write_bytes, write_json, write_text
+from crystalline import atomic
+from crystalline.atomic import (
+    atomic_write,
+    is_temporary,
+    sweep_leftovers,
+    temporary_beside,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_replaces_the_content_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -89,3 +100,43 @@ def test_json_refuses_what_it_cannot_hold_and_keeps_the_old_file(tmp_path: Path)
             write_json(target, value)
     assert json.loads(target.read_text("utf-8")) == {"a": 1}
     assert os.listdir(tmp_path) == ["j"]
+
+
+def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from crystalline.atomic import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folder = tmp_path / "\udcff\n"  # any name will do
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", program, folder / "a\nb.json"], timeout=30)
+    assert done.returncode < 0
+    (left,) = folder.iterdir()
+    assert is_temporary(left)
+    mine = temporary_beside(folder / "c")
+    mine.mkdir()
+    assert sweep_leftovers(folder, owned=False) == [left]
+    assert list(folder.iterdir()) == [mine]
+    assert sweep_leftovers(tmp_path / "nowhere", owned=True) == []
+
+
+def test_what_another_machine_writes_stays_for_a_day(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(atomic, "_place", lambda: "0123")
+    old, new = temporary_beside(tmp_path / "old"), temporary_beside(tmp_path / "new")
+    monkeypatch.setattr(atomic, "_place", lambda: "4567")
+    for entry in (old, new):
+        entry.mkdir()
+        (entry / "part").touch()
+    os.utime(old, (1, 1))
+    assert sweep_leftovers(tmp_path, owned=False) == [old]
+    assert sweep_leftovers(tmp_path, owned=True) == [new]
+
+
+def test_json_holds_names_that_are_not_utf8(tmp_path: Path) -> None:
+    value = {"run_dir": "caf\udce9", "text": "Zürich 😀"}
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == value

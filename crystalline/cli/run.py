@@ -27,6 +27,7 @@ from crystalline.errors import (
     CrystallineError,
     UsageError,
 )
+from crystalline.log import printable
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
 OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -68,7 +69,7 @@ def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) 
         code = main(argv)
         sys.stdout.flush()
     except CrystallineError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
