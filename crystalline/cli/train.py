@@ -15,7 +15,6 @@ import dataclasses
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ from crystalline.errors import (
     UnsupportedError,
     UsageError,
 )
-from crystalline.log import LOGGER_NAME, set_up_logging
+from crystalline.log import LOGGER_NAME, printable, set_up_logging
 from crystalline.train.config import MAX_WORKERS, TrainConfig
 
 if TYPE_CHECKING:
@@ -240,7 +239,7 @@ def _set_up_logging(settings: TrainSettings) -> None:
 
 def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
     """Prepare data, model and run directory; `stack` holds the directory's lock."""
-    from crystalline.formats.rundir import RunDir, default_run_dir
+    from crystalline.formats.rundir import RunDir
     from crystalline.ipc.permits import usable_cores
     from crystalline.model.params import parameter_table
     from crystalline.train.sizing import choose_model, resolve_steps
@@ -278,8 +277,8 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
         max_steps=resolve_steps(config, data.train_tokens, speed),
     )
     if run is None:
-        parameters = parameter_table(model).count
-        run = _enter(RunDir.create(default_run_dir(parameters)), stack)
+        run = _enter(RunDir.create_default(parameter_table(model).count), stack)
+    run.clear()
     seconds = None if config.minutes is None else 60 * config.minutes
     spec = _spec(settings, config, model, data, run, peak, seconds)
     if crystal is not None:
@@ -369,14 +368,14 @@ def _spec(
 
 def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSettings, RunSpec]:
     """Take a run up again where its checkpoint left it; `stack` holds the directory's lock."""
-    from crystalline.formats.checkpoint import inspect_checkpoint
+    from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, move_pointer
     from crystalline.formats.rundir import CONFIG, RunDir
     from crystalline.ipc.permits import usable_cores
     from crystalline.train.speed import measure_peak
 
     run_path, name = _find_run(flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir"))
     run = stack.enter_context(RunDir.open(run_path))
-    info = inspect_checkpoint(_checkpoint(run_path, name))
+    info = _inspect(_checkpoint(run_path, name))
     stored = _stored_settings(run, info)
     settings = _parse(argv, Layers(dict(stored)))
     _set_up_logging(settings)
@@ -397,13 +396,15 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     spec = _spec(settings, config, info.model_config, data, run, peak, seconds)
     spec = dataclasses.replace(spec, resume_from=info.path)
     _describe(settings, spec, data, run, step=info.step)
+    if info.path.parent == run_path / CHECKPOINTS:  # the run is there now, even if it stops at once
+        move_pointer(run_path, LATEST, info.path)
     return settings, spec
 
 
 def _find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str | None]:
     """Return the run directory and the name of the checkpoint, if one is meant."""
-    from crystalline.formats.checkpoint import CHECKPOINTS, CONFIG
-    from crystalline.formats.rundir import newest_run, run_of
+    from crystalline.formats.checkpoint import CONFIG, MANIFEST, OPTIMIZER, locate
+    from crystalline.formats.rundir import newest_run
 
     if resume and checkpoint_dir is not None:
         raise UsageError(
@@ -413,26 +414,55 @@ def _find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str
     if not resume:
         return (newest_run() if checkpoint_dir is None else Path(checkpoint_dir)), None
     path = Path(resume)
-    if path.is_symlink():  # RUN/latest and RUN/best
-        path = path.parent / path.readlink()
-    if path.parent.name == CHECKPOINTS:
-        return run_of(path), path.name
+    if not os.path.lexists(path):
+        raise CheckpointError(
+            f"there is no run at {path}", advice="Check the path for a typing error."
+        )
+    found = locate(path)
+    if found is not None:
+        return found
     if (path / CONFIG).is_file():
+        if (path / MANIFEST).is_file() and (path / OPTIMIZER).is_file():
+            raise CheckpointError(
+                f"{path} is a model, not a run: a checkpoint that lies outside of its run",
+                advice="Put it into the folder checkpoints/ of the run, and name the run.",
+            )
         raise CheckpointError(
             f"{path} is a model, not a run: it has no optimizer state to go on with",
             advice="Name a run directory, or one of the checkpoints in it.",
-        )
-    if not path.exists():
-        raise CheckpointError(
-            f"there is no run at {path}", advice="Check the path for a typing error."
         )
     return path, None
 
 
 def _checkpoint(run_path: Path, name: str | None) -> Path:
-    from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, resolve
+    from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, latest_checkpoint, resolve
+    from crystalline.formats.names import shell_word
+    from crystalline.formats.rundir import CONFIG
 
-    return resolve(run_path, LATEST) if name is None else run_path / CHECKPOINTS / name
+    if name is not None and name.startswith("step-"):
+        return run_path / CHECKPOINTS / name
+    if latest_checkpoint(run_path) is None and (run_path / CONFIG).is_file():
+        config = shell_word(run_path / CONFIG)
+        raise CheckpointError(
+            f"the run {run_path} has no checkpoint yet",
+            advice="Start it over with: "
+            f"cllm-train --config {config} --checkpoint-dir {shell_word(run_path)}",
+        )
+    return resolve(run_path, name or LATEST)
+
+
+def _inspect(checkpoint: Path) -> CheckpointInfo:
+    """Return what a checkpoint says about itself; where it is damaged, how to go on."""
+    from crystalline.formats.checkpoint import inspect_checkpoint
+    from crystalline.formats.names import shell_word
+
+    try:
+        return inspect_checkpoint(checkpoint)
+    except CheckpointError as error:
+        if error.undamaged is not None:
+            place = shell_word(error.undamaged)
+            error.advice = error.advice.partition(":")[0] + f": go on with --resume {place}."
+        raise
 
 
 def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
@@ -587,7 +617,7 @@ def _tell(settings: TrainSettings, text: str) -> None:
     """Write to stderr; a run that nobody listens to goes on."""
     if not settings.quiet:
         with contextlib.suppress(OSError):
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
 
 def _count(number: int, noun: str) -> str:
@@ -662,6 +692,7 @@ def _crystalline_parts(config: TrainConfig) -> dict[str, str]:
 
 def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
     """Say how the run ended."""
+    from crystalline.formats.names import shell_word
     from crystalline.train.spec import resume_command
 
     step, command = f"step {result.final_step:,}", resume_command(spec.run_dir)
@@ -673,7 +704,7 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
         else:
             _tell(settings, f"Finished {step}{loss}.")
             _tell(settings, f"Train longer with:  {command} --max-steps N")
-        model = shlex.quote(str(spec.run_dir))
+        model = shell_word(spec.run_dir)
         _tell(settings, f'Generate text with: cllm-infer {model} --prompt "..."')
     else:
         _tell(settings, f"Saved {step}. Resume with: {command}")

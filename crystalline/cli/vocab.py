@@ -183,7 +183,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     """
     from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import crystal_in
-    from crystalline.formats.checkpoint import list_checkpoints, resolve
+    from crystalline.formats.checkpoint import BEST, LATEST, latest_checkpoint, pointer, resolve
     from crystalline.formats.rundir import CONFIG
 
     if settings.from_ is None:
@@ -192,6 +192,8 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     place = Path(settings.from_)
     if place.is_file() and place.suffix == ".json" and place.name != "tokenizer.json":
         return Crystal.load(place), str(place)
+    if place.name in (LATEST, BEST) and (meant := pointer(place.parent, place.name)):
+        place = meant
     if place.is_file():
         place = place.parent
     if not place.is_dir():
@@ -199,7 +201,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
             f"there is no run, checkpoint or tokenizer at {place}",
             advice="Check the path for a typing error.",
         )
-    if list_checkpoints(place):
+    if latest_checkpoint(place):
         place = resolve(place, settings.checkpoint)
     elif settings.checkpoint is not None:
         raise UsageError(
@@ -207,7 +209,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
             advice="Leave --checkpoint out, or name the run directory.",
         )
     else:
-        place = place.resolve() if place.is_symlink() else place  # RUN/latest, RUN/best
+        place = place.resolve() if place.is_symlink() else place
     if (place / CRYSTAL).is_file():
         if settings.data and not settings.quiet:
             print(f"{PROGRAM}: {place} has its numbers; --data is not needed", file=sys.stderr)
@@ -226,11 +228,10 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
 
 
 def _run_of(place: Path) -> Path:
-    from crystalline.formats.checkpoint import CHECKPOINTS
-    from crystalline.formats.rundir import run_of
+    from crystalline.formats.checkpoint import locate
 
-    whole = place.resolve()
-    return run_of(whole) if whole.parent.name == CHECKPOINTS else place
+    found = locate(place.resolve())
+    return found[0] if found else place
 
 
 def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedData:

@@ -104,8 +104,10 @@ class Tokenizer:
             text = Path(path).read_text("utf-8")
             content = json.loads(text)
         except OSError as error:
+            denied = isinstance(error, PermissionError)
             raise DataError(
-                f"the tokenizer {path} cannot be read ({error.strerror})", advice=advice
+                f"the tokenizer {path} cannot be read ({error.strerror})",
+                advice="Check its permissions." if denied else advice,
             ) from None
         except ValueError:
             raise DataError(f"the tokenizer {path} is damaged (not JSON)", advice=advice) from None

@@ -1,15 +1,22 @@
-"""The checkpoints of a run: listed, ordered, picked and pruned; `latest` and `best` among them."""
+"""The checkpoints of a run: listed, put in order, picked and pruned.
+
+Which of them is newest is counted, not timed: every manifest says which save of the run
+it is, and a run that went back to an earlier step goes on counting, so that what it left
+behind is older than what it writes.  Clocks are set back; counts are not.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 import os
-import secrets
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-from crystalline.atomic import sync_directory
+from crystalline.atomic import is_temporary, remove, temporary_beside
 from crystalline.errors import CheckpointError
 from crystalline.formats.files import (
     BEST,
@@ -17,25 +24,73 @@ from crystalline.formats.files import (
     CONFIG,
     LATEST,
     MANIFEST,
+    RUNS,
+    SETTINGS,
     STEP_NAME,
+    is_there,
+    step_name,
     step_of,
 )
-from crystalline.formats.manifest import verify
+from crystalline.formats.manifest import read_manifest, verify
+from crystalline.formats.pointers import ASIDE, POINTERS, pointer
+from crystalline.log import get_logger
 
-ASIDE = ".old.tmp"
+PERMISSIONS = "Check its permissions."
+
+_TICK_S = 0.001  # between two saves of which the clock says that the second was first
+
+_log = get_logger("formats")
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
-    """Return the complete checkpoints of a run, lowest step first."""
+    """Return the complete checkpoints of a run, lowest step first.
+
+    Raises `CheckpointError` when they are there and we may not look.
+    """
     folder = run_dir / CHECKPOINTS
-    if not folder.is_dir():
+    try:
+        found = [
+            (int(match[1]), entry)
+            for entry in folder.iterdir()
+            if (match := STEP_NAME.fullmatch(entry.name)) and is_there(entry / MANIFEST)
+        ]
+    except PermissionError as error:
+        raise unreadable(folder, error) from None
+    except OSError:
         return []
-    found = [
-        (int(match[1]), entry)
-        for entry in folder.iterdir()
-        if (match := STEP_NAME.fullmatch(entry.name)) and (entry / MANIFEST).is_file()
-    ]
     return [entry for _, entry in sorted(found)]
+
+
+def newest_first(run_dir: Path) -> list[Path]:
+    """Return the complete checkpoints of a run, the one saved last first.
+
+    Those of versions that did not count come after all others.  Among them those beyond the
+    step of `latest` are the oldest: the run went back and has not come there again.
+    """
+    latest = pointer(run_dir, LATEST)
+    reached = step_of(latest) if latest and STEP_NAME.fullmatch(latest.name) else math.inf
+
+    def order(checkpoint: Path) -> tuple[int, bool, int]:
+        step = step_of(checkpoint)
+        return _save_number(checkpoint), step <= reached, step
+
+    return sorted(list_checkpoints(run_dir), key=order, reverse=True)
+
+
+def all_checkpoints(run_dir: Path) -> list[Path]:
+    """Return what `newest_first` does, and then what else the pointers mean."""
+    found = newest_first(run_dir)
+    return found + [
+        other
+        for name in POINTERS
+        if (other := pointer(run_dir, name)) is not None and other not in found
+    ]
+
+
+def latest_checkpoint(run_dir: Path) -> Path | None:
+    """Return where the run is: what `latest` means, else the checkpoint saved last."""
+    found = pointer(run_dir, LATEST)
+    return found or next(iter(all_checkpoints(run_dir)), None)
 
 
 def resolve(path: Path, which: str | None = None) -> Path:
@@ -48,30 +103,122 @@ def resolve(path: Path, which: str | None = None) -> Path:
     Raises:
         CheckpointError: there is no such run or checkpoint.
     """
+    if path.name in POINTERS and (meant := pointer(path.parent, path.name)):
+        return meant
     require_directory(path)
-    if (path / CONFIG).is_file():
+    if is_there(path / CONFIG):
         return path.resolve() if path.is_symlink() else path
-    checkpoints = list_checkpoints(path)
+    checkpoints = all_checkpoints(path)
     if not checkpoints:
         raise CheckpointError(
             f"{path} holds no checkpoint", advice="Give a run directory, or a model folder."
         )
     if which is None:
-        return pointer(path, BEST) or _latest(path, checkpoints)
+        return pointer(path, BEST) or _instead_of_best(path)
     if which == LATEST:
-        return _latest(path, checkpoints)
-    name = f"step-{int(which):08d}" if which.isascii() and which.isdigit() else which
+        return pointer(path, LATEST) or checkpoints[0]
+    name = step_name(int(which)) if which.isascii() and which.isdigit() else which
     found = (
         pointer(path, BEST)
         if which == BEST
-        else next((entry for entry in checkpoints if entry.name == name), None)
+        else next((entry for entry in checkpoints if step_name(_step(entry)) == name), None)
     )
     if found is None:
-        steps = ", ".join(str(step_of(entry)) for entry in checkpoints)
+        steps = ", ".join(map(str, sorted({_step(entry) for entry in checkpoints})))
         raise CheckpointError(
             f"{path} has no checkpoint '{which}'", advice=f"It has those of steps {steps}."
         )
     return found
+
+
+def require_directory(path: Path) -> None:
+    """Raise `CheckpointError` unless `path` is a directory that we may look into."""
+    try:
+        path.stat()
+        if path.is_dir():
+            os.stat(os.path.join(path, "."))  # noqa: PTH116, PTH118 (pathlib drops the dot)
+            return
+    except PermissionError as error:
+        raise unreadable(path, error) from None
+    except (OSError, ValueError):
+        raise CheckpointError(
+            f"there is no run or checkpoint at {path}", advice="Check the path for a typing error."
+        ) from None
+    if path.name in POINTERS:
+        raise CheckpointError(
+            f"{path} points to no checkpoint", advice=f"Give the run directory {path.parent}."
+        )
+    raise CheckpointError(
+        f"{path} is a file",
+        advice="Give the run directory, or the directory of one checkpoint.",
+    )
+
+
+def require_readable(path: Path) -> None:
+    """Raise `CheckpointError` for a file that we may not read; others are left to its reader."""
+    try:
+        path.open("rb").close()
+    except PermissionError as error:
+        raise unreadable(path, error) from None
+    except OSError:
+        pass
+
+
+def locate(path: Path) -> tuple[Path, str] | None:
+    """Return the run that a checkpoint, or a pointer, lies in and its name there; None outside.
+
+    The run is named as the path is.
+    """
+    for place in (path, Path(os.path.abspath(path)), path.resolve()):  # noqa: PTH100
+        if place.parent.name == CHECKPOINTS:
+            return place.parent.parent, place.name
+        run_dir = place.parent
+        if place.name in POINTERS and any(is_there(run_dir / n) for n in (CHECKPOINTS, SETTINGS)):
+            return run_dir, place.name
+    return None
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for what we may not read: not known to be damaged."""
+    return CheckpointError(f"{path} cannot be read ({error.strerror})", advice=PERMISSIONS)
+
+
+def damage(checkpoint: Path, message: str) -> CheckpointError:
+    """Return the error for a checkpoint that is damaged, with another one of the run, if any."""
+    found = locate(checkpoint)
+    if found is None:
+        return CheckpointError(message, advice="Get the folder again from where it came.")
+    here = checkpoint.resolve()
+    for entry in all_checkpoints(found[0]):
+        if entry.resolve() != here and verify(entry) is None:
+            advice = f"The checkpoint of step {_step(entry):,} is undamaged: {entry}."
+            return CheckpointError(message, advice=advice, undamaged=entry)
+    return CheckpointError(message, advice="The run has no undamaged checkpoint.")
+
+
+def stamp(run_dir: Path) -> dict[str, Any]:
+    """Return what tells when a checkpoint that is going to be written was saved.
+
+    `save` counts the saves of the run.  `saved_at` is the time, in seconds since 1970; but
+    where the clock was set back it is a little later than all earlier saves of this run, and
+    of the others below `runs`, so that among these it still tells which came last.
+    """
+    manifests = [_manifest(entry) for entry in list_checkpoints(run_dir)]
+    count = max((_whole(m.get("save")) for m in manifests), default=0)
+    if run_dir.parent.name == RUNS.name:
+        with contextlib.suppress(OSError):
+            manifests += [
+                _manifest(found)
+                for other in run_dir.parent.iterdir()
+                if (found := pointer(other, LATEST)) is not None
+            ]
+    earlier = max((_seconds(m) for m in manifests), default=0.0)
+    return {"save": count + 1, "saved_at": max(time.time(), earlier + _TICK_S)}
+
+
+def saved_at(checkpoint: Path) -> float:
+    """Return the `saved_at` of a manifest; 0 where it does not tell."""
+    return _seconds(_manifest(checkpoint))
 
 
 def tidy(run_dir: Path) -> None:
@@ -83,34 +230,14 @@ def tidy(run_dir: Path) -> None:
     folder = run_dir / CHECKPOINTS
     for aside in folder.glob(f".step-*{ASIDE}"):
         target = folder / aside.name[1:].partition(".")[0]
-        if not target.exists():
+        if target.exists():
+            shutil.rmtree(aside)
+        else:
             aside.rename(target)
-    for entry in folder.glob(".step-*.tmp"):
-        shutil.rmtree(entry)
-
-
-def set_pointer(run_dir: Path, name: str, checkpoint: Path) -> None:
-    """Point `run_dir/name` ("latest" or "best") to a checkpoint of that run, atomically.
-
-    Raises `OSError`.
-    """
-    temporary = run_dir / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    temporary.symlink_to(Path(CHECKPOINTS, checkpoint.name))
-    try:
-        os.replace(temporary, run_dir / name)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(run_dir)
-
-
-def pointer(run_dir: Path, name: str) -> Path | None:
-    """Return the complete checkpoint that `run_dir/name` points to, or None."""
-    link = run_dir / name
-    if not link.is_symlink():
-        return None
-    target = run_dir / CHECKPOINTS / link.readlink().name
-    return target if (target / MANIFEST).is_file() else None
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            if is_temporary(entry):  # whoever wrote it has lost the lock
+                remove(entry)
 
 
 def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
@@ -119,57 +246,54 @@ def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path
     Returns what was removed.  Raises `OSError`.
     """
     kept = {entry.name for entry in protect}
-    kept |= {found.name for name in (LATEST, BEST) if (found := pointer(run_dir, name))}
-    newest_first = sorted(list_checkpoints(run_dir), key=saved_at, reverse=True)
+    kept |= {found.name for name in POINTERS if (found := pointer(run_dir, name))}
     removed = []
-    for entry in newest_first[keep:]:
-        if entry.name not in kept:
+    for entry in newest_first(run_dir)[keep:]:
+        if entry.name in kept:
+            continue
+        if entry.is_symlink():  # to a disk with more room: what it leads to is not ours
+            entry.unlink()
+        else:
             # Renamed first: a half-removed directory must not look like a checkpoint.
-            doomed = entry.with_name(f".{entry.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+            doomed = temporary_beside(entry)
             entry.rename(doomed)
             shutil.rmtree(doomed)
-            removed.append(entry)
+        removed.append(entry)
     return removed
 
 
-def other_checkpoint(damaged: Path) -> str:
-    """Return the advice that names the newest undamaged checkpoint beside a damaged one."""
-    here = damaged.resolve()
-    if here.parent.name != CHECKPOINTS:
-        return "Get the folder again from where it came."
-    shown = damaged.parent if damaged.parent.name == CHECKPOINTS else here.parent
-    others = [entry for entry in list_checkpoints(here.parent.parent) if entry.name != here.name]
-    for entry in sorted(others, key=saved_at, reverse=True):
-        if verify(entry) is None:
-            return (
-                f"The checkpoint of step {step_of(entry):,} is undamaged: "
-                f"go on with --resume {shown / entry.name}."
-            )
-    return "The run has no undamaged checkpoint; start a new one."
+def _instead_of_best(run_dir: Path) -> Path:
+    """Return the latest checkpoint; that `best` is there and means nothing is told."""
+    found = latest_checkpoint(run_dir)
+    assert found is not None
+    if os.path.lexists(run_dir / BEST):
+        _log.warning("%s points to no checkpoint; %s is taken.", run_dir / BEST, found)
+    return found
 
 
-def require_directory(path: Path) -> None:
-    """Raise `CheckpointError` unless `path` is a directory."""
-    if not path.exists():
-        raise CheckpointError(
-            f"there is no run or checkpoint at {path}", advice="Check the path for a typing error."
-        )
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path} is a file",
-            advice="Give the run directory, or the directory of one checkpoint.",
-        )
+def _step(checkpoint: Path) -> int:
+    """Return the step of a checkpoint, which may be a folder `best`."""
+    if STEP_NAME.fullmatch(checkpoint.name):
+        return step_of(checkpoint)
+    return _whole(_manifest(checkpoint).get("step"))
 
 
-def _latest(run_dir: Path, checkpoints: list[Path]) -> Path:
-    """Return where `latest` points; a save cut off just before that is found by its time."""
-    return pointer(run_dir, LATEST) or max(checkpoints, key=saved_at)
+def _save_number(checkpoint: Path) -> int:
+    return _whole(_manifest(checkpoint).get("save"))
 
 
-def saved_at(checkpoint: Path) -> tuple[float, int]:
-    """Return the time of saving, by which a run that went back sorts rightly, and the step."""
+def _manifest(checkpoint: Path) -> dict[str, Any]:
+    """Return a manifest; an empty one where it is damaged or may not be read."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        return float(manifest["saved_at"]), step_of(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError):  # damaged: the oldest of all
-        return 0.0, step_of(checkpoint)
+        return read_manifest(checkpoint)
+    except (OSError, ValueError):
+        return {}
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _seconds(manifest: dict[str, Any]) -> float:
+    value = manifest.get("saved_at")
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

@@ -8,7 +8,7 @@
         state.json              step, settings, and what else the engine hands over
         crystal.json            the numbers of the vocabulary, of runs that compute with them
         manifest.json           sha256 and size of each file above; written last
-    RUN/latest, RUN/best        relative symbolic links to two of them
+    RUN/latest, RUN/best        relative symbolic links to two of them; see `pointers`
 
 A checkpoint is written into a hidden directory beside its place, forced to disk
 and renamed, so that a directory `step-…` is always whole.  Damage that comes
@@ -18,11 +18,9 @@ later is found by the manifest.  What the values of the state mean is left to
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import os
-import secrets
 import shutil
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +28,21 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from crystalline.atomic import sync_directory
+from crystalline.atomic import sync_directory, temporary_beside
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.formats.catalog import (
-    ASIDE,
+    PERMISSIONS,
+    damage,
+    latest_checkpoint,
     list_checkpoints,
-    other_checkpoint,
-    pointer,
+    locate,
+    newest_first,
     prune,
     require_directory,
+    require_readable,
     resolve,
-    saved_at,
-    set_pointer,
+    stamp,
     tidy,
 )
 from crystalline.formats.documents import (
@@ -50,7 +50,7 @@ from crystalline.formats.documents import (
     END_OF_TEXT,
     end_of_text_id,
     gpt2_config,
-    json_text,
+    json_document,
     read_config,
     read_json,
 )
@@ -68,9 +68,12 @@ from crystalline.formats.files import (
     OPTIONAL_FILES,
     STATE,
     TOKENIZER,
+    is_there,
+    step_name,
     step_of,
 )
 from crystalline.formats.manifest import fingerprint, sync_file, verify
+from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
 from crystalline.formats.tensors import Flat, read_flat, weights_sha256, write_tensors
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
@@ -80,8 +83,9 @@ __all__ = [
     "BEST", "CHECKPOINTS", "CONFIG", "CRYSTALLINE_TYPE", "END_OF_TEXT", "FILES", "FORMAT",
     "LATEST", "MANIFEST", "MODEL", "MODEL_FILES", "OPTIMIZER", "STATE", "TOKENIZER",
     "Checkpoint", "CheckpointInfo", "LoadedModel", "Settings",
-    "inspect_checkpoint", "list_checkpoints", "load_checkpoint", "load_model", "pointer", "prune",
-    "resolve", "save_checkpoint", "set_pointer", "tidy", "verify", "weights_sha256",
+    "inspect_checkpoint", "latest_checkpoint", "list_checkpoints", "load_checkpoint", "load_model",
+    "locate", "move_pointer", "newest_first", "pointer", "prune", "resolve",
+    "save_checkpoint", "set_pointer", "tidy", "verify", "weights_sha256",
 ]  # fmt: skip
 
 
@@ -142,7 +146,8 @@ def save_checkpoint(
 ) -> Path:
     """Write `run_dir/checkpoints/step-XXXXXXXX`, point `latest` to it, and return its path.
 
-    With `best`, `best` points to it as well.
+    With `best`, `best` points to it as well.  A pointer that cannot be moved is a warning:
+    the checkpoint is whole without it.
 
     `weights` and both `moments` are flat float32 buffers of the parameter table's
     size; `state` is what JSON can hold; `crystal` is the content of crystal.json.  A
@@ -158,7 +163,7 @@ def save_checkpoint(
             raise ValueError(
                 f"{name} is {flat.dtype}{flat.shape}, the model needs float32({table.size},)"
             )
-    state_text = json_text(
+    state_text = json_document(
         {
             "format": FORMAT,
             "step": step,
@@ -168,8 +173,8 @@ def save_checkpoint(
         }
     )
     folder = run_dir / CHECKPOINTS
-    target = folder / f"step-{step:08d}"
-    temporary = folder / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    target = folder / step_name(step)
+    temporary = temporary_beside(target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tidy(run_dir)
@@ -177,7 +182,7 @@ def save_checkpoint(
         try:
             shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
             end_of_text = end_of_text_id(temporary / TOKENIZER)
-            config_text = json_text(gpt2_config(model_config, end_of_text))
+            config_text = json_document(gpt2_config(model_config, end_of_text))
             (temporary / CONFIG).write_text(config_text, encoding="utf-8")
             (temporary / STATE).write_text(state_text, encoding="utf-8")
             write_tensors(temporary / MODEL, table.views(weights), {"format": "pt"})
@@ -195,20 +200,20 @@ def save_checkpoint(
                 sync_file(temporary / name)
                 size_bytes, digest = fingerprint(temporary / name)
                 files[name] = {"size_bytes": size_bytes, "sha256": digest}
-            manifest = {"format": FORMAT, "step": step, "saved_at": time.time(), "files": files}
-            (temporary / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
+            manifest = {"format": FORMAT, "step": step, **stamp(run_dir), "files": files}
+            (temporary / MANIFEST).write_text(json_document(manifest), encoding="utf-8")
             sync_file(temporary / MANIFEST)
             sync_directory(temporary)
-            _replace_directory(temporary, target)
+            replace_directory(temporary, target)
             sync_directory(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        set_pointer(run_dir, LATEST, target)
-        if best:
-            set_pointer(run_dir, BEST, target)
     except OSError as error:
         _raise_save_error(run_dir, step, target, error)
+    move_pointer(run_dir, LATEST, target)
+    if best:
+        move_pointer(run_dir, BEST, target)
     return target
 
 
@@ -222,29 +227,24 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
             advice names the newest other checkpoint of the run that is undamaged.
     """
     require_directory(path)
-    if not (path / MANIFEST).is_file():
-        raise CheckpointError(
+    if not is_there(path / MANIFEST):
+        raise damage(
+            path,
             f"{path} is not a checkpoint that training can resume from ({MANIFEST} is missing)",
-            advice=other_checkpoint(path),
         )
     if verify:
-        verify_or_raise(path, FILES)
+        _verify_or_raise(path, FILES)
     config, document = read_config(path), read_json(path, STATE)
     for key, kind in (("step", int), ("model", dict), ("train", dict), ("state", dict)):
         if not isinstance(document.get(key), kind):
-            raise CheckpointError(
-                f"{path / STATE} has no usable value for '{key}'", advice=other_checkpoint(path)
-            )
+            raise damage(path, f"{path / STATE} has no usable value for '{key}'")
     if document.get("format") != FORMAT:
         raise CheckpointError(
             f"{path / STATE} has format {document.get('format')}; this program reads {FORMAT}",
             advice="Use the version of crystalline that wrote it.",
         )
     if document["model"] != config.to_dict():
-        raise CheckpointError(
-            f"{path / CONFIG} describes another model than {STATE}",
-            advice=other_checkpoint(path),
-        )
+        raise damage(path, f"{path / CONFIG} describes another model than {STATE}")
     return CheckpointInfo(
         step=document["step"],
         model_config=config,
@@ -283,59 +283,50 @@ def load_model(path: Path) -> LoadedModel:
             `crystalline.model` computes it.
     """
     require_directory(path)
-    if (path / MANIFEST).is_file():
-        verify_or_raise(path, MODEL_FILES)
+    if is_there(path / MANIFEST):
+        _verify_or_raise(path, MODEL_FILES)
     config = read_config(path)
-    if not (path / MODEL).is_file():
+    if not is_there(path / MODEL):
         raise CheckpointError(
             f"{path} has no {MODEL}",
             advice="Save the model with save_pretrained(..., safe_serialization=True), unsharded.",
         )
-    if not (path / TOKENIZER).is_file():
+    if not is_there(path / TOKENIZER):
         raise CheckpointError(
             f"{path} has no {TOKENIZER}",
             advice="Save the tokenizer beside the model (a 'fast' tokenizer in transformers).",
         )
+    crystal = _crystal_of(path)
+    for file in (path / TOKENIZER, crystal):  # read by others, who know nothing of folders
+        if file is not None:
+            require_readable(file)
     weights = read_flat(path / MODEL, parameter_table(config), "")
-    metadata = read_json(path, STATE) if (path / STATE).is_file() else {}
-    return LoadedModel(config, weights, path / TOKENIZER, metadata, path, _crystal_of(path))
+    metadata = read_json(path, STATE) if is_there(path / STATE) else {}
+    return LoadedModel(config, weights, path / TOKENIZER, metadata, path, crystal)
 
 
 def _crystal_of(path: Path) -> Path | None:
     """Return the crystal.json of a checkpoint or a copied model folder, if it has one."""
-    return path / CRYSTAL if (path / CRYSTAL).is_file() else None
-
-
-def _replace_directory(source: Path, target: Path) -> None:
-    """Rename `source` to `target`; an old `target` steps aside and is then removed."""
-    if not target.exists():
-        source.rename(target)
-        return
-    aside = source.with_name(source.name.removesuffix(".tmp") + ASIDE)
-    target.rename(aside)
-    try:
-        source.rename(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside)
+    return path / CRYSTAL if is_there(path / CRYSTAL) else None
 
 
 def _raise_save_error(run_dir: Path, step: int, target: Path, error: OSError) -> NoReturn:
     reason = error.strerror or str(error)
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "Free some space." if full else "Check the directory."
-    kept = [entry for entry in list_checkpoints(run_dir) if entry != target]
-    if kept:
-        advice += f" The checkpoint of step {step_of(max(kept, key=saved_at)):,} is intact."
+    with contextlib.suppress(CheckpointError):  # the directory itself may be the trouble
+        kept = [entry for entry in newest_first(run_dir) if entry != target]
+        if kept:
+            advice += f" The checkpoint of step {step_of(kept[0]):,} is intact."
     raise SaveError(
         f"the checkpoint of step {step:,} cannot be written to {target} ({reason})", advice=advice
     ) from error
 
 
-def verify_or_raise(path: Path, names: Collection[str]) -> None:
-    problem = verify(path, names)
-    if problem:
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged: {problem}", advice=other_checkpoint(path)
-        )
+def _verify_or_raise(path: Path, names: Collection[str]) -> None:
+    fault = verify(path, names)
+    if fault is None:
+        return
+    if fault.denied:
+        raise CheckpointError(f"{path}/{fault}", advice=PERMISSIONS)
+    raise damage(path, f"the checkpoint {path} is damaged: {fault}")

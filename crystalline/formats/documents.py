@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crystalline.atomic import json_text
 from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.catalog import other_checkpoint
+from crystalline.formats.catalog import damage, unreadable
 from crystalline.formats.files import CONFIG
 from crystalline.model.config import LAYER_NORM_EPSILON, ModelConfig
 
@@ -17,15 +18,17 @@ CRYSTALLINE_TYPE = "crystalline-gpt2"  # model_type of a model with crystalline 
 _GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
-def json_text(value: Any) -> str:
+def json_document(value: Any) -> str:
     """Return a document as the files of a checkpoint have it.  Raises `ValueError` for NaN."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(value, indent=2) + "\n"
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """Return the document `name` of the checkpoint `path`.  Raises `CheckpointError`."""
     try:
         document = json.loads((path / name).read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise unreadable(path / name, error) from None
     except OSError as error:
         problem = error.strerror or str(error)
     except ValueError:
@@ -34,9 +37,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         if isinstance(document, dict):
             return document
         problem = "it is not a JSON object"
-    raise CheckpointError(
-        f"{path / name} cannot be read ({problem})", advice=other_checkpoint(path)
-    )
+    raise damage(path, f"{path / name} cannot be read ({problem})")
 
 
 def gpt2_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
@@ -121,16 +122,12 @@ def read_config(path: Path) -> ModelConfig:
         )
     except (UsageError, TypeError, ValueError) as error:
         problem = error.message if isinstance(error, UsageError) else f"resid_pdrop is {dropout!r}"
-        raise CheckpointError(
-            f"{file} describes an impossible model: {problem}", advice=other_checkpoint(path)
-        ) from None
+        raise damage(path, f"{file} describes an impossible model: {problem}") from None
 
 
 def _number(document: dict[str, Any], key: str, file: Path) -> int:
     value = document.get(key)
     if isinstance(value, bool) or not isinstance(value, int):
         problem = f"has {key} = {value!r}" if key in document else f"has no '{key}'"
-        raise CheckpointError(
-            f"{file} {problem}, a whole number is needed", advice=other_checkpoint(file.parent)
-        )
+        raise damage(file.parent, f"{file} {problem}, a whole number is needed")
     return value

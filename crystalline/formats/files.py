@@ -1,4 +1,4 @@
-"""What a checkpoint consists of: the names of its files and folders, and nothing of their content.
+"""What a run and its checkpoints consist of: the names of files and folders, not their content.
 
 A file that a checkpoint is to get is added to `FILES` here, or, where only some runs
 have it, to `OPTIONAL_FILES`; the manifest, its check and the pointers follow these.
@@ -10,6 +10,10 @@ import re
 from pathlib import Path
 
 from crystalline.data.crystal import CRYSTAL
+
+RUNS = Path("runs")  # where runs go that nobody named
+SETTINGS = "config.toml"  # of the run
+METRICS = "metrics.jsonl"
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
@@ -24,6 +28,29 @@ OPTIONAL_FILES = (CRYSTAL,)  # of runs that compute with the numbers of their vo
 STEP_NAME = re.compile(r"step-(\d{8,})")
 
 
+def step_name(step: int) -> str:
+    """Return the name of the directory of a step.
+
+    >>> step_name(500)
+    'step-00000500'
+    """
+    return f"step-{step:08d}"
+
+
 def step_of(checkpoint: Path) -> int:
     """Return the step that a directory `step-…` is named for."""
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is a file; yes where that is hidden, so that reading it says why.
+
+    Text that a damaged pointer holds may be no name at all.
+    """
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True

@@ -6,43 +6,68 @@ import hashlib
 import json
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crystalline.formats.files import FILES, MANIFEST, OPTIONAL_FILES
 
 _HASH_BYTES = 1 << 20
 
 
-def verify(path: Path, names: Collection[str] = FILES) -> str | None:
-    """Return what is wrong with the files of a checkpoint, as a clause, or None.
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file of a checkpoint, as a clause that names it."""
+
+    words: str
+    denied: bool = False  # we may not read it, and nothing is known to be damaged
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint.  Raises `OSError`, and `ValueError` for damage."""
+    document = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{MANIFEST} is not a JSON object")
+    return document
+
+
+def verify(path: Path, names: Collection[str] = FILES) -> Fault | None:
+    """Return what is wrong with the files of a checkpoint, or None.
 
     Optional files are looked at wherever the manifest has them.  The clause names the
     file: "model.safetensors is cut off (10 of 20 bytes)".
     """
     try:
-        document = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        optional = [name for name in OPTIONAL_FILES if name in document["files"]]
-        files = {name: document["files"][name] for name in (*FILES, *optional)}
+        listed = read_manifest(path)["files"]
+        optional = [name for name in OPTIONAL_FILES if name in listed]
         expected = {
-            name: (int(entry["size_bytes"]), str(entry["sha256"])) for name, entry in files.items()
+            name: (int(listed[name]["size_bytes"]), str(listed[name]["sha256"]))
+            for name in (*FILES, *optional)
         }
     except OSError as error:
-        return f"{MANIFEST} cannot be read ({error.strerror})"
+        return _unreadable(MANIFEST, error)
     except (ValueError, KeyError, TypeError):
-        return f"{MANIFEST} is damaged"
+        return Fault(f"{MANIFEST} is damaged")
     for name in (*names, *optional):
         size_bytes, digest = expected[name]
         try:
             found_bytes = (path / name).stat().st_size
             if found_bytes < size_bytes:
-                return f"{name} is cut off ({found_bytes:,} of {size_bytes:,} bytes)"
+                return Fault(f"{name} is cut off ({found_bytes:,} of {size_bytes:,} bytes)")
             if found_bytes > size_bytes or fingerprint(path / name)[1] != digest:
-                return f"{name} is damaged (its checksum is wrong)"
+                return Fault(f"{name} is damaged (its checksum is wrong)")
         except FileNotFoundError:
-            return f"{name} is missing"
+            return Fault(f"{name} is missing")
         except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+            return _unreadable(name, error)
     return None
+
+
+def _unreadable(name: str, error: OSError) -> Fault:
+    return Fault(f"{name} cannot be read ({error.strerror})", isinstance(error, PermissionError))
 
 
 def fingerprint(path: Path) -> tuple[int, str]:

@@ -7,7 +7,9 @@
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
 
-The lock is flock's, so it is gone with its process, however that ends.
+The lock is flock's, so it is gone with its process, however that ends.  What a killed
+process leaves half-written is removed when the run is next opened; and a run that was
+killed before its first checkpoint may be started over in its directory.
 """
 
 from __future__ import annotations
@@ -15,37 +17,48 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
-import re
 import socket
-import sys
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from crystalline.atomic import write_bytes, write_text
+from crystalline.atomic import is_temporary, remove, sweep_leftovers, write_bytes, write_text
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, UsageError
-from crystalline.formats.checkpoint import TOKENIZER, list_checkpoints, tidy
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from crystalline.formats.catalog import (
+    all_checkpoints,
+    latest_checkpoint,
+    require_directory,
+    saved_at,
+    tidy,
+    unreadable,
+)
+from crystalline.formats.files import CHECKPOINTS, METRICS, RUNS, TOKENIZER
+from crystalline.formats.files import SETTINGS as CONFIG
+from crystalline.formats.pointers import restore_pointers
+from crystalline.formats.toml import read_toml, to_toml
+from crystalline.ipc.arena import PREFIX
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CONFIG = "config.toml"
-LOCK = "run.lock"
-RUNS = Path("runs")
+__all__ = [
+    "CONFIG", "LOCK", "RUNS", "RunDir",
+    "default_run_dirs", "newest_run", "read_toml", "run_of", "short_count", "to_toml",
+]  # fmt: skip
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+LOCK = "run.lock"
+BEFORE_TRAINING = (CONFIG, TOKENIZER, CRYSTAL, METRICS)  # what a run writes before a checkpoint
+
+_TRIES = 100  # against others that remove the directories we are about to use
 _ADVICE = "Choose another --checkpoint-dir, one that you may write to."
+_ADVICE_RESUMED = "Check its permissions, or resume a copy of the run."
 
 
 class RunDir:
@@ -54,75 +67,117 @@ class RunDir:
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
         self._fd = lock_fd
+        self._cleared = not any(os.path.lexists(path / name) for name in BEFORE_TRAINING)
 
     @classmethod
     def create(cls, path: Path) -> RunDir:
-        """Make and lock a directory for a new run; an existing one must be empty.
+        """Make and lock a directory for a new run.
+
+        An existing one must be empty, or hold only what a run leaves that was killed before
+        its first checkpoint; see `clear`.
 
         Raises:
             UsageError: it is in use, not empty, or cannot be written.
         """
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            _make(path, exist_ok=True)
         except FileExistsError:
             raise UsageError(
                 f"the run directory {path} is a file", advice="Choose another --checkpoint-dir."
             ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
-        if not (path / LOCK).exists():  # nothing is put into a directory of something else
-            _require_empty(path)
-        found = cls._locked(path)
         try:
-            _require_empty(path)
-        except UsageError:
-            found.close()
-            raise
+            if not os.path.lexists(path / LOCK):  # nothing is put into what is not ours
+                _require_empty(path)
+            found = cls._locked(path)
+            try:
+                tidy(path)
+                _require_empty(path)
+            except BaseException:
+                found.close()
+                raise
+        except OSError as error:
+            raise _unwritable(path, error) from None
         return found
 
     @classmethod
+    def create_default(cls, parameters: int, *, now: datetime | None = None) -> RunDir:
+        """Make and lock a directory of its own below `runs`, whoever else does so at the time.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        for path in default_run_dirs(parameters, now=now):
+            try:
+                _make(path, exist_ok=False)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _unwritable(path, error) from None
+            return cls._locked(path)
+        raise AssertionError("the numbers never end")
+
+    @classmethod
     def open(cls, path: Path) -> RunDir:
-        """Lock the directory of a run that is going to be resumed, and clear it up.
+        """Lock the directory of a run that is going to be resumed, and put it in order.
+
+        What killed processes left goes, and pointers that a copy made folders or files of
+        become links again.
 
         Raises:
             CheckpointError: there is no such directory.
             UsageError: it is in use or cannot be written.
         """
-        if not path.is_dir():
+        if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
             raise CheckpointError(
                 f"there is no run at {path}", advice="Check the path for a typing error."
             )
-        found = cls._locked(path)
+        require_directory(path)
+        found = cls._locked(path, resumed=True)
         try:
+            sweep_leftovers(path, owned=True)
             tidy(path)
+            restore_pointers(path)
         except OSError as error:
             found.close()
-            raise _unwritable(path, error) from None
+            raise _unwritable(path, error, _ADVICE_RESUMED) from None
         return found
 
     @classmethod
-    def _locked(cls, path: Path) -> RunDir:
+    def _locked(cls, path: Path, *, resumed: bool = False) -> RunDir:
         """Take the lock and write into it who holds it."""
-        try:
-            fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            owner = {"pid": os.getpid(), "host": socket.gethostname()}
-            os.pwrite(fd, json.dumps(owner).encode() + b"\n", 0)
-        except OSError as error:
-            taken = error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-            who = _owner(os.pread(fd, 4096, 0)) if taken else ""
-            os.close(fd)
-            if not taken:
-                raise _unwritable(path, error) from None
-            raise UsageError(
-                f"the run directory {path} is in use by {who}",
-                advice="Wait until it ends, stop it, or choose another --checkpoint-dir.",
-            ) from None
-        return cls(path, fd)
+        advice = _ADVICE_RESUMED if resumed else _ADVICE
+        for _ in range(_TRIES):
+            try:
+                _make(path, exist_ok=True)
+                fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except FileNotFoundError:  # removed by a run that was never used
+                continue
+            except OSError as error:
+                raise _unwritable(path, error, advice) from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is_open_as(fd, path / LOCK):  # its owner has removed it before it ended
+                    os.close(fd)
+                    continue
+                os.ftruncate(fd, 0)
+                owner = {"pid": os.getpid(), "host": socket.gethostname()}
+                os.pwrite(fd, json.dumps(owner).encode() + b"\n", 0)
+            except OSError as error:
+                taken = error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+                who = _owner(os.pread(fd, 4096, 0)) if taken else ""
+                os.close(fd)
+                if not taken:
+                    raise _unwritable(path, error, advice) from None
+                raise UsageError(
+                    f"the run directory {path} is in use by {who}",
+                    advice="Wait until it ends, or stop it."
+                    if resumed
+                    else "Wait until it ends, stop it, or choose another --checkpoint-dir.",
+                ) from None
+            return cls(path, fd)
+        raise UsageError(f"the run directory {path} is removed again and again", advice=advice)
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +196,15 @@ class RunDir:
             os.close(self._fd)
             self._fd = -1
 
+    def clear(self) -> None:
+        """Remove what an earlier run left that had no checkpoint: this one starts over."""
+        for name in BEFORE_TRAINING:
+            remove(self.path / name)
+        with contextlib.suppress(OSError):
+            (self.path / CHECKPOINTS).rmdir()
+        sweep_leftovers(self.path, owned=True)
+        self._cleared = True
+
     def write_config(self, values: Mapping[str, Any], *, comment: str = "") -> None:
         """Write config.toml.  Raises `UsageError` when the directory cannot be written."""
         try:
@@ -156,7 +220,11 @@ class RunDir:
         """
         copy = self.path / TOKENIZER
         try:
-            write_bytes(copy, tokenizer.read_bytes())
+            content = tokenizer.read_bytes()
+        except OSError as error:
+            raise unreadable(tokenizer, error) from None
+        try:
+            write_bytes(copy, content)
         except OSError as error:
             raise _unwritable(self.path, error) from None
         return copy
@@ -174,7 +242,12 @@ class RunDir:
         return path
 
     def discard_unused(self) -> None:
-        """Remove what this class wrote, if the run never got further."""
+        """Remove what this class wrote, if the run never got further.
+
+        What an earlier run left stays until this one has taken its place (`clear`).
+        """
+        if not self._cleared:
+            return
         with contextlib.suppress(OSError):  # what else is there keeps the directory
             ours = {CONFIG, TOKENIZER, CRYSTAL, LOCK}
             if {entry.name for entry in self.path.iterdir()} <= ours:
@@ -195,31 +268,32 @@ def run_of(checkpoint: Path) -> Path:
     return checkpoint.parent.parent
 
 
-def default_run_dir(parameters: int, *, now: datetime | None = None) -> Path:
-    """Return an unused name for a new run: when it began (UTC) and the size of its model.
+def default_run_dirs(parameters: int, *, now: datetime | None = None) -> Iterator[Path]:
+    """Yield names for a new run: when it began (UTC), the size of its model, and a number.
 
-    >>> default_run_dir(3_214_000, now=datetime(2026, 5, 4, 3, 2, 1)).as_posix()
-    'runs/20260504-030201-3.2M'
+    >>> names = default_run_dirs(3_214_000, now=datetime(2026, 5, 4, 3, 2, 1))
+    >>> next(names).as_posix(), next(names).as_posix()
+    ('runs/20260504-030201-3.2M', 'runs/20260504-030201-3.2M-2')
     """
     moment = now or datetime.now(timezone.utc)
     base = f"{moment:%Y%m%d-%H%M%S}-{short_count(parameters)}"
-    path, number = RUNS / base, 1
-    while path.exists():
-        number += 1
-        path = RUNS / f"{base}-{number}"
-    return path
+    yield RUNS / base
+    for number in itertools.count(2):
+        yield RUNS / f"{base}-{number}"
 
 
 def newest_run(runs: Path = RUNS) -> Path:
     """Return the run below `runs` that was saved last.
 
-    Raises `CheckpointError` when there is none with a checkpoint.
+    That is told by the manifests (see `catalog.stamp`); times of files are when they were
+    copied.  Raises `CheckpointError` when there is no run with a checkpoint.
     """
-    found = [
-        (checkpoints[-1].stat().st_mtime_ns, entry)
-        for entry in (runs.iterdir() if runs.is_dir() else ())
-        if (checkpoints := sorted(list_checkpoints(entry), key=lambda p: p.stat().st_mtime_ns))
-    ]
+    found = []
+    for entry in sorted(runs.iterdir()) if runs.is_dir() else ():
+        with contextlib.suppress(CheckpointError):  # somebody else's
+            latest = latest_checkpoint(entry)
+            if latest is not None:
+                found.append((saved_at(latest), entry))
     if not found:
         raise CheckpointError(
             f"there is no run with a checkpoint in {runs}/",
@@ -244,70 +318,57 @@ def short_count(count: int) -> str:
     return str(count)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.  Raises `UsageError` when it is missing or not TOML."""
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise UsageError(
-            f"the settings file {path} cannot be read ({error.strerror})",
-            advice="Check the path.",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"the settings file {path} is not valid TOML ({error})",
-            advice="Lines look like: learning_rate = 0.001.",
-        ) from None
+def _make(path: Path, *, exist_ok: bool) -> None:
+    """Make a directory and its parents, while others may remove them: `discard_unused`.
 
-
-def to_toml(values: Mapping[str, Any], *, comment: str = "") -> str:
-    """Return flat settings as TOML; None, which TOML has no word for, is left out.
-
-    Raises `TypeError` for anything but booleans, numbers, strings and lists of them.
-
-    >>> print(to_toml({"seed": 5, "data": ["a b"], "min_lr": None}, comment="Hello."), end="")
-    # Hello.
-    seed = 5
-    data = ["a b"]
+    Raises `OSError`, among them `FileExistsError` for a file, and without `exist_ok` for any.
     """
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
-    lines += [
-        f"{key if _BARE_KEY.fullmatch(key) else _toml_string(key)} = {_toml_value(value)}"
-        for key, value in values.items()
-        if value is not None
-    ]
-    return "\n".join(lines) + "\n"
+    for _ in range(_TRIES):
+        try:
+            path.mkdir(exist_ok=exist_ok)
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        # TOML wants a dot or an exponent, and knows inf and nan as Python writes them.
-        return repr(value)
-    if isinstance(value, (str, Path)):
-        return _toml_string(str(value))
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml_value, value)) + "]"
-    raise TypeError(f"{type(value).__name__} has no place in a settings file")
-
-
-def _toml_string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
+def _is_open_as(fd: int, path: Path) -> bool:
+    """Return whether a path leads to the very file that `fd` is."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _require_empty(path: Path) -> None:
-    if all(entry.name == LOCK for entry in path.iterdir()):
+    """Refuse a directory with anything but the leftovers of a run without a checkpoint.
+
+    Such a run always has its lock file.
+    """
+    entries = [entry for entry in path.iterdir() if entry.name != LOCK]
+    if not entries:
         return
-    if list_checkpoints(path):
+    if os.path.lexists(path / LOCK) and all(map(_is_leftover, entries)):
+        return
+    if all_checkpoints(path):
         advice = f"Continue it with --resume {path}, or choose another --checkpoint-dir."
     else:
         advice = "Choose another --checkpoint-dir."
     raise UsageError(f"the run directory {path} is not empty", advice=advice)
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Return whether a run without a checkpoint leaves this behind when it is killed."""
+    mode = entry.lstat().st_mode
+    if entry.name == CHECKPOINTS:
+        return stat.S_ISDIR(mode) and all(map(is_temporary, entry.iterdir()))
+    if not stat.S_ISREG(mode):
+        return False
+    return (
+        entry.name in BEFORE_TRAINING or is_temporary(entry) or entry.name.startswith(f".{PREFIX}")
+    )
 
 
 def _owner(content: bytes) -> str:
@@ -318,7 +379,7 @@ def _owner(content: bytes) -> str:
         return "another process"
 
 
-def _unwritable(path: Path, error: OSError) -> UsageError:
+def _unwritable(path: Path, error: OSError, advice: str = _ADVICE) -> UsageError:
     return UsageError(
-        f"the run directory {path} cannot be written ({error.strerror})", advice=_ADVICE
+        f"the run directory {path} cannot be written ({error.strerror})", advice=advice
     )

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline.errors import CheckpointError
-from crystalline.formats.catalog import other_checkpoint
+from crystalline.formats.catalog import damage, require_readable
 from crystalline.formats.files import CONFIG
 from crystalline.model.params import ParameterTable
 
@@ -25,22 +26,27 @@ _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # buffers of old GPT-2 file
 
 
 def write_tensors(path: Path, views: Mapping[str, Flat], metadata: dict[str, str]) -> None:
-    """Write a safetensors file.  Raises `OSError`."""
+    """Write a safetensors file, of the mode that the umask allows.  Raises `OSError`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)  # the library's own files are for the owner alone
     try:
         save_file(dict(views), path, metadata=metadata)
     except SafetensorError as error:  # carries the system's error only as text
         code = re.search(r"os error (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from None
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
 
 
 def read_flat(path: Path, table: ParameterTable, prefix: str) -> Flat:
     """Return the tensors whose names begin with `prefix` as one flat buffer; gaps are 0."""
     from safetensors import SafetensorError, safe_open
 
+    require_readable(path)
     flat = np.zeros(table.size, np.float32)
     views = table.views(flat)
     missing = set(views)
@@ -68,26 +74,19 @@ def read_flat(path: Path, table: ParameterTable, prefix: str) -> Flat:
                     name = PREFIX + name
                     view = views.get(name)
                 if view is None:
-                    raise CheckpointError(
-                        f"{path} holds an unknown tensor '{stored}'",
-                        advice=other_checkpoint(path.parent),
-                    )
+                    raise damage(path.parent, f"{path} holds an unknown tensor '{stored}'")
                 if tensor.shape != view.shape:
-                    raise CheckpointError(
+                    raise damage(
+                        path.parent,
                         f"the tensor '{stored}' in {path} has shape {tensor.shape}, "
                         f"{CONFIG} asks for {view.shape}",
-                        advice=other_checkpoint(path.parent),
                     )
                 view[...] = tensor
                 missing.discard(name)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error})", advice=other_checkpoint(path.parent)
-        ) from None
+        raise damage(path.parent, f"{path} cannot be read ({error})") from None
     if missing:
-        raise CheckpointError(
-            f"{path} has no tensor '{prefix}{min(missing)}'", advice=other_checkpoint(path.parent)
-        )
+        raise damage(path.parent, f"{path} has no tensor '{prefix}{min(missing)}'")
     if head is not None and not np.array_equal(head, views[PREFIX + "wte.weight"]):
         raise CheckpointError(
             f"{path} has an output head of its own", advice="Use a model whose head is tied."

@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 from crystalline import errors
 from crystalline._kernels.atomics import adopt_orphans
 from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError
+from crystalline.formats.checkpoint import list_checkpoints
 from crystalline.ipc.arena import Arena, Layout, sweep_stale
 from crystalline.log import get_logger
 from crystalline.train.control import Controller
@@ -240,9 +241,12 @@ class _Launch:
                 )
 
     def _way_on(self) -> str:
-        if self._spec.resume_from or (self._controller and self._controller.checkpoint_path):
+        """Return the sentence that tells how the run is taken up again."""
+        reported = self._controller is not None and self._controller.checkpoint_path is not None
+        # One that was written may not have been reported any more.
+        if self._spec.resume_from or reported or list_checkpoints(self._spec.run_dir):
             return f"Go on from the newest checkpoint: {resume_command(self._spec.run_dir)}"
-        return "There is no checkpoint yet; start the run again."
+        return "There is no checkpoint yet: the same command starts the run over."
 
     def _leave(self) -> None:
         assert self._stop is not None

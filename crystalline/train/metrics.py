@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystalline.atomic import json_text
 from crystalline.errors import SaveError
+from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, open_ours
 from crystalline.untrusted.files import METRICS as METRICS_FILE
@@ -29,7 +31,6 @@ from crystalline.untrusted.files import METRICS as METRICS_FILE
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-METRICS = "metrics.jsonl"
 LONGEST_LINE = 1 << 20  # bytes
 
 _BLOCK_BYTES = 1 << 20
@@ -113,7 +114,7 @@ class MetricsLog:
 
     def _append(self, line: dict[str, Any]) -> None:
         finite = {key: _finite(value) for key, value in line.items()}
-        data = (json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        data = (json_text(finite) + "\n").encode()
         before = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, data)

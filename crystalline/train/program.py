@@ -20,14 +20,13 @@ from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, train_starts, val_windows
 from crystalline.errors import CheckpointError
 from crystalline.formats.checkpoint import (
-    BEST,
     load_checkpoint,
     prune,
     save_checkpoint,
-    set_pointer,
     weights_sha256,
 )
 from crystalline.ipc.arena import Arena, Region
+from crystalline.log import get_logger
 from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
@@ -37,6 +36,8 @@ from crystalline.train.spec import RunSpec
 
 if TYPE_CHECKING:
     from crystalline.train.crystalline import CrystalTables
+
+_log = get_logger("train")
 
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
 
@@ -185,10 +186,12 @@ class TrainingProgram:
             tokenizer_path=spec.tokenizer_path,
             crystal=self._crystal.to_json() if self._crystal else None,
             state={**state, "tokens_sha256": self.tokens.sha256},
+            best=best,
         )
-        if best:
-            set_pointer(spec.run_dir, BEST, path)
-        prune(spec.run_dir, spec.config.keep)
+        try:
+            prune(spec.run_dir, spec.config.keep)
+        except (OSError, CheckpointError) as error:  # the new one is whole all the same
+            _log.warning("old checkpoints of %s cannot be removed (%s)", spec.run_dir, error)
         return path
 
     def weights_sha256(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from crystalline.errors import (
     EXIT_STOPPED,
     EXIT_TERMINATED,
 )
+from crystalline.formats.names import shell_word
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 
@@ -114,4 +114,4 @@ def resume_command(run_dir: str | Path) -> str:
     >>> resume_command("runs/my novel")
     "cllm-train --resume 'runs/my novel'"
     """
-    return f"cllm-train --resume {shlex.quote(str(run_dir))}"
+    return f"cllm-train --resume {shell_word(run_dir)}"

@@ -19,49 +19,8 @@ from safetensors.numpy import load_file, save_file
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.formats import checkpoint as cp
 from crystalline.model.config import ModelConfig
-from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
-
-CONFIG = ModelConfig(vocab_size=11, seq_len=5, num_layers=2, num_heads=3, embed_dim=9, dropout=0.1)
-TABLE = parameter_table(CONFIG)
-TRAIN = TrainConfig(seed=5, lr_schedule="linear", minutes=2.5)
-STATE = {"tokens": 1234, "best_val_loss": None, "dropped": [3, 7], "corpus": "Zürich"}
-
-
-def flats(seed: int, config: ModelConfig = CONFIG) -> list[np.ndarray]:
-    """Three unequal buffers; the alignment gaps hold 0 as they do in a run."""
-    table = parameter_table(config)
-    random = np.random.default_rng(seed)
-    result = []
-    for _ in range(3):
-        flat = np.zeros(table.size, np.float32)
-        for view in table.views(flat).values():
-            view[...] = random.standard_normal(view.shape)
-        result.append(flat)
-    return result
-
-
-def tokenizer(folder: Path) -> Path:
-    path = folder / "some-tokenizer.json"
-    added = [{"id": 4, "content": "<pad>"}, {"id": 7, "content": "<|endoftext|>"}]
-    path.write_text(json.dumps({"version": "1.0", "added_tokens": added}))
-    return path
-
-
-def save(run: Path, step: int, seed: int | None = None, **changes) -> Path:
-    run.mkdir(exist_ok=True)
-    weights, m, v = flats(step if seed is None else seed)
-    arguments = {
-        "step": step,
-        "model_config": CONFIG,
-        "train_config": TRAIN,
-        "weights": weights,
-        "moments": (m, v),
-        "tokenizer_path": tokenizer(run),
-        "state": STATE,
-        **changes,
-    }
-    return cp.save_checkpoint(run, **arguments)
+from tests.formats.checkpoints import CONFIG, STATE, TABLE, TRAIN, flats, names, save, tokenizer
 
 
 @pytest.fixture
@@ -71,10 +30,6 @@ def run(tmp_path: Path) -> Path:
     save(run, 10)
     save(run, 20)
     return run
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def test_gives_back_what_was_saved(run: Path) -> None:
@@ -254,7 +209,8 @@ def test_damage_is_found_and_named(run: Path, name: str, damage: str) -> None:
     assert caught.value.exit_code == 4
     assert name in caught.value.message
     assert str(path) in caught.value.message
-    assert f"--resume {run / 'checkpoints' / 'step-00000010'}" in caught.value.advice
+    assert caught.value.undamaged == run / "checkpoints" / "step-00000010"
+    assert f"step 10 is undamaged: {caught.value.undamaged}." in caught.value.advice
 
 
 def test_the_offered_checkpoint_is_itself_undamaged(run: Path) -> None:
@@ -310,7 +266,7 @@ def test_buffers_of_the_wrong_size_are_our_own_mistake(tmp_path: Path) -> None:
         save(tmp_path / "run", 1, state={"loss": float("nan")})
 
 
-@pytest.mark.parametrize("victim", ["copyfile", "save_file", "sync_file", "_replace_directory"])
+@pytest.mark.parametrize("victim", ["copyfile", "save_file", "sync_file", "replace_directory"])
 def test_a_full_disk_loses_nothing(run: Path, monkeypatch, victim: str) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
 
@@ -337,7 +293,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path.cwd())!r})
 from crystalline.errors import SaveError
-from tests.formats.test_checkpoint import save
+from tests.formats.checkpoints import save
 run = Path({str(tmp_path / "run")!r})
 save(run, 1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
 import os
 import re
@@ -19,7 +20,7 @@ from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats import rundir
 from crystalline.formats.rundir import (
     RunDir,
-    default_run_dir,
+    default_run_dirs,
     newest_run,
     read_toml,
     run_of,
@@ -163,21 +164,172 @@ def test_discards_only_what_was_never_used(tmp_path: Path) -> None:
 def test_default_names_do_not_collide(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     now = datetime(2026, 1, 2, 3, 4, 5)
-    first = default_run_dir(10_770_816, now=now)
+    names = default_run_dirs(10_770_816, now=now)
+    first, second = next(names), next(names)
     assert first == Path("runs/20260102-030405-10.8M")
+    assert second == Path("runs/20260102-030405-10.8M-2")
     first.mkdir(parents=True)
-    assert default_run_dir(10_770_816, now=now) == Path("runs/20260102-030405-10.8M-2")
+    with RunDir.create_default(10_770_816, now=now) as run:
+        assert run.path == second
+
+
+def test_runs_that_start_at_once_get_directories_of_their_own(tmp_path: Path) -> None:
+    """Some are given up at once, and take the folder `runs` with them when it is empty."""
+    program = (
+        "import sys\n"
+        "from datetime import datetime\n"
+        "from crystalline.formats.rundir import RunDir\n"
+        "sys.stdin.readline()\n"
+        "for number in range(40):\n"
+        "    run = RunDir.create_default(7000, now=datetime(2026, 1, 2))\n"
+        "    if number % 20:\n"
+        "        run.discard_unused()\n"
+        "        run.close()\n"
+        "    else:\n"
+        "        run.write_config({'number': number})\n"
+        "        print(run.path)\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    paths = []
+    for process in processes:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        paths += out.split()
+    assert len(paths) == len(set(paths)) == 8
+    assert sorted(f"runs/{name}" for name in os.listdir(tmp_path / "runs")) == sorted(paths)
+
+
+def test_a_lock_that_its_owner_removed_is_not_taken(tmp_path: Path, monkeypatch) -> None:
+    """Between opening the file and locking it, the owner discards the directory and ends."""
+    lock, path = fcntl.flock, tmp_path / "run"
+    first = RunDir.create(path)
+
+    def late(fd: int, how: int) -> None:
+        if first._fd >= 0:
+            first.discard_unused()
+            first.close()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with RunDir.create(path) as run:
+        assert run.path.is_dir()
+        with pytest.raises(UsageError, match="in use"):
+            RunDir.open(path)
 
 
 def test_newest_run_is_the_one_saved_last(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run with a checkpoint"):
         newest_run(tmp_path)
-    for name, seconds in (("a", 30), ("b", 50), ("c", 40)):
-        os.utime(with_checkpoint(tmp_path / name), (seconds, seconds))
+    # Copying gave the files the times of the copy, in another order.
+    for name, seconds, copied in (("a", 30, 9), ("b", 50, 7), ("c", 40, 8)):
+        folder = with_checkpoint(tmp_path / name)
+        (folder / "manifest.json").write_text(f'{{"saved_at": {seconds}}}')
+        os.utime(folder, (copied, copied))
     (tmp_path / "d").mkdir()
     (tmp_path / "file").write_text("")
+    (with_checkpoint(tmp_path / "e") / "manifest.json").write_text("damaged")
     assert newest_run(tmp_path) == tmp_path / "b"
     assert run_of(tmp_path / "b" / "checkpoints" / "step-00000007") == tmp_path / "b"
+
+
+def killed_before_its_first_checkpoint(path: Path) -> None:
+    """Leave what a run leaves that is killed in the middle of its first save."""
+    path.mkdir()
+    (path / "run.lock").write_text('{"pid": 1, "host": "gone"}\n')
+    for name in ("config.toml", "tokenizer.json", "crystal.json", "metrics.jsonl"):
+        (path / name).write_text("old\n")
+    half = path / "checkpoints" / f".step-00000003.{GONE}-00000000abcd.tmp"
+    half.mkdir(parents=True)
+    (half / "config.json").write_text("{")
+    (path / f".config.toml.{GONE}-0123abcd.tmp").write_text("half")
+    (path / ".cllm-0123abcd-99999-1").write_bytes(b"arena")
+
+
+GONE = 1 << 22  # more than the largest number of a process
+
+
+def test_what_was_killed_before_its_first_checkpoint_may_be_started_over(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    killed_before_its_first_checkpoint(path)
+    with RunDir.create(path) as run:
+        assert (path / "config.toml").read_text() == "old\n"
+        run.clear()
+        assert sorted(os.listdir(path)) == [".cllm-0123abcd-99999-1", "run.lock"]
+        (path / ".cllm-0123abcd-99999-1").unlink()
+        run.write_config({"seed": 1})
+        run.discard_unused()
+    assert not path.exists()
+
+
+def test_a_start_that_fails_leaves_the_leftovers(tmp_path: Path) -> None:
+    """They hold the settings that the run may be started over with."""
+    path = tmp_path / "run"
+    killed_before_its_first_checkpoint(path)
+    with RunDir.create(path) as run:
+        run.discard_unused()
+    assert (path / "config.toml").read_text() == "old\n"
+
+
+@pytest.mark.parametrize(
+    "also", ["notes.txt", "latest", "checkpoints/notes.txt", "checkpoints/step-00000003", "config"]
+)
+def test_but_not_what_holds_anything_else(tmp_path: Path, also: str) -> None:
+    path = tmp_path / "run"
+    killed_before_its_first_checkpoint(path)
+    if also == "latest":
+        (path / also).symlink_to("checkpoints/step-00000003")
+    elif also == "config":
+        (path / "config.toml").unlink()
+        (path / "config.toml").mkdir()
+    else:
+        (path / also).write_text("mine")
+    before = sorted(os.listdir(path))
+    with pytest.raises(UsageError, match="is not empty"):
+        RunDir.create(path)
+    assert sorted(os.listdir(path)) == before
+    (path / "run.lock").unlink()
+    with pytest.raises(UsageError, match="is not empty"):
+        RunDir.create(path)
+    assert not (path / "run.lock").exists()
+
+
+def test_a_checkpoint_that_had_stepped_aside_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    killed_before_its_first_checkpoint(path)
+    aside = path / "checkpoints" / f".step-00000003.{GONE}-00000000abcd.old.tmp"
+    with_checkpoint(path).rename(aside)
+    with pytest.raises(UsageError, match="Continue it with --resume"):
+        RunDir.create(path)
+    assert (path / "checkpoints" / "step-00000003").is_dir()
+
+
+def test_opening_sweeps_what_killed_processes_left(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    killed_before_its_first_checkpoint(path)
+    with_checkpoint(path)
+    (path / f".latest.{GONE}-0123abcd.tmp").symlink_to("checkpoints/step-00000007")
+    alive = path / f".tokenizer.json.{os.getpid()}-0123abcd.tmp"
+    mine = path / ".notes.tmp"
+    for entry in (alive, mine):
+        entry.write_text("")
+    RunDir.open(path).close()
+    assert {alive.name, mine.name, "checkpoints", "config.toml"} < set(os.listdir(path))
+    assert [name for name in os.listdir(path) if str(GONE) in name] == []
+    assert os.listdir(path / "checkpoints") == ["step-00000007"]
 
 
 keys = st.from_regex(r"\A[a-z_]{1,12}\Z")

@@ -295,7 +295,7 @@ class Crystal:
         except OSError as error:
             raise DataError(
                 f"the vocabulary's numbers {path} cannot be read ({error.strerror})",
-                advice=_ADVICE,
+                advice="Check its permissions." if isinstance(error, PermissionError) else _ADVICE,
             ) from None
         except UnicodeDecodeError:
             raise DataError(f"{path} is damaged (not UTF-8)", advice=_ADVICE) from None
