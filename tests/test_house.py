@@ -265,6 +265,7 @@ def test_hash_tells_where_one_part_ends() -> None:
 
 def test_demo_never_takes_a_directory_that_is_there(tmp_path: Path) -> None:
     assert dev.free_run_directory(tmp_path / "runs").name == "demo-1"
+    assert dev.free_run_directory(tmp_path / "runs").name == "demo-2"  # the first is made
     (tmp_path / "demo-1").mkdir()
     (tmp_path / "demo-2").touch()
     assert dev.free_run_directory(tmp_path).name == "demo-3"

@@ -452,11 +452,16 @@ def run_demo(_options: argparse.Namespace) -> int:
 
 
 def free_run_directory(parent: Path) -> Path:
-    """Return demo-1, demo-2, …: the first that is not there yet."""
+    """Make demo-1, demo-2, …: the first that is not there yet, whoever else is looking."""
+    parent.mkdir(parents=True, exist_ok=True)
     number = 1
-    while (parent / f"demo-{number}").exists():
-        number += 1
-    return parent / f"demo-{number}"
+    while True:
+        try:
+            (parent / f"demo-{number}").mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return parent / f"demo-{number}"
 
 
 def run_tree(_options: argparse.Namespace) -> int:

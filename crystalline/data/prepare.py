@@ -16,7 +16,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -30,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from crystalline.atomic import sync_directory, write_json
+from crystalline.atomic import sweep_leftovers, sync_directory, temporary_beside, write_json
 from crystalline.data.corpus import Corpus, Source, find_sources, read_corpus
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.default import default_corpus
@@ -116,6 +115,7 @@ def prepare(
             {**settings, "paths": [os.fspath(Path(path).absolute()) for path in paths]}
         )
 
+    cache.sweep()
     entry = cache.recall(request_key, sources)
     if entry is not None:
         return _prepared(entry, kind, names, cached=True)
@@ -423,13 +423,14 @@ class _Cache:
         except (DataError, OSError) as error:
             _log.warning("A cached corpus is made again: %s", error)
             with self._written():
-                aside = self._temporary()
+                aside = temporary_beside(folder)
                 try:
                     folder.rename(aside)
                 except FileNotFoundError:  # another process has removed it
                     return None
                 shutil.rmtree(aside)
             return None
+        sweep_leftovers(folder, owned=False)
         return tokens
 
     def add(self, entry_key: str, build: Callable[[Path], None]) -> TokenFile:
@@ -437,8 +438,7 @@ class _Cache:
         final = self.corpora / entry_key
         with self._written():
             self.corpora.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            folder = self._temporary()
+            folder = temporary_beside(final)
             folder.mkdir()
             try:
                 build(folder)
@@ -453,15 +453,14 @@ class _Cache:
                 shutil.rmtree(folder, ignore_errors=True)
         return TokenFile.open(final / _TOKENS)
 
-    def _temporary(self) -> Path:
-        return self.corpora / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-
-    def _sweep(self) -> None:
-        """Remove temporary folders that a killed process left behind."""
-        for folder in self.corpora.glob(".tmp-*"):
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        for folder in (self.corpora, self.requests):
+            sweep_leftovers(folder, owned=False)
+        for folder in self.corpora.glob(".tmp-*"):  # of versions before the names had owners
             try:
                 abandoned = time.time() - folder.stat().st_mtime > _STALE_S
-            except FileNotFoundError:  # its owner has just finished
+            except OSError:  # its owner has just finished
                 continue
             if abandoned:
                 shutil.rmtree(folder, ignore_errors=True)

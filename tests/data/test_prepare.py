@@ -478,3 +478,18 @@ def test_a_python_without_sources_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
     with pytest.raises(DataError, match="comes without the sources of its standard library"):
         default_corpus()
+
+
+def test_what_killed_processes_left_is_swept(folder: Path, tmp_path: Path) -> None:
+    prepared = run(folder, tmp_path / "cache")
+    left = [
+        tmp_path / "cache" / place / f".any.{1 << 22}-01234567.tmp"
+        for place in ("corpora", "requests", f"corpora/{prepared.token_path.parent.name}")
+    ]
+    for entry in left:
+        entry.mkdir(parents=True)
+    fresh = left[0].with_name(f".any.{os.getpid()}-01234567.tmp")
+    fresh.mkdir()
+    assert run(folder, tmp_path / "cache").cached
+    assert [entry for entry in left if entry.exists()] == []
+    assert fresh.exists()
