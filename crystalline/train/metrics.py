@@ -14,7 +14,6 @@ null.  What is worth a line, and when, is left to Node Zero.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
