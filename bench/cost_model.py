@@ -336,7 +336,7 @@ class EmptyProgram:
     """A program whose units do nothing: what is left of a step is the engine."""
 
     lane_count, heavy_lanes, lanes_per_unit = POSITIONS, 0, 1
-    eval_units, tokens_per_step = 0, POSITIONS
+    eval_units, eval_tokens, tokens_per_step = 0, 0, POSITIONS
 
     def __init__(self, spec: RunSpec) -> None:
         self.segment_count: int = spec.program_options["segments"]
@@ -356,9 +356,12 @@ class EmptyProgram:
         """Refuse: nobody resumes this."""
         raise ValueError(f"{checkpoint}: an empty program is never resumed")
 
-    def save(self, state: dict[str, Any], *, best: bool) -> Path:  # noqa: ARG002
+    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:  # noqa: ARG002
         """Write nothing."""
         return self.run_dir
+
+    def mark_best(self, checkpoint: Path) -> None:
+        """Mark nothing."""
 
     def weights_sha256(self) -> str:
         """Return the hash of no weights."""
@@ -376,6 +379,7 @@ class EmptyProgram:
         lane: int,  # noqa: ARG002
         permit: int,  # noqa: ARG002
         step: int,  # noqa: ARG002
+        epsilon: float,  # noqa: ARG002
     ) -> tuple[float, int, float, float]:
         """Compute nothing."""
         return 1.0, 1, 0.0, 1.0

@@ -23,6 +23,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from crystalline.cli.length import (
+    LENGTHS,
+    given_lengths,
+    make_way,
+    new_length,
+    resumed_length,
+    steps_of,
+)
 from crystalline.cli.run import parse_settings, run_command, version_line
 from crystalline.cli.settings import (
     Layers,
@@ -42,8 +50,10 @@ from crystalline.errors import (
 )
 from crystalline.log import LOGGER_NAME, printable, set_up_logging
 from crystalline.train.config import MAX_WORKERS, TrainConfig
+from crystalline.train.plan import Plan
 
 if TYPE_CHECKING:
+    from crystalline.cli.length import Length
     from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import PreparedData
     from crystalline.formats.checkpoint import CheckpointInfo
@@ -75,16 +85,14 @@ Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
 Ctrl-C finishes the step, saves, and says how to go on."""
 
 # What a resumed run may change; all else decides its bits.
-CHANGEABLE = frozenset(
-    {"max_steps", "epochs", "minutes", "eval_interval", "save_interval", "log_interval", "keep"}
-)
+CHANGEABLE = frozenset({*LENGTHS, "eval_interval", "save_interval", "log_interval", "keep"})
 NOT_STORED = frozenset({"config", "resume", "version", "checkpoint_dir", "json", "plain", "quiet"})
 FLAGS_ONLY = frozenset({"config", "resume", "version"})
-TIME_SHARE = 0.97  # of --minutes that the schedule is fitted to; the rest is for saving
+TIME_SHARE = 0.97  # of --minutes that the first plan is fitted to
 
 RESULT_KEYS = (
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
-    "weights_sha256", "run_dir", "workers", "precision", "isa",
+    "weights_sha256", "run_dir", "workers", "precision", "isa", "val_tokens",
 )  # fmt: skip
 
 
@@ -99,6 +107,13 @@ def _optional(kind: type, default: str) -> Any:
     return tyro.conf.arg(metavar=metavar, constructor=kind, help_behavior_hint=hint)
 
 
+_TokensOrAll = tyro.constructors.PrimitiveConstructorSpec[int](
+    nargs=1,
+    metavar="INT|all",
+    instance_from_str=lambda words: 0 if words[0] == "all" else int(words[0]),
+    is_instance=lambda value: isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
 _Sized = _optional(int, "sized from the text")
 
 
@@ -117,12 +132,33 @@ class TrainSettings(TrainConfig):
     epochs: Annotated[float | None, _optional(float, "from --max-steps or --minutes, else 10")] = (
         None
     )
-    """Passes over the training text. On --resume it changes the schedule."""
+    """Passes over the training text; together with --minutes, whichever is less. On --resume as
+    --max-steps."""
     max_steps: Annotated[int | None, _optional(int, "from --epochs or --minutes")] = None
-    """Optimizer steps; takes precedence over --epochs. On --resume it changes the schedule."""
+    """Optimizer steps; takes precedence over --epochs. On --resume it moves the end of the run:
+    the learning rate goes on from where it is, and comes to its end with the run. Where it has
+    come there before, it stays there."""
     minutes: Annotated[float | None, _optional(float, "no limit")] = None
-    """Time to train, in minutes; model and schedule are fitted to the speed of this machine.
-    On --resume it is the time from now on, and changes the schedule."""
+    """Time to train, in minutes, from the first step to the end of the last evaluation and save;
+    preparing the text comes before it, and a pause does not count. The model is sized for it, and
+    the number of steps fitted to it as the run goes on, so that the learning rate comes to its
+    end when the time does. On --resume it is the time from now on."""
+    plan: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="PLAN", constructor=str, help_behavior_hint="(default: from --max-steps)"
+        ),
+    ] = None
+    """Steps of the run as FROM_STEP:STEPS_IN_ALL,...: 0:660,120:580 plans 660 steps, and from step
+    120 on 580 in all. A run of --minutes keeps its plan in config.toml; with that plan the same
+    settings make the same bits at any speed."""
+    eval_tokens: Annotated[
+        int | None,
+        _TokensOrAll,
+        tyro.conf.arg(help_behavior_hint="(default: 3 percent of the time between evaluations)"),
+    ] = None
+    """Tokens of the held-out text that an evaluation predicts, in windows spread evenly over it and
+    the same throughout the run; 0 or all is the whole of it. Losses compare only over the same."""
     data: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
         tyro.conf.arg(
@@ -173,6 +209,32 @@ class TrainSettings(TrainConfig):
         return TrainConfig(**{name: getattr(self, name) for name in field_names(TrainConfig)})
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A run that can begin."""
+
+    settings: TrainSettings
+    spec: RunSpec
+    run: RunDir
+    text: str  # above the settings in config.toml
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write config.toml."""
+        paths = [os.path.abspath(path) for path in self.settings.data]  # noqa: PTH100
+        values = {"data": paths or None, **config.to_dict(), "workers": self.settings.workers}
+        self.run.write_config(values, comment=self.text)
+
+    def keep_plan(self, plan: str | None) -> None:
+        """Write the plan as it was carried out; a failure is told, for the run is done."""
+        if plan is None or plan == self.spec.config.plan:
+            return
+        steps = Plan.parse(plan).max_steps
+        try:
+            self.write_config(dataclasses.replace(self.spec.config, plan=plan, max_steps=steps))
+        except UsageError as error:
+            logging.getLogger(LOGGER_NAME).warning("%s", error)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code (see `crystalline.errors`)."""
     return run_command(PROGRAM, _main, argv)
@@ -194,11 +256,12 @@ def _main(argv: list[str]) -> int:
         if flag_value(argv, "--resume") is None:
             settings = _parse(argv, Layers())
             _set_up_logging(settings)
-            spec = _new_run(settings, stack)
+            ready = _new_run(settings, stack)
         else:
-            settings, spec = _resumed_run(argv, stack)
-        result = _train(settings, spec)
-    _report(settings, spec, result)
+            ready = _resumed_run(argv, stack)
+        result = _train(ready.settings, ready.spec)
+        ready.keep_plan(result.plan)
+    _report(ready.settings, ready.spec, result)
     return result.exit_code
 
 
@@ -221,12 +284,15 @@ def _parse(argv: list[str], layers: Layers) -> TrainSettings:
 
     file = flag_value(argv, "--config")
     if file is not None:
-        layers.update(*toml_layer(TrainSettings, Path(file), exclude=FLAGS_ONLY))
-    layers.update(
-        *environment_layer(
-            TrainSettings, os.environ, exclude=FLAGS_ONLY, tolerate=field_names(InferSettings)
-        )
+        values, sources = toml_layer(TrainSettings, Path(file), exclude=FLAGS_ONLY)
+        make_way(layers, values)
+        layers.update(values, sources)
+    values, sources = environment_layer(
+        TrainSettings, os.environ, exclude=FLAGS_ONLY, tolerate=field_names(InferSettings)
     )
+    make_way(layers, values)
+    layers.update(values, sources)
+    make_way(layers, given_lengths(argv))
     return parse_layered(TrainSettings, argv, layers, program=PROGRAM, description=DESCRIPTION)
 
 
@@ -237,18 +303,13 @@ def _set_up_logging(settings: TrainSettings) -> None:
 # --- a new run ------------------------------------------------------------------------------------
 
 
-def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
+def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> _Ready:
     """Prepare data, model and run directory; `stack` holds the directory's lock."""
     from crystalline.formats.rundir import RunDir
     from crystalline.ipc.permits import usable_cores
     from crystalline.model.params import parameter_table
-    from crystalline.train.sizing import choose_model, resolve_steps
-    from crystalline.train.speed import (
-        MODEL_SHARE,
-        measure_peak,
-        measure_speed,
-        resolve_precision,
-    )
+    from crystalline.train.sizing import choose_model, evaluation_tokens
+    from crystalline.train.speed import MODEL_SHARE, measure_peak, resolve_precision
 
     run = None
     if settings.checkpoint_dir is not None:  # its faults are told before the long work
@@ -256,8 +317,10 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
     data = _prepare(settings)
     crystal = _crystal(settings, data) if settings.uses_crystal else None
     cores = min(usable_cores(), settings.workers)
-    config = settings.train_config()
-    config = dataclasses.replace(config, precision=resolve_precision(config))
+    config = steps_of(settings.train_config())
+    config = dataclasses.replace(
+        config, precision=resolve_precision(config), eval_tokens=evaluation_tokens(config)
+    )
     peak = measure_peak(cores, config.precision)
     model = choose_model(
         config,
@@ -265,26 +328,34 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> RunSpec:
         train_tokens=data.train_tokens,
         flops_per_second=MODEL_SHARE * peak,
     )
-    speed = None
-    if config.minutes is not None and config.max_steps is None:
-        measured = measure_speed(model, config, cores)
-        speed = TIME_SHARE * measured.steps_per_second(config, data.val_tokens)
+    length = new_length(config, data.train_tokens, _speed_of(model, data, cores))
     config = dataclasses.replace(
-        config,
+        length.config,
         embed_dim=model.embed_dim,
         num_layers=model.num_layers,
         num_heads=model.num_heads,
-        max_steps=resolve_steps(config, data.train_tokens, speed),
     )
     if run is None:
         run = _enter(RunDir.create_default(parameter_table(model).count), stack)
     run.clear()
-    seconds = None if config.minutes is None else 60 * config.minutes
-    spec = _spec(settings, config, model, data, run, peak, seconds)
+    length = dataclasses.replace(length, config=config)
+    spec = _spec(settings, length, model, data, run, peak)
     if crystal is not None:
         spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
-    _describe(settings, spec, data, run)
-    return spec
+    return _describe(settings, spec, data, run)
+
+
+def _speed_of(model: ModelConfig, data: PreparedData, cores: int) -> Callable[[TrainConfig], float]:
+    """Return what measures the steps a second that a run of --minutes is first planned with."""
+    from crystalline.train.sizing import evaluation_tokens
+    from crystalline.train.speed import measure_speed
+
+    def measure(config: TrainConfig) -> float:
+        tokens = evaluation_tokens(config) or data.val_tokens
+        speed = measure_speed(model, config, cores)
+        return TIME_SHARE * speed.steps_per_second(config, min(tokens, data.val_tokens))
+
+    return measure
 
 
 def _enter(run: RunDir, stack: contextlib.ExitStack) -> RunDir:
@@ -332,12 +403,11 @@ def _crystal(settings: TrainSettings, data: PreparedData) -> Crystal:
 
 def _spec(
     settings: TrainSettings,
-    config: TrainConfig,
+    length: Length,
     model: ModelConfig,
     data: PreparedData,
     run: RunDir,
     peak: float,
-    seconds: float | None,
 ) -> RunSpec:
     from crystalline._kernels import isa
     from crystalline.model.params import parameter_table
@@ -345,7 +415,7 @@ def _spec(
     from crystalline.train.spec import RunSpec
 
     return RunSpec(
-        config=config,
+        config=length.config,
         model=model,
         token_path=data.token_path,
         tokenizer_path=run.keep_tokenizer(data.tokenizer_path),
@@ -354,8 +424,9 @@ def _spec(
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
-        max_seconds=seconds,
-        precision=config.precision,
+        max_seconds=length.seconds,
+        most_steps=length.most_steps,
+        precision=length.config.precision,
         isa=isa.level(),
         parameters=parameter_table(model).count,
         flops_per_token=flops_per_token(model),
@@ -366,7 +437,7 @@ def _spec(
 # --- a resumed run --------------------------------------------------------------------------------
 
 
-def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSettings, RunSpec]:
+def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> _Ready:
     """Take a run up again where its checkpoint left it; `stack` holds the directory's lock."""
     from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, move_pointer
     from crystalline.formats.rundir import CONFIG, RunDir
@@ -377,7 +448,8 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     run = stack.enter_context(RunDir.open(run_path))
     info = _inspect(_checkpoint(run_path, name))
     stored = _stored_settings(run, info)
-    settings = _parse(argv, Layers(dict(stored)))
+    # Lengths that this command gives are told from those that the run has.
+    settings = _parse(argv, Layers({n: v for n, v in stored.items() if n not in LENGTHS}))
     _set_up_logging(settings)
     _refuse_changes(settings, stored, run_path)
     if not settings.data and not (run_path / CONFIG).is_file():
@@ -388,17 +460,17 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> tuple[TrainSet
     data = _prepare(settings)
     _check_same_data(data, info)
     cores = min(usable_cores(), settings.workers)
-    if flag_value(argv, "--minutes") is not None:
-        del stored["minutes"]  # a new budget, even if it is as long as the old one
-    config, seconds = _resumed_length(settings, stored, info, data, cores)
+    config = settings.train_config()
     config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
+    speed = _speed_of(info.model_config, data, cores)
+    length = resumed_length(config, stored, argv, info, data.train_tokens, speed)
     peak = measure_peak(cores, config.precision)
-    spec = _spec(settings, config, info.model_config, data, run, peak, seconds)
+    spec = _spec(settings, length, info.model_config, data, run, peak)
     spec = dataclasses.replace(spec, resume_from=info.path)
-    _describe(settings, spec, data, run, step=info.step)
+    ready = _describe(settings, spec, data, run, step=info.step)
     if info.path.parent == run_path / CHECKPOINTS:  # the run is there now, even if it stops at once
         move_pointer(run_path, LATEST, info.path)
-    return settings, spec
+    return ready
 
 
 def _find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str | None]:
@@ -477,6 +549,7 @@ def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
         )
     # A setting that did not exist yet had its default.
     stored: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
+    stored["eval_tokens"] = 0  # all were evaluated
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(TrainSettings, run.path / CONFIG, exclude=FLAGS_ONLY)
         stored |= {name: described[name] for name in ("data", "workers") if name in described}
@@ -505,39 +578,6 @@ def _check_same_data(data: PreparedData, info: CheckpointInfo) -> None:
             f"{data.description} is not the text that the checkpoint {info.path} was trained on",
             advice="Name the same DATA, unchanged, or start a new run.",
         )
-
-
-def _resumed_length(
-    settings: TrainSettings,
-    stored: dict[str, Any],
-    info: CheckpointInfo,
-    data: PreparedData,
-    cores: int,
-) -> tuple[TrainConfig, float | None]:
-    """Return the settings with the steps of the whole run, and the seconds that are left."""
-    from crystalline.train.sizing import resolve_steps
-    from crystalline.train.speed import measure_speed
-
-    config = settings.train_config()
-    changed = {n for n in CHANGEABLE if n not in stored or getattr(config, n) != stored[n]}
-    seconds = None if config.minutes is None else 60 * config.minutes
-    if seconds is not None and "minutes" not in changed:
-        seconds = max(1.0, seconds - info.state.get("seconds", 0.0))
-    if "max_steps" not in changed:
-        if "epochs" in changed:
-            config = dataclasses.replace(config, max_steps=None)
-            steps = resolve_steps(dataclasses.replace(config, minutes=None), data.train_tokens)
-            config = dataclasses.replace(config, max_steps=steps)
-        elif "minutes" in changed and seconds is not None:
-            speed = measure_speed(info.model_config, config, cores)
-            rate = TIME_SHARE * speed.steps_per_second(config, data.val_tokens)
-            config = dataclasses.replace(config, max_steps=info.step + max(1, int(seconds * rate)))
-    if config.max_steps is None or config.max_steps < info.step:
-        raise UsageError(
-            f"the run has done {info.step:,} steps, more than the {config.max_steps} wanted",
-            advice=f"Use --max-steps {info.step + 1} or more.",
-        )
-    return config, seconds
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -631,24 +671,25 @@ def _count(number: int, noun: str) -> str:
 
 def _describe(
     settings: TrainSettings, spec: RunSpec, data: PreparedData, run: RunDir, *, step: int = 0
-) -> None:
+) -> _Ready:
     """Show the resolved settings, and store them in config.toml."""
     from crystalline import __version__
     from crystalline.formats.rundir import short_count
     from crystalline.train.schedule import effective_warmup
 
     config, model = spec.config, spec.model
-    warmup = effective_warmup(config, spec.max_steps)
+    warmup = effective_warmup(config, spec.plan.length)
     cut = f" (not {config.warmup_steps}: the run is short)" if warmup < config.warmup_steps else ""
     passes = spec.max_steps * config.tokens_per_step / data.train_tokens
+    about = "" if spec.max_seconds is None else "about "
     lines = {
         "data": data.description,
         "model": f"{short_count(spec.parameters)} parameters: "
         f"{_count(model.num_layers, 'layer')}, {_count(model.num_heads, 'head')}, "
         f"{_count(model.embed_dim, 'channel')}, context {model.seq_len}, "
         f"vocabulary {model.vocab_size:,}",
-        "steps": f"{spec.max_steps:,} of {config.sequences_per_step} × {config.seq_len} tokens, "
-        f"{passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
+        "steps": f"{about}{spec.max_steps:,} of {config.sequences_per_step} × {config.seq_len} "
+        f"tokens, {passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
         "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "
         f"{config.final_lr:g}, warm-up {warmup}{cut}",
         **_crystalline_parts(config),
@@ -657,12 +698,9 @@ def _describe(
     }
     text = "\n".join(f"{name:8} {line}" for name, line in lines.items())
     _tell(settings, text)
-    values = {
-        "data": [os.path.abspath(path) for path in settings.data] or None,  # noqa: PTH100
-        **config.to_dict(),
-        "workers": settings.workers,
-    }
-    run.write_config(values, comment=f"Resolved by cllm-train {__version__}.\n\n{text}")
+    ready = _Ready(settings, spec, run, f"Resolved by cllm-train {__version__}.\n\n{text}")
+    ready.write_config(config)
+    return ready
 
 
 def _crystalline_parts(config: TrainConfig) -> dict[str, str]:
@@ -698,12 +736,15 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
     step, command = f"step {result.final_step:,}", resume_command(spec.run_dir)
     if result.stop_reason in ("finished", "time"):
         loss = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
+        if result.val_tokens is not None:
+            loss += f" over {result.val_tokens:,}"
+            loss += f" of {spec.val_tokens:,} held-out tokens"
         if result.stop_reason == "time":
             _tell(settings, f"The time was up at {step} of {spec.max_steps:,}{loss}.")
-            _tell(settings, f"Train longer with:  {command} --minutes N")
         else:
             _tell(settings, f"Finished {step}{loss}.")
-            _tell(settings, f"Train longer with:  {command} --max-steps N")
+        longer = "--max-steps N" if spec.max_seconds is None else "--minutes N"
+        _tell(settings, f"Train longer with:  {command} {longer}")
         model = shell_word(spec.run_dir)
         _tell(settings, f'Generate text with: cllm-infer {model} --prompt "..."')
     else:

@@ -82,6 +82,27 @@ def val_windows(n_tokens: int, seq_len: int) -> list[tuple[int, int]]:
     ]
 
 
+def spread_windows(n_tokens: int, seq_len: int, most_tokens: int) -> list[tuple[int, int]]:
+    """Return windows of `val_windows`, evenly spread, that predict about `most_tokens` tokens.
+
+    All of them where the split predicts no more than that, or `most_tokens` is 0.  Otherwise
+    whole windows only, as many as reach `most_tokens`: of n the k at i·n//k.  Which ones depends
+    on the arguments alone.
+
+    >>> spread_windows(50, 5, 14)
+    [(0, 5), (15, 5), (30, 5)]
+    >>> spread_windows(8, 3, 7) == spread_windows(8, 3, 0) == val_windows(8, 3)
+    True
+    """
+    if not most_tokens or n_tokens - 1 <= most_tokens:
+        return val_windows(n_tokens, seq_len)
+    whole = (n_tokens - 1) // seq_len
+    count = min(whole, -(-most_tokens // seq_len))
+    if not whole:  # one window, cut short
+        return val_windows(n_tokens, seq_len)
+    return [(i * whole // count * seq_len, seq_len) for i in range(count)]
+
+
 def check_fits(train_tokens: int, val_tokens: int, seq_len: int) -> None:
     """Raise `DataError` unless a window fits the training split and something can be evaluated.
 

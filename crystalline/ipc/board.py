@@ -25,7 +25,8 @@ CONTROL_WORDS = 16
     CHECKPOINT,  # number of checkpoints asked for so far
     SET_WORKERS,  # number of spheres wanted, 0: as started
     ATTACHED,  # 1: the launcher has mapped the arena
-) = range(5)
+    SUSPENDED_NS,  # time that the whole run was suspended by job control so far
+) = range(6)
 
 # state: what Node Zero does now.
 STATE_WORDS = 32
@@ -42,7 +43,12 @@ STATE_WORDS = 32
     STEP_NS,  # time spent in training steps in this session
     SESSION_TOKENS,  # tokens processed in this session
     DEATHS,  # spheres that died in this session
-) = range(12)
+    MAX_STEPS,  # steps of the whole run, as planned now
+    PAUSED_NS,  # time that this session was paused
+    SINCE_NS,  # monotonic time at which what it does now began: a state, or the step in hand
+    WORK_DONE,  # of what it does now: tokens evaluated, or segments packed
+    WORK_TOTAL,  # 0: not known
+) = range(17)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16
@@ -57,9 +63,15 @@ STATUS_WORDS = 16
     CRYSTALLINE_LOSS,  # against the smoothed targets
 ) = range(8)
 
-# descriptor: what the step in hand needs.
+# descriptor: what the phases in hand need: those of a step, or a round of an evaluation.
 DESCRIPTOR_WORDS = 8
-STEP_INDEX, STEP_LR = range(2)
+(
+    STEP_INDEX,
+    STEP_LR,
+    STEP_EPSILON,  # share of the targets that goes to similar tokens
+    EVAL_FIRST,  # first unit of the round: unit u of the phase is unit EVAL_FIRST + u of the split
+    EVAL_COUNT,  # units of the round; the other units of the phase are empty
+) = range(5)
 
 # outcome: what a hand-over found.
 OUTCOME_WORDS = 8

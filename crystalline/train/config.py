@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from crystalline.errors import UsageError
+from crystalline.train.plan import Plan
 
 POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
 MAX_WORKERS = 63
@@ -74,9 +75,15 @@ class TrainConfig:
     max_steps: int | None = None
     """Optimizer steps; takes precedence over --epochs."""
     minutes: float | None = None
-    """Wall-clock budget in minutes; the schedule is fitted to the measured speed."""
+    """Time to train, in minutes, evaluations and saves included: the number of steps is fitted to
+    it while the run goes on."""
+    plan: str | None = None
+    """Steps of the run as FROM_STEP:STEPS_IN_ALL,…; see `train.plan`.  Default: --max-steps."""
     eval_interval: int = 250
     """Steps between evaluations over the held-out split; 0 evaluates at the end only."""
+    eval_tokens: int | None = None
+    """Tokens of the held-out split that an evaluation predicts, in windows evenly spread over it
+    and the same throughout the run; 0 is the whole split."""
     save_interval: int = 500
     """Steps between checkpoints; 0 saves at the end only."""
     log_interval: int = 10
@@ -127,13 +134,15 @@ class TrainConfig:
         for name in (
             "warmup_steps",
             "eval_interval",
+            "eval_tokens",
             "save_interval",
             "weight_decay",
             "grad_clip",
             "seed",
             "discovery_interval",
         ):
-            _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
+            if getattr(self, name) is not None:
+                _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
         for name, value in asdict(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(
@@ -152,6 +161,14 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None:
                 _positive("--" + name, value)
+        if self.plan is not None:
+            planned = Plan.parse(self.plan).max_steps
+            if self.max_steps not in (None, planned):
+                raise UsageError(
+                    f"--plan {self.plan} ends at step {planned:,}, and --max-steps is "
+                    f"{self.max_steps:,}",
+                    advice="Leave one of them out.",
+                )
         if self.min_lr is not None and not 0 <= self.min_lr <= self.learning_rate:
             raise UsageError(
                 f"--min-lr is {self.min_lr}",

@@ -109,10 +109,16 @@ class Controller:
         self._read_losses()
         self._read_evals()
         step, tokens = state.load(b.STEP), state.load(b.TOKENS)
-        started_ns = state.load(b.STARTED_NS)
+        started_ns, since_ns, now_ns = (
+            state.load(b.STARTED_NS),
+            state.load(b.SINCE_NS),
+            monotonic_ns(),
+        )
+        max_steps = state.load(b.MAX_STEPS) or spec.max_steps
         rate, step_s = self._rate(step)
-        left = spec.max_steps - step
-        elapsed_s = (monotonic_ns() - started_ns) / 1e9 if started_ns else 0.0
+        left = max(0, max_steps - step)
+        stood_ns = state.load(b.PAUSED_NS) + self._board.control.load(b.SUSPENDED_NS)
+        elapsed_s = max(0.0, (now_ns - started_ns - stood_ns) / 1e9) if started_ns else 0.0
         eta_s = left * step_s if step_s else None
         if eta_s is not None and spec.max_seconds is not None:
             eta_s = max(0.0, min(eta_s, spec.max_seconds - elapsed_s))
@@ -121,7 +127,7 @@ class Controller:
             run_dir=str(spec.run_dir),
             state=RUN_STATES[state.load(b.RUN_STATE)],
             step=step,
-            max_steps=spec.max_steps,
+            max_steps=max_steps,
             epoch=tokens / spec.tokens_per_epoch if spec.tokens_per_epoch else 0.0,
             elapsed_s=elapsed_s,
             eta_s=eta_s,
@@ -150,6 +156,9 @@ class Controller:
             parameter_groups=self.parameter_groups,
             spheres=self._spheres(),
             crystalline_loss=_known(status[b.CRYSTALLINE_LOSS]) if step else None,
+            state_s=max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
+            work_done=state.load(b.WORK_DONE),
+            work_total=state.load(b.WORK_TOTAL),
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:

@@ -2,7 +2,8 @@
 
     {"step": 10, "loss": 4.1, "lr": 1e-3, "grad_norm": 0.9, "tokens": 30720,
      "tokens_per_second": 15000.0, "seconds": 2.1}                a logged step
-    {"step": 250, "val_loss": 2.9, "val_bits_per_byte": 1.7}      an evaluation
+    {"step": 250, "val_loss": 2.9, "val_bits_per_byte": 1.7, "val_tokens": 57600}
+                                                                  an evaluation
     {"event": "dropped_step", "step": 31, …}                      anything else
 
 A run with smoothed targets adds "crystalline_loss", the loss against them, to its steps;
@@ -103,9 +104,18 @@ class MetricsLog:
             line["crystalline_loss"] = crystalline_loss
         self._append(line)
 
-    def evaluation(self, step: int, *, val_loss: float, val_bits_per_byte: float) -> None:
-        """Log an evaluation over the held-out split (nats per token, bits per byte of text)."""
-        self._append({"step": step, "val_loss": val_loss, "val_bits_per_byte": val_bits_per_byte})
+    def evaluation(
+        self, step: int, *, val_loss: float, val_bits_per_byte: float, val_tokens: int
+    ) -> None:
+        """Log an evaluation (nats per token, bits per byte of text, tokens that were predicted)."""
+        self._append(
+            {
+                "step": step,
+                "val_loss": val_loss,
+                "val_bits_per_byte": val_bits_per_byte,
+                "val_tokens": val_tokens,
+            }
+        )
 
     def event(self, event: str, step: int, **values: Any) -> None:
         """Log something that happened, such as "resumed" or "sphere_replaced"."""

@@ -19,6 +19,7 @@ import pickle
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
@@ -26,7 +27,6 @@ from crystalline.errors import (
     EXIT_FAILURE,
     EXIT_OK,
     CrystallineError,
-    DivergedError,
     EngineError,
     SaveError,
 )
@@ -35,23 +35,28 @@ from crystalline.ipc.arena import Arena, Layout
 from crystalline.ipc.barrier import POSITIONS, Kind
 from crystalline.ipc.permits import usable_cores
 from crystalline.log import LOGGER_NAME, get_logger
-from crystalline.train.config import MAX_WORKERS
+from crystalline.train.books import Books, Step
+from crystalline.train.clock import RunningClock
+from crystalline.train.config import MAX_WORKERS, TrainConfig
 from crystalline.train.crew import Crew
+from crystalline.train.evaluation import MOST_UNITS, Evaluation
 from crystalline.train.interruption import interruptible
-from crystalline.train.metrics import MetricsLog, read_metrics
+from crystalline.train.metrics import MetricsLog
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
-from crystalline.train.schedule import learning_rate
-from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason, resume_command
+from crystalline.train.schedule import crystalline_epsilon, learning_rate
+from crystalline.train.sizing import FORWARD_SHARE
+from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import RUN_STATES
+from crystalline.train.timing import TimedPlan, Work
 
 NAP_NS = 50_000_000  # the longest sleep while a phase runs
 LOOK_NS = 250_000_000  # between looks at the spheres while steps follow one another
 PAUSE_NAP_NS = 250_000_000
+SAVE_S = 0.05  # what a save is thought to take at least, before one was measured
+CHECKPOINT_BYTES, SAVED_BYTES_PER_S = 12, 250e6  # of a parameter; written, hashed and synced
 ANNOUNCE_NS = 2_000_000_000  # a root discovery that takes longer is told of while it lasts
 ATTACH_S = 20.0
-DROPS_IN_A_ROW = 10
-DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
 
 logger = get_logger("train")
 
@@ -64,17 +69,6 @@ class _StopWanted(Exception):
     """Somebody wants an end, or the time is up; raised in the middle of a root discovery."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Step:
-    """What the books need of a finished step."""
-
-    number: int  # finished steps, this one included
-    lanes: list[list[float]]  # a row of results per lane, see ipc.board
-    outcome: list[float]
-    lr: float
-    took_ns: int
-
-
 class NodeZero:
     """A run, from the first step of this session to its result."""
 
@@ -85,20 +79,20 @@ class NodeZero:
         self.spec = spec = dataclasses.replace(spec, permits=cores)
         self.program = _build(spec)
         program = self.program
-        self._units = {
+        units = {
             Kind.COMPUTE: -(-program.lane_count // program.lanes_per_unit),
             Kind.REDUCE: program.segment_count,
             Kind.UPDATE: program.segment_count,
-            Kind.EVALUATE: program.eval_units,
+            Kind.EVALUATE: min(program.eval_units, MOST_UNITS),
             Kind.PACK: program.segment_count,
         }
-        rows = max(program.lane_count, *self._units.values())
+        rows = max(program.lane_count, *units.values())
         layout = Layout(b.engine_regions(rows, cores) + program.regions())
         self._arena = Arena.create(layout, spec.run_dir)
         program.bind(self._arena)
         self.board = b.Board(
             self._arena,
-            self._units,
+            units,
             program.lanes_per_unit,
             -(-program.heavy_lanes // program.lanes_per_unit),
         )
@@ -112,22 +106,14 @@ class NodeZero:
             arena_bytes=self._arena.layout.size_bytes,
             settle=self._arena.populate,
         )
-        self._step = self._first_step = 0
-        self._tokens = self._session_tokens = 0
-        self._step_ns = 0  # spent in training steps, this session
-        self._seconds_before = 0.0  # of earlier sessions
-        self._loss: float | None = None
-        self._val_loss: float | None = None
-        self._val_bits: float | None = None
-        self._best: float | None = None
-        self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
-        self._dropped_total = 0
-        self._saved_step = self._evaluated_step = -1
-        self._checkpoint: str | None = None
-        self._requested_checkpoints = 0
-        self._unbooked: _Step | None = None
-        self._looked_ns = self._started_ns = monotonic_ns()
-        self._logged: tuple[int, int] = (0, 0)  # step time and tokens at the last line
+        self._clock = RunningClock(self.board)
+        self._books = Books(self.board, spec, self._clock)
+        self._plan = spec.plan
+        self._timing: TimedPlan | None = None
+        self._step = 0
+        self._saved_step = -1
+        self._unbooked: Step | None = None
+        self._looked_ns = monotonic_ns()
 
     # Life.
 
@@ -139,11 +125,13 @@ class NodeZero:
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
             self._crew.resize(self.spec.workers)
-            self._run_phase(Kind.PACK)
-            with MetricsLog(self.spec.run_dir, self._step) as self._metrics:
-                self._recall()
-                reason = self._train()
-                return self._finish(reason)
+            self._barrier.publish(Kind.PACK, self.board.permits.free_count)
+            self._wait_until_idle()
+            with MetricsLog(self.spec.run_dir, self._step) as metrics:
+                self._books.metrics = metrics
+                if self._step and self._books.recall(self._step, self.program.eval_tokens):
+                    self._mark_best()
+                return self._finish(self._train())
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._crew.disband()
@@ -152,6 +140,7 @@ class NodeZero:
     def _introduce(self) -> None:
         """Show the launcher the arena; when it has mapped it, the name can go."""
         self._enter("starting")
+        self.board.state.store(b.MAX_STEPS, self._plan.max_steps)
         self.board.status[:] = math.nan
         layout = self._arena.layout.to_json()
         self.send("arena", path=str(self._arena.path), layout=layout, permits=self.spec.permits)
@@ -168,85 +157,78 @@ class NodeZero:
             self.program.initialize()
             return
         state = self.program.restore(checkpoint)
-        self._step = self._first_step = self._saved_step = state["step"]
-        self._tokens = state["tokens"]
-        self._seconds_before = state["seconds"]
-        self._loss = state["loss"]
-        self._val_loss = state["val_loss"]
-        self._val_bits = state["val_bits_per_byte"]
-        self._evaluated_step = state["evaluated_step"]
-        self._best = state["best_val_loss"]
-        self._dropped = list(state["recently_dropped"])
-        self._dropped_total = state["dropped_steps"]
-        self._checkpoint = str(checkpoint)
-        self.board.state.store(b.STEP, self._step)
-        self.board.state.store(b.TOKENS, self._tokens)
-        self.board.state.store(b.DROPPED, self._dropped_total)
-        if self._loss is not None:
-            self.board.status[b.LOSS] = self._loss
-        self._publish_evaluation()
-        self.send("checkpoint", path=self._checkpoint)
-
-    def _recall(self) -> None:
-        """Enter what a resumed run logged earlier, for watchers."""
-        if not self._step:
-            return
-        lines = read_metrics(self._metrics.path)
-        losses = [(n["step"], n["loss"]) for n in lines if n.get("loss") is not None]
-        stride = 1 + len(losses) // (b.LOSS_RING // 2)
-        for step, loss in losses[::stride]:
-            self._enter_loss(step, loss)
-        evaluations = [n for n in lines if n.get("val_loss") is not None]
-        for line in evaluations[-b.EVAL_RING // 2 :]:
-            self._enter_evaluation(line["step"], line["val_loss"], line["val_bits_per_byte"])
+        self._step = self._saved_step = state["step"]
+        self._books.restore(state, checkpoint)
+        self.send("checkpoint", path=str(checkpoint))
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
         self._enter("training")
-        self._started_ns = self._looked_ns = monotonic_ns()
-        self.board.state.store(b.STARTED_NS, self._started_ns)
-        last = self.spec.max_steps
+        self._looked_ns = monotonic_ns()
+        self._clock.start()
+        self._timing = self._time_plan()
         while True:
+            self._look_at_the_clock()
+            last = self._plan.max_steps
             if self._is_due() or (self._unbooked and self._unbooked.outcome[b.NON_FINITE]):
                 self._book()
                 reason = self._attend()
                 if reason is not None:
-                    return reason if self._step < last else "finished"
+                    return (
+                        reason if self._step < last or self._is_evaluation_wanted() else "finished"
+                    )
             if self._step >= last:
                 self._book()
-                return "finished"
+                reason = self._conclude()
+                if reason is not None:
+                    return reason
+                if not self._look_at_the_clock():
+                    return "finished"
+                self._enter("training")
+                continue
             if self._is_discovery_due():
                 try:
                     self._discover()
                 except _StopWanted:
-                    return STOP_REASONS[self.board.control.load(b.STOP)] or "time"
+                    return self._stop_reason() or "time"
             self._take_step()
 
     def _take_step(self) -> None:
         """Points A to B and on to the end of a step; the last step's books meanwhile."""
-        board, began_ns = self.board, monotonic_ns()
-        lr = learning_rate(self.spec.config, self._step, self.spec.max_steps)
+        board, began_ns = self.board, self._clock.running_ns()
+        config, plan = self.spec.config, self._plan
+        place = plan.place(self._step)
+        lr = learning_rate(config, place, plan.length)
         board.descriptor[b.STEP_INDEX] = self._step
         board.descriptor[b.STEP_LR] = lr
+        board.descriptor[b.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
+        board.state.store(b.SINCE_NS, monotonic_ns())
         self._barrier.publish(Kind.COMPUTE, board.permits.free_count)
         self._book()
         self._wait_until_idle()
-        took_ns = monotonic_ns() - began_ns
+        took_ns = max(1, self._clock.running_ns() - began_ns)
         self._step += 1
-        self._unbooked = _Step(
+        self._unbooked = Step(
             self._step,
             board.results[: self.program.lane_count].tolist(),
             board.outcome.tolist(),
             lr,
             took_ns,
+            is_last=self._step >= plan.max_steps,
         )
 
-    def _run_phase(self, kind: Kind) -> None:
-        """Run a phase that is not part of a step."""
-        self._barrier.publish(kind, self.board.permits.free_count)
-        self._wait_until_idle()
+    def _book(self) -> None:
+        """Enter the newest finished step in the books."""
+        done, self._unbooked = self._unbooked, None
+        if done is not None:
+            self._crew.lane_ns = [row[b.UNIT_NS] for row in done.lanes]
+            self._books.enter_step(done)
 
-    def _wait_until_idle(self) -> None:
+    def _wait_until_idle(self, *, leaves: bool = False) -> bool:
+        """Wait for the end of the phase; return False when it was left for a stop before.
+
+        That is allowed where nothing comes of the phase and none follows it.
+        """
         barrier = self._barrier
         while True:
             heard = barrier.node_bell()
@@ -254,7 +236,9 @@ class NodeZero:
             if monotonic_ns() - self._looked_ns > LOOK_NS:
                 self._look_after()
             if idle:
-                return
+                return True
+            if leaves and self.board.control.load(b.STOP):
+                return False
             if not barrier.sleep_on_node_bell(heard, NAP_NS):
                 self._look_after()
 
@@ -262,156 +246,176 @@ class NodeZero:
         self._looked_ns = monotonic_ns()
         self._crew.look_after()
 
-    # Books.
+    # Time.
 
-    def _book(self) -> None:
-        """Enter the newest finished step: loss, counts, figures for watchers, metrics."""
-        done, self._unbooked = self._unbooked, None
-        if done is None:
-            return
-        board, state = self.board, self.board.state
-        tokens = int(sum(row[b.TOKEN_COUNT] for row in done.lanes))
-        loss = _finite_sum([row[b.LOSS_SUM] for row in done.lanes]) / tokens
-        smoothed = None
-        if self.spec.config.smooths:
-            smoothed = _finite_sum([row[b.SMOOTHED_SUM] for row in done.lanes]) / tokens
-            board.status[b.CRYSTALLINE_LOSS] = smoothed
-        self._tokens += tokens
-        self._session_tokens += tokens
-        self._step_ns += done.took_ns
-        self._crew.lane_ns = [row[b.UNIT_NS] for row in done.lanes]
-        dropped = bool(done.outcome[b.NON_FINITE])
-        if math.isfinite(loss):
-            self._loss = loss
-            self._enter_loss(done.number, loss)
-            board.status[b.LOSS] = loss
-        board.status[b.LEARNING_RATE] = done.lr
-        board.status[b.GRAD_NORM] = done.outcome[b.NORM]
-        board.status[b.CLIP_FACTOR] = done.outcome[b.CLIP]
-        state.store(b.TOKENS, self._tokens)
-        state.store(b.SESSION_TOKENS, self._session_tokens)
-        state.store(b.STEP_NS, self._step_ns)
-        state.store(b.STEP, done.number)
-        if dropped:
-            self._drop(done.number)
-        if done.number % self.spec.config.log_interval == 0 or done.number == self.spec.max_steps:
-            before_ns, before_tokens = self._logged
-            self._logged = (self._step_ns, self._session_tokens)
-            rate = (self._session_tokens - before_tokens) / (self._step_ns - before_ns) * 1e9
-            self._metrics.step(
-                step=done.number,
-                loss=loss,
-                lr=done.lr,
-                grad_norm=done.outcome[b.NORM],
-                tokens=self._tokens,
-                tokens_per_second=rate,
-                seconds=self._seconds(),
-                crystalline_loss=smoothed,
-            )
-
-    def _drop(self, number: int) -> None:
-        """Count a step whose gradient or loss was not finite; give up when there are many."""
-        self._dropped_total += 1
-        self.board.state.store(b.DROPPED, self._dropped_total)
-        self._dropped = [n for n in self._dropped if n > number - DROPS_WINDOW] + [number]
-        in_a_row = self._dropped[-DROPS_IN_A_ROW:] == list(
-            range(number - DROPS_IN_A_ROW + 1, number + 1)
+    def _time_plan(self) -> TimedPlan | None:
+        """Return what fits the plan to the time, of a run that has only so much of it."""
+        spec, program, config = self.spec, self.program, self.spec.config
+        if spec.max_seconds is None:
+            return None
+        work = Work(
+            eval_interval=config.eval_interval,
+            save_interval=config.save_interval,
+            discovery_interval=config.discovery_interval * config.eval_interval,
+            evaluation_steps=FORWARD_SHARE * program.eval_tokens / program.tokens_per_step,
+            save_s=SAVE_S + CHECKPOINT_BYTES * spec.parameters / SAVED_BYTES_PER_S,
         )
-        logger.warning("step %d was dropped: its gradient was not finite", number)
-        self._metrics.event("dropped_step", number)
-        if in_a_row or len(self._dropped) > DROPS_IN_WINDOW:
-            way_on = "start again"
-            if self._checkpoint is not None:
-                way_on = f"the newest checkpoint is intact: {resume_command(self.spec.run_dir)}"
-            raise DivergedError(
-                f"the gradient was not finite in {len(self._dropped)} of the last "
-                f"{min(number, DROPS_WINDOW)} steps, the last of them step {number}",
-                advice="Lower --learning-rate or --grad-clip, or warm up over more steps; "
-                f"{way_on}",
-            )
+        return TimedPlan(
+            self._plan, spec.max_seconds, work, step=self._step, most_steps=spec.most_steps
+        )
 
-    def _seconds(self) -> float:
-        return self._seconds_before + (monotonic_ns() - self._started_ns) / 1e9
+    def _look_at_the_clock(self) -> bool:
+        """Fit the plan of a timed run to the time it has left; return whether that changed it."""
+        timing = self._timing
+        if timing is None:
+            return False
+        changed = timing.look(self._step, self._clock.running_s())
+        if not changed and timing.wants_probe:
+            self._probe()
+            changed = timing.look(self._step, self._clock.running_s())
+        self._plan = timing.plan
+        self.board.state.store(b.MAX_STEPS, self._plan.max_steps)
+        return changed
+
+    def _probe(self) -> None:
+        """Find out what an evaluation takes, from one round of it."""
+        assert self._timing is not None
+        self._book()  # whose numbers are where the round's will be
+        began_s = self._clock.running_s()
+        evaluation = Evaluation(self.program.eval_units, self.board.permits.count)
+        if self._evaluate_round(evaluation):
+            took_s = self._clock.running_s() - began_s
+            whole_s = took_s * self.program.eval_tokens / max(1, evaluation.tokens)
+            self._timing.probed(took_s, whole_s)
 
     # Between steps.
 
+    def _stop_reason(self) -> StopReason | None:
+        return STOP_REASONS[self.board.control.load(b.STOP)]
+
     def _is_due(self) -> bool:
         """Return whether anything is to be done before the next step."""
-        control, state, spec = self.board.control, self.board.state, self.spec
-        step = self._step
+        control = self.board.control
         return (
             control.load(b.STOP) != 0
             or control.load(b.PAUSE) != 0
-            or control.load(b.CHECKPOINT) != state.load(b.CHECKPOINTS)
+            or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
             or control.load(b.SET_WORKERS) not in (0, self._crew.size)
-            or (spec.config.eval_interval > 0 and step % spec.config.eval_interval == 0)
-            or (spec.config.save_interval > 0 and step % spec.config.save_interval == 0)
-            or self._is_late()
+            or self._is_multiple(self.spec.config.eval_interval)
+            or self._is_multiple(self.spec.config.save_interval)
         )
 
-    def _is_late(self) -> bool:
-        limit = self.spec.max_seconds
-        return limit is not None and monotonic_ns() - self._started_ns >= limit * 1e9
+    def _is_multiple(self, interval: int) -> bool:
+        return interval > 0 and self._step > 0 and self._step % interval == 0
+
+    def _is_evaluation_wanted(self) -> bool:
+        """Return whether an evaluation would find something new."""
+        return self.program.eval_units > 0 and self._books.evaluated_step != self._step
 
     def _attend(self) -> StopReason | None:
-        """Evaluate, save and obey as is due; return the reason to stop, if there is one."""
-        config, control = self.spec.config, self.board.control
-        step, fresh = self._step, self._step > self._first_step
-        improved = False
-        if fresh and config.eval_interval and step % config.eval_interval == 0:
-            improved = self._evaluate()
-        if fresh and (improved or (config.save_interval and step % config.save_interval == 0)):
-            self._save_or_warn(improved)
-        if self._is_late() and step < self.spec.max_steps:
-            return "time"
+        """Save, evaluate and obey as is due; return the reason to stop, if there is one.
+
+        A run that resumes at a step whose evaluation was given up makes it here, too.
+        """
+        config = self.spec.config
+        evaluates = self._is_multiple(config.eval_interval) and self._is_evaluation_wanted()
+        if evaluates or self._is_multiple(config.save_interval):
+            self._save_or_warn()
+        if evaluates:
+            reason = self._evaluate()
+            if reason is not None:
+                return reason
+        return self._obey()
+
+    def _conclude(self) -> StopReason | None:
+        """Save and evaluate after the last step; return the reason to stop, if there is one."""
+        self._save()
+        return self._evaluate()
+
+    def _obey(self, state: str = "training") -> StopReason | None:
+        """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
+        control = self.board.control
         while True:
             wanted = control.load(b.SET_WORKERS)
             if wanted and wanted != self._crew.size:
                 self._crew.resize(wanted)
-                logger.info("%d spheres from step %d on", wanted, step)
+                logger.info("%d spheres from step %d on", wanted, self._step)
             asked = control.load(b.CHECKPOINT)
             if asked != self.board.state.load(b.CHECKPOINTS):
-                if self._saved_step != step:
-                    self._save_or_warn(best=False)
+                self._save_or_warn()
                 self.board.state.store(b.CHECKPOINTS, asked)
-            reason = STOP_REASONS[control.load(b.STOP)]
-            if reason is not None:
+            reason = self._stop_reason()
+            if reason is not None or not control.load(b.PAUSE):
+                self._clock.go_on()
+                self._enter(state)
                 return reason
-            if not control.load(b.PAUSE):
-                self._enter("training")
-                return None
             self._enter("paused")
+            self._clock.pause()
             heard = self._barrier.node_bell()
             if control.load(b.PAUSE) and not control.load(b.STOP):
                 self._barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
             self._look_after()
 
-    def _evaluate(self) -> bool:
-        """Evaluate over the held-out split; return whether it was the best so far."""
-        if not self._units[Kind.EVALUATE] or self._evaluated_step == self._step:
-            return False
+    # Evaluation.
+
+    def _evaluate(self) -> StopReason | None:
+        """Evaluate, if that is wanted; return the reason to stop where it was given up for one."""
+        if not self._is_evaluation_wanted():
+            return None
+        program, spec = self.program, self.spec
+        evaluation = Evaluation(program.eval_units, self.board.permits.count)
+        began_ns = self._clock.running_ns()
         self._enter("evaluating")
-        self._run_phase(Kind.EVALUATE)
-        self._evaluated_step = self._step
-        rows = self.board.results[: self._units[Kind.EVALUATE]].tolist()
-        nats = [row[b.LOSS_SUM] for row in rows]
-        tokens = int(sum(row[b.TOKEN_COUNT] for row in rows))
-        if not all(map(math.isfinite, nats)):
-            logger.warning("the loss over the held-out split is not finite at step %d", self._step)
-            self._val_loss = self._val_bits = None
+        self.board.state.store(b.WORK_TOTAL, program.eval_tokens)
+        while evaluation.next_round() is not None:
+            reason = self._stop_reason()
+            if reason is None:
+                done = self._evaluate_round(evaluation)
+                reason = self._obey("evaluating") if done else self._stop_reason()
+            if reason is not None:
+                logger.info(
+                    "the evaluation after step %d was given up at %d %%",
+                    self._step,
+                    100 * evaluation.tokens // max(1, program.eval_tokens),
+                )
+                return reason
+            took_ns = self._clock.running_ns() - began_ns
+            self.board.state.store(b.SINCE_NS, monotonic_ns() - took_ns)
+            self.board.state.store(b.WORK_DONE, evaluation.tokens)
+            self.board.state.store(b.WORK_TOTAL, program.eval_tokens)
+        if self._timing is not None:
+            self._timing.evaluated(self._step, (self._clock.running_ns() - began_ns) / 1e9)
+        tokens_per_byte = (spec.val_tokens or evaluation.tokens) / spec.val_bytes
+        found = evaluation.outcome(tokens_per_byte)
+        if self._books.enter_evaluation(self._step, found):
+            self._mark_best()
+        self.send("groups", groups=[list(row) for row in program.diagnostics()])
+        return None
+
+    def _evaluate_round(self, evaluation: Evaluation) -> bool:
+        """Let the spheres do the next round; return False where it was left for a stop."""
+        following = evaluation.next_round()
+        assert following is not None
+        first, count = following
+        self.board.descriptor[b.EVAL_FIRST] = first
+        self.board.descriptor[b.EVAL_COUNT] = count
+        began_ns = monotonic_ns()
+        self._barrier.publish(Kind.EVALUATE, self.board.permits.free_count)
+        if not self._wait_until_idle(leaves=True):
             return False
-        spec = self.spec
-        self._val_loss = loss = math.fsum(nats) / tokens
-        tokens_per_byte = (spec.val_tokens or tokens) / spec.val_bytes
-        self._val_bits = bits = loss / math.log(2) * tokens_per_byte
-        improved = self._best is None or loss < self._best
-        if improved:
-            self._best = loss
-        self._enter_evaluation(self._step, loss, bits)
-        self._publish_evaluation()
-        self._metrics.evaluation(step=self._step, val_loss=loss, val_bits_per_byte=bits)
-        self.send("groups", groups=[list(row) for row in self.program.diagnostics()])
-        return improved
+        evaluation.enter(self.board.results[:count].tolist(), monotonic_ns() - began_ns)
+        return True
+
+    def _mark_best(self) -> None:
+        """Mark the checkpoint of this step, unless it could not be saved."""
+        if self._saved_step != self._step or self._books.checkpoint is None:
+            return
+        try:
+            self.program.mark_best(Path(self._books.checkpoint))
+        except SaveError as error:
+            logger.warning("%s Training goes on.", error)
+
+    # Root discovery.
 
     def _is_discovery_due(self) -> bool:
         """Return whether a root discovery comes before the next step.
@@ -420,18 +424,18 @@ class NodeZero:
         the discovery again, and a checkpoint is what was evaluated.
         """
         config = self.spec.config
-        interval = config.discovery_interval * config.eval_interval
-        return interval > 0 and self._step > 0 and self._step % interval == 0
+        return self._is_multiple(config.discovery_interval * config.eval_interval)
 
     def _discover(self) -> None:
         """Let the program find roots anew, and tell what changed.  Raises `_StopWanted`."""
         self._enter("discovering")
-        began_ns = monotonic_ns()
+        began_ns, began_s = monotonic_ns(), self._clock.running_s()
+        most_s = self.spec.max_seconds or math.inf
         announced = False
 
         def look() -> None:
             nonlocal announced
-            if self.board.control.load(b.STOP) or self._is_late():
+            if self.board.control.load(b.STOP) or self._clock.running_s() >= most_s:
                 raise _StopWanted
             if not announced and monotonic_ns() - began_ns > ANNOUNCE_NS:
                 announced = True
@@ -440,87 +444,80 @@ class NodeZero:
         with interruptible(look, LOOK_NS / 1e9) as commit:
             found = self.program.discover(commit)
         self._enter("training")
+        if self._timing is not None:
+            self._timing.discovered(self._clock.running_s() - began_s)
         if found is not None:
             logger.info("root discovery after step %d: %s", self._step, found.words)
             counts = dataclasses.asdict(found)
             del counts["words"]
             # Of the step that comes: a run that resumes here discovers and tells it again.
-            self._metrics.event("root_discovery", self._step + 1, **counts)
+            self._books.metrics.event("root_discovery", self._step + 1, **counts)
 
-    def _enter_loss(self, step: int, loss: float) -> None:
-        entries = self.board.state.load(b.LOSSES)
-        self.board.losses[entries % b.LOSS_RING] = (step, loss)
-        self.board.state.store(b.LOSSES, entries + 1)
+    # Saving, and the end.
 
-    def _enter_evaluation(self, step: int, loss: float, bits: float) -> None:
-        entries = self.board.state.load(b.EVALS)
-        self.board.evals[entries % b.EVAL_RING] = (step, loss, bits)
-        self.board.state.store(b.EVALS, entries + 1)
+    def _config(self) -> TrainConfig:
+        """Return the settings of the run with the plan as it is now."""
+        config, plan = self.spec.config, self._plan
+        moved = config.plan is not None or self._timing is not None or len(plan.pieces) > 1
+        return dataclasses.replace(
+            config, plan=str(plan) if moved else None, max_steps=plan.max_steps
+        )
 
-    def _publish_evaluation(self) -> None:
-        for word, value in (
-            (b.VAL_LOSS, self._val_loss),
-            (b.VAL_BITS, self._val_bits),
-            (b.BEST_VAL_LOSS, self._best),
-        ):
-            self.board.status[word] = math.nan if value is None else value
-
-    def _save(self, best: bool) -> None:
+    def _save(self) -> None:
+        """Save, unless that was done after this very step."""
+        if self._saved_step == self._step:
+            return
         self._enter("saving")
-        state = {
-            "step": self._step,
-            "tokens": self._tokens,
-            "seconds": self._seconds(),
-            "loss": self._loss,
-            "val_loss": self._val_loss,
-            "val_bits_per_byte": self._val_bits,
-            "evaluated_step": self._evaluated_step,
-            "best_val_loss": self._best,
-            "recently_dropped": self._dropped,
-            "dropped_steps": self._dropped_total,
-        }
-        self._metrics.flush()
-        path = self.program.save(state, best=best)
+        began_s = self._clock.running_s()
+        state = self._books.state_of(self._step)
+        if self.spec.max_seconds is not None:
+            state["seconds_left"] = self.spec.max_seconds - began_s
+            state["most_steps"] = self.spec.most_steps
+        self._books.metrics.flush()
+        path = self.program.save(state, self._config())
         self._saved_step = self._step
-        self._checkpoint = str(path)
-        self.send("checkpoint", path=self._checkpoint)
+        self._books.checkpoint = str(path)
+        self.send("checkpoint", path=str(path))
+        if self._timing is not None:
+            self._timing.saved(self._step, self._clock.running_s() - began_s)
 
-    def _save_or_warn(self, best: bool) -> None:
+    def _save_or_warn(self) -> None:
         """Save; a failure is told, and training goes on: the next save may succeed."""
         try:
-            self._save(best)
+            self._save()
         except SaveError as error:
             logger.warning("%s Training goes on.", error)
 
     def _finish(self, reason: StopReason) -> dict[str, Any]:
-        """Evaluate and save once more as is due; return the fields of a `RunResult`."""
-        ended_ns = monotonic_ns()
+        """Save as is due; return the fields of a `RunResult`."""
+        if reason == "time":
+            reason = self._conclude() or reason
         complete = reason in ("finished", "time")
         if not complete:
             self._enter("stopping")
-        elif self._evaluate():
-            self._save(best=True)
-        if self._saved_step != self._step:
-            self._save(best=False)
+            self._save()
+        seconds = self._clock.running_s()
         self._log_positions()
-        rate = self._session_tokens / self._step_ns * 1e9 if self._step_ns else 0.0
-        spec = self.spec
+        books, spec = self._books, self.spec
+        rate = books.session_tokens / books.step_ns * 1e9 if books.step_ns else 0.0
         self._enter("finished" if complete else "stopped")
         return {
             "final_step": self._step,
-            "train_loss": self._loss,
-            "val_loss": self._val_loss,
-            "val_bits_per_byte": self._val_bits,
+            "train_loss": books.loss,
+            "val_loss": books.val_loss,
+            "val_bits_per_byte": books.val_bits,
+            "val_tokens": books.val_tokens,
             "tokens_per_second": rate,
-            "seconds": (ended_ns - self._started_ns) / 1e9,
+            "seconds": seconds,
             "weights_sha256": self.program.weights_sha256(),
             "run_dir": str(spec.run_dir),
             "workers": self._crew.size,
             "precision": spec.precision,
             "isa": spec.isa,
             "stop_reason": reason,
-            "dropped_steps": self._dropped_total,
-            "checkpoint": self._checkpoint,
+            "dropped_steps": books.dropped_total,
+            "checkpoint": books.checkpoint,
+            "plan": self._config().plan,
         }
 
     def _log_positions(self) -> None:
@@ -538,15 +535,18 @@ class NodeZero:
     # Words to the launcher.
 
     def _enter(self, state: str) -> None:
-        self.board.state.store(b.RUN_STATE, RUN_STATES.index(state))
+        """Tell watchers what goes on, and since when."""
+        number, words = RUN_STATES.index(state), self.board.state
+        if number == words.load(b.RUN_STATE) and words.load(b.SINCE_NS):
+            return
+        words.store(b.WORK_TOTAL, 0)
+        words.store(b.WORK_DONE, 0)
+        words.store(b.SINCE_NS, monotonic_ns())
+        words.store(b.RUN_STATE, number)
 
     def send(self, kind: str, **fields: Any) -> None:
         """Write one line of the report."""
         send(self._report, kind, **fields)
-
-
-def _finite_sum(values: list[float]) -> float:
-    return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _build(spec: RunSpec) -> Program:

@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from crystalline._kernels.optimizer import sum_squares
 from crystalline.data.tokenfile import TokenFile
-from crystalline.data.windows import gather, train_starts, val_windows
+from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
 from crystalline.formats.checkpoint import (
+    BEST,
     load_checkpoint,
+    move_pointer,
     prune,
     save_checkpoint,
     weights_sha256,
@@ -30,8 +32,9 @@ from crystalline.log import get_logger
 from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
+from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery
-from crystalline.train.schedule import crystalline_epsilon
+from crystalline.train.sizing import evaluation_tokens
 from crystalline.train.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -68,8 +71,10 @@ class TrainingProgram:
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         # Workspaces are a large part of a small model's memory: no more rows than a lane has.
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
-        self._eval_units = _evaluation_units(len(self.tokens.val), config.seq_len, self._rows)
+        windows = spread_windows(len(self.tokens.val), config.seq_len, evaluation_tokens(config))
+        self._eval_units = _evaluation_units(windows, config.seq_len, self._rows)
         self.eval_units = len(self._eval_units)
+        self.eval_tokens = sum(length for _, length in windows)
 
     def regions(self) -> list[Region]:
         """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
@@ -173,26 +178,35 @@ class TrainingProgram:
             self._crystal.load(loaded.crystal_path)
         return loaded.state
 
-    def save(self, state: dict[str, Any], *, best: bool) -> Path:
-        """Write a checkpoint of the arena and `state`, and prune old ones."""
+    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
+        """Write a checkpoint of the arena, `state` and `config`, and prune old ones."""
         spec = self.spec
         path = save_checkpoint(
             spec.run_dir,
             step=state["step"],
             model_config=spec.model,
-            train_config=spec.config,
+            train_config=config,
             weights=self._weights,
             moments=(self._m, self._v),
             tokenizer_path=spec.tokenizer_path,
             crystal=self._crystal.to_json() if self._crystal else None,
             state={**state, "tokens_sha256": self.tokens.sha256},
-            best=best,
         )
-        try:
-            prune(spec.run_dir, spec.config.keep)
-        except (OSError, CheckpointError) as error:  # the new one is whole all the same
-            _log.warning("old checkpoints of %s cannot be removed (%s)", spec.run_dir, error)
+        self._prune()
         return path
+
+    def mark_best(self, checkpoint: Path) -> None:
+        """Point `best` to a checkpoint, and prune the one that it pointed to before."""
+        move_pointer(self.spec.run_dir, BEST, checkpoint)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Remove old checkpoints; a failure is told, since the new one is whole all the same."""
+        run_dir = self.spec.run_dir
+        try:
+            prune(run_dir, self.spec.config.keep)
+        except (OSError, CheckpointError) as error:
+            _log.warning("old checkpoints of %s cannot be removed (%s)", run_dir, error)
 
     def weights_sha256(self) -> str:
         """Return the hash of the weights."""
@@ -216,7 +230,9 @@ class TrainingProgram:
         wte = self.table.views(self._weights)["transformer.wte.weight"]
         return self._crystal.discover(wte, commit)
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
+    def compute_lane(
+        self, lane: int, permit: int, step: int, epsilon: float
+    ) -> tuple[float, int, float, float]:
         """Run a lane's sequences forward and backward into the lane's gradient.
 
         The second lane of a unit is added to the first; the norm is then that of both.
@@ -234,7 +250,7 @@ class TrainingProgram:
             step=step,
             first_sequence=lane * self._per_lane,
             side=self._sides[permit] if place else None,
-            epsilon=crystalline_epsilon(config, step, self.spec.max_steps),
+            epsilon=epsilon,
         )
         # A pass over the gradient, so only for the steps that people look at.
         norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
@@ -283,13 +299,12 @@ def lanes_per_unit(lanes: int, permits: int, rows: int, most_rows: int) -> int:
 
 
 def _evaluation_units(
-    tokens: int, seq_len: int, rows: int
+    windows: list[tuple[int, int]], seq_len: int, rows: int
 ) -> list[tuple[npt.NDArray[np.int64], int]]:
-    """Cut the held-out split into units of one chunk of at most `rows` rows.
+    """Put windows of the held-out split into units of one chunk of at most `rows` rows.
 
     A unit is (starts of its windows, their common length).
     """
-    windows = val_windows(tokens, seq_len)
     group = max(1, min(rows, CHUNK_ROWS) // seq_len)
     full = [start for start, length in windows if length == seq_len]
     units = [(np.array(full[i : i + group], np.int64), seq_len) for i in range(0, len(full), group)]

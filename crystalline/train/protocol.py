@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from crystalline.ipc.arena import Arena, Region
+from crystalline.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Program(Protocol):
     heavy_lanes: int  # the first lanes, which have a sequence more than the others; 0: all alike
     lanes_per_unit: int  # neighboring lanes that are claimed together and computed in order
     segment_count: int
-    eval_units: int  # 0: there is nothing held out
+    eval_units: int  # of an evaluation; 0: there is nothing held out
+    eval_tokens: int  # that an evaluation predicts
     tokens_per_step: int
 
     def regions(self) -> list[Region]:
@@ -71,11 +73,17 @@ class Program(Protocol):
         """
         ...
 
-    def save(self, state: dict[str, Any], *, best: bool) -> Path:
-        """Write a checkpoint of the arena and `state`; return its directory.
+    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
+        """Write a checkpoint of the arena, `state` and the settings; return its directory.
 
-        `state["step"]` is the number of finished steps.  `best` tells that no evaluation
-        so far was as good as the one made at this very step.  Pruning is the program's, too.
+        `state["step"]` is the number of finished steps; `config` is that of the run, with the
+        plan as it is now.  Pruning is the program's, too.  Raises `SaveError`.
+        """
+        ...
+
+    def mark_best(self, checkpoint: Path) -> None:
+        """Mark a saved checkpoint: no evaluation so far was as good as the one of its step.
+
         Raises `SaveError`.
         """
         ...
@@ -98,9 +106,12 @@ class Program(Protocol):
         """
         ...
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
+    def compute_lane(
+        self, lane: int, permit: int, step: int, epsilon: float
+    ) -> tuple[float, int, float, float]:
         """Run a lane's sequences forward and backward into the lane's gradient.
 
+        `epsilon` is the share of the targets that goes to similar tokens in this step.
         Returns the loss summed over tokens (nats), the number of tokens, the L2 norm of
         the lane's gradient (0.0 if not computed), and the loss against smoothed targets,
         which is what the gradient is of (the loss itself where targets are plain).
@@ -126,5 +137,9 @@ class Program(Protocol):
         ...
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
-        """Return the loss summed over a part of the held-out split (nats), and its tokens."""
+        """Return the loss summed over a part of the held-out split (nats), and its tokens.
+
+        Units take about as long as each other: an evaluation can be left, paused and watched
+        only between them.
+        """
         ...

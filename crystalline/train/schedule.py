@@ -1,5 +1,8 @@
 """What changes from step to step, as pure functions of the step: above all the learning rate.
 
+Steps and their number are those of the run as first planned.  Where its end was moved, a step
+stands for the place that `train.plan.Plan.place` gives it, between two steps as a rule.
+
 Warm-up follows nanoGPT: step k of w warm-up steps (k = 0 … w − 1) uses
 lr · (k + 1) / (w + 1), so step 0 already moves and step w is the first at full rate.
 After it, with r = (step − w) / (max_steps − w) going from 0 towards 1:
@@ -35,7 +38,7 @@ def effective_warmup(config: TrainConfig, max_steps: int) -> int:
     return config.warmup_steps if config.warmup_steps < max_steps else max_steps // 10
 
 
-def learning_rate(config: TrainConfig, step: int, max_steps: int) -> float:
+def learning_rate(config: TrainConfig, step: float, max_steps: int) -> float:
     """Return the rate for the step that follows `step` finished ones, of `max_steps` in all.
 
     >>> config = TrainConfig(learning_rate=1e-3, min_lr=1e-4, warmup_steps=9)
@@ -57,7 +60,7 @@ def learning_rate(config: TrainConfig, step: int, max_steps: int) -> float:
     return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * ratio))
 
 
-def crystalline_epsilon(config: TrainConfig, step: int, max_steps: int) -> float:
+def crystalline_epsilon(config: TrainConfig, step: float, max_steps: int) -> float:
     """Return the ε of the step that follows `step` finished ones, of `max_steps` in all.
 
     >>> config = TrainConfig(crystalline_epsilon=0.2, crystalline_schedule="linear")

@@ -1,4 +1,4 @@
-"""How large a model, and how many steps: pure functions of the data, the time and the machine.
+"""How large a model, how many steps and how long an evaluation: pure functions of data and time.
 
 A model is worth training when it sees enough tokens for each parameter: Hoffmann et al. 2022
 find twenty in one pass over fresh text, and nanoGPT's small models, which read a short text
@@ -9,6 +9,9 @@ several times, do well with two to fifteen.  So the largest preset is taken for 
 where the tokens seen are those of the wanted passes, of which a text gives something new in
 the first eight, and with --minutes at most those that the machine can do in the time,
 at 6N + 12·L·C·T floating-point operations a token.  What the user fixes stays fixed.
+
+An evaluation takes about EVALUATION_SHARE of the time between two of them, going by tokens and
+never by a clock, so that two runs with the same settings evaluate the same text.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ DEFAULT_EPOCHS = 10.0
 TOKENS_PER_PARAMETER = 8.0
 USEFUL_EPOCHS = 8.0
 WIDEST_HEAD = 64
+FORWARD_SHARE = 0.4  # of the time of a training step, for the same tokens, spent going forward
+EVALUATION_SHARE = 0.03  # of the time between two evaluations
+LEAST_EVALUATION = 16_384  # tokens: the loss over fewer depends too much on which they are
+USUAL_INTERVAL = TrainConfig.eval_interval  # what an evaluation at the end only goes by
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,20 @@ def choose_model(
             break
         chosen = model
     return chosen
+
+
+def evaluation_tokens(config: TrainConfig) -> int:
+    """Return the tokens that an evaluation predicts at most; 0: the whole held-out split.
+
+    >>> evaluation_tokens(TrainConfig()), evaluation_tokens(TrainConfig(eval_interval=10))
+    (57600, 16384)
+    >>> evaluation_tokens(TrainConfig(eval_tokens=0)), evaluation_tokens(TrainConfig(eval_tokens=9))
+    (0, 9)
+    """
+    if config.eval_tokens is not None:
+        return config.eval_tokens
+    between = (config.eval_interval or USUAL_INTERVAL) * config.tokens_per_step
+    return max(LEAST_EVALUATION, round(EVALUATION_SHARE / FORWARD_SHARE * between))
 
 
 def resolve_steps(

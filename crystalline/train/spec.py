@@ -16,6 +16,7 @@ from crystalline.errors import (
 from crystalline.formats.names import shell_word
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
+from crystalline.train.plan import Plan
 
 DEFAULT_PROGRAM = "crystalline.train.program:build"
 
@@ -44,7 +45,7 @@ STOP_REASONS: tuple[StopReason | None, ...] = (
 class RunSpec:
     """Everything that Node Zero needs to run: settings resolved, files in place.
 
-    `config.max_steps` is set.  Byte and token counts refer to the whole
+    `config.max_steps` or `config.plan` is set.  Byte and token counts refer to the whole
     held-out split; they scale the loss per token to bits per byte.
     """
 
@@ -60,7 +61,10 @@ class RunSpec:
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
     crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
-    max_seconds: float | None = None  # stop after this much wall-clock time, saved and evaluated
+    max_seconds: float | None = (
+        None  # of running time, saved and evaluated: the plan is fitted to it
+    )
+    most_steps: int | None = None  # bounds the plan that is fitted to the time
     precision: str = "float32"  # resolved, never "auto"
     isa: str = ""
     parameters: int = 0
@@ -72,11 +76,18 @@ class RunSpec:
     program_options: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def max_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+    def plan(self) -> Plan:
+        """Optimizer steps of the whole run, as planned when it starts or is resumed."""
+        if self.config.plan is not None:
+            return Plan.parse(self.config.plan)
         if self.config.max_steps is None:
-            raise ValueError("the run's config has no max_steps")
-        return self.config.max_steps
+            raise ValueError("the run's config has neither plan nor max_steps")
+        return Plan.of_steps(self.config.max_steps)
+
+    @property
+    def max_steps(self) -> int:
+        """Optimizer steps of the whole run, as planned when it starts or is resumed."""
+        return self.plan.max_steps
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ class RunResult:
     val_loss: float | None
     val_bits_per_byte: float | None
     tokens_per_second: float  # over the time spent in training steps
-    seconds: float  # wall-clock, this session
+    seconds: float  # to the end of the last evaluation and save, this session, pauses left out
     weights_sha256: str
     run_dir: str
     workers: int
@@ -97,6 +108,8 @@ class RunResult:
     stop_reason: StopReason
     dropped_steps: int = 0  # skipped for non-finite gradients, this run
     checkpoint: str | None = None  # the newest
+    val_tokens: int | None = None  # that the last evaluation predicted
+    plan: str | None = None  # as carried out; None: --max-steps, never moved
 
     @property
     def exit_code(self) -> int:

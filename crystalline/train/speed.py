@@ -18,9 +18,9 @@ from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.train.config import TrainConfig
+from crystalline.train.sizing import FORWARD_SHARE
 
 BYTES_PER_SECOND = 15e9  # of memory, by all cores: what reducing and updating live on
-FORWARD_SHARE = 0.4  # of the time of a training step, for the same tokens, spent going forward
 MODEL_SHARE = 0.6  # of the peak, that training small models reaches
 LONGEST_BATCH = 4096  # tokens of one measured call
 
@@ -32,16 +32,16 @@ class Speed:
     tokens_per_second: float  # forward and backward, all cores
     update_s: float  # reducing the lanes and the optimizer's pass, per step
 
-    def steps_per_second(self, config: TrainConfig, val_tokens: int) -> float:
+    def steps_per_second(self, config: TrainConfig, eval_tokens: int) -> float:
         """Return the steps a second of a whole run, its evaluations spread over the steps."""
         step_s = config.tokens_per_step / self.tokens_per_second + self.update_s
         if config.eval_interval:
-            step_s += self.evaluation_s(val_tokens) / config.eval_interval
+            step_s += self.evaluation_s(eval_tokens) / config.eval_interval
         return 1.0 / step_s
 
-    def evaluation_s(self, val_tokens: int) -> float:
-        """Return the seconds of one evaluation."""
-        return val_tokens * FORWARD_SHARE / self.tokens_per_second
+    def evaluation_s(self, eval_tokens: int) -> float:
+        """Return the seconds of one evaluation over so many tokens."""
+        return eval_tokens * FORWARD_SHARE / self.tokens_per_second
 
 
 def resolve_precision(config: TrainConfig) -> Literal["float32", "bf16"]:

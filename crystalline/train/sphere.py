@@ -15,6 +15,8 @@ from crystalline._kernels.atomics import monotonic_ns
 from crystalline.ipc.barrier import POSITIONS, Kind
 from crystalline.ipc.board import (
     CLIP,
+    EVAL_COUNT,
+    EVAL_FIRST,
     LOSS_SUM,
     NON_FINITE,
     NORM,
@@ -30,6 +32,7 @@ from crystalline.ipc.board import (
     S_WAIT_NS,
     SPHERE_WORDS,
     SQUARES,
+    STEP_EPSILON,
     STEP_INDEX,
     STEP_LR,
     Board,
@@ -148,9 +151,10 @@ class Sphere:
         account = S_SYNC_NS
         if kind == Kind.COMPUTE:
             step = int(board.descriptor[STEP_INDEX])
+            epsilon = float(board.descriptor[STEP_EPSILON])
             first = unit * program.lanes_per_unit
             for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
-                loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step)
+                loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
                 took_ns = self._book(S_COMPUTE_NS)
                 board.results[lane, :SQUARES] = (loss, tokens, norm, took_ns, smoothed)
                 words.bump(row + S_LANES, 1)
@@ -162,8 +166,10 @@ class Sphere:
                 board.positions.bump(self.index * POSITIONS + lane % POSITIONS, 1)
             account = S_COMPUTE_NS
         elif kind == Kind.EVALUATE:
-            loss, tokens = program.evaluate_unit(unit, permit)
-            board.results[unit, :SQUARES] = (loss, tokens, 0.0, 0.0, loss)
+            if unit < int(board.descriptor[EVAL_COUNT]):
+                first = int(board.descriptor[EVAL_FIRST])
+                loss, tokens = program.evaluate_unit(first + unit, permit)
+                board.results[unit, :SQUARES] = (loss, tokens, 0.0, 0.0, loss)
             account = S_COMPUTE_NS
         else:
             if kind == Kind.REDUCE:

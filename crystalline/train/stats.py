@@ -53,9 +53,9 @@ class Snapshot:
     run_dir: str
     state: str  # one of RUN_STATES
     step: int
-    max_steps: int
+    max_steps: int  # of the whole run, as planned now
     epoch: float  # passes over the training split so far
-    elapsed_s: float  # this session
+    elapsed_s: float  # this session, pauses left out
     eta_s: float | None  # None until it can be estimated
     loss: float | None  # latest training loss, nats per token
     val_loss: float | None
@@ -82,3 +82,18 @@ class Snapshot:
     parameter_groups: tuple[tuple[str, float, float], ...] = ()  # (group, |weight|, |gradient|) rms
     spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
     crystalline_loss: float | None = None  # against the smoothed targets; None: they are plain
+    state_s: float = 0.0  # how long the state, or the step in hand, has lasted
+    work_done: int = 0  # of what the state is about: tokens evaluated
+    work_total: int = 0  # 0: not known
+
+    @property
+    def work_share(self) -> float | None:
+        """How much of what the state is about is done, 0 to 1; None where that is not known."""
+        return min(1.0, self.work_done / self.work_total) if self.work_total else None
+
+    @property
+    def work_eta_s(self) -> float | None:
+        """Seconds until that is done, going by how long the first part took."""
+        if not self.work_total or not self.work_done:
+            return None
+        return self.state_s * (self.work_total - self.work_done) / self.work_done

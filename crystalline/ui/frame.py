@@ -21,6 +21,7 @@ from crystalline.train.stats import OVER, Snapshot, SphereStats
 from crystalline.ui import format as fmt
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
+from crystalline.ui.plain import LASTING_S
 from crystalline.untrusted import one_line
 
 Span = tuple[str, str]  # text, name of its style in STYLES
@@ -63,6 +64,7 @@ _SPHERE_STYLES = {
 _BUSY_STATES = ("compute", "reduce", "update")
 _STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
 
+_LASTING = ("starting", "evaluating", "discovering", "saving", "stopping")
 _FIGURES_WIDTH = 34
 _GROUPS_WIDTH = 34
 _HELP = (
@@ -114,6 +116,12 @@ def draw_frame(
 
 def _title(snapshot: Snapshot, width: int) -> Row:
     state = snapshot.state.upper()
+    if snapshot.work_share is not None:
+        state += f" {_whole_percent(snapshot.work_share)}"
+    if snapshot.state_s >= LASTING_S and snapshot.state in _LASTING:
+        left_s = snapshot.work_eta_s
+        state += f" {fmt.duration(snapshot.state_s if left_s is None else left_s)}"
+        state += "" if left_s is None else " left"
     left = "Crystalline  "
     room = width - len(left) - len(state) - 4
     return [

@@ -53,6 +53,41 @@ def progress_line(snapshot: Snapshot) -> str:
     return ascii_only("  ".join(parts).replace(fmt.DASH, "-"))
 
 
+def activity_line(snapshot: Snapshot) -> str:
+    """What a run does that lasts, and how far it is with it; None of its figures move meanwhile.
+
+    >>> from dataclasses import replace
+    >>> s = Snapshot(
+    ...     run_dir="runs/x", state="evaluating", step=120, max_steps=2000, epoch=1.5,
+    ...     elapsed_s=4, eta_s=62, loss=2.45671, val_loss=2.50117, best_val_loss=2.5,
+    ...     val_bits_per_byte=3.6, learning_rate=9.9e-4, grad_norm=0.5, clip_factor=1.0,
+    ...     tokens=92160, tokens_per_second=38_100, flops_per_token=5e6, peak_share=None,
+    ...     dropped_steps=0, workers=12, permits=2, lanes=12, parameters=810_000,
+    ...     precision="float32", isa="avx2", last_checkpoint=None, message=None,
+    ...     state_s=137.6, work_done=504_000, work_total=1_200_000)
+    >>> activity_line(s)
+    'evaluating: 42 % of 1.20M tokens, eta 3m10s'
+    >>> activity_line(replace(s, state="saving", work_total=0))
+    'saving: for 2m17s so far'
+    >>> activity_line(replace(s, state="training", state_s=31, work_total=0))
+    'step 121/2000: for 31s so far'
+    """
+    share = snapshot.work_share
+    what = snapshot.state
+    if what == "training":
+        what = f"step {snapshot.step + 1}/{max(snapshot.step + 1, snapshot.max_steps)}"
+    if share is None:
+        return ascii_only(f"{what}: for {_time(snapshot.state_s)} so far")
+    line = f"{what}: {int(100 * share)} % of {fmt.count(snapshot.work_total)} tokens"
+    if snapshot.work_eta_s is not None:
+        line += f", eta {_time(snapshot.work_eta_s)}"
+    return ascii_only(line)
+
+
+def _time(seconds: float | None) -> str:
+    return fmt.duration(seconds).replace(" ", "").replace(fmt.DASH, "-")
+
+
 def ascii_only(text: str) -> str:
     r"""One line of ASCII without control characters; other characters as \x, \u escapes.
 
@@ -62,11 +97,15 @@ def ascii_only(text: str) -> str:
     return one_line(text).encode("ascii", "backslashreplace").decode("ascii")
 
 
+LASTING_S = 10.0
+
+
 class PlainReporter:
     """Writes a line at most every `interval_s` seconds, and only when the step has moved.
 
     The first step, each evaluation, a change between running and paused, the last
-    step and every new message get their line at once.  When `stream` can no longer
+    step and every new message get their line at once.  Whatever keeps the step from moving
+    for `LASTING_S` is told as often.  When `stream` can no longer
     be written to, the run goes on without lines.
     """
 
@@ -83,6 +122,7 @@ class PlainReporter:
         self._written: Snapshot | None = None
         self._written_at = 0.0
         self._latest: Snapshot | None = None
+        self._told_at = clock()  # anything, or that nothing lasts
         self._message: str | None = None
         self._lost = False
 
@@ -104,6 +144,10 @@ class PlainReporter:
         self._latest = snapshot
         if self._due(snapshot):
             self._write_progress(snapshot)
+        elif snapshot.state == "paused" or snapshot.state in OVER:
+            self._told_at = self._clock()
+        elif snapshot.state_s >= LASTING_S and self._clock() - self._told_at >= LASTING_S:
+            self._write(activity_line(snapshot))
 
     def message(self, text: str) -> None:
         """Write `text` on a line of its own."""
@@ -138,6 +182,7 @@ class PlainReporter:
         self._write(progress_line(snapshot))
 
     def _write(self, line: str) -> None:
+        self._told_at = self._clock()
         if self._lost:
             return
         try:

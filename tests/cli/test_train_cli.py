@@ -32,11 +32,11 @@ _FLAGS = """--tokenizer --vocab-size --embed-dim --num-layers --num-heads --seq-
     --beta1 --beta2 --grad-clip --accumulation-steps --eval-interval --save-interval --keep
     --val-fraction --seed --lanes --log-interval --json --plain --quiet --version --help
     --crystalline-epsilon --crystalline-k --crystalline-similarity --crystalline-schedule --init
-    --positions --attention --freeze-lambda --discovery-interval"""
+    --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
-    "weights_sha256", "run_dir", "workers", "precision", "isa",
+    "weights_sha256", "run_dir", "workers", "precision", "isa", "val_tokens",
 }  # fmt: skip
 _TINY = """--tokenizer char --num-layers 1 --num-heads 2 --embed-dim 12 --seq-len 9 --batch-size 13
     --eval-interval 10 --save-interval 10 --log-interval 5 --workers 2 --plain"""

@@ -23,7 +23,7 @@ from crystalline.ipc.arena import Arena, Layout
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
-from crystalline.train.schedule import learning_rate
+from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
 from tests.train.fake_program import FakeProgram
@@ -34,7 +34,7 @@ PROGRAM = "tests.train.fake_program:build"
 def make_spec(
     run_dir: Path,
     *,
-    steps: int = 30,
+    steps: int | None = 30,
     workers: int = 3,
     permits: int = 2,
     options: dict[str, Any] | None = None,
@@ -42,6 +42,7 @@ def make_spec(
     jitter_s: float = 0.0,
     hang_s: float = 10.0,
     max_seconds: float | None = None,
+    most_steps: int | None = None,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -68,6 +69,7 @@ def make_spec(
         jitter_s=jitter_s,
         hang_s=hang_s,
         max_seconds=max_seconds,
+        most_steps=most_steps,
         program=PROGRAM,
         program_options=options or {},
     )
@@ -101,15 +103,20 @@ def serial_run(spec: RunSpec) -> tuple[FakeProgram, list[float]]:
         program.pack_segment(segment)
     losses = []
     interval = spec.config.discovery_interval * spec.config.eval_interval
+    plan = spec.plan
     for step in range(spec.max_steps):
+        place = plan.place(step)
+        epsilon = crystalline_epsilon(spec.config, place, plan.length)
         if interval and step and step % interval == 0:
             program.discover(lambda: None)
-        results = [program.compute_lane(lane, 0, step) for lane in range(program.lane_count)]
+        results = [
+            program.compute_lane(lane, 0, step, epsilon) for lane in range(program.lane_count)
+        ]
         losses.append(sum(r[0] for r in results) / sum(r[1] for r in results))
         norm = math.sqrt(math.fsum([program.reduce_segment(s) for s in segments]))
         if math.isfinite(norm):
             clip = min(1.0, spec.config.grad_clip / norm)
-            lr = learning_rate(spec.config, step, spec.max_steps)
+            lr = learning_rate(spec.config, place, plan.length)
             for segment in reversed(segments):
                 program.update_segment(segment, 0, step, lr, clip)
     return program, losses

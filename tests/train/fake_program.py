@@ -6,6 +6,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
 
     lanes, segments, width, eval_units    sizes
     naps           seconds to sleep in the middle of each unit, by phase: {"compute": 0.01}
+    slowness       [[step, factor], ...]: from the step on naps of lanes are so much longer
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
@@ -32,6 +33,7 @@ import numpy as np
 
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.ipc.arena import Arena, Region
+from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery
 from crystalline.train.spec import RunSpec
 
@@ -41,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "width": 33,
     "eval_units": 5,
     "naps": {},
+    "slowness": [],
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
@@ -64,6 +67,7 @@ class FakeProgram:
         self.lanes_per_unit = o.get("lanes_per_unit", 1)
         self.segment_count = o["segments"]
         self.eval_units = o["eval_units"]
+        self.eval_tokens = sum(7 + unit for unit in range(self.eval_units))
         self.width = o["width"]
         self.tokens_per_step = 10 * self.lane_count
 
@@ -103,16 +107,20 @@ class FakeProgram:
         state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
         return state
 
-    def save(self, state: dict[str, Any], *, best: bool) -> Path:
+    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
         if state["step"] in self.options["fail_save"]:
             raise SaveError("the disk is full", advice="Free some space.")
         target = self.checkpoints / f"step-{state['step']:08d}"
         target.mkdir(parents=True, exist_ok=True)
         np.save(target / "weights.npy", self.weights)
         np.save(target / "momentum.npy", self.momentum)
-        (target / "state.json.tmp").write_text(json.dumps({**state, "best": best}))
+        (target / "state.json.tmp").write_text(json.dumps({**state, "plan": config.plan}))
         os.replace(target / "state.json.tmp", target / "state.json")
         return target
+
+    def mark_best(self, checkpoint: Path) -> None:
+        with (self.checkpoints.parent / "best.txt").open("a") as file:
+            file.write(f"{checkpoint.name}\n")
 
     def weights_sha256(self) -> str:
         return hashlib.sha256(self.weights.tobytes() + self.packed.tobytes()).hexdigest()
@@ -132,19 +140,21 @@ class FakeProgram:
         self.packed[:] = self.weights
         return Discovery(1, 2, 3, 4, "much is new")
 
-    def compute_lane(self, lane: int, permit: int, step: int) -> tuple[float, int, float, float]:
+    def compute_lane(
+        self, lane: int, permit: int, step: int, epsilon: float
+    ) -> tuple[float, int, float, float]:
         if self.options["fail_lane"] == [lane, step]:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
-        self._nap("compute")
+        self._nap("compute", self._slowness(step))
         end = time.process_time() + self.options["burn_s"]
         while time.process_time() < end:
             pass
         # If somebody else had this permit, scratch would have changed under our hands.
         grad[:] = 0.0
         grad += scratch
-        grad += np.float32(0.3 * math.sin(step * 12.9 + lane))
+        grad += np.float32(0.3 * math.sin(step * 12.9 + lane) + epsilon)
         if step in self.options["nan_steps"] and lane == 3:
             grad[5] = np.nan
         loss = float(np.abs(scratch).sum(dtype=np.float64)) + lane
@@ -192,9 +202,13 @@ class FakeProgram:
         self._nap("evaluate")
         return float(np.abs(scratch).sum(dtype=np.float64)), 7 + unit
 
-    def _nap(self, phase: str) -> None:
+    def _nap(self, phase: str, factor: float = 1.0) -> None:
         if phase in self.options["naps"]:
-            time.sleep(self.options["naps"][phase])
+            time.sleep(factor * self.options["naps"][phase])
+
+    def _slowness(self, step: int) -> float:
+        """Return by what the naps of a step are longer."""
+        return next((f for first, f in reversed(self.options["slowness"]) if step >= first), 1.0)
 
     def _part(self, segment: int) -> slice:
         return slice(segment * self.width, (segment + 1) * self.width)

@@ -19,7 +19,7 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.metrics import read_metrics
 from crystalline.train.program import TrainingProgram
-from crystalline.train.schedule import learning_rate
+from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.sphere import clip_factor
 from crystalline.train.stats import Snapshot
@@ -82,13 +82,16 @@ def serial_run(spec: RunSpec) -> str:
     for segment in segments:
         program.pack_segment(segment)
     interval = config.discovery_interval * config.eval_interval
+    plan = spec.plan
     for step in range(steps):
+        place = plan.place(step)
+        epsilon = crystalline_epsilon(config, place, plan.length)
         if interval and step and step % interval == 0:
             program.discover(lambda: None)
         for lane in range(program.lane_count):
-            program.compute_lane(lane, 0, step)
+            program.compute_lane(lane, 0, step, epsilon)
         norm = math.sqrt(math.fsum([program.reduce_segment(segment) for segment in segments]))
-        clip, lr = clip_factor(norm, config.grad_clip), learning_rate(config, step, steps)
+        clip, lr = clip_factor(norm, config.grad_clip), learning_rate(config, place, plan.length)
         for segment in segments:
             program.update_segment(segment, 0, step, lr, clip)
     return program.weights_sha256()

@@ -28,7 +28,7 @@ def fill(path: Path) -> None:
     with MetricsLog(path.parent) as writer:
         for step in (10, 20, 30):
             writer.step(step, loss=4.0 - step / 10, grad_norm=0.5, **STEP)
-            writer.evaluation(step, val_loss=2.5, val_bits_per_byte=1.25)
+            writer.evaluation(step, val_loss=2.5, val_bits_per_byte=1.25, val_tokens=90)
         writer.event("sphere_replaced", 35, sphere=3)
 
 
@@ -38,7 +38,7 @@ def test_lines_have_the_documented_keys(path: Path) -> None:
     keys = ["step", "loss", "lr", "grad_norm", "tokens", "tokens_per_second", "seconds"]
     assert list(lines[0]) == keys
     assert lines[0]["loss"] == 3.0
-    assert lines[1] == {"step": 10, "val_loss": 2.5, "val_bits_per_byte": 1.25}
+    assert lines[1] == {"step": 10, "val_loss": 2.5, "val_bits_per_byte": 1.25, "val_tokens": 90}
     assert lines[-1] == {"event": "sphere_replaced", "step": 35, "sphere": 3}
     assert read_metrics(path) == lines
 

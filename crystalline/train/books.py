@@ -1,0 +1,242 @@
+"""The books of a run: what its steps and evaluations came to, for watchers, metrics and state.
+
+Node Zero enters what was done; the words of the arena, the lines of metrics.jsonl and the
+state in a checkpoint follow from it.  When to do anything is left to Node Zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crystalline.errors import DivergedError
+from crystalline.ipc import board as b
+from crystalline.ipc.board import Board
+from crystalline.log import get_logger
+from crystalline.train.clock import RunningClock
+from crystalline.train.evaluation import Outcome
+from crystalline.train.metrics import MetricsLog, read_metrics
+from crystalline.train.spec import RunSpec, resume_command
+
+DROPS_IN_A_ROW = 10
+DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
+
+logger = get_logger("train")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the books need of a finished step."""
+
+    number: int  # finished steps, this one included
+    lanes: list[list[float]]  # a row of results per lane, see ipc.board
+    outcome: list[float]
+    lr: float
+    took_ns: int
+    is_last: bool
+
+
+class Books:
+    """Counts, losses and evaluations of one run; `metrics` is set before the first entry."""
+
+    metrics: MetricsLog
+
+    def __init__(self, board: Board, spec: RunSpec, clock: RunningClock) -> None:
+        self._board = board
+        self._spec = spec
+        self._clock = clock
+        self.tokens = self.session_tokens = 0
+        self.step_ns = 0  # spent in training steps, this session
+        self._seconds_before = 0.0  # of earlier sessions
+        self.loss: float | None = None
+        self.val_loss: float | None = None
+        self.val_bits: float | None = None
+        self.val_tokens: int | None = None
+        self._best: float | None = None
+        self.evaluated_step = -1
+        self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
+        self.dropped_total = 0
+        self.checkpoint: str | None = None  # the newest
+        self._logged: tuple[int, int] = (0, 0)  # step time and tokens at the last line
+
+    # What a resumed run knows.
+
+    def restore(self, state: dict[str, Any], checkpoint: Path) -> None:
+        """Take the counts of a checkpoint's state; `state_of` wrote them."""
+        self.tokens = state["tokens"]
+        self._seconds_before = state["seconds"]
+        self.loss = state["loss"]
+        self.val_loss = state["val_loss"]
+        self.val_bits = state["val_bits_per_byte"]
+        self.val_tokens = state.get("val_tokens")  # not known to checkpoints of before
+        self.evaluated_step = state["evaluated_step"]
+        self._best = state["best_val_loss"]
+        self._dropped = list(state["recently_dropped"])
+        self.dropped_total = state["dropped_steps"]
+        self.checkpoint = str(checkpoint)
+        words = self._board.state
+        words.store(b.STEP, state["step"])
+        words.store(b.TOKENS, self.tokens)
+        words.store(b.DROPPED, self.dropped_total)
+        if self.loss is not None:
+            self._board.status[b.LOSS] = self.loss
+        self._publish_evaluation()
+
+    def recall(self, step: int, eval_tokens: int) -> bool:
+        """Enter what a run resumed at `step` logged earlier; return whether `step` is its best.
+
+        A checkpoint is saved before its evaluation.  If that was finished, and is in the
+        metrics, it need not be made again.
+        """
+        lines = read_metrics(self.metrics.path)
+        losses = [(n["step"], n["loss"]) for n in lines if n.get("loss") is not None]
+        stride = 1 + len(losses) // (b.LOSS_RING // 2)
+        for number, loss in losses[::stride]:
+            self._enter_loss(number, loss)
+        evaluations = [n for n in lines if n.get("val_loss") is not None]
+        for line in evaluations[-b.EVAL_RING // 2 :]:
+            self._enter_evaluation(line["step"], line["val_loss"], line["val_bits_per_byte"])
+        if not evaluations or self.evaluated_step == step:
+            return False
+        last = evaluations[-1]
+        if last["step"] != step or last.get("val_tokens") != eval_tokens:
+            return False
+        return self._take(
+            step, Outcome(last["val_loss"], last["val_bits_per_byte"], last["val_tokens"])
+        )
+
+    def state_of(self, step: int) -> dict[str, Any]:
+        """Return what a checkpoint of `step` keeps of the books."""
+        return {
+            "step": step,
+            "tokens": self.tokens,
+            "seconds": self.seconds(),
+            "loss": self.loss,
+            "val_loss": self.val_loss,
+            "val_bits_per_byte": self.val_bits,
+            "val_tokens": self.val_tokens,
+            "evaluated_step": self.evaluated_step,
+            "best_val_loss": self._best,
+            "recently_dropped": self._dropped,
+            "dropped_steps": self.dropped_total,
+        }
+
+    def seconds(self) -> float:
+        """Return the seconds that the whole run has had."""
+        return self._seconds_before + self._clock.running_s()
+
+    # Entries.
+
+    def enter_step(self, done: Step) -> None:
+        """Enter a finished step: loss, counts, figures for watchers, metrics."""
+        board, words = self._board, self._board.state
+        tokens = int(sum(row[b.TOKEN_COUNT] for row in done.lanes))
+        loss = _finite_sum([row[b.LOSS_SUM] for row in done.lanes]) / tokens
+        smoothed = None
+        if self._spec.config.smooths:
+            smoothed = _finite_sum([row[b.SMOOTHED_SUM] for row in done.lanes]) / tokens
+            board.status[b.CRYSTALLINE_LOSS] = smoothed
+        self.tokens += tokens
+        self.session_tokens += tokens
+        self.step_ns += done.took_ns
+        if math.isfinite(loss):
+            self.loss = loss
+            self._enter_loss(done.number, loss)
+            board.status[b.LOSS] = loss
+        board.status[b.LEARNING_RATE] = done.lr
+        board.status[b.GRAD_NORM] = done.outcome[b.NORM]
+        board.status[b.CLIP_FACTOR] = done.outcome[b.CLIP]
+        words.store(b.TOKENS, self.tokens)
+        words.store(b.SESSION_TOKENS, self.session_tokens)
+        words.store(b.STEP_NS, self.step_ns)
+        words.store(b.STEP, done.number)
+        if done.outcome[b.NON_FINITE]:
+            self._drop(done.number)
+        if done.number % self._spec.config.log_interval == 0 or done.is_last:
+            before_ns, before_tokens = self._logged
+            self._logged = (self.step_ns, self.session_tokens)
+            rate = (self.session_tokens - before_tokens) / (self.step_ns - before_ns) * 1e9
+            self.metrics.step(
+                step=done.number,
+                loss=loss,
+                lr=done.lr,
+                grad_norm=done.outcome[b.NORM],
+                tokens=self.tokens,
+                tokens_per_second=rate,
+                seconds=self.seconds(),
+                crystalline_loss=smoothed,
+            )
+
+    def enter_evaluation(self, step: int, found: Outcome) -> bool:
+        """Enter an evaluation after `step` steps; return whether it is the best so far."""
+        if not math.isfinite(found.loss):
+            logger.warning("the loss over the held-out split is not finite at step %d", step)
+            self.evaluated_step = step
+            self.val_loss = self.val_bits = self.val_tokens = None
+            return False
+        self._enter_evaluation(step, found.loss, found.bits_per_byte)
+        self.metrics.evaluation(
+            step=step,
+            val_loss=found.loss,
+            val_bits_per_byte=found.bits_per_byte,
+            val_tokens=found.tokens,
+        )
+        return self._take(step, found)
+
+    def _take(self, step: int, found: Outcome) -> bool:
+        self.evaluated_step = step
+        self.val_loss, self.val_bits, self.val_tokens = (
+            found.loss, found.bits_per_byte, found.tokens
+        )  # fmt: skip
+        improved = self._best is None or found.loss < self._best
+        if improved:
+            self._best = found.loss
+        self._publish_evaluation()
+        return improved
+
+    def _drop(self, number: int) -> None:
+        """Count a step whose gradient or loss was not finite; give up when there are many."""
+        self.dropped_total += 1
+        self._board.state.store(b.DROPPED, self.dropped_total)
+        self._dropped = [n for n in self._dropped if n > number - DROPS_WINDOW] + [number]
+        in_a_row = self._dropped[-DROPS_IN_A_ROW:] == list(
+            range(number - DROPS_IN_A_ROW + 1, number + 1)
+        )
+        logger.warning("step %d was dropped: its gradient was not finite", number)
+        self.metrics.event("dropped_step", number)
+        if in_a_row or len(self._dropped) > DROPS_IN_WINDOW:
+            way_on = "start again"
+            if self.checkpoint is not None:
+                way_on = f"the newest checkpoint is intact: {resume_command(self._spec.run_dir)}"
+            raise DivergedError(
+                f"the gradient was not finite in {len(self._dropped)} of the last "
+                f"{min(number, DROPS_WINDOW)} steps, the last of them step {number}",
+                advice="Lower --learning-rate or --grad-clip, or warm up over more steps; "
+                f"{way_on}",
+            )
+
+    # Words for watchers.
+
+    def _enter_loss(self, step: int, loss: float) -> None:
+        entries = self._board.state.load(b.LOSSES)
+        self._board.losses[entries % b.LOSS_RING] = (step, loss)
+        self._board.state.store(b.LOSSES, entries + 1)
+
+    def _enter_evaluation(self, step: int, loss: float, bits: float) -> None:
+        entries = self._board.state.load(b.EVALS)
+        self._board.evals[entries % b.EVAL_RING] = (step, loss, bits)
+        self._board.state.store(b.EVALS, entries + 1)
+
+    def _publish_evaluation(self) -> None:
+        for word, value in (
+            (b.VAL_LOSS, self.val_loss),
+            (b.VAL_BITS, self.val_bits),
+            (b.BEST_VAL_LOSS, self._best),
+        ):
+            self._board.status[word] = math.nan if value is None else value
+
+
+def _finite_sum(values: list[float]) -> float:
+    return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
