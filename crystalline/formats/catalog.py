@@ -1,8 +1,9 @@
 """The checkpoints of a run: listed, put in order, picked and pruned.
 
 Which of them is newest is counted, not timed: every manifest says which save of the run
-it is, and a run that went back to an earlier step goes on counting, so that what it left
-behind is older than what it writes.  Clocks are set back; counts are not.
+it is, and a run that went back to an earlier step goes on counting.  What it left behind
+then shows: it has a higher step than something that was saved later.  Clocks are set back;
+counts are not.
 """
 
 from __future__ import annotations
@@ -62,10 +63,11 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
 
 
 def newest_first(run_dir: Path) -> list[Path]:
-    """Return the complete checkpoints of a run, the one saved last first.
+    """Return the complete checkpoints of a run: those that led to the last save, and then those
+    of branches that the run left by going back; in each part the one saved last first.
 
-    Those of versions that did not count come after all others.  Among them those beyond the
-    step of `latest` are the oldest: the run went back and has not come there again.
+    Older versions did not count their saves.  What they wrote comes after all that is counted,
+    by step; what lies beyond `latest` is taken for a branch that was left.
     """
     latest = pointer(run_dir, LATEST)
     reached = step_of(latest) if latest and STEP_NAME.fullmatch(latest.name) else math.inf
@@ -74,7 +76,13 @@ def newest_first(run_dir: Path) -> list[Path]:
         step = step_of(checkpoint)
         return _save_number(checkpoint), step <= reached, step
 
-    return sorted(list_checkpoints(run_dir), key=order, reverse=True)
+    lowest: float = math.inf  # step of what was saved later
+    on_the_way: list[Path] = []
+    left: list[Path] = []
+    for checkpoint in sorted(list_checkpoints(run_dir), key=order, reverse=True):
+        (on_the_way if step_of(checkpoint) < lowest else left).append(checkpoint)
+        lowest = min(lowest, step_of(checkpoint))
+    return on_the_way + left
 
 
 def all_checkpoints(run_dir: Path) -> list[Path]:
@@ -241,7 +249,7 @@ def tidy(run_dir: Path) -> None:
 
 
 def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
-    """Remove all checkpoints but the `keep` saved last, the latest, the best and `protect`.
+    """Remove all checkpoints but the `keep` newest, the latest, the best and `protect`.
 
     Returns what was removed.  Raises `OSError`.
     """

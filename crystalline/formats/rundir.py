@@ -129,11 +129,15 @@ class RunDir:
             CheckpointError: there is no such directory.
             UsageError: it is in use or cannot be written.
         """
-        if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
+        try:
+            is_directory = path.is_dir()
+        except PermissionError as error:
+            raise unreadable(path, error) from None
+        if not is_directory:
             raise CheckpointError(
                 f"there is no run at {path}", advice="Check the path for a typing error."
             )
-        require_directory(path)
+        require_directory(path)  # and that it can be looked into
         found = cls._locked(path, resumed=True)
         try:
             sweep_leftovers(path, owned=True)

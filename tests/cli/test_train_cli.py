@@ -22,6 +22,7 @@ from crystalline.formats.checkpoint import MANIFEST, MODEL, STATE, inspect_check
 from crystalline.formats.rundir import RunDir, read_toml
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
+from tests.permissions import permissions_hold
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import sys; from crystalline.cli.train import main; sys.exit(main())"
@@ -441,6 +442,39 @@ def test_places_that_cannot_be_resumed(call, run: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "cannot be combined" in err
     assert call("--resume")[0] == 4  # no runs/ here
+
+
+def test_going_back_is_where_the_run_is_then(call, run: Path) -> None:
+    """Also when nothing is saved any more: what the last line says must lead there."""
+    place = run / "checkpoints" / "step-00000010"
+    code, out, err = call("--resume", place, "--max-steps", 10, "--json", "--plain")
+    assert code == 0, err
+    assert json.loads(out)["final_step"] == 10
+    assert (run / "latest").readlink() == Path("checkpoints/step-00000010")
+    code, out, err = call("--resume", run, "--max-steps", 12, "--json", "--plain", "--keep", 2)
+    assert code == 0, err
+    assert json.loads(out)["final_step"] == 12
+    # What the run left behind goes first, although its step is the highest.
+    assert sorted(os.listdir(run / "checkpoints")) == ["step-00000010", "step-00000012"]
+
+
+def test_a_checkpoint_outside_of_its_run(call, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "checkpoints" / "step-00000020", tmp_path / "lone")
+    code, _, err = call("--resume", tmp_path / "lone")
+    assert code == 4
+    assert "Put it into the folder checkpoints/ of the run, and name the run." in err
+    (tmp_path / "lone" / "optimizer.safetensors").unlink()
+    assert "has no optimizer state to go on with" in call("--resume", tmp_path / "lone")[2]
+
+
+@pytest.mark.parametrize("name", ["config.toml", "checkpoints/step-00000020/model.safetensors"])
+def test_files_that_may_not_be_read(call, run: Path, name: str) -> None:
+    (run / name).chmod(0)
+    with permissions_hold():
+        code, _, err = call("--resume", run)
+    assert code == (2 if name == "config.toml" else 4)
+    assert "cannot be read (Permission denied). Check its permissions." in err
+    assert "damaged" not in err
 
 
 def test_a_checkpoint_of_another_version_is_refused(call, run: Path, monkeypatch) -> None:

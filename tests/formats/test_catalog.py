@@ -57,11 +57,13 @@ def test_times_in_manifests_are_not_looked_at(run: Path) -> None:
 def test_a_run_that_went_back_and_on_leaves_its_old_branch_behind(run: Path) -> None:
     for step in (30, 15, 25):  # from 30 back to 10, and on
         save(run, step)
-    assert steps(newest_first(run)) == [25, 15, 30, 20, 10]
+    assert steps(newest_first(run)) == [25, 15, 10, 30, 20]
     (run / "latest").unlink()
     assert cp.resolve(run, "latest").name == "step-00000025"
-    save(run, 20)  # its step of the old branch is written again
-    assert steps(newest_first(run)) == [20, 25, 15, 30, 10]
+    save(run, 20)  # from 25 back to 15; this step of the first branch is written again
+    assert steps(newest_first(run)) == [20, 15, 10, 25, 30]
+    cp.prune(run, 3)
+    assert steps(cp.list_checkpoints(run)) == [10, 15, 20]
 
 
 def test_checkpoints_of_older_versions_are_ordered_by_step(run: Path) -> None:

@@ -384,11 +384,11 @@ def test_prune_keeps_the_newest_the_best_and_the_protected(run: Path) -> None:
     assert "step-00000030" not in "".join(names(run / "checkpoints"))
 
 
-def test_prune_goes_by_time_of_saving_after_a_step_back(run: Path) -> None:
+def test_prune_takes_the_old_branch_first_after_a_step_back(run: Path) -> None:
     """A run that went back to step 10 must not lose its new checkpoints to the old branch."""
     save(run, 15)
-    assert [p.name for p in cp.prune(run, 2)] == ["step-00000010"]
-    assert [p.name for p in cp.prune(run, 1)] == ["step-00000020"]
+    assert [p.name for p in cp.prune(run, 2)] == ["step-00000020"]
+    assert [p.name for p in cp.prune(run, 1)] == ["step-00000010"]
     assert cp.resolve(run, "latest").name == "step-00000015"
 
 

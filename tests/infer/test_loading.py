@@ -116,6 +116,17 @@ def test_damage_is_found(run, tmp_path):
         open_model(copy)
 
 
+def test_the_advice_for_damage_is_no_flag_of_the_trainer(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, symlinks=True)
+    newest = max((copy / "checkpoints").iterdir())
+    (newest / "config.json").write_text("")
+    with pytest.raises(CheckpointError, match="is damaged") as caught:
+        open_model(newest)
+    assert "--resume" not in caught.value.advice
+    assert "is undamaged: " in caught.value.advice
+
+
 def likeliest(decoder, window):
     return int(np.argmax(decoder.prefill(window)))
 

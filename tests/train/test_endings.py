@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from crystalline.train import launcher
 from tests.train.engine_runs import make_spec, run, serial_run
 
 pytestmark = pytest.mark.timeout(60)
@@ -138,6 +139,17 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     assert "left at once" in err
     assert "There is no checkpoint yet" in err
     assert "Traceback" not in err
+
+
+def test_the_way_on_goes_by_what_is_on_disk(tmp_path: Path) -> None:
+    """A checkpoint that was written may not have been reported any more."""
+    launch = object.__new__(launcher._Launch)
+    launch._spec, launch._controller = make_spec(tmp_path), None
+    assert launch._way_on() == "There is no checkpoint yet: the same command starts the run over."
+    checkpoint = tmp_path / "checkpoints" / "step-00000003"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text("{}")
+    assert f"--resume {tmp_path}" in launch._way_on()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
