@@ -65,6 +65,8 @@ class TimedPlan:
     ) -> None:
         """`step` steps are done; `most_steps` bounds the whole run however much time there is."""
         self.plan = plan
+        if most_steps is not None and most_steps < plan.max_steps:
+            self.plan = plan.moved(step, max(step, most_steps))
         self._budget_s = budget_s
         self._work = work
         self._first_step = step
