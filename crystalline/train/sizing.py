@@ -111,19 +111,19 @@ def resolve_steps(
 ) -> int:
     """Return the optimizer steps of the whole run, at least 1.
 
-    --max-steps decides; else --epochs, or what --minutes allow at `steps_per_second`, whichever
-    is less; else ten epochs.  The shorter of two limits is taken, so that the learning rate
-    comes down before the time is up.
+    Those of --max-steps, or else of --epochs, or what --minutes allow at `steps_per_second`,
+    whichever is less; ten epochs where nothing is said.  The learning rate comes down within
+    the shorter of two limits.
 
     >>> resolve_steps(TrainConfig(batch_size=10, seq_len=50, epochs=3), train_tokens=10_100)
     61
     >>> resolve_steps(TrainConfig(minutes=2), 10_000_000, steps_per_second=5.5)
     660
     """
-    if config.max_steps is not None:
-        return config.max_steps
     limits = []
-    if config.epochs is not None or config.minutes is None or steps_per_second is None:
+    if config.max_steps is not None:
+        limits.append(config.max_steps)
+    elif config.epochs is not None or config.minutes is None or steps_per_second is None:
         epochs = DEFAULT_EPOCHS if config.epochs is None else config.epochs
         limits.append(math.ceil(epochs * train_tokens / config.tokens_per_step))
     if config.minutes is not None and steps_per_second is not None:

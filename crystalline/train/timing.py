@@ -154,6 +154,8 @@ class TimedPlan:
         excess_s = elapsed_s - self._other_s - at_s - SPIKE * (step - taken) * self._step_s
         if self._step_s and excess_s > 0:  # somebody held up everything, once
             self._other_s += excess_s
+        if elapsed_s - self._other_s < at_s:  # a suspension became known late
+            self._other_s = elapsed_s - at_s
         spent_s = elapsed_s - self._other_s
         self._latest = (step, spent_s)
         readings = self._readings

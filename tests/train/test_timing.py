@@ -161,6 +161,14 @@ def test_steps_longer_than_the_time_end_with_the_first() -> None:
     assert (step, plan.max_steps) == (1, 1)
 
 
+def test_a_clock_that_is_set_back_does_no_harm() -> None:
+    """A suspension of ten seconds becomes known two steps after it."""
+    timing = TimedPlan(Plan.of_steps(1000), BUDGET_S, Work())
+    for step in range(1, 500):
+        timing.look(step, 0.1 * step + (10.0 if step in (300, 301) else 0.0))
+    assert 900 < timing.plan.max_steps < 1000
+
+
 def test_no_time_left_is_the_end() -> None:
     timing = TimedPlan(Plan.of_steps(100), 0.0, Work(), step=40)
     assert timing.look(40, 0.0)
