@@ -275,7 +275,7 @@ def load_model(path: Path) -> LoadedModel:
     """Read the weights of a checkpoint, or of any GPT-2 folder in Hugging Face's layout.
 
     Tensor names may come without the prefix "transformer."; attention masks and a
-    copy of the tied head are passed over; float16 and float64 become float32.
+    copy of the tied head are passed over; float16, bfloat16 and float64 become float32.
     Where there is a manifest, the files are compared with it.
 
     Raises:

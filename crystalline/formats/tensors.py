@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline.errors import CheckpointError
+from crystalline.formats.bfloat16 import read_bfloat16
 from crystalline.formats.catalog import damage, require_readable
 from crystalline.formats.files import CONFIG
 from crystalline.model.params import ParameterTable
@@ -60,12 +61,13 @@ def read_flat(path: Path, table: ParameterTable, prefix: str) -> Flat:
                 if _MASK.fullmatch(name.removeprefix(PREFIX)):
                     continue
                 dtype = file.get_slice(stored).get_dtype()
-                if dtype not in ("F16", "F32", "F64"):
+                if dtype not in ("F16", "BF16", "F32", "F64"):
                     raise CheckpointError(
                         f"the tensor '{stored}' in {path} is of type {dtype}",
                         advice="Save the model as float32.",
                     )
-                tensor = file.get_tensor(stored)
+                bf16 = dtype == "BF16"
+                tensor = read_bfloat16(path, stored) if bf16 else file.get_tensor(stored)
                 if name == "lm_head.weight":
                     head = tensor
                     continue
