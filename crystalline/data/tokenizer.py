@@ -121,6 +121,9 @@ class Tokenizer:
             inner = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # noqa: BLE001  (the library raises nothing narrower)
             raise DataError(f"the tokenizer {path} is damaged ({error})", advice=advice) from None
+        # transformers saves what it was last asked for; here a text is never cut or filled up.
+        inner.no_truncation()
+        inner.no_padding()
         return cls(inner, kind)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
     RUN/checkpoints/step-00000500/
         config.json             GPT-2's keys, as transformers reads them
         tokenizer.json
+        tokenizer_config.json   how transformers is to read tokenizer.json
         model.safetensors       float32, names and shapes of the parameter table
         optimizer.safetensors   the two moments, as m.NAME and v.NAME
         state.json              step, settings, and what else the engine hands over
@@ -75,6 +76,7 @@ from crystalline.formats.files import (
 from crystalline.formats.manifest import fingerprint, sync_file, verify
 from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
 from crystalline.formats.tensors import Flat, read_flat, weights_sha256, write_tensors
+from crystalline.formats.tokenizer_config import write_tokenizer_config
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 
@@ -182,6 +184,7 @@ def save_checkpoint(
         try:
             shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
             end_of_text = end_of_text_id(temporary / TOKENIZER)
+            write_tokenizer_config(temporary, end_of_text, model_config.seq_len)
             config_text = json_document(gpt2_config(model_config, end_of_text))
             (temporary / CONFIG).write_text(config_text, encoding="utf-8")
             (temporary / STATE).write_text(state_text, encoding="utf-8")

@@ -20,10 +20,12 @@ CHECKPOINTS = "checkpoints"
 LATEST = "latest"
 BEST = "best"
 CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"  # for transformers
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
 FILES = (*MODEL_FILES, OPTIMIZER, STATE)  # what every checkpoint has
-OPTIONAL_FILES = (CRYSTAL,)  # of runs that compute with the numbers of their vocabulary
+# Of runs that compute with the numbers of their vocabulary; of all but those of older versions.
+OPTIONAL_FILES = (CRYSTAL, TOKENIZER_CONFIG)
 
 STEP_NAME = re.compile(r"step-(\d{8,})")
 
