@@ -1,11 +1,12 @@
-"""What transformers must be told about a tokenizer: `tokenizer_config.json` beside tokenizer.json.
+"""tokenizer_config.json: what transformers must be told about a tokenizer.
 
-Without it, transformers takes the tokenizer of any model of type gpt2 for GPT-2's own: it
-puts byte-level BPE in the place of the rules of tokenizer.json, so that a `char` tokenizer
-loses its spaces and a `word` tokenizer its words, and it adds `<|endoftext|>` to a
-vocabulary that has none.  The file names the class that follows tokenizer.json, and the
-special tokens that the vocabulary really has; it changes neither.  This program does not
-read it: the folders of earlier versions, which lack it, stay complete.
+Without this file beside tokenizer.json, transformers takes the tokenizer of any model of
+type gpt2 for GPT-2's own: it puts byte-level BPE in the place of the rules of
+tokenizer.json, so that a `char` tokenizer loses its spaces and a `word` tokenizer its
+words, and it adds `<|endoftext|>` to a vocabulary that has none.  The file names the class
+that follows tokenizer.json, and the special tokens that the vocabulary really has; it
+changes neither.  This program does not read it: the folders of earlier versions, which
+lack it, stay complete.
 """
 
 from __future__ import annotations
