@@ -35,6 +35,7 @@ OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Python's words for a value that is no number, and ours.
 _PLAINER = (
     (re.compile(r"invalid literal for int\(\) with base 10: (.*)"), r"\1 is not a whole number"),
+    (re.compile(r"Exceeds the limit .*"), "a number of thousands of digits"),
     (re.compile(r"could not convert string to float: (.*)"), r"\1 is not a number"),
 )
 
@@ -47,7 +48,7 @@ def run_command(
     """Call `main` with the arguments (default: those of this process); return the exit code.
 
     A `CrystallineError` is printed as `program: error: sentence. advice.` on
-    stderr, and so is a full disk.  Ctrl-C gives 130; a reader that went away
+    stderr, and so are a full disk and too little memory.  Ctrl-C gives 130; a reader that went away
     (`| head`) gives 141 and no message.  Standard output is flushed here, so
     that either is met before the interpreter shuts down.
 
@@ -55,6 +56,7 @@ def run_command(
     2
     """
     _open_closed_streams()
+    _tolerate_any_text()
     try:
         return _exit_code(program, main, sys.argv[1:] if argv is None else argv)
     finally:
@@ -69,7 +71,7 @@ def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) 
         code = main(argv)
         sys.stdout.flush()
     except CrystallineError as error:
-        print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
+        _complain(program, str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -80,11 +82,21 @@ def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) 
         if error.errno not in OUTPUT_IS_FULL:
             raise
         _forget(sys.stdout)
-        print(f"{program}: error: {error.strerror}. Free some space.", file=sys.stderr)
+        _complain(program, f"{error.strerror}. Free some space.")
+        return EXIT_FAILURE
+    except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
+        _complain(program, f"there is not enough memory{what}. Use a smaller model, or free some.")
         return EXIT_FAILURE
     except SystemExit as stop:  # --help, from the parser
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     return code
+
+
+def _complain(program: str, message: str) -> None:
+    """Print an error; where nobody reads it, the exit code still says what it was."""
+    with contextlib.suppress(OSError):
+        print(f"{program}: error: {printable(message)}", file=sys.stderr)
 
 
 def parse_settings(
@@ -164,6 +176,18 @@ def _open_closed_streams() -> None:
             os.close(null)
         mode = "w" if number else "r"
         setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _tolerate_any_text() -> None:
+    """Let a standard output that lacks a character show '?' instead of ending the program.
+
+    Python writes surrogateescape where the locale is C; it fails as strict does, but for UTF-8.
+    """
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and (
+        out.errors == "strict" or (out.errors == "surrogateescape" and out.encoding != "utf-8")
+    ):
+        out.reconfigure(errors="replace")
 
 
 def _forget(stream: TextIO) -> None:

@@ -52,6 +52,35 @@ def test_errors_are_one_line_and_their_exit_code(error, code, capsys) -> None:
     assert captured.err == "demo: error: the file is empty. Give another.\n"
 
 
+def test_too_little_memory_is_one_line(capsys) -> None:
+    import numpy as np
+
+    assert run_command("demo", lambda _: np.zeros(2**60, np.int8).size, []) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("demo: error: there is not enough memory (Unable to allocate 1.00 EiB")
+    assert said.count("\n") == 1
+
+
+def test_an_error_that_nobody_reads_keeps_its_exit_code() -> None:
+    program = (
+        "import sys\n"
+        "from crystalline.cli.run import run_command\n"
+        "from crystalline.errors import CheckpointError\n"
+        "def main(argv):\n"
+        "    raise CheckpointError('gone')\n"
+        "sys.exit(run_command('demo', main, []))\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stderr=writing, timeout=20, check=False
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 4
+
+
 def test_interrupt_is_130(capsys) -> None:
     def main(_: list[str]) -> int:
         raise KeyboardInterrupt
@@ -113,6 +142,33 @@ def test_a_full_disk_is_one_line() -> None:
     assert done.stderr == b"demo: error: No space left on device. Free some space.\n"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", b"a?\n"),
+        ("ascii:surrogateescape", b"a?\n"),
+        ("ascii:backslashreplace", b"a\\u20ac\n"),
+        ("utf-8", "a€\n".encode()),
+        ("latin-1", b"a?\n"),
+    ],
+)
+def test_a_terminal_without_a_character_shows_a_question_mark(encoding, expected) -> None:
+    program = (
+        "import sys\n"
+        "from crystalline.cli.run import run_command\n"
+        "sys.exit(run_command('demo', lambda argv: print('a\\u20ac') or 0, []))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, b"")
+
+
 def test_parses_a_dataclass() -> None:
     assert parse("here", "--count", "5") == Settings("here", 5)
 
@@ -123,6 +179,7 @@ def test_parses_a_dataclass() -> None:
         (["here", "--count", "x"], ["--count", "'x' is not a whole number"]),
         (["here", "--cuont", "4"], ["--cuont"]),
         (["here", "--count"], ["--count"]),
+        (["here", "--count", "9" * 5000], ["--count", "thousands of digits"]),
         ([], ["PLACE"]),
     ],
 )
