@@ -190,17 +190,13 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
         prepared = _prepare(settings, settings.data, settings)
         return _crystal_of(settings, prepared), str(prepared.token_path.parent)
     place = Path(settings.from_)
-    if place.is_file() and place.suffix == ".json" and place.name != "tokenizer.json":
-        return Crystal.load(place), str(place)
     if place.name in (LATEST, BEST) and (meant := pointer(place.parent, place.name)):
         place = meant
+    _look_at(place)
+    if place.is_file() and place.suffix == ".json" and place.name != "tokenizer.json":
+        return Crystal.load(place), str(place)
     if place.is_file():
         place = place.parent
-    if not place.is_dir():
-        raise CheckpointError(
-            f"there is no run, checkpoint or tokenizer at {place}",
-            advice="Check the path for a typing error.",
-        )
     if latest_checkpoint(place):
         place = resolve(place, settings.checkpoint)
     elif settings.checkpoint is not None:
@@ -227,6 +223,20 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     return _crystal_of(settings, prepared), str(run)
 
 
+def _look_at(place: Path) -> None:
+    """Raise `CheckpointError` where there is neither a file nor a folder."""
+    problem = f"there is no run, checkpoint or tokenizer at {place}"
+    try:
+        place.stat()
+        if place.is_file() or place.is_dir():
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name too long, a folder that may not be entered
+        problem = f"{place} cannot be looked into ({error.strerror})"
+    raise CheckpointError(problem, advice="Check the path for a typing error.")
+
+
 def _run_of(place: Path) -> Path:
     from crystalline.formats.checkpoint import locate
 
@@ -241,6 +251,13 @@ def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedDat
     from crystalline.formats.checkpoint import STATE, TOKENIZER, inspect_checkpoint
     from crystalline.formats.rundir import CONFIG
 
+    try:
+        vocabulary = (place / TOKENIZER).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{place} has no crystal.json, and its {TOKENIZER} cannot be read ({error.strerror})",
+            advice="Name a run with a checkpoint, or text with --data alone.",
+        ) from None
     stored, _ = toml_layer(TrainSettings, run / CONFIG, exclude=FLAGS_ONLY)
     shaping = ("tokenizer", "vocab_size", "val_fraction")
     own = TrainConfig(**{name: stored[name] for name in shaping if name in stored})
@@ -256,7 +273,7 @@ def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedDat
     if (place / STATE).is_file():
         expected = inspect_checkpoint(place, verify=False).state.get("tokens_sha256")
     if (
-        prepared.tokenizer_path.read_bytes() != (place / TOKENIZER).read_bytes()
+        prepared.tokenizer_path.read_bytes() != vocabulary
         or (expected or prepared.tokens_sha256) != prepared.tokens_sha256
     ):
         raise DataError(
@@ -301,7 +318,8 @@ def find_token(crystal: Crystal, name: str) -> int:
     """
     token = crystal.find(name)
     if token is None and name.startswith("#") and name[1:].isascii() and name[1:].isdigit():
-        token = int(name[1:])
+        # int() refuses to read thousands of digits
+        token = int(name[1:]) if len(name) < 20 else crystal.vocab_size
         if token < crystal.vocab_size:
             return token
         raise DataError(

@@ -109,7 +109,7 @@ class Tokenizer:
                 f"the tokenizer {path} cannot be read ({error.strerror})",
                 advice="Check its permissions." if denied else advice,
             ) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"the tokenizer {path} is damaged (not JSON)", advice=advice) from None
         kind = _kind_of(content)
         if kind is None:
@@ -367,7 +367,7 @@ def _kind_of(content: Any) -> str | None:
         spelling = {char: byte for byte, char in enumerate(_BYTE_TO_CHAR)}
         return "byte" if model.get("vocab") == spelling and not model.get("merges") else "bpe"
     if model.get("type") == "WordLevel" and decoder.get("type") == "Fuse":
-        return {_CHAR_PATTERN: "char", _WORD_PATTERN: "word"}.get(
-            (pre.get("pattern") or {}).get("Regex", "")
-        )
+        pattern = pre.get("pattern")
+        regex = pattern.get("Regex") if isinstance(pattern, dict) else None
+        return {_CHAR_PATTERN: "char", _WORD_PATTERN: "word"}.get(str(regex))
     return None

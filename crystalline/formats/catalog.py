@@ -125,7 +125,8 @@ def resolve(path: Path, which: str | None = None) -> Path:
         return pointer(path, BEST) or _instead_of_best(path)
     if which == LATEST:
         return pointer(path, LATEST) or checkpoints[0]
-    name = step_name(int(which)) if which.isascii() and which.isdigit() else which
+    is_step = which.isascii() and which.isdigit() and len(which) < 20
+    name = step_name(int(which)) if is_step else which
     found = (
         pointer(path, BEST)
         if which == BEST

@@ -16,6 +16,7 @@ from crystalline.train.plan import Plan
 POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
 MAX_WORKERS = 63
 LARGEST_SEED = 2**63 - 1
+LARGEST_VOCABULARY = 10_000_000  # the trainer reserves memory for all of it at once
 MOST_SEQUENCES = 1_000_000  # of one step
 MOST_NEIGHBORS = 1024  # of one token
 
@@ -125,6 +126,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("--vocab-size", self.vocab_size, 2)
+        if self.vocab_size > LARGEST_VOCABULARY:
+            raise UsageError(
+                f"--vocab-size is {self.vocab_size}",
+                advice=f"It must be at most {LARGEST_VOCABULARY:,}.",
+            )
         for name in ("embed_dim", "num_layers", "num_heads", "max_steps"):
             value = getattr(self, name)
             if value is not None:

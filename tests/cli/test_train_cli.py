@@ -533,6 +533,7 @@ def test_interrupting_the_preparation_leaves_nothing(
     [
         (["--seqlen", "4"], ["--seqlen"]),
         (["--seq-len", "x"], ["--seq-len", "'x' is not a whole number"]),
+        (["--vocab-size", "9" * 26], ["--vocab-size is 999", "at most 10,000,000"]),
         (["--seq-len", "0"], ["--seq-len is 0", "at least 1"]),
         (["--optimizer", "adam"], ["'adam'", "adamw"]),
         (["--workers", "0"], ["--workers is 0", "between 1 and 63"]),

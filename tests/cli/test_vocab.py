@@ -372,6 +372,28 @@ def test_a_folder_with_a_tokenizer_only_cannot_be_counted(call, text: Path, tmp_
         assert "--data" in err
 
 
+def test_names_that_the_system_refuses(call, saved: Path, tmp_path: Path) -> None:
+    code, out, err = call("roots", "--from", "x" * 5000)
+    assert (code, out) == (4, "")
+    assert "cannot be looked into (File name too long)" in err
+    assert call("roots", "--from", saved / "below")[0] == 4
+    code, _, err = call("inspect", "#" + "9" * 5000, "--from", saved)
+    assert code == 3
+    assert "is outside the vocabulary" in err
+    code, _, err = call("roots", "--data", tmp_path, "--vocab-size", 10**26)
+    assert code == 2
+    assert "--vocab-size is 1000" in err
+
+
+def test_a_run_without_a_checkpoint_has_no_vocabulary(call, tmp_path: Path, text: Path) -> None:
+    (tmp_path / "run").mkdir()
+    config = to_toml({"data": [str(text)], "tokenizer": "char"})
+    (tmp_path / "run" / "config.toml").write_text(config, "utf-8")
+    code, out, err = call("roots", "--from", tmp_path / "run")
+    assert (code, out) == (3, "")
+    assert "its tokenizer.json cannot be read (No such file or directory)" in err
+
+
 def test_places_that_are_nothing(call, tmp_path: Path, saved: Path) -> None:
     code, _, err = call("roots", "--from", tmp_path / "nowhere")
     assert code == 4

@@ -207,8 +207,13 @@ def test_ids_outside_the_vocabulary_are_refused(trained: dict[str, Tokenizer], i
         (None, "No such file"),
         (b"\xff\xfe", "not JSON"),
         (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         (b"[]", "neither byte-level BPE"),
         (b'{"model": {"type": "Unigram"}}', "neither byte-level BPE"),
+        (
+            b'{"model":{"type":"WordLevel"},"decoder":{"type":"Fuse"},"pre_tokenizer":{"pattern":7}}',
+            "neither byte-level BPE",
+        ),
     ],
 )
 def test_a_bad_file_is_a_data_error(tmp_path: Path, content: bytes | None, message: str) -> None:
