@@ -10,25 +10,35 @@ Generated text goes to stdout and nothing else does; messages go to stderr.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import math
 import secrets
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from crystalline.cli.infer_view import (
+    Progress,
+    chosen,
+    context_full,
+    endings,
+    parts,
+    print_json,
+    prompt_cut,
+    rate,
+    reading,
+    stream,
+    tell,
+    words_unknown,
+)
 from crystalline.cli.run import parse_settings, run_command, version_line
 from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, UsageError
 
 if TYPE_CHECKING:
-    from crystalline.infer.engine import Generation, GenerationSettings
+    from crystalline.infer.engine import GenerationSettings
     from crystalline.infer.loading import Model
 
 PROGRAM = "cllm-infer"
@@ -47,12 +57,7 @@ Text goes to stdout, messages go to stderr. Of a prompt from stdin, one newline
 The next token is chosen in this order: repetition penalty, temperature, top-k,
   top-p, min-p, draw."""
 
-CHAT_HELP = """/reset  forget the conversation
-/quit   leave (so does the end of input)
-/help   show this"""
-
 SAMPLE_SEPARATOR = "---"
-PROGRESS_AFTER_S = 2.0
 MAX_BEAMS = 256
 
 
@@ -71,8 +76,15 @@ class InferSettings:
         tyro.conf.arg(metavar="TEXT", constructor=str, help_behavior_hint="(default: stdin)"),
     ] = None
     """Text to continue; '-' is stdin, which is also read when it is not a terminal."""
-    max_tokens: int = 200
-    """Longest continuation, in tokens."""
+    max_tokens: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="INT",
+            constructor=int,
+            help_behavior_hint="(default: 200; in a chat at most half of the context)",
+        ),
+    ] = None
+    """Longest continuation or answer, in tokens."""
     temperature: float = 0.8
     """Divides the logits: below 1 is safer, above 1 wilder; 0 always takes the likeliest token."""
     top_k: int = 0
@@ -171,9 +183,40 @@ class InferSettings:
                         f"{first} and {second} cannot be combined", advice="Leave one of them out."
                     )
 
+    def ineffective(self) -> str:
+        """Return a sentence on the options that change nothing beside others, or ""."""
+        draws = {
+            "--top-k": self.top_k != InferSettings.top_k,
+            "--top-p": self.top_p != InferSettings.top_p,
+            "--min-p": self.min_p != InferSettings.min_p,
+            "--seed": self.seed is not None,
+        }
+        if self.perplexity is not None:
+            others = {
+                "--max-tokens": self.max_tokens is not None,
+                "--temperature": self.temperature != InferSettings.temperature,
+                "--repeat-penalty": self.repeat_penalty != InferSettings.repeat_penalty,
+                "--stop": bool(self.stop),
+            }
+            given, why = others | draws, "with --perplexity, which generates nothing"
+        elif self.beam > 1:
+            given, why = draws, "with --beam, which draws nothing"
+        elif self.temperature == 0:
+            given = draws | {"--num-samples": self.num_samples > 1}
+            why = "at temperature 0, which always takes the likeliest token"
+        else:
+            return ""
+        flags = [flag for flag, is_given in given.items() if is_given]
+        if not flags:
+            return ""
+        return f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect {why}."
+
     def generation(self) -> GenerationSettings:
-        """Return the settings of the engine, with a random seed where none is given."""
-        from crystalline.infer.engine import GenerationSettings
+        """Return the settings of the engine, with a random seed where none is given.
+
+        How long an answer of a chat is by default depends on the model: see `_chat`.
+        """
+        from crystalline.infer.engine import DEFAULT_MAX_TOKENS, GenerationSettings
         from crystalline.infer.sampling import SamplingSettings
 
         sampling = SamplingSettings(
@@ -184,7 +227,8 @@ class InferSettings:
             repeat_penalty=self.repeat_penalty,
             seed=secrets.randbelow(2**32) if self.seed is None else self.seed,
         )
-        return GenerationSettings(self.max_tokens, self.stop, sampling)
+        max_tokens = DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+        return GenerationSettings(max_tokens, self.stop, sampling)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -197,18 +241,17 @@ def _main(argv: list[str]) -> int:
     if settings.version:
         print(version_line())
         return EXIT_OK
-    if sys.stdin is None:  # closed by the caller (<&-)
-        sys.stdin = io.TextIOWrapper(io.BytesIO())
     generation = settings.generation()
+    tell(settings.ineffective(), quiet=settings.quiet)
     if settings.perplexity is not None:
         return _measure(settings, _read_text(settings.perplexity))
-    prompt = _prompt(settings)
+    with reading("the prompt"):
+        prompt = _prompt(settings)
     model = _open(settings)
-    _speak_utf8()
     if settings.chat:
         return _chat(settings, generation, model, prompt)
     if settings.beam > 1:
-        return _search(settings, model, prompt)
+        return _search(settings, generation, model, prompt)
     return _generate(settings, generation, model, prompt)
 
 
@@ -227,14 +270,13 @@ def _generate(
     settings: InferSettings, generation: GenerationSettings, model: Model, prompt: str
 ) -> int:
     """Sample; text is streamed, unless it goes into a JSON object."""
-    from crystalline.infer.engine import Generation, encode_prompt
+    from crystalline.infer.engine import Generation
 
-    tokens = encode_prompt(model.tokenizer, prompt)
+    tokens = _read_prompt(settings, model, prompt)
     samples = [
         Generation(model.decoder, model.tokenizer, tokens, generation, sample=index)
         for index in range(settings.num_samples)
     ]
-    reason = "interrupted"
     code = EXIT_OK
     _echo(settings, prompt)
     try:
@@ -244,21 +286,22 @@ def _generate(
                 continue
             if index:
                 print(SAMPLE_SEPARATOR, flush=True)
-            _stream(sample)
-        reason = samples[-1].finish_reason
+            stream(sample)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     count = sum(len(sample.tokens) for sample in samples)
     seconds = sum(sample.seconds for sample in samples)
+    full = _is_context_full(model, len(tokens), [len(sample.tokens) for sample in samples])
     if settings.json:
-        _print_json(
-            _answer(settings, model, prompt, len(tokens))
+        print_json(
+            _answer(generation, model, prompt, len(tokens))
             | {
                 "text": samples[0].text,
                 "finish_reason": samples[0].finish_reason,
                 "tokens": count,
                 "seconds": round(seconds, 6),
-                "tokens_per_second": _rate(count, seconds),
+                "tokens_per_second": rate(count, seconds),
+                "context_full": full,
                 "seed": generation.sampling.seed,
                 "samples": [
                     {"text": s.text, "tokens": len(s.tokens), "finish_reason": s.finish_reason}
@@ -266,18 +309,23 @@ def _generate(
                 ],
             }
         )
-    _tell(
-        settings,
-        f"{count} tokens in {seconds:.2f} s ({_rate(count, seconds):,.1f} tokens/s),"
-        f" seed {generation.sampling.seed}, ended by {reason}",
+    if full:
+        tell(context_full(model.decoder.config.seq_len), quiet=settings.quiet)
+    closing = parts(
+        f"{count} tokens in {seconds:.2f} s ({rate(count, seconds):,.1f} tokens/s)",
+        f"seed {generation.sampling.seed}",
+        chosen(model),
+        endings([sample.finish_reason for sample in samples], settings.stop),
     )
+    tell(closing, quiet=settings.quiet)
     return code
 
 
-def _search(settings: InferSettings, model: Model, prompt: str) -> int:
+def _search(
+    settings: InferSettings, generation: GenerationSettings, model: Model, prompt: str
+) -> int:
     """Print the best texts of a beam search."""
     from crystalline.infer.beam import beam_search
-    from crystalline.infer.engine import encode_prompt
 
     tokenizer = model.tokenizer
 
@@ -292,27 +340,29 @@ def _search(settings: InferSettings, model: Model, prompt: str) -> int:
             return "stop"
         return None
 
-    tokens = encode_prompt(tokenizer, prompt)
+    tokens = _read_prompt(settings, model, prompt)
     started = time.perf_counter()
     found = beam_search(
         model.decoder,
         tokens,
         width=settings.beam,
-        max_tokens=settings.max_tokens,
+        max_tokens=generation.max_tokens,
         vocab_size=tokenizer.vocab_size,
         ends=ends,
     )[: settings.num_samples]
     seconds = time.perf_counter() - started
     count = sum(len(hypothesis.tokens) for hypothesis in found)
+    full = _is_context_full(model, len(tokens), [len(hypothesis.tokens) for hypothesis in found])
     if settings.json:
-        _print_json(
-            _answer(settings, model, prompt, len(tokens))
+        print_json(
+            _answer(generation, model, prompt, len(tokens))
             | {
                 "text": text_of(found[0].tokens),
                 "finish_reason": found[0].finish_reason,
                 "tokens": count,
                 "seconds": round(seconds, 6),
-                "tokens_per_second": _rate(count, seconds),
+                "tokens_per_second": rate(count, seconds),
+                "context_full": full,
                 "seed": None,
                 "samples": [
                     {
@@ -330,109 +380,60 @@ def _search(settings: InferSettings, model: Model, prompt: str) -> int:
         _echo(settings, prompt)
         texts = [text_of(hypothesis.tokens) for hypothesis in found]
         print(f"\n{SAMPLE_SEPARATOR}\n".join(text.removesuffix("\n") for text in texts))
-    _tell(
-        settings,
-        f"{count} tokens in {seconds:.2f} s, {settings.beam} beams,"
-        f" {-found[0].score:.4f} nats per token",
+    if full:
+        tell(context_full(model.decoder.config.seq_len), quiet=settings.quiet)
+    closing = parts(
+        f"{count} tokens in {seconds:.2f} s",
+        f"{settings.beam} beams",
+        f"{-found[0].score:.4f} nats per token",
+        chosen(model),
+        endings([hypothesis.finish_reason for hypothesis in found], settings.stop),
     )
+    tell(closing, quiet=settings.quiet)
     return EXIT_OK
-
-
-def _stream(pieces: Generation) -> None:
-    """Print pieces as they come, and end the line, also when Ctrl-C ends them."""
-    last = ""
-    try:
-        for piece in pieces:
-            print(piece, end="", flush=True)
-            last = piece
-    finally:
-        if not last.endswith("\n"):
-            print(flush=True)
-
-
-def _answer(
-    settings: InferSettings, model: Model, prompt: str, prompt_tokens: int
-) -> dict[str, Any]:
-    return {
-        "model": str(model.path),
-        "prompt": prompt,
-        "prompt_tokens": prompt_tokens,
-        "max_tokens": settings.max_tokens,
-    }
-
-
-# --- chat -----------------------------------------------------------------------------------------
 
 
 def _chat(
     settings: InferSettings, generation: GenerationSettings, model: Model, preamble: str
 ) -> int:
-    """Answer line after line until /quit or the end of input."""
+    """Talk, with answers that leave half of the context to the conversation."""
     from dataclasses import replace
 
-    from crystalline.infer.chat import ANSWER_STOP, Transcript
-    from crystalline.infer.engine import Generation, encode_prompt
+    from crystalline.cli.chat import chat
+    from crystalline.infer.chat import answer_tokens
 
-    transcript = Transcript(preamble)
-    transcript.ask("")
-    encode_prompt(model.tokenizer, transcript.text())  # a tokenizer without ':' cannot chat
-    transcript.reset()
-    generation = replace(generation, stop=(ANSWER_STOP, *generation.stop))
-    room = max(1, model.decoder.config.seq_len - settings.max_tokens)
-    turn = 0
-    _tell(settings, "The model continues a transcript of User: and Assistant:. /help for commands.")
-    for line in _lines():
-        if line.startswith("/"):
-            if line == "/quit":
-                break
-            if line == "/reset":
-                transcript.reset()
-                _tell(settings, "The conversation is forgotten.")
-            elif line == "/help":
-                print(CHAT_HELP, file=sys.stderr)
-            else:
-                print(f"{line.split()[0]} is not a command. {CHAT_HELP}", file=sys.stderr)
-            continue
-        if not line:
-            continue
-        transcript.ask(line)
-        try:
-            tokens = transcript.prompt(model.tokenizer, room)
-        except DataError as error:
-            transcript.take_back()
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
-            continue
-        answer = Generation(model.decoder, model.tokenizer, tokens, generation, sample=turn)
-        turn += 1
-        try:
-            _stream(answer)
-        except KeyboardInterrupt:
-            if not sys.stdin.isatty():
-                raise
-        transcript.answer(answer.text)
-    return EXIT_OK
+    longest = answer_tokens(model.decoder.config.seq_len, settings.max_tokens)
+    return chat(model, replace(generation, max_tokens=longest), preamble, quiet=settings.quiet)
 
 
-def _lines() -> Iterator[str]:
-    """Yield what the user types, without surrounding blanks, until the end of input."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        with contextlib.suppress(ImportError):  # some builds of Python lack it
-            import readline  # noqa: F401  (gives input() its line editing)
-        while True:
-            try:
-                line = input("> ")
-            except EOFError:
-                print()
-                return
-            except KeyboardInterrupt:
-                print()
-                raise
-            yield line.strip()
-    while True:
-        line = sys.stdin.readline()
-        if not line:
-            return
-        yield line.strip()
+def _read_prompt(settings: InferSettings, model: Model, prompt: str) -> list[int]:
+    """Return the tokens of the prompt; say what the model will not see of it."""
+    from crystalline.infer.engine import encode_prompt, unknown_tokens
+
+    tokens = encode_prompt(model.tokenizer, prompt)
+    tell(prompt_cut(len(tokens), model.decoder.config.seq_len), quiet=settings.quiet)
+    unknown = words_unknown(unknown_tokens(model.tokenizer, tokens), "prompt")
+    tell(unknown, quiet=settings.quiet)
+    return tokens
+
+
+def _answer(
+    generation: GenerationSettings, model: Model, prompt: str, prompt_tokens: int
+) -> dict[str, Any]:
+    return {
+        "model": str(model.path),
+        "prompt": prompt,
+        "prompt_tokens": prompt_tokens,
+        "prompt_tokens_read": min(prompt_tokens, model.decoder.config.seq_len),
+        "max_tokens": generation.max_tokens,
+    }
+
+
+def _is_context_full(model: Model, prompt_tokens: int, generated: list[int]) -> bool:
+    from crystalline.infer.engine import fills_context
+
+    seq_len = model.decoder.config.seq_len
+    return any(fills_context(prompt_tokens, count, seq_len) for count in generated)
 
 
 # --- perplexity -----------------------------------------------------------------------------------
@@ -443,16 +444,16 @@ def _measure(settings: InferSettings, text: str) -> int:
     from crystalline.infer.perplexity import score_text
 
     model = _open(settings)
-    progress = _Progress(quiet=settings.quiet)
+    progress = Progress(quiet=settings.quiet)
     started = time.perf_counter()
     try:
         score = score_text(model.decoder, model.tokenizer, text, progress=progress.update)
     finally:
         progress.close()
     seconds = time.perf_counter() - started
-    rate = _rate(score.tokens - 1, seconds)
+    speed = rate(score.tokens - 1, seconds)
     if settings.json:
-        _print_json(
+        print_json(
             {
                 "model": str(model.path),
                 "file": settings.perplexity,
@@ -461,8 +462,9 @@ def _measure(settings: InferSettings, text: str) -> int:
                 "bits_per_byte": score.bits_per_byte,
                 "tokens": score.tokens,
                 "bytes": score.size_bytes,
+                "unknown_words": score.unknown,
                 "seconds": round(seconds, 6),
-                "tokens_per_second": rate,
+                "tokens_per_second": speed,
             }
         )
     else:
@@ -471,35 +473,12 @@ def _measure(settings: InferSettings, text: str) -> int:
         print(f"bits per byte   {score.bits_per_byte:.4f}")
         print(f"tokens          {score.tokens}")
         print(f"bytes           {score.size_bytes}")
-    _tell(settings, f"{seconds:.2f} s ({rate:,.0f} tokens/s), model {model.path}")
+    tell(words_unknown(score.unknown, "text"), quiet=settings.quiet)
+    closing = parts(
+        f"{seconds:.2f} s ({speed:,.0f} tokens/s)", f"model {model.path}", chosen(model)
+    )
+    tell(closing, quiet=settings.quiet)
     return EXIT_OK
-
-
-class _Progress:
-    """A line on stderr that says how far long work is: once a second, from two seconds on."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._started = time.monotonic()
-        self._told = self._started + PROGRESS_AFTER_S - 1.0
-        self._open = False
-
-    def update(self, done: int, total: int) -> None:
-        """Report `done` of `total` tokens."""
-        now = time.monotonic()
-        if self._quiet or now - self._told < 1.0:
-            return
-        self._told = now
-        left_s = (now - self._started) * (total - done) / done
-        line = f"{done:,} of {total:,} tokens ({done / total:.0%}), {left_s:.0f} s left"
-        self._open = sys.stderr.isatty()
-        start, end = ("\r\x1b[K", "") if self._open else ("", "\n")
-        print(start + line, end=end, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Wipe the line."""
-        if self._open:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 # --- input and output -----------------------------------------------------------------------------
@@ -536,26 +515,7 @@ def _read_text(name: str) -> str:
         ) from None
 
 
-def _speak_utf8() -> None:
-    """Let a terminal that lacks a character show '?' instead of ending the program."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-
-
 def _echo(settings: InferSettings, prompt: str) -> None:
     """On a terminal, show the prompt before its continuation."""
     if not (settings.quiet or settings.json) and sys.stdout.isatty() and sys.stderr.isatty():
         print(prompt, end="", file=sys.stderr, flush=True)
-
-
-def _tell(settings: InferSettings, message: str) -> None:
-    if not settings.quiet:
-        print(message, file=sys.stderr, flush=True)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, allow_nan=False), flush=True)
-
-
-def _rate(count: int, seconds: float) -> float:
-    return round(count / max(seconds, 1e-9), 3)

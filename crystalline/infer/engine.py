@@ -15,28 +15,34 @@ from typing import cast
 
 import numpy as np
 
-from crystalline.data.tokenizer import StreamDecoder, Tokenizer
+from crystalline.data.tokenizer import UNKNOWN, StreamDecoder, Tokenizer
 from crystalline.errors import DataError, UsageError
-from crystalline.infer.protocol import Decoder, Logits
+from crystalline.infer.protocol import Decoder, Logits, TokenIds
 from crystalline.infer.sampling import Sampler, SamplingSettings
-from crystalline.infer.stops import StopFilter
+from crystalline.infer.stops import StopFilter, check_stops
 
 FINISH_REASONS = ("length", "stop", "eot", "interrupted")
+DEFAULT_MAX_TOKENS = 200
+MOST_MAX_TOKENS = 10**9  # beyond it no text ends
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
     """How long to generate, how to choose tokens, and where to stop."""
 
-    max_tokens: int = 200
+    max_tokens: int = DEFAULT_MAX_TOKENS
     stop: tuple[str, ...] = ()
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise UsageError(f"--max-tokens is {self.max_tokens}", advice="It must be at least 1.")
-        if not all(self.stop):
-            raise UsageError("--stop is empty", advice="Give the text to stop at.")
+        if self.max_tokens > MOST_MAX_TOKENS:
+            raise UsageError(
+                f"--max-tokens is {self.max_tokens}",
+                advice=f"It must be at most {MOST_MAX_TOKENS:,}.",
+            )
+        check_stops(self.stop)
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -62,6 +68,21 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
             advice="Give at least one character with --prompt.",
         )
     return [tokenizer.eot_id]
+
+
+def unknown_tokens(tokenizer: Tokenizer, tokens: Sequence[int] | TokenIds) -> int:
+    """Return how many tokens stand for words that the vocabulary lacks (of a word tokenizer)."""
+    unknown = tokenizer.inner.token_to_id(UNKNOWN) if tokenizer.kind == "word" else None
+    return 0 if unknown is None else int(np.count_nonzero(np.asarray(tokens) == unknown))
+
+
+def fills_context(prompt_tokens: int, generated: int, seq_len: int) -> bool:
+    """Return whether room had to be made: each generated token but the last is read again.
+
+    >>> fills_context(10, 7, 16), fills_context(10, 8, 16)
+    (False, True)
+    """
+    return generated > 0 and min(prompt_tokens, seq_len) + generated - 1 > seq_len
 
 
 class Context:
@@ -122,6 +143,7 @@ class Generation:
         self._sample = sample
         self.tokens: list[int] = []  # every token generated, those of a stop string included
         self.text = ""  # what has been handed out
+        self.stop = ""  # the stop string that ended the text
         self.finish_reason = "interrupted"  # one of FINISH_REASONS; until the end, this
         self.seconds = 0.0  # from the start of reading the prompt to the newest token
 
@@ -151,6 +173,7 @@ class Generation:
                 break
             logits = context.append(token)
         yield from self._hand_out(stops.push(pieces.flush()) + stops.flush())
+        self.stop = stops.found
         self.finish_reason = "stop" if stops.stopped else reason
 
     def finish(self) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, DataError, UsageError
-from crystalline.formats.checkpoint import LoadedModel, load_model, resolve
+from crystalline.formats.checkpoint import BEST, LATEST, LoadedModel, load_model, pointer, resolve
 from crystalline.infer.protocol import Decoder
 
 
@@ -22,6 +22,7 @@ class Model:
     path: Path  # the folder its files came from
     decoder: Decoder
     tokenizer: Tokenizer
+    choice: str = ""  # "best" or "latest": which of a run's checkpoints, where none was named
 
 
 def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) -> Model:
@@ -39,7 +40,12 @@ def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) ->
     """
     from crystalline.model.decode import Decoder as CompiledDecoder
 
-    folder = _folder(place, checkpoint)
+    try:
+        folder, choice = _folder(place, checkpoint)
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise CheckpointError(
+            f"{place} cannot be looked into ({error.strerror})", advice="Check the path."
+        ) from None
     loaded = load_model(folder)
     tokenizer = Tokenizer.load(loaded.tokenizer_path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
@@ -51,7 +57,7 @@ def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) ->
     decoder = CompiledDecoder(
         loaded.config, loaded.weights, slots=slots, features=_features(loaded)
     )
-    return Model(folder, decoder, tokenizer)
+    return Model(folder, decoder, tokenizer, choice)
 
 
 def _features(loaded: LoadedModel) -> npt.NDArray[np.float32] | None:
@@ -79,15 +85,17 @@ def _features(loaded: LoadedModel) -> npt.NDArray[np.float32] | None:
     return token_features(crystal)
 
 
-def _folder(place: Path, checkpoint: str | None) -> Path:
-    """Return the folder with the model's files."""
+def _folder(place: Path, checkpoint: str | None) -> tuple[Path, str]:
+    """Return the folder with the model's files, and how it was chosen where it was not named."""
     if checkpoint is None:
-        return resolve(place)
+        folder = resolve(place)
+        named = (place / "config.json").is_file()
+        return folder, "" if named else BEST if folder == pointer(place, BEST) else LATEST
     if (place / "config.json").is_file():
         raise UsageError(
             f"--checkpoint {checkpoint} picks from a run, and {place} is a single model",
             advice="Leave --checkpoint out, or name the run directory.",
         )
     if Path(checkpoint).is_dir() and checkpoint not in ("latest", "best"):
-        return resolve(Path(checkpoint))
-    return resolve(place, checkpoint)
+        return resolve(Path(checkpoint)), ""
+    return resolve(place, checkpoint), ""

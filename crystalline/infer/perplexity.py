@@ -15,6 +15,7 @@ import numpy as np
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, DataError
+from crystalline.infer.engine import unknown_tokens
 from crystalline.infer.protocol import Decoder
 
 
@@ -30,6 +31,7 @@ class TextScore:
     nats: float  # sum over the predicted tokens
     tokens: int  # in the text; one less is predicted
     size_bytes: int  # of the text in UTF-8
+    unknown: int = 0  # tokens that stand for words which the vocabulary lacks
 
     @property
     def nats_per_token(self) -> float:
@@ -81,4 +83,5 @@ def score_text(
             "the model's loss on this text is not a number",
             advice="Its weights are damaged or its training diverged; use an earlier checkpoint.",
         )
-    return TextScore(nats, int(tokens.size), len(text.encode()))
+    unknown = unknown_tokens(tokenizer, tokens)
+    return TextScore(nats, int(tokens.size), len(text.encode()), unknown)

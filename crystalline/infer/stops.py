@@ -20,11 +20,11 @@ class StopFilter:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        if not all(stops):
-            raise UsageError("--stop is empty", advice="Give the text to stop at.")
+        check_stops(stops)
         self._stops = tuple(stops)
         self._held = ""
         self.stopped = False
+        self.found = ""  # the stop that ended the text
 
     def push(self, text: str) -> str:
         """Take more text; return what may be shown now."""
@@ -32,12 +32,15 @@ class StopFilter:
             return ""
         held = self._held + text
         found = [
-            (start + len(stop), start) for stop in self._stops if (start := held.find(stop)) >= 0
+            (start + len(stop), start, stop)
+            for stop in self._stops
+            if (start := held.find(stop)) >= 0
         ]
         if found:
             self.stopped = True
             self._held = ""
-            return held[: min(found)[1]]
+            _, start, self.found = min(found)
+            return held[:start]
         keep = max((_overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]
@@ -46,6 +49,20 @@ class StopFilter:
         """Return the text still held back, when no more will come."""
         held, self._held = self._held, ""
         return held
+
+
+def check_stops(stops: Sequence[str]) -> None:
+    """Raise `UsageError` for a stop that no text can contain, or every text does."""
+    for stop in stops:
+        if not stop:
+            raise UsageError("--stop is empty", advice="Give the text to stop at.")
+        try:
+            stop.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"--stop is not valid Unicode at character {error.start + 1}",
+                advice="Give it in UTF-8.",
+            ) from None
 
 
 def _overlap(text: str, stop: str) -> int:

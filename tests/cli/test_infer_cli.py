@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -18,51 +17,9 @@ import pytest
 from crystalline.cli.infer import InferSettings, main
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError
-from crystalline.infer.loading import Model
-from tests.infer.fake_model import FakeDecoder, noise, spells
+from tests.infer.fake_model import noise, spells
 
 ROOT = Path(__file__).parents[2]
-CHARS = "\n :Aabceinrstuw."
-
-
-@pytest.fixture
-def use(monkeypatch):
-    """Put a fake model in the place of any; returns a list of what was asked for."""
-
-    def install(rule, tokenizer, seq_len=64):
-        asked = []
-
-        def open_model(place, *, checkpoint=None, slots=1):
-            asked.append((place, checkpoint, slots))
-            decoder = FakeDecoder(
-                rule, vocab_size=tokenizer.vocab_size, seq_len=seq_len, slots=slots
-            )
-            return Model(place / "step-00000007", decoder, tokenizer)
-
-        monkeypatch.setattr("crystalline.infer.loading.open_model", open_model)
-        return asked
-
-    return install
-
-
-@pytest.fixture
-def stdin(monkeypatch):
-    def install(content: bytes, tty: bool = False):
-        stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
-        monkeypatch.setattr(stream, "isatty", lambda: tty, raising=False)
-        monkeypatch.setattr(sys, "stdin", stream)
-
-    return install
-
-
-@pytest.fixture(scope="module")
-def byte():
-    return Tokenizer.train("byte", [], 0)
-
-
-@pytest.fixture(scope="module")
-def char():
-    return Tokenizer.train("char", ["".join(CHARS) + "U"], 0)
 
 
 def telling(tokenizer, text, prompt):
@@ -160,13 +117,138 @@ def test_json_has_every_field_and_nothing_else_is_printed(use, byte, capsys):
         "model": "runs/x/step-00000007",
         "prompt": "hi",
         "prompt_tokens": 2,
+        "prompt_tokens_read": 2,
         "max_tokens": 3,
         "text": "the",
         "tokens": 3,
         "finish_reason": "length",
+        "context_full": False,
         "seed": 9,
         "samples": [{"text": "the", "tokens": 3, "finish_reason": "length"}],
     }
+
+
+# --- what is done unasked -------------------------------------------------------------------------
+
+
+def notices(capsys):
+    """Return what is on stderr but for the closing line of a generation."""
+    return capsys.readouterr().err.splitlines()[:-1]
+
+
+@pytest.mark.parametrize("more", [[], ["--beam", "2"]])
+def test_a_prompt_beyond_the_context_is_cut_aloud(use, char, capsys, more):
+    argv = ["m", "--prompt", "abc" * 7, "--max-tokens", "1", *more]
+    use(noise(char.vocab_size), char, seq_len=16)
+    assert main(argv) == 0
+    assert notices(capsys) == [
+        "The prompt has 21 tokens, the context 16: only its newest 16 are read."
+    ]
+    assert main([*argv, "--json", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert (answer["prompt_tokens"], answer["prompt_tokens_read"]) == (21, 16)
+    assert captured.err == ""
+    use(noise(char.vocab_size), char, seq_len=21)
+    assert main(argv) == 0
+    assert notices(capsys) == []
+
+
+@pytest.mark.parametrize("more", [[], ["--beam", "2"]])
+def test_a_context_that_fills_up_is_told_once(use, char, capsys, more):
+    use(lambda _: np.eye(char.vocab_size)[char.encode("a")[0]] * 99, char, seq_len=16)
+    argv = ["m", "--prompt", "abc", "--temperature", "0", *more]
+    for count, full in (("14", False), ("15", True), ("60", True)):
+        assert main([*argv, "--max-tokens", count]) == 0
+        assert [line.startswith("The context of 16") for line in notices(capsys)] == [True] * full
+        assert main([*argv, "--max-tokens", count, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["context_full"] is full
+
+
+def test_words_that_the_vocabulary_lacks_are_told(use, capsys, tmp_path):
+    word = Tokenizer.train("word", ["a b c a b c"], 100)
+    use(noise(word.vocab_size), word)
+    assert main(["m", "--prompt", "a zebra or b", "--max-tokens", "1"]) == 0
+    words = "2 words of the {} are not in the vocabulary, and read as <unk>."
+    assert notices(capsys) == [words.format("prompt")]
+    (tmp_path / "text").write_text("a zebra or b")
+    assert main(["m", "--perplexity", str(tmp_path / "text"), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert words.format("text") in captured.err
+    assert json.loads(captured.out)["unknown_words"] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--temperature", "0", "--top-k", "5"], "--top-k has no effect at temperature 0"),
+        (
+            ["--temperature", "0", "--min-p", ".1", "--top-p", "1", "--num-samples", "2"],
+            "--top-p and --min-p and --num-samples have no effect at temperature 0",
+        ),
+        (["--temperature", "0", "--seed", "1"], "--seed has no effect at temperature 0"),
+        (["--beam", "2", "--seed", "1"], "--seed has no effect with --beam"),
+        (["--temperature", "0", "--repeat-penalty", "2"], ""),
+        (["--top-k", "5", "--seed", "1"], ""),
+    ],
+)
+def test_options_without_effect_are_named(use, char, capsys, more, said):
+    use(noise(char.vocab_size), char)
+    assert main(["m", "--prompt", "a", "--max-tokens", "2", *more]) == 0
+    found = notices(capsys)
+    assert [line.startswith(said) for line in found] == [True] * bool(said), found
+
+
+def test_perplexity_generates_nothing(use, byte, capsys, tmp_path):
+    (tmp_path / "text").write_text("some text")
+    use(lambda _: np.zeros(257), byte)
+    argv = ["m", "--perplexity", str(tmp_path / "text")]
+    assert main([*argv, "--max-tokens", "5", "--stop", "x", "--temperature", "0"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("--max-tokens and --temperature and --stop have no effect with")
+    assert main(argv) == 0
+    assert "effect" not in capsys.readouterr().err
+
+
+def test_each_sample_says_how_it_ended(use, byte, capsys):
+    rule = spells([*byte.encode("ab"), byte.eot_id], 257, 1)
+    use(rule, byte)
+    argv = ["m", "--prompt", "x", "--num-samples", "2"]
+    assert main(argv) == 0
+    assert capsys.readouterr().err.endswith(", ended by eot\n")
+    assert main([*argv, "--stop", "END"]) == 0
+    assert capsys.readouterr().err.endswith(", ended by eot; --stop was not reached\n")
+    assert main([*argv, "--stop", "b"]) == 0
+    assert capsys.readouterr().err.endswith(", ended by stop\n")
+    assert main([*argv, "--max-tokens", "1", "--beam", "3"]) == 0
+    assert capsys.readouterr().err.endswith(", ended by length\n")
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("best", "checkpoint step-00000007 (best)"),
+        ("latest", "checkpoint step-00000007 (latest, since none is marked as best)"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("mode", ["sample", "beam", "chat", "perplexity"])
+def test_a_checkpoint_that_was_not_named_is_told(
+    use, byte, stdin, capsys, tmp_path, choice, said, mode
+):
+    (tmp_path / "text").write_text("some text")
+    use(lambda _: np.zeros(257), byte, choice=choice)
+    stdin(b"")
+    more = {
+        "sample": ["--prompt", "x"],
+        "beam": ["--prompt", "x", "--beam", "2"],
+        "chat": ["--chat"],
+        "perplexity": ["--perplexity", str(tmp_path / "text")],
+    }[mode]
+    assert main(["m", "--max-tokens", "2", *more]) == 0
+    words = capsys.readouterr().err
+    assert said in words
+    assert ("checkpoint" in words) == bool(said)
 
 
 # --- beam search ----------------------------------------------------------------------------------
@@ -249,82 +331,6 @@ def test_a_missing_text(use, byte, capsys, tmp_path):
     assert main(["m", "--perplexity", str(tmp_path)]) == 3
 
 
-# --- chat -----------------------------------------------------------------------------------------
-
-
-def answering(tokenizer, answer):
-    """A model that answers each turn with the text and then speaks for the user."""
-    ids = tokenizer.encode(answer + "\nUser:").tolist()
-    turn = tokenizer.encode("Assistant:").tolist()
-
-    def rule(cache):
-        row = np.full(tokenizer.vocab_size, -np.inf)
-        said = 0
-        for said in range(len(ids)):
-            start = len(cache) - said - len(turn)
-            if list(cache[start : len(cache) - said]) == turn and start >= 0:
-                break
-        row[ids[said]] = 0.0
-        return row
-
-    return rule
-
-
-def test_chat_with_piped_lines(use, char, stdin, capsys):
-    use(answering(char, " a nice answer."), char, seq_len=400)
-    stdin(b"is it nice\n\n/help\n/what\nis it\n/reset\ncan we\n/quit\nnever read\n")
-    assert main(["m", "--chat"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == " a nice answer.\n" * 3
-    assert "/reset  forget" in captured.err
-    assert "/what is not a command" in captured.err
-    assert "forgotten" in captured.err
-
-
-def test_chat_ends_with_its_input(use, char, stdin, capsys):
-    use(answering(char, " a."), char, seq_len=400)
-    stdin(b"is it nice")
-    assert main(["m", "--chat", "--quiet"]) == 0
-    assert capsys.readouterr() == (" a.\n", "")
-
-
-def test_the_model_sees_the_transcript(use, char, stdin, capsys, monkeypatch):
-    rule = answering(char, " a.")
-    use(rule, char, seq_len=400)
-    seen = []
-    prefill = FakeDecoder.prefill
-
-    def spy(self, tokens, slot=0):
-        seen.append(char.decode(tokens))
-        return prefill(self, tokens, slot)
-
-    monkeypatch.setattr(FakeDecoder, "prefill", spy)
-    stdin(b"is it\nwe can\n/reset\nnew\n")
-    assert main(["m", "--chat", "--prompt", "nice.", "--max-tokens", "30"]) == 0
-    assert seen == [
-        "nice.\nUser: is it\nAssistant:",
-        "nice.\nUser: is it\nAssistant: a.\nUser: we can\nAssistant:",
-        "nice.\nUser: new\nAssistant:",
-    ]
-    capsys.readouterr()
-
-
-def test_chat_survives_a_line_it_cannot_encode(use, char, stdin, capsys):
-    use(answering(char, " a."), char, seq_len=400)
-    stdin("is é\nis it\n".encode())
-    assert main(["m", "--chat"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == " a.\n"
-    assert "'é'" in captured.err
-
-
-def test_a_tokenizer_that_cannot_chat(use, stdin, capsys):
-    use(noise(3), Tokenizer.train("char", ["abc"], 0))
-    stdin(b"abc\n")
-    assert main(["m", "--chat"]) == 3
-    assert capsys.readouterr().out == ""
-
-
 # --- mistakes -------------------------------------------------------------------------------------
 
 
@@ -341,7 +347,10 @@ def test_a_tokenizer_that_cannot_chat(use, stdin, capsys):
         (["m", "--seed", "-1"], ["--seed", "-1"]),
         (["m", "--seed", "x"], ["--seed", "x"]),
         (["m", "--max-tokens", "0"], ["--max-tokens", "0"]),
+        (["m", "--max-tokens", "9" * 400], ["--max-tokens", "at most"]),
         (["m", "--stop", ""], ["--stop"]),
+        (["m", "--stop", "a\udcff"], ["--stop", "character 2"]),
+        (["m", "--seed", "9" * 5000], ["--seed"]),
         (["m", "--beam", "0"], ["--beam", "0"]),
         (["m", "--num-samples", "0"], ["--num-samples", "0"]),
         (["m", "--beam", "2", "--num-samples", "3"], ["--num-samples", "3"]),
@@ -511,19 +520,25 @@ def test_a_closed_stdin_is_an_empty_one():
     assert json.loads(done.stdout)["prompt"] == ""
 
 
-def test_an_ascii_terminal_shows_question_marks():
-    program = (
-        "from crystalline.cli.infer import _speak_utf8 as f\nf()\nprint('a\\u20ac', flush=True)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=environment(PYTHONIOENCODING="ascii"),
-        capture_output=True,
-        timeout=20,
-        check=True,
-    )
-    assert done.stdout == b"a?\n"
+def test_a_stdin_that_cannot_be_read_is_one_sentence(tmp_path):
+    for more in ([], ["--chat"]):
+        with (tmp_path / "file").open("wb") as written:
+            done = subprocess.run(
+                [sys.executable, "-c", ENDLESS, "m", *more],
+                cwd=ROOT,
+                env=environment(),
+                stdin=written,
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
+        assert (done.returncode, done.stdout) == (3, "")
+        what = "conversation" if more else "prompt"
+        assert done.stderr.splitlines()[-1] == (
+            f"cllm-infer: error: the {what} cannot be read from stdin (Bad file descriptor)."
+            " Redirect it from a file or a pipe."
+        )
 
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])

@@ -6,7 +6,7 @@ import pytest
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import DataError
-from crystalline.infer.chat import Transcript
+from crystalline.infer.chat import Transcript, answer_tokens, history_room
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,29 @@ def test_the_oldest_turns_go_first_and_the_preamble_stays(byte):
     shorter = bytes(transcript.prompt(byte, len(whole) - 1)).decode()
     assert shorter == whole.replace("User: question 0\nAssistant: answer 0\n", "")
     assert bytes(transcript.prompt(byte, 1)).decode() == "Rules.\nUser: last\nAssistant:"
+
+
+def test_what_is_left_out_is_counted(byte):
+    transcript = talk("Rules.")
+    whole = len(transcript.text())
+    turn = len("User: question 0\nAssistant: answer 0\n")
+    for room, left_out in ((whole, 0), (whole - 1, 1), (whole - turn, 1), (whole - turn - 1, 2)):
+        transcript.prompt(byte, room)
+        assert transcript.left_out == left_out
+    transcript.prompt(byte, 1)
+    assert transcript.left_out == 3
+    transcript.prompt(byte, whole)
+    assert transcript.left_out == 0
+
+
+@pytest.mark.parametrize("seq_len", [1, 2, 3, 16, 127, 128, 1024, 4096])
+def test_half_of_the_context_is_the_conversations(seq_len):
+    longest = answer_tokens(seq_len, None)
+    assert 1 <= longest <= 200
+    assert history_room(seq_len, longest) >= seq_len / 2
+    if seq_len > 1:
+        assert history_room(seq_len, longest) + longest <= seq_len
+    assert history_room(seq_len, 10**9) >= seq_len / 2
 
 
 def test_a_turn_can_be_taken_back_and_all_forgotten():

@@ -77,6 +77,26 @@ def test_a_single_model_has_no_checkpoints_to_choose_from(run):
         open_model(run / "checkpoints" / "step-00000010", checkpoint="best")
 
 
+def test_it_is_known_how_a_checkpoint_was_chosen(run, tmp_path):
+    assert open_model(run).choice == "best"
+    for which in ("best", "latest", "step-00000005"):
+        assert open_model(run, checkpoint=which).choice == ""
+    assert open_model(run / "best").choice == ""
+    assert open_model(run / "checkpoints" / "step-00000005").choice == ""
+    shutil.copytree(run, tmp_path / "copy", symlinks=True)
+    (tmp_path / "copy" / "best").unlink()
+    model = open_model(tmp_path / "copy")
+    assert (model.choice, model.path.name) == ("latest", "step-00000015")
+    (tmp_path / "copy" / "best").symlink_to("checkpoints/step-00000099")  # and is gone
+    assert open_model(tmp_path / "copy").choice == "latest"
+
+
+def test_impossible_names_are_a_sentence(run):
+    for place, which in ((Path("x" * 5000), None), (run, "x" * 5000), (run, "9" * 5000)):
+        with pytest.raises(CheckpointError):
+            open_model(place, checkpoint=which)
+
+
 @pytest.mark.parametrize("which", ["step-00000011", "bset"])
 def test_an_unknown_checkpoint(run, which):
     with pytest.raises(CheckpointError, match=which):

@@ -10,6 +10,14 @@ from crystalline.errors import UsageError
 from crystalline.infer.stops import StopFilter
 
 
+def test_the_stop_that_came_is_named():
+    stops = StopFilter(["END", "N", "ZZ"])
+    stops.push("abcE")
+    assert stops.found == ""
+    stops.push("ND")
+    assert (stops.stopped, stops.found) == (True, "N")
+
+
 def twin(text, stops):
     """Return (what may be shown, whether a stop came)."""
     for end in range(len(text) + 1):

@@ -1,0 +1,222 @@
+"""`cllm-infer --chat`: lines in, answers out, and a word on what the context had no room for.
+
+The transcript and the shares of the context are those of `crystalline.infer.chat`; here
+lines are read, commands obeyed and notices given.  What recurs with every turn is said
+once, and again after /reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from crystalline.cli.infer_view import (
+    chosen,
+    context_full,
+    parts,
+    reading,
+    stream,
+    tell,
+    words_unknown,
+)
+from crystalline.errors import EXIT_OK, DataError
+
+if TYPE_CHECKING:
+    from crystalline.infer.engine import Generation, GenerationSettings
+    from crystalline.infer.loading import Model
+
+PROGRAM = "cllm-infer"
+HELP = """/reset  forget the conversation
+/quit   leave (so does the end of input)
+/help   show this"""
+
+
+def chat(model: Model, generation: GenerationSettings, preamble: str, *, quiet: bool) -> int:
+    """Answer line after line until /quit or the end of input.
+
+    Raises:
+        DataError: a preamble or a transcript that the tokenizer cannot express.
+    """
+    conversation = _Conversation(model, generation, preamble, quiet=quiet)
+    for number, line in enumerate(_lines(), 1):
+        if not line:
+            continue
+        if not line.startswith("/"):
+            conversation.say(line, number)
+        elif line == "/quit":
+            break
+        elif line == "/reset":
+            conversation.reset()
+        elif line == "/help":
+            print(HELP, file=sys.stderr)
+        else:
+            print(f"{line.split()[0]} is not a command. {HELP}", file=sys.stderr)
+    return EXIT_OK
+
+
+class _Conversation:
+    """A transcript, and what has been said about it."""
+
+    def __init__(
+        self, model: Model, generation: GenerationSettings, preamble: str, *, quiet: bool
+    ) -> None:
+        from crystalline.infer.chat import ANSWER_STOP, Transcript, history_room
+
+        self._model = model
+        self._generation = replace(generation, stop=(ANSWER_STOP, *generation.stop))
+        self._own_stop = ANSWER_STOP
+        self._seq_len = model.decoder.config.seq_len
+        self._room = history_room(self._seq_len, generation.max_tokens)
+        self._transcript = Transcript(preamble)
+        self._quiet = quiet
+        self._said: set[str] = set()
+        self._turn = 0
+        self._begin(preamble)
+
+    def say(self, line: str, number: int) -> None:
+        """Answer the user's line of that number; one that cannot be encoded is left out."""
+        from crystalline.infer.engine import Generation
+
+        tokens = self._tokens(line, number)
+        if tokens is None:
+            return
+        answer = Generation(
+            self._model.decoder,
+            self._model.tokenizer,
+            tokens,
+            self._generation,
+            sample=self._turn,
+        )
+        self._turn += 1
+        try:
+            stream(answer)
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+        self._transcript.answer(answer.text)
+        self._tell_end(len(tokens), answer)
+
+    def reset(self) -> None:
+        """Forget the turns; what is left out from now on is said again."""
+        self._transcript.reset()
+        self._said.clear()
+        self._tell("The conversation is forgotten.")
+
+    def _begin(self, preamble: str) -> None:
+        """Say how the model is used, and what never fits."""
+        from crystalline.infer.chat import MODEL_PREFIX, USER_PREFIX
+        from crystalline.infer.engine import encode_prompt, unknown_tokens
+
+        tokenizer = self._model.tokenizer
+        self._transcript.ask("")  # a tokenizer without ':' cannot chat
+        tokens = encode_prompt(tokenizer, self._transcript.text())
+        self._transcript.reset()
+        self._frame = len(tokens)
+        most = f"answers of at most {self._generation.max_tokens:,} tokens"
+        self._tell("The model continues a transcript of User: and Assistant:. /help for commands.")
+        self._tell(f"({parts(chosen(self._model), most)})")
+        what = "prompt and the names of the speakers" if preamble else "names of the speakers"
+        text = "\n".join([preamble] * bool(preamble) + [USER_PREFIX, MODEL_PREFIX])
+        self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(text)), what))
+        if self._frame > self._seq_len:
+            self._tell(
+                f"The {what} have {self._frame:,} tokens, the context {self._seq_len:,}:"
+                f" only the newest {self._seq_len:,} of each turn are read."
+            )
+        elif self._frame > self._room:
+            self._tell(
+                f"The {what} have {self._frame:,} tokens, which leaves no room in the context of"
+                f" {self._seq_len:,} for earlier turns: each line is answered without them."
+            )
+
+    def _tokens(self, line: str, number: int) -> list[int] | None:
+        """Return the prompt that ends with this line; None where it cannot be encoded."""
+        from crystalline.infer.engine import unknown_tokens
+
+        transcript, tokenizer = self._transcript, self._model.tokenizer
+        transcript.ask(line)
+        try:
+            if not _is_unicode(line):
+                raise DataError(f"line {number} is not valid UTF-8", advice="It is left out.")
+            tokens = transcript.prompt(tokenizer, self._room)
+        except DataError as error:
+            transcript.take_back()
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            return None
+        self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(" " + line)), "line"))
+        left_out = transcript.left_out
+        if left_out and self._frame <= self._room:
+            turns = "turn 1 is" if left_out == 1 else f"turns 1 to {left_out} are"
+            self._once(
+                "left out",
+                f"The context of {self._seq_len:,} tokens has {self._room:,} for the conversation:"
+                f" from here on {turns} forgotten, and later the next oldest.",
+            )
+        if len(tokens) > self._seq_len >= self._frame:
+            self._tell(
+                f"With this line there are {len(tokens):,} tokens, the context holds"
+                f" {self._seq_len:,}: only the newest {self._seq_len:,} are read."
+            )
+        return tokens
+
+    def _tell_end(self, prompt_tokens: int, answer: Generation) -> None:
+        from crystalline.infer.engine import fills_context
+
+        if answer.finish_reason == "length":
+            self._tell(f"(cut off after {len(answer.tokens):,} tokens; --max-tokens sets how many)")
+        elif answer.finish_reason == "stop" and answer.stop != self._own_stop:
+            self._tell(f"(ended at --stop {answer.stop!r})")
+        if fills_context(prompt_tokens, len(answer.tokens), self._seq_len):
+            self._once("full", context_full(self._seq_len))
+
+    def _once(self, key: str, message: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            self._tell(message)
+
+    def _tell(self, message: str) -> None:
+        tell(message, quiet=self._quiet)
+
+
+def _is_unicode(line: str) -> bool:
+    """Return whether text that was read with surrogateescape was UTF-8."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lines() -> Iterator[str]:
+    """Yield what the user types, without surrounding blanks, until the end of input.
+
+    Input is UTF-8 whatever the locale says; bytes that are not become surrogates.
+
+    Raises:
+        DataError: standard input cannot be read.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with contextlib.suppress(ImportError):  # some builds of Python lack it
+            import readline  # noqa: F401  (gives input() its line editing)
+        while True:
+            try:
+                line = input("> ")
+            except EOFError:
+                print()
+                return
+            except KeyboardInterrupt:
+                print()
+                raise
+            yield line.strip()
+    while True:
+        with reading("the conversation"):
+            line = sys.stdin.readline()
+        if not line:
+            return
+        yield line.strip()
