@@ -7,10 +7,11 @@ sentence that says what to do.  The commands print both and exit with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import errno
+import io
+import os
+import re
+from pathlib import Path
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -93,3 +94,93 @@ class EngineError(CrystallineError):
 
 class UnsupportedError(CrystallineError):
     """This machine or operating system lacks something that the engine needs."""
+
+
+# What a user can do about the errors of the operating system.
+_REMEDIES = {
+    errno.ENOSPC: "Free some space.",
+    errno.EDQUOT: "Free some space.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n).",
+    errno.ENFILE: "Close other programs: the system has too many files open.",
+    errno.EAGAIN: "Raise the limit on processes and threads (ulimit -u).",
+    errno.ENOMEM: "Free some memory, or raise its limit (ulimit -v).",
+    errno.EACCES: "Check the permissions.",
+    errno.EPERM: "Check the permissions.",
+    errno.EROFS: "Choose a place that can be written to.",
+    errno.EIO: "Check the disk.",
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "Check the path.",
+    errno.EISDIR: "Check the path.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+# How libraries word that memory, threads or open files ran out.
+_SHORT_OF = re.compile(
+    "failed to map segment|cannot allocate memory|Too many open files|can't start new thread", re.I
+)
+
+
+def remedy(error: OSError) -> str:
+    """Return what a user can do about an error of the operating system.
+
+    >>> remedy(OSError(errno.EFBIG, "File too large"))
+    'Raise the limit on the size of files (ulimit -f).'
+    """
+    return _REMEDIES.get(error.errno or 0, "Check that it is there and may be used.")
+
+
+def environment_error(error: BaseException) -> CrystallineError | None:
+    """Return, as a sentence, a failure of the machine that nobody foresaw; None for our mistakes.
+
+    The machine's are the errors of the operating system, and that memory or threads ran out.
+
+    >>> print(environment_error(PermissionError(errno.EACCES, "Permission denied", "a/b")))
+    a/b cannot be used (Permission denied). Check the permissions.
+    >>> environment_error(TypeError("our own"))
+    """
+    if isinstance(error, OSError) and not isinstance(error, io.UnsupportedOperation):
+        return _operating_system_error(error)
+    if isinstance(error, MemoryError):
+        why = f" ({error})".replace("\n", " ") if str(error) else ""
+        return CrystallineError(
+            f"memory ran out{why}",
+            advice="Free some memory, or use a smaller model, batch or text.",
+        )
+    if isinstance(error, RecursionError):
+        return CrystallineError(
+            "something that was read is nested too deeply",
+            advice="Look for a damaged file among those that were named.",
+        )
+    causes: list[BaseException] = []
+    if isinstance(error, RuntimeError):
+        causes = [error]
+    elif isinstance(error, ImportError):  # packages wrap what the loader said
+        found: BaseException | None = error
+        while found is not None:
+            causes.append(found)
+            found = found.__cause__ or found.__context__
+    for cause in causes:
+        if isinstance(cause, (OSError, MemoryError)):
+            return environment_error(cause)
+        if _SHORT_OF.search(str(cause)):
+            last = str(cause).strip().splitlines()[-1].rstrip(".")
+            return CrystallineError(
+                f"the machine is short of something ({last})",
+                advice="Raise the limits on memory, threads and open files (ulimit -a).",
+            )
+    return None
+
+
+def _operating_system_error(error: OSError) -> CrystallineError:
+    reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")
+    if error.errno == errno.ENOENT:
+        try:
+            Path.cwd()
+        except OSError:
+            return CrystallineError(
+                "the current directory does not exist any more",
+                advice="Change to another one.",
+            )
+    if isinstance(error.filename, (str, bytes)) and error.filename:
+        reason = f"{os.fsdecode(error.filename)} cannot be used ({reason})"
+    return CrystallineError(reason, advice=remedy(error))

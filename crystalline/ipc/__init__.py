@@ -8,15 +8,18 @@ Who is who
     launcher ──starts──> Node Zero ──forks──> sphere 0 … sphere S-1     (S ≤ 63)
 The launcher is the user's command.  Node Zero plans and never computes.  Spheres
 compute.  All three see one arena; nothing else passes between Node Zero and the
-spheres: no pipes, no locks, no signals but SIGKILL.
+spheres: no pipes, no locks, no signals but SIGKILL, and SIGSTOP and SIGCONT while the
+user has the whole run stopped.
 
 The arena
 ---------
 One mapping, cut into regions by one table (`arena.Layout`), each starting on a
-64-byte boundary.  The engine's own regions come first, the program's after them:
+64-byte boundary.  It has no name: spheres inherit it, the launcher gets a descriptor, and
+it goes with the last of the three, however they end.  The engine's own regions come
+first, the program's after them:
 
     region     dtype    shape         written by
-    control    int64    (16,)         launcher                       requests
+    control    int64    (16,)         launcher                       requests, time stopped
     state      int64    (32,)         Node Zero                      what it does now
     status     float64  (16,)         Node Zero                      figures for watchers
     barrier    int64    (64,)         see below                      phase, bells, hand-over

@@ -1,11 +1,14 @@
 """One shared mapping, cut into named arrays by one table.
 
 The creator makes the memory with `multiprocessing.shared_memory`, or, where
-/dev/shm is too small, as a file in the run directory; every page is allocated at
-once, so that nobody meets SIGBUS later.  Others attach by name; when all who need
-it have attached, the creator removes the name, and from then on the memory goes
-when the last process goes, however that ends.  The resource tracker of Python's
-standard library is kept out: it unlinks memory behind its users' backs.
+/dev/shm has no room for it, as a file in the run directory.  The memory is nameless
+before it is large: it is made of one byte, opened, its name removed, and only then
+does it grow through the descriptor, every page at once, so that nobody meets SIGBUS
+later.  Others attach by that descriptor, which is handed to them or inherited.  So the
+memory goes when the last process goes, however that ends, and a process killed at any
+moment leaves at most a name of one byte, which `sweep_stale` removes at the next start.
+The resource tracker of Python's standard library is kept out: it unlinks memory behind
+its users' backs.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import errno
 import mmap
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crystalline.errors import EngineError
+from crystalline.errors import EngineError, remedy
 from crystalline.ipc.liveness import is_alive, start_time
 from crystalline.log import get_logger
 
@@ -98,9 +102,10 @@ class Arena:
     Fresh memory is all zeros.  The mapping lasts as long as any view of it does.
     """
 
-    def __init__(self, layout: Layout, mapping: mmap.mmap, path: Path) -> None:
+    def __init__(self, layout: Layout, mapping: mmap.mmap, descriptor: int = -1) -> None:
+        """`descriptor` is how others attach; the arena owns it."""
         self.layout = layout
-        self.path = path
+        self._descriptor = descriptor
         self._mapping = mapping
         base = np.frombuffer(mapping, np.uint8)
         self._views: dict[str, npt.NDArray[Any]] = {}
@@ -111,7 +116,7 @@ class Arena:
 
     @classmethod
     def create(cls, layout: Layout, run_dir: Path) -> Arena:
-        """Allocate the arena, in /dev/shm or else as a file in `run_dir`.
+        """Allocate the arena, in /dev/shm or else as a file in `run_dir`; neither has a name.
 
         Raises:
             EngineError: neither has room for it.
@@ -119,10 +124,8 @@ class Arena:
         size = max(layout.size_bytes, mmap.PAGESIZE)
         name = arena_name()
         try:
-            return cls(layout, *_create_shared_memory(name, size))
+            return cls(layout, *_allocated(_open_shared_memory(name), size))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EACCES, errno.ENOENT):
-                raise
             reason = error.strerror
         logger.warning(
             "%s cannot hold %.0f MB (%s); sharing memory through a file in %s instead, "
@@ -130,23 +133,46 @@ class Arena:
             SHM_DIR, size / 1e6, reason, run_dir,
         )  # fmt: skip
         try:
-            return cls(layout, *_create_file(run_dir / f".{name}", size))
+            return cls(layout, *_allocated(_open_file(run_dir / f".{name}"), size))
         except OSError as error:
+            advice = f"Free some space, or enlarge {SHM_DIR} (docker run --shm-size=…)."
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                advice = remedy(error)
             raise EngineError(
-                f"{size / 1e6:.0f} MB of shared memory fit neither into {SHM_DIR} "
+                f"{size / 1e6:.0f} MB of shared memory fit neither into {SHM_DIR} ({reason}) "
                 f"nor into {run_dir} ({error.strerror})",
-                advice=f"Free some space, or enlarge {SHM_DIR} (docker run --shm-size=…).",
+                advice=advice,
             ) from error
 
     @classmethod
-    def attach(cls, layout: Layout, path: Path) -> Arena:
-        """Map an arena that another process created."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    def attach(cls, layout: Layout, descriptor: int) -> Arena:
+        """Map an arena that another process created; the caller closes its `descriptor`.
+
+        Raises:
+            EngineError: it cannot be mapped, or is too small for `layout`.
+        """
+        size = max(layout.size_bytes, mmap.PAGESIZE)
         try:
-            mapping = mmap.mmap(descriptor, max(layout.size_bytes, mmap.PAGESIZE))
-        finally:
-            os.close(descriptor)
-        return cls(layout, mapping, path)
+            return cls(layout, mmap.mmap(descriptor, size))
+        except (OSError, ValueError) as error:  # ValueError: longer than the file
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise EngineError(
+                f"the {size / 1e6:.0f} MB of shared memory cannot be mapped ({reason})",
+                advice="Free some memory, or raise its limit (ulimit -v).",
+            ) from error
+
+    @property
+    def descriptor(self) -> int:
+        """Return the open file that others attach by, until `close`."""
+        if self._descriptor < 0:
+            raise ValueError("the arena's descriptor is closed")
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the descriptor: nobody else can come.  The mapping stays; twice is once."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def populate(self) -> None:
         """Enter all pages into this process's page table at once, which is cheaper than one by one.
@@ -159,10 +185,6 @@ class Arena:
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._views[name]
 
-    def unlink(self) -> None:
-        """Remove the name.  Those who have attached keep the memory; nobody else can come."""
-        self.path.unlink(missing_ok=True)
-
 
 def arena_name() -> str:
     """Return a fresh name that tells which process it belongs to: cllm-<id>-<pid>-<start>."""
@@ -171,62 +193,77 @@ def arena_name() -> str:
 
 
 def sweep_stale(*directories: Path) -> list[Path]:
-    """Remove arenas whose creator is gone, in /dev/shm and in `directories`; return them."""
+    """Remove arenas whose creator is gone, in /dev/shm and in `directories`; return them.
+
+    Only a file of this user's can be one.  Whatever else carries such a name, and
+    whatever cannot be looked at or removed, is passed over.
+    """
     removed = []
     for directory in (SHM_DIR, *directories):
-        for pattern in (f"{PREFIX}*", f".{PREFIX}*"):
-            for path in directory.glob(pattern):
-                creator = path.name.rsplit("-", 2)[1:]
-                if len(creator) != 2 or not all(part.isdecimal() for part in creator):
-                    continue
-                if is_alive(int(creator[0]), int(creator[1])):
-                    continue
-                try:
-                    path.unlink()
-                except (FileNotFoundError, PermissionError):  # swept by another; another user's
-                    continue
-                removed.append(path)
+        with suppress(OSError):  # there is no such directory, or it is not for us
+            removed += [path for path in directory.iterdir() if _is_stale(path) and _remove(path)]
     return removed
 
 
-def _create_shared_memory(name: str, size: int) -> tuple[mmap.mmap, Path]:
-    path = SHM_DIR / name
+def _is_stale(path: Path) -> bool:
+    name = path.name.removeprefix(".")
+    creator = name.rsplit("-", 2)[1:]
+    if not name.startswith(PREFIX) or len(creator) != 2 or not "".join(creator).isdecimal():
+        return False
+    try:
+        found = path.lstat()
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        return ours and not is_alive(int(creator[0]), int(creator[1]))
+    except (OSError, ValueError):  # swept by another; a stranger has the process's number
+        return False
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _open_shared_memory(name: str) -> int:
+    """Return a descriptor of new shared memory whose name is gone already."""
     with _untracked():
-        memory = shared_memory.SharedMemory(name, create=True, size=size)
+        memory = shared_memory.SharedMemory(name, create=True, size=1)
+        try:
+            return os.open(SHM_DIR / name, os.O_RDWR | os.O_CLOEXEC)
+        finally:
+            memory.unlink()
+            memory.close()
+
+
+def _open_file(path: Path) -> int:
+    """Return a descriptor of a new file that has no name, or not any more."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    with suppress(OSError):  # some file systems have no nameless files
+        return os.open(path.parent, flags | os.O_TMPFILE, 0o600)
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    path.unlink()
+    return descriptor
+
+
+def _allocated(descriptor: int, size: int) -> tuple[mmap.mmap, int]:
+    """Return a mapping of `size` bytes that are all there, and the descriptor."""
     try:
-        return _map_allocated(path, size), path
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        memory.close()
-
-
-def _create_file(path: Path, size: int) -> tuple[mmap.mmap, Path]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.close(descriptor)
-    try:
-        return _map_allocated(path, size), path
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _map_allocated(path: Path, size: int) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
+        os.ftruncate(descriptor, size)
         os.posix_fallocate(descriptor, 0, size)
-        return mmap.mmap(descriptor, size)
-    finally:
+        return mmap.mmap(descriptor, size), descriptor
+    except BaseException:
         os.close(descriptor)
+        raise
 
 
 @contextmanager
 def _untracked() -> Iterator[None]:
-    """Keep the resource tracker (and its process) out of the creation of shared memory."""
-    register = resource_tracker.register
-    resource_tracker.register = lambda *_: None
+    """Keep the resource tracker (and its process) out of making and removing shared memory."""
+    before = resource_tracker.register, resource_tracker.unregister
+    resource_tracker.register = resource_tracker.unregister = lambda *_: None
     try:
         yield
     finally:
-        resource_tracker.register = register
+        resource_tracker.register, resource_tracker.unregister = before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -39,6 +40,15 @@ def is_alive(pid: int, started: int) -> bool:
     return bool(fields) and int(fields[19]) == started and fields[0] not in "ZX"
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a process was stopped by a signal and not continued.
+
+    >>> is_stopped(os.getpid())
+    False
+    """
+    return _stat_fields(pid)[:1] == ["T"]
+
+
 def cpu_time_ns(pid: int) -> int:
     """Return the processor time a process has used; 0 when it is gone."""
     fields = _stat_fields(pid)
@@ -48,11 +58,12 @@ def cpu_time_ns(pid: int) -> int:
 def memory_bytes(pid: int) -> int:
     """Return the memory of a process: its own pages, and its part of those it shares (PSS).
 
-    Over all processes this sums up to what they really take.  0 when the process is gone.
+    Over all processes this sums up to what they really take.  0 when the process is gone
+    or the system does not tell.
     """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # gone, or not for us to know
         return 0
     found = re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
@@ -61,3 +72,28 @@ def memory_bytes(pid: int) -> int:
 def thread_count() -> int:
     """Return the number of threads of this process."""
     return len(os.listdir("/proc/self/task"))
+
+
+class Patience:
+    """A deadline that passes only while this process runs.
+
+    A process that is stopped does not look; so no more than `tick_s` count from one look to
+    the next, which must follow each other faster than that.
+
+    >>> patience = Patience(0.0)
+    >>> patience.is_over(waiting=False), time.sleep(0.001), patience.is_over()
+    (False, None, True)
+    """
+
+    def __init__(self, limit_s: float, tick_s: float = 0.2) -> None:
+        self._left_s = limit_s
+        self._tick_s = tick_s
+        self._looked = time.monotonic()
+
+    def is_over(self, *, waiting: bool = True) -> bool:
+        """Look; return whether the time is over.  Time that is not spent waiting does not count."""
+        now = time.monotonic()
+        passed_s, self._looked = now - self._looked, now
+        if waiting:
+            self._left_s -= min(passed_s, self._tick_s)
+        return self._left_s < 0

@@ -80,6 +80,10 @@ class Controller:
             )
         self._request(b.SET_WORKERS, count)
 
+    def add_suspended(self, nanoseconds: int) -> None:
+        """Tell Node Zero for how long the whole run was stopped."""
+        self._board.control.fetch_add(b.SUSPENDED_NS, nanoseconds)
+
     @property
     def workers(self) -> int:
         """The number of spheres asked for last."""

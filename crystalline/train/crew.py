@@ -7,6 +7,7 @@ imported again: a dead sphere is replaced in milliseconds.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import statistics
@@ -31,9 +32,10 @@ from crystalline.ipc.board import (
     SPHERE_WORDS,
     SPHERES,
     STEP_INDEX,
+    SUSPENDED_NS,
     Board,
 )
-from crystalline.ipc.liveness import cpu_time_ns, thread_count
+from crystalline.ipc.liveness import Patience, cpu_time_ns, is_stopped, thread_count
 from crystalline.log import get_logger
 from crystalline.train.protocol import Program
 from crystalline.train.sphere import Sphere
@@ -49,6 +51,7 @@ _BUSY_SHARE = 0.02  # of a core: below this a suspect is not running
 MOST_DEATHS, DEATHS_WITHIN_S = 5, 60.0
 RETIRE_S = 1.0
 JOINED_S = 1.0
+REST_S = 0.05  # between looks at a launcher that is stopped
 
 logger = get_logger("train")
 
@@ -90,6 +93,7 @@ class Crew:
         self._deaths: dict[int, deque[float]] = {}
         self._watches = [_Watch() for _ in range(board.permits.count)]
         self._looked_ns = monotonic_ns()
+        self._suspended_ns = 0  # of the run, at the last look
 
     def resize(self, count: int) -> None:
         """Make it `count` spheres; between phases only."""
@@ -98,19 +102,22 @@ class Crew:
         self._board.barrier.want_workers(count)
         if count > before:
             self._fork(before, count - before)
-        deadline = time.monotonic() + RETIRE_S
+        patience = Patience(RETIRE_S)
         while any(index >= count for index in self._index_of.values()):
             self._reap()
-            if time.monotonic() > deadline:
-                self._kill([pid for pid, index in self._index_of.items() if index >= count])
-                deadline = float("inf")
+            if patience.is_over():
+                late = [pid for pid, index in self._index_of.items() if index >= count]
+                self._signal(signal.SIGKILL, late)
+                patience = Patience(math.inf)
             time.sleep(0.001)
 
     def look_after(self) -> None:
         """Replace the dead, wake where a wake was lost, kill who holds up the others."""
-        now_ns = monotonic_ns()
-        passed_ns = min(now_ns - self._looked_ns, _TICK_NS)
-        self._looked_ns = now_ns
+        self._rest()
+        now_ns, suspended_ns = monotonic_ns(), self._board.control.load(SUSPENDED_NS)
+        passed_ns = now_ns - self._looked_ns - (suspended_ns - self._suspended_ns)
+        passed_ns = max(0, min(passed_ns, _TICK_NS))
+        self._looked_ns, self._suspended_ns = now_ns, suspended_ns
         self._reap()
         board = self._board
         if board.barrier.phase() & 15 == Kind.IDLE:
@@ -124,9 +131,27 @@ class Crew:
         for watch, sphere in zip(self._watches, holders, strict=True):
             self._suspect(watch, sphere, passed_ns)
 
+    def _rest(self) -> None:
+        """Stop the spheres for as long as the launcher is stopped.
+
+        On Ctrl-Z the launcher stops us all itself.  But SIGSTOP cannot be caught, and a terminal
+        that does not want a background job's output stops it in a way of its own.
+        """
+        launcher = os.getppid()
+        if not is_stopped(launcher):
+            return
+        began_ns = monotonic_ns()
+        self._signal(signal.SIGSTOP)
+        try:
+            while is_stopped(launcher):
+                time.sleep(REST_S)
+        finally:
+            self._board.control.fetch_add(SUSPENDED_NS, monotonic_ns() - began_ns)
+            self._signal(signal.SIGCONT)
+
     def disband(self) -> None:
         """Kill all spheres and wait until they are gone."""
-        self._kill(list(self._index_of))
+        self._signal(signal.SIGKILL)
         for pid in self._index_of:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -134,15 +159,17 @@ class Crew:
             self._set_state(index, RETIRED)
         self._index_of.clear()
 
-    def _kill(self, pids: list[int]) -> None:
-        for pid in pids:  # our children, not yet waited for: the pids are theirs
+    def _signal(self, number: int, pids: list[int] | None = None) -> None:
+        """Send a signal to some spheres, or to all of them."""
+        for pid in list(self._index_of) if pids is None else pids:
+            # Our children, not yet waited for: the pids are theirs.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
 
     def _fork(self, first: int, count: int) -> None:
         """Start spheres `first` to `first + count - 1`, all in a row: so they share our pages."""
-        deadline = time.monotonic() + JOINED_S
-        while (threads := thread_count()) != 1 and time.monotonic() < deadline:
+        patience = Patience(JOINED_S)
+        while (threads := thread_count()) != 1 and not patience.is_over():
             time.sleep(0.001)  # a thread that was joined may still be on its way out
         if threads != 1:
             raise EngineError(
@@ -231,7 +258,7 @@ class Crew:
         raise EngineError(
             f"sphere {index} died {MOST_DEATHS} times within {DEATHS_WITHIN_S:.0f} seconds; "
             f"the last time it {cause}",
-            advice="If it was killed, memory may be short: try a smaller --batch-size.",
+            advice="If it was killed, memory may be short: free some.",
         )
 
     def _suspect(self, watch: _Watch, sphere: int, passed_ns: int) -> None:
@@ -256,7 +283,7 @@ class Crew:
         if runs and watch.silent_ns < self._patience_ns():
             return
         logger.warning("sphere %d has not answered for %.0f s", sphere, watch.silent_ns / 1e9)
-        self._kill([pid])
+        self._signal(signal.SIGKILL, [pid])
         watch.silent_ns = 0
 
     def _patience_ns(self) -> float:

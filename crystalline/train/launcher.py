@@ -4,7 +4,8 @@
 
 Signals: SIGINT, SIGTERM and SIGHUP finish the step, save, and end the run with the
 exit code that a shell expects; a second one leaves at once.  Node Zero lives in a
-session of its own, so that the terminal's Ctrl-C reaches the launcher alone.
+session of its own, so that the terminal's Ctrl-C reaches the launcher alone.  Ctrl-Z
+(SIGTSTP) stops Node Zero and the spheres, then the launcher; SIGCONT lets all go on.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import os
 import pickle
 import select
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from crystalline import errors
-from crystalline._kernels.atomics import adopt_orphans
-from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError
+from crystalline import errors, suspension
+from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError, remedy
 from crystalline.formats.checkpoint import list_checkpoints
 from crystalline.ipc.arena import Arena, Layout, sweep_stale
+from crystalline.ipc.liveness import Patience
 from crystalline.log import get_logger
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason, resume_command
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 LEAVE_S = 3.0  # what Node Zero gets to end after SIGTERM
 END_S = 10.0  # and after its last word
+POLL_S = 0.02
+LAST_WORDS = 1 << 16  # bytes that are kept of what Node Zero writes to its standard error
 # One thread each: the spheres are the parallelism.
 THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -78,7 +81,8 @@ def train(
     sweep_stale(spec.run_dir)
     adopted = adopt_orphans(True)
     try:
-        with _Launch(spec) as launch, _signals_go_to(launch):
+        launch = _Launch(spec)
+        with _signals_go_to(launch), launch:
             return launch.watch(on_snapshot, poll_actions, interval_s)
     finally:
         adopt_orphans(adopted)
@@ -88,16 +92,40 @@ def train(
 class _Launch:
     """One Node Zero process and all that belongs to it."""
 
+    _report: socket.socket  # our end
+    _stderr: int  # the end that we read
+
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
         self._controller: Controller | None = None
         self._stop: StopReason | None = None  # what a signal asked for
+        self._signals = 0  # that asked for an end
         self._leave_now = False
         self._outcome: dict[str, Any] | None = None
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
-        self._report, report = os.pipe()
-        os.set_blocking(self._report, False)
-        self._text = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._suspended_at = 0
+        self._text = b""  # of a line of the report whose end has not come yet
+        self._descriptors: list[int] = []  # that came with lines of the report
+        self._last_words = b""
+
+    def __enter__(self) -> Self:
+        """Start Node Zero and tell it what to run.  Raises `EngineError`."""
+        with contextlib.ExitStack() as stack:
+            self._report, report = map(stack.enter_context, socket.socketpair())
+            self._stderr, stderr = os.pipe()
+            stack.callback(os.close, self._stderr)
+            with report, os.fdopen(stderr, "wb") as words:  # ours are closed when it has its own
+                self._start(report.fileno(), words.fileno())
+            for descriptor in (self._report.fileno(), self._stderr):
+                os.set_blocking(descriptor, False)
+            stack.pop_all()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as file:
+            pickle.dump(self._spec, file)
+        return self
+
+    def _start(self, report: int, stderr: int) -> None:
         # The path is the launcher's; nothing is imported from the working directory.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; "
@@ -106,35 +134,33 @@ class _Launch:
         )
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code, "node-zero", str(spec.run_dir)],
+                [sys.executable, "-c", code, "node-zero", str(self._spec.run_dir)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
+                stderr=stderr,
                 env={**os.environ, **THREADS},
                 pass_fds=(report,),
                 start_new_session=True,
             )
-        finally:
-            os.close(report)
-
-    def __enter__(self) -> Self:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as file:
-            pickle.dump(self._spec, file)
-        return self
+        except OSError as error:
+            raise EngineError(
+                f"the coordinator process Node Zero could not be started ({error.strerror})",
+                advice=remedy(error),
+            ) from error
 
     def __exit__(self, *_: object) -> None:
         """Leave no process behind."""
+        process = self._process
+        assert process is not None
         if self._outcome is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_S)
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(LEAVE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._wait(END_S)
+        if process.poll() is None:
+            process.terminate()
+            self._signal_group(signal.SIGCONT)  # where it is stopped, it could not hear that
+            self._wait(LEAVE_S)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
         if self._controller is not None:
             # Spheres die with Node Zero; if it could not wait for them, they are ours now.
             for pid in self._controller.sphere_pids():
@@ -142,15 +168,53 @@ class _Launch:
                     if os.waitpid(pid, os.WNOHANG) == (0, 0):
                         os.kill(pid, signal.SIGKILL)
                         os.waitpid(pid, 0)
-        os.close(self._report)
-        self._stderr.seek(0)
-        text = self._stderr.read().decode("utf-8", "replace").strip()
-        self._stderr.close()
+        self._report.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._read_last_words()
+        os.close(self._stderr)
+        text = self._last_words.decode("utf-8", "replace").strip()
         if text:
             logger.error("%s", text)
 
+    def _wait(self, timeout_s: float) -> None:
+        """Wait for Node Zero's end, at most `timeout_s`, and not when another signal comes."""
+        assert self._process is not None
+        patience, signals = Patience(timeout_s), self._signals
+        while self._process.poll() is None and not patience.is_over():
+            if self._signals != signals:
+                return
+            self._read_last_words()  # or it could not end: the pipe is full
+            time.sleep(POLL_S)
+
+    def _read_last_words(self) -> None:
+        """Take what Node Zero has written to its standard error."""
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._stderr, 1 << 16):
+                self._last_words = (self._last_words + part)[-LAST_WORDS:]
+
+    # Ctrl-Z.
+
+    def suspend(self) -> None:
+        """Stop Node Zero and the spheres: they are a process group of their own."""
+        self._suspended_at = monotonic_ns()
+        self._signal_group(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on; the time between does not count."""
+        if self._controller is not None:
+            self._controller.add_suspended(monotonic_ns() - self._suspended_at)
+        self._signal_group(signal.SIGCONT)
+
+    def _signal_group(self, number: int) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:  # not waited for: the pid is its
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
     def on_signal(self, number: int, _: object) -> None:
         """The first signal asks for a stop; the second one leaves."""
+        self._signals += 1
         if self._stop is not None:
             self._leave_now = True
         self._stop = SIGNALS[number]
@@ -179,7 +243,7 @@ class _Launch:
                 self._act(action)
             on_snapshot(self._controller.snapshot())
         if self._outcome["kind"] == "error":
-            raise _error(self._outcome)
+            raise self._error(self._outcome)
         if self._controller is not None:
             on_snapshot(self._controller.snapshot())
         fields = {name: value for name, value in self._outcome.items() if name != "kind"}
@@ -206,14 +270,18 @@ class _Launch:
 
     def _read_report(self, timeout_s: float) -> None:
         """Handle what Node Zero has written, waiting for it at most `timeout_s`."""
-        ready, _, _ = select.select([self._report], [], [], timeout_s)
-        if not ready:
+        ready, _, _ = select.select([self._report.fileno(), self._stderr], [], [], timeout_s)
+        if self._stderr in ready:
+            self._read_last_words()
+        if self._report.fileno() not in ready:
             return
-        part = os.read(self._report, 1 << 16)
+        part, descriptors, _, _ = socket.recv_fds(self._report, 1 << 16, 1, socket.MSG_CMSG_CLOEXEC)
+        self._descriptors += descriptors
         *lines, self._text = (self._text + part).split(b"\n")
         for line in lines:
             self._handle(json.loads(line))
         if not part and self._outcome is None:  # the last writer is gone
+            assert self._process is not None
             code = self._process.wait()
             cause = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise EngineError(f"the coordinator process Node Zero {cause}", advice=self._way_on())
@@ -224,7 +292,11 @@ class _Launch:
             self._outcome = line
             return
         if kind == "arena":
-            arena = Arena.attach(Layout.from_json(line["layout"]), Path(line["path"]))
+            descriptor = self._descriptors.pop()
+            try:
+                arena = Arena.attach(Layout.from_json(line["layout"]), descriptor)
+            finally:
+                os.close(descriptor)
             self._controller = Controller(self._spec, arena, line["permits"])
             if self._stop is not None:
                 self._controller.stop(self._stop)
@@ -248,6 +320,15 @@ class _Launch:
             return f"Go on from the newest checkpoint: {resume_command(self._spec.run_dir)}"
         return "There is no checkpoint yet: the same command starts the run over."
 
+    def _error(self, line: dict[str, Any]) -> CrystallineError:
+        """Return the error that Node Zero met, with the way on where there is one."""
+        kind: type[CrystallineError] = getattr(errors, line["type"])
+        advice = line["advice"]
+        has_checkpoint = self._controller and self._controller.checkpoint_path
+        if kind is EngineError and has_checkpoint:
+            advice = f"{advice} {self._way_on()}".strip()
+        return kind(line["message"], advice=advice)
+
     def _leave(self) -> None:
         assert self._stop is not None
         error = StoppedError("left at once, without saving the last steps", advice=self._way_on())
@@ -265,13 +346,10 @@ def _signals_go_to(launch: _Launch) -> Iterator[None]:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
             before[number] = signal.signal(number, launch.on_signal)
+    part = suspension.join(launch.suspend, launch.resume)
     try:
         yield
     finally:
+        suspension.leave(part)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _error(line: dict[str, Any]) -> CrystallineError:
-    kind: type[CrystallineError] = getattr(errors, line["type"])
-    return kind(line["message"], advice=line["advice"])

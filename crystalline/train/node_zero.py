@@ -18,7 +18,6 @@ import os
 import pickle
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,10 +28,12 @@ from crystalline.errors import (
     CrystallineError,
     EngineError,
     SaveError,
+    environment_error,
 )
 from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena, Layout
 from crystalline.ipc.barrier import POSITIONS, Kind
+from crystalline.ipc.liveness import Patience, is_stopped
 from crystalline.ipc.permits import usable_cores
 from crystalline.log import LOGGER_NAME, get_logger
 from crystalline.train.books import Books, Step
@@ -135,21 +136,24 @@ class NodeZero:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._crew.disband()
-            self._arena.unlink()
 
     def _introduce(self) -> None:
-        """Show the launcher the arena; when it has mapped it, the name can go."""
+        """Hand the launcher the arena, and wait until it has mapped it."""
         self._enter("starting")
         self.board.state.store(b.MAX_STEPS, self._plan.max_steps)
         self.board.status[:] = math.nan
         layout = self._arena.layout.to_json()
-        self.send("arena", path=str(self._arena.path), layout=layout, permits=self.spec.permits)
-        deadline = time.monotonic() + ATTACH_S
+        send(
+            self._report, "arena", layout=layout, permits=self.spec.permits,
+            descriptor=self._arena.descriptor,
+        )  # fmt: skip
+        patience = Patience(ATTACH_S)
         while not self.board.control.load(b.ATTACHED):
-            if time.monotonic() > deadline:
+            # A launcher that is stopped answers when it goes on; if it dies, so do we.
+            if patience.is_over(waiting=not is_stopped(os.getppid())):
                 raise EngineError(f"the launcher did not answer within {ATTACH_S:.0f} s")
             self._barrier.sleep_on_node_bell(self._barrier.node_bell(), NAP_NS)
-        self._arena.unlink()
+        self._arena.close()
 
     def _load(self) -> None:
         checkpoint = self.spec.resume_from
@@ -560,12 +564,16 @@ def _on_sigterm(*_: object) -> NoReturn:
 
 
 def main(launcher: int, report: int) -> int:
-    """Run as the process that `launcher` (a pid) started; return the exit code."""
+    """Run as the process that `launcher` (a pid) started; return the exit code.
+
+    When the launcher dies, this process is killed, even where it is stopped, and with it the
+    spheres; the memory that they share has no name and goes with them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        die_with_parent(signal.SIGTERM)
+        die_with_parent(signal.SIGKILL)
         if os.getppid() != launcher:
             return EXIT_FAILURE
         set_process_name("node-zero")
@@ -576,14 +584,17 @@ def main(launcher: int, report: int) -> int:
             spec: RunSpec = pickle.load(file)
         send(report, "result", **NodeZero(spec, report).run())
     except CrystallineError as error:
-        send(
-            report,
-            "error",
-            type=type(error).__name__,
-            message=error.message,
-            advice=error.advice,
-        )
-        return EXIT_FAILURE
+        return _report_error(report, error)
     except (_Terminated, BrokenPipeError):  # the launcher is gone: nobody listens
         return EXIT_FAILURE
+    except Exception as error:
+        found = environment_error(error)
+        if found is None:  # our own mistake: its traceback is passed on
+            raise
+        return _report_error(report, EngineError(found.message, advice=found.advice))
     return EXIT_OK
+
+
+def _report_error(report: int, error: CrystallineError) -> int:
+    send(report, "error", type=type(error).__name__, message=error.message, advice=error.advice)
+    return EXIT_FAILURE

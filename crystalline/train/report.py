@@ -1,6 +1,6 @@
-"""What Node Zero tells the launcher: lines of JSON on a pipe.
+"""What Node Zero tells the launcher: lines of JSON on a socket.
 
-    {"kind": "arena", "path": …, "layout": […], "permits": n}     first
+    {"kind": "arena", "layout": […], "permits": n}                first, with a descriptor
     {"kind": "log", "level": n, "text": …}                        worth reading
     {"kind": "checkpoint", "path": …}                             the newest
     {"kind": "groups", "groups": [[name, weight, gradient], …]}   magnitudes
@@ -15,12 +15,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from typing import Any
 
 
-def send(report: int, kind: str, **fields: Any) -> None:
-    """Write a line to the file descriptor `report`."""
+def send(report: int, kind: str, *, descriptor: int | None = None, **fields: Any) -> None:
+    """Write a line to the socket with the file descriptor `report`.
+
+    An open `descriptor` goes with it; the launcher gets a copy.
+    """
     line = memoryview(json.dumps({"kind": kind, **fields}).encode() + b"\n")
+    if descriptor is not None:
+        with socket.socket(fileno=os.dup(report)) as channel:
+            line = line[socket.send_fds(channel, [line], [descriptor]) :]
     while line:
         line = line[os.write(report, line) :]
 

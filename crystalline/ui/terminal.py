@@ -3,8 +3,8 @@
 A `Hold` is one change (cbreak mode, the alternate screen, a hidden cursor) with the
 way back.  Leaving the `with` block of its owner releases it; `atexit` and handlers
 for the signals that would otherwise kill the process outright undo what is left.
-Ctrl-Z gives the terminal back for as long as the process is stopped.  Signals that
-the program already handles are left to the program.
+Ctrl-Z gives the terminal back for as long as the process is stopped (`suspension` owns
+that signal).  Signals that the program already handles are left to the program.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TextIO
 
+from crystalline import suspension
+
 _KILLERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _holds: list[Hold] = []
 _replaced: dict[signal.Signals, Any] = {}
+_part: suspension.Part | None = None
 _given_back = False  # stopped by Ctrl-Z and not yet in the foreground again
 
 
@@ -116,20 +119,22 @@ def _positive(text: str | None) -> int:
 
 
 def _take_signals() -> None:
+    global _part
+    _part = suspension.join(_give_back)
     if threading.current_thread() is not threading.main_thread():
         return
     for killer in _KILLERS:
         if signal.getsignal(killer) is signal.SIG_DFL:
             _replaced[killer] = signal.signal(killer, _on_kill)
-    if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
-        _replaced[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _on_stop)
 
 
 def _return_signals() -> None:
+    if _part is not None:
+        suspension.leave(_part)
     if threading.current_thread() is not threading.main_thread():
         return
     for number, handler in _replaced.items():
-        if signal.getsignal(number) in (_on_kill, _on_stop):
+        if signal.getsignal(number) is _on_kill:
             signal.signal(number, handler)
     _replaced.clear()
 
@@ -140,12 +145,10 @@ def _on_kill(number: int, _frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def _on_stop(number: int, _frame: FrameType | None) -> None:
+def _give_back() -> None:
+    """Undo every change for as long as the process is stopped; `ready` makes them again."""
     global _given_back
     if not _given_back:
         _given_back = True
         for hold in reversed([h for h in _holds if h.ours]):
             hold.undo()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)  # stopped here until fg or bg
-    signal.signal(number, _on_stop)

@@ -1,12 +1,11 @@
 """One of several processes that fight over the words of an arena.
 
-python -m tests.ipc.contender ARENA_PATH WHO
+python -m tests.ipc.contender ARENA_DESCRIPTOR WHO
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from crystalline._kernels.atomics import Words
 from crystalline.ipc.arena import Arena, Layout, Region
@@ -26,8 +25,8 @@ LAYOUT = Layout(
 )
 
 
-def main(path: Path, who: int) -> None:
-    arena = Arena.attach(LAYOUT, path)
+def main(descriptor: int, who: int) -> None:
+    arena = Arena.attach(LAYOUT, descriptor)
     counter = Words(arena["counter"])
     barrier = Barrier(arena["barrier"], arena["claims"], {Kind.REDUCE: UNITS})
     taken, handed = Words(arena["taken"].reshape(-1)), Words(arena["handed"])
@@ -54,4 +53,4 @@ def main(path: Path, who: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

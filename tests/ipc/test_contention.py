@@ -21,8 +21,11 @@ PROCESSES = 4
 @pytest.mark.timeout(60)
 def test_processes_share_the_work_of_many_phases(tmp_path: Path) -> None:
     arena = Arena.create(LAYOUT, tmp_path)
-    command = [sys.executable, "-m", "tests.ipc.contender", str(arena.path)]
-    processes = [subprocess.Popen([*command, str(who)], cwd=ROOT) for who in range(PROCESSES)]
+    command = [sys.executable, "-m", "tests.ipc.contender", str(arena.descriptor)]
+    processes = [
+        subprocess.Popen([*command, str(who)], cwd=ROOT, pass_fds=[arena.descriptor])
+        for who in range(PROCESSES)
+    ]
     try:
         counter = Words(arena["counter"])
         barrier = Barrier(arena["barrier"], arena["claims"], {Kind.REDUCE: UNITS})
@@ -40,7 +43,7 @@ def test_processes_share_the_work_of_many_phases(tmp_path: Path) -> None:
         assert (arena["taken"] == 1).all()
         assert (arena["handed"] == 1).all()
     finally:
-        arena.unlink()
+        arena.close()
         for process in processes:
             process.kill()
             process.wait()
