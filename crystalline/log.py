@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from typing import TextIO
 
+from crystalline.untrusted import message
+
 LOGGER_NAME = "crystalline"
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    r"""Return `text` as a terminal and UTF-8 can take it; tabs and line ends stay.
-
-    Names of files may hold control characters, which a terminal would obey, and bytes that
-    are not UTF-8, which Python keeps as lone surrogates.
-
-    >>> printable("Zürich \x1b[2J \udcff")
-    'Zürich \\x1b[2J \\xff'
-    """
-    return _UNPRINTABLE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}"
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return message(super().format(record))
 
 
 def get_logger(name: str) -> logging.Logger:

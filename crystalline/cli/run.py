@@ -27,7 +27,7 @@ from crystalline.errors import (
     CrystallineError,
     UsageError,
 )
-from crystalline.log import printable
+from crystalline.untrusted import message
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
 OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -93,10 +93,10 @@ def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) 
     return code
 
 
-def _complain(program: str, message: str) -> None:
+def _complain(program: str, text: str) -> None:
     """Print an error; where nobody reads it, the exit code still says what it was."""
     with contextlib.suppress(OSError):
-        print(f"{program}: error: {printable(message)}", file=sys.stderr)
+        print(f"{program}: error: {message(text)}", file=sys.stderr)
 
 
 def parse_settings(

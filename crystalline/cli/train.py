@@ -48,9 +48,10 @@ from crystalline.errors import (
     UnsupportedError,
     UsageError,
 )
-from crystalline.log import LOGGER_NAME, printable, set_up_logging
+from crystalline.log import LOGGER_NAME, set_up_logging
 from crystalline.train.config import MAX_WORKERS, TrainConfig
 from crystalline.train.plan import Plan
+from crystalline.untrusted import printable
 
 if TYPE_CHECKING:
     from crystalline.cli.length import Length

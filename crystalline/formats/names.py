@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from crystalline.log import printable
+from crystalline.untrusted import printable
 
 
 def shell_word(path: str | Path) -> str:

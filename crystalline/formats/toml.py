@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline.errors import UsageError
-from crystalline.log import printable
+from crystalline.untrusted import printable
 
 if sys.version_info >= (3, 11):
     import tomllib

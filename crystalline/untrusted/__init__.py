@@ -26,7 +26,7 @@ from crystalline.untrusted.opening import (
 )
 from crystalline.untrusted.parsing import BadContent, parse_json, parse_toml
 from crystalline.untrusted.records import Field, Record
-from crystalline.untrusted.text import for_terminal, one_line, shown
+from crystalline.untrusted.text import for_terminal, message, one_line, printable, shown
 
 __all__ = [
     "BadContent",
@@ -34,11 +34,13 @@ __all__ = [
     "Record",
     "RefusedFile",
     "for_terminal",
+    "message",
     "one_line",
     "open_ours",
     "open_regular",
     "parse_json",
     "parse_toml",
+    "printable",
     "read_bytes",
     "read_stream",
     "real_directory",

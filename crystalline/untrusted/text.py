@@ -44,28 +44,49 @@ def shown(text: str, limit: int = NAME_CHARS) -> str:
     return one_line(text)
 
 
-def for_terminal(text: str, stream: TextIO) -> str:
-    """Return generated text as it may be written to `stream`.
+def printable(text: str) -> str:
+    r"""Return text of any number of lines with all that a terminal would obey spelled out.
 
-    On a terminal line ends and tabs stay, other control characters and what would change the
-    direction of the text become "?"; elsewhere the text is as it was.
-    """
-    if not stream.isatty():
-        return text
-    return visible(text)
+    Tabs and line ends stay.  Bytes that are not UTF-8, which Python keeps in names of files as
+    lone surrogates, are written as such.
 
-
-def visible(text: str) -> str:
-    """Return text of several lines without anything that a terminal would obey.
-
-    >>> visible("one\\n\\ttwo\\x1b]0;title\\x07")
-    'one\\n\\ttwo?]0;title?'
+    >>> printable("Zürich \x1b[2J \udcff\n")
+    'Zürich \\x1b[2J \\xff\n'
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        c
-        if c in "\n\t" or c in _JOINERS or unicodedata.category(c) not in UNSAFE_CATEGORIES
-        else "?"
-        for c in text
-    )
+    return "".join(_spelled(c) if _is_unsafe(c) else c for c in text)
+
+
+def message(text: str) -> str:
+    """Return an error or a warning as it may be shown: printable, and no longer than a reader.
+
+    >>> len(message("x" * 90_000_000)) == MESSAGE_CHARS
+    True
+    """
+    if len(text) > MESSAGE_CHARS:
+        half = (MESSAGE_CHARS - 1) // 2
+        text = text[: MESSAGE_CHARS - 1 - half] + "…" + text[len(text) - half :]
+    return printable(text)
+
+
+def for_terminal(text: str, stream: TextIO) -> str:
+    """Return generated text as it may be written to `stream`.
+
+    On a terminal what moves the cursor or changes the direction of the text is spelled out, as
+    `printable` does; elsewhere the text is as it was.
+    """
+    return printable(text) if stream.isatty() else text
+
+
+def _is_unsafe(c: str) -> bool:
+    if c in "\n\t" or c in _JOINERS:
+        return False
+    return unicodedata.category(c) in UNSAFE_CATEGORIES
+
+
+def _spelled(c: str) -> str:
+    code = ord(c)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}"
