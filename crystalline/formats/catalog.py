@@ -35,6 +35,7 @@ from crystalline.formats.files import (
 from crystalline.formats.manifest import read_manifest, verify
 from crystalline.formats.pointers import ASIDE, POINTERS, pointer
 from crystalline.log import get_logger
+from crystalline.untrusted import open_regular, real_directory
 
 PERMISSIONS = "Check its permissions."
 
@@ -166,7 +167,7 @@ def require_directory(path: Path) -> None:
 def require_readable(path: Path) -> None:
     """Raise `CheckpointError` for a file that we may not read; others are left to its reader."""
     try:
-        path.open("rb").close()
+        open_regular(path).close()
     except PermissionError as error:
         raise unreadable(path, error) from None
     except OSError:
@@ -237,16 +238,19 @@ def tidy(run_dir: Path) -> None:
     Raises `OSError`.
     """
     folder = run_dir / CHECKPOINTS
+    if not real_directory(folder):
+        return
     for aside in folder.glob(f".step-*{ASIDE}"):
-        target = folder / aside.name[1:].partition(".")[0]
-        if target.exists():
-            shutil.rmtree(aside)
+        name = aside.name[1:].partition(".")[0]
+        if not STEP_NAME.fullmatch(name):
+            continue
+        if os.path.lexists(folder / name):
+            remove(aside)
         else:
-            aside.rename(target)
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            if is_temporary(entry):  # whoever wrote it has lost the lock
-                remove(entry)
+            aside.rename(folder / name)
+    for entry in folder.iterdir():
+        if is_temporary(entry):  # whoever wrote it has lost the lock
+            remove(entry)
 
 
 def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:

@@ -53,7 +53,7 @@ from crystalline.formats.documents import (
     gpt2_config,
     json_document,
     read_config,
-    read_json,
+    read_document,
 )
 from crystalline.formats.files import (
     BEST,
@@ -73,12 +73,14 @@ from crystalline.formats.files import (
     step_name,
     step_of,
 )
-from crystalline.formats.manifest import fingerprint, sync_file, verify
+from crystalline.formats.manifest import fingerprint, read_manifest, sync_file, verify
 from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
 from crystalline.formats.tensors import Flat, read_flat, weights_sha256, write_tensors
 from crystalline.formats.tokenizer_config import write_tokenizer_config
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
+from crystalline.untrusted import shown
+from crystalline.untrusted.files import STATE as STATE_FILE
 
 # This module is the door to the package: others take the names of its neighbors from here.
 __all__ = [
@@ -237,15 +239,13 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
         )
     if verify:
         _verify_or_raise(path, FILES)
-    config, document = read_config(path), read_json(path, STATE)
-    for key, kind in (("step", int), ("model", dict), ("train", dict), ("state", dict)):
-        if not isinstance(document.get(key), kind):
-            raise damage(path, f"{path / STATE} has no usable value for '{key}'")
-    if document.get("format") != FORMAT:
+    config, document = read_config(path), read_document(path, STATE_FILE)
+    if document["format"] != FORMAT:
         raise CheckpointError(
-            f"{path / STATE} has format {document.get('format')}; this program reads {FORMAT}",
+            f"{path / STATE} has format {document['format']}; this program reads {FORMAT}",
             advice="Use the version of crystalline that wrote it.",
         )
+    _require_one_step(path, document)
     if document["model"] != config.to_dict():
         raise damage(path, f"{path / CONFIG} describes another model than {STATE}")
     return CheckpointInfo(
@@ -257,6 +257,18 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
         path=path,
         crystal_path=_crystal_of(path),
     )
+
+
+def _require_one_step(path: Path, document: dict[str, Any]) -> None:
+    """Raise `CheckpointError` unless manifest and state speak of the same step."""
+    told = {"its outer step": document["step"]}
+    with contextlib.suppress(OSError, ValueError):  # told by `verify`
+        told["the manifest's step"] = read_manifest(path)["step"]
+    if "step" in document["state"]:
+        told["its inner step"] = document["state"]["step"]
+    if len(set(map(repr, told.values()))) > 1:
+        steps = ", ".join(f"{name} is {shown(repr(step), 40)}" for name, step in told.items())
+        raise damage(path, f"{path / STATE} cannot be used: {steps}")
 
 
 def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
@@ -304,7 +316,7 @@ def load_model(path: Path) -> LoadedModel:
         if file is not None:
             require_readable(file)
     weights = read_flat(path / MODEL, parameter_table(config), "")
-    metadata = read_json(path, STATE) if is_there(path / STATE) else {}
+    metadata = read_document(path, STATE_FILE) if is_there(path / STATE) else {}
     return LoadedModel(config, weights, path / TOKENIZER, metadata, path, crystal)
 
 

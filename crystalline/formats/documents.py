@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.catalog import damage, unreadable
 from crystalline.formats.files import CONFIG
 from crystalline.model.config import LAYER_NORM_EPSILON, ModelConfig
+from crystalline.untrusted import BadContent, parse_json, shown
+from crystalline.untrusted.files import MODEL_CONFIG, TOKENIZER, FileKind
 
 END_OF_TEXT = "<|endoftext|>"
 CRYSTALLINE_TYPE = "crystalline-gpt2"  # model_type of a model with crystalline attention
@@ -23,21 +24,21 @@ def json_document(value: Any) -> str:
     return json_text(value, indent=2) + "\n"
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """Return the document `name` of the checkpoint `path`.  Raises `CheckpointError`."""
+def read_document(path: Path, kind: FileKind) -> dict[str, Any]:
+    """Return the checked document of one kind in the checkpoint `path`.
+
+    Raises `CheckpointError`.
+    """
+    file = path / kind.name
     try:
-        document = json.loads((path / name).read_text(encoding="utf-8"))
+        return kind.read(file)
     except PermissionError as error:
-        raise unreadable(path / name, error) from None
+        raise unreadable(file, error) from None
     except OSError as error:
         problem = error.strerror or str(error)
-    except ValueError:
-        problem = "it is not valid JSON"
-    else:
-        if isinstance(document, dict):
-            return document
-        problem = "it is not a JSON object"
-    raise damage(path, f"{path / name} cannot be read ({problem})")
+    except BadContent as error:
+        problem = str(error)
+    raise damage(path, f"{file} cannot be used: {problem}")
 
 
 def gpt2_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def gpt2_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
 def end_of_text_id(path: Path) -> int | None:
     """Return the number of the document separator in a tokenizer.json, if it has one."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(TOKENIZER.read_bytes(path))
         for token in document.get("added_tokens") or []:
             if token["content"] == END_OF_TEXT:
                 return int(token["id"])
@@ -90,7 +91,7 @@ def end_of_text_id(path: Path) -> int | None:
 
 def read_config(path: Path) -> ModelConfig:
     """Return the shape that config.json describes, if it is one that we compute."""
-    document = read_json(path, CONFIG)
+    document = read_document(path, MODEL_CONFIG)
     file = path / CONFIG
     crystalline = document.get("model_type") == CRYSTALLINE_TYPE
     for key, accepted in (
@@ -101,33 +102,23 @@ def read_config(path: Path) -> ModelConfig:
         ("scale_attn_weights", (True,)),
         ("scale_attn_by_inverse_layer_idx", (False,)),
         ("add_cross_attention", (False,)),
-        ("n_inner", (None, 4 * _number(document, "n_embd", file))),
+        ("n_inner", (None, 4 * document["n_embd"])),
     ):
         value = document.get(key, accepted[0])
         if value not in accepted:
             raise CheckpointError(
-                f"{file} has {key} = {value}, which is not supported",
+                f"{file} has {key} = {shown(str(value), 60)}, which is not supported",
                 advice=f"It must be {' or '.join(map(str, accepted))}.",
             )
-    dropout = document.get("resid_pdrop", 0.0)
     try:
         return ModelConfig(
-            vocab_size=_number(document, "vocab_size", file),
-            seq_len=_number(document, "n_positions", file),
-            num_layers=_number(document, "n_layer", file),
-            num_heads=_number(document, "n_head", file),
-            embed_dim=_number(document, "n_embd", file),
-            dropout=float(dropout),
+            vocab_size=document["vocab_size"],
+            seq_len=document["n_positions"],
+            num_layers=document["n_layer"],
+            num_heads=document["n_head"],
+            embed_dim=document["n_embd"],
+            dropout=float(document.get("resid_pdrop") or 0.0),
             attention="crystalline" if crystalline else "standard",
         )
-    except (UsageError, TypeError, ValueError) as error:
-        problem = error.message if isinstance(error, UsageError) else f"resid_pdrop is {dropout!r}"
-        raise damage(path, f"{file} describes an impossible model: {problem}") from None
-
-
-def _number(document: dict[str, Any], key: str, file: Path) -> int:
-    value = document.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        problem = f"has {key} = {value!r}" if key in document else f"has no '{key}'"
-        raise damage(file.parent, f"{file} {problem}, a whole number is needed")
-    return value
+    except UsageError as error:
+        raise damage(path, f"{file} describes an impossible model: {error.message}") from None

@@ -26,6 +26,7 @@ MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
 FILES = (*MODEL_FILES, OPTIMIZER, STATE)  # what every checkpoint has
 # Of runs that compute with the numbers of their vocabulary; of all but those of older versions.
 OPTIONAL_FILES = (CRYSTAL, TOKENIZER_CONFIG)
+FOR_OTHERS = (TOKENIZER_CONFIG,)  # which this program does not read
 
 STEP_NAME = re.compile(r"step-(\d{8,})")
 

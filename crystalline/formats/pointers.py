@@ -34,11 +34,11 @@ from crystalline.formats.files import (
 )
 from crystalline.formats.manifest import read_manifest, verify
 from crystalline.log import get_logger
+from crystalline.untrusted.files import MANIFEST as MANIFEST_FILE
+from crystalline.untrusted.files import POINTER
 
 POINTERS = (LATEST, BEST)
 ASIDE = ".old.tmp"  # ends the name of a checkpoint that steps aside for its successor
-
-_TEXT_BYTES = 4096  # a pointer that is longer is something else
 
 _log = get_logger("formats")
 
@@ -53,9 +53,9 @@ def pointer(run_dir: Path, name: str) -> Path | None:
         if stat.S_ISLNK(mode):
             return _meant_by_text(run_dir, str(place.readlink()))
         if stat.S_ISREG(mode):
-            with place.open("rb") as file:
-                return _meant_by_text(run_dir, os.fsdecode(file.read(_TEXT_BYTES)).strip())
-    except OSError:
+            text = os.fsdecode(POINTER.read_bytes(place)).strip()
+            return _meant_by_text(run_dir, text)
+    except (OSError, ValueError):
         pass
     return None
 
@@ -176,9 +176,10 @@ def _original(run_dir: Path, folder: Path) -> Path | None:
 
 def _same_manifest(one: Path, other: Path) -> bool:
     try:
-        return (one / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+        contents = [MANIFEST_FILE.read_bytes(folder / MANIFEST) for folder in (one, other)]
     except OSError:
         return False
+    return contents[0] == contents[1]
 
 
 def _dissolve(run_dir: Path, folder: Path) -> Path | None:

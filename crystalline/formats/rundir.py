@@ -44,6 +44,9 @@ from crystalline.formats.files import SETTINGS as CONFIG
 from crystalline.formats.pointers import restore_pointers
 from crystalline.formats.toml import read_toml, to_toml
 from crystalline.ipc.arena import PREFIX
+from crystalline.untrusted import BadContent, open_ours, real_directory, replace_shared, shown
+from crystalline.untrusted.files import RUN_LOCK
+from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -155,7 +158,7 @@ class RunDir:
         for _ in range(_TRIES):
             try:
                 _make(path, exist_ok=True)
-                fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                fd = open_ours(path / LOCK)
             except FileNotFoundError:  # removed by a run that was never used
                 continue
             except OSError as error:
@@ -165,6 +168,11 @@ class RunDir:
                 if not _is_open_as(fd, path / LOCK):  # its owner has removed it before it ended
                     os.close(fd)
                     continue
+                if os.fstat(fd).st_nlink > 1:  # a backup made by linking: not ours to write to
+                    replace_shared(path / LOCK)
+                    os.close(fd)
+                    continue
+                real_directory(path / CHECKPOINTS)  # nothing is written or removed elsewhere
                 os.ftruncate(fd, 0)
                 owner = {"pid": os.getpid(), "host": socket.gethostname()}
                 os.pwrite(fd, json.dumps(owner).encode() + b"\n", 0)
@@ -224,7 +232,7 @@ class RunDir:
         """
         copy = self.path / TOKENIZER
         try:
-            content = tokenizer.read_bytes()
+            content = TOKENIZER_FILE.read_bytes(tokenizer)
         except OSError as error:
             raise unreadable(tokenizer, error) from None
         try:
@@ -377,10 +385,10 @@ def _is_leftover(entry: Path) -> bool:
 
 def _owner(content: bytes) -> str:
     try:
-        owner = json.loads(content)
-        return f"process {int(owner['pid'])} on {owner['host']}"
-    except (ValueError, KeyError, TypeError):  # between taking the lock and writing into it
+        owner = RUN_LOCK.of(content)
+    except BadContent:  # between taking the lock and writing into it
         return "another process"
+    return f"process {owner['pid']} on {shown(owner['host'])}"
 
 
 def _unwritable(path: Path, error: OSError, advice: str = _ADVICE) -> UsageError:

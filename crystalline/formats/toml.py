@@ -14,18 +14,13 @@ program or person writes.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from crystalline.errors import UsageError
-from crystalline.untrusted import printable
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from crystalline.untrusted import BadContent, parse_toml, printable
+from crystalline.untrusted.files import RUN_CONFIG
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -40,20 +35,19 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises `UsageError` when it is missing, not TOML, or may not be read.
     """
     try:
-        with path.open("rb") as file:
-            document: dict[str, Any] = _from_toml(tomllib.load(file))
-            return document
+        document: dict[str, Any] = _from_toml(parse_toml(RUN_CONFIG.read_bytes(path)))
     except OSError as error:
         denied = isinstance(error, PermissionError)
         raise UsageError(
             f"the settings file {path} cannot be read ({error.strerror})",
             advice="Check its permissions." if denied else "Check the path.",
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except BadContent as error:
         raise UsageError(
-            f"the settings file {path} is not valid TOML ({error})",
+            f"the settings file {path} cannot be used: {error}",
             advice="Lines look like: learning_rate = 0.001.",
         ) from None
+    return document
 
 
 def to_toml(values: Mapping[str, Any], *, comment: str = "") -> str:

@@ -25,7 +25,7 @@ from crystalline.atomic import json_text
 from crystalline.errors import SaveError
 from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
-from crystalline.untrusted import BadContent, open_ours
+from crystalline.untrusted import BadContent, open_ours, replace_shared
 from crystalline.untrusted.files import METRICS as METRICS_FILE
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class MetricsLog:
         self._failing = False
         self._fd = -1
         try:
+            replace_shared(self.path)
             self._fd = open_ours(self.path, append=True)
             os.ftruncate(self._fd, _end_of_step(self.path, step))
         except OSError as error:

@@ -128,12 +128,11 @@ def open_ours(path: str | os.PathLike[str], *, append: bool = False) -> int:
 
     With `append` everything is written at its end.
 
-    The name must be a regular file, no link.  Of a file that has further names (hard links:
-    a backup made by linking) this name first gets a copy of its own.
+    The name must be a regular file, no link.  Where it may have further names, see
+    `replace_shared`.
 
     Raises `RefusedFile` for anything else, `OSError` when it cannot be opened.
     """
-    replace_shared(path)
     try:
         descriptor = os.open(path, _OURS | os.O_APPEND * append, 0o666)
     except OSError as error:
@@ -148,7 +147,10 @@ def open_ours(path: str | os.PathLike[str], *, append: bool = False) -> int:
 
 
 def replace_shared(path: str | os.PathLike[str]) -> None:
-    """Give a file with several names a copy under this one; anything else is left alone."""
+    """Give a file with several names (hard links: a backup made so) a copy under this one.
+
+    Anything else is left alone.  Raises `OSError`.
+    """
     target = Path(path)
     try:
         status = os.lstat(target)

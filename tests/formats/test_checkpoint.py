@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.formats import checkpoint as cp
+from crystalline.formats.files import TOKENIZER_CONFIG
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from tests.formats.checkpoints import CONFIG, STATE, TABLE, TRAIN, flats, names, save, tokenizer
@@ -139,8 +140,9 @@ def test_end_of_text_id(tmp_path: Path, tokenizer_file: dict, expected: int | No
 
 def test_a_plain_checkpoint_has_no_crystal(run: Path) -> None:
     path = run / "latest"
-    assert names(path) == sorted([*cp.FILES, cp.MANIFEST])
-    assert list(json.loads((path / cp.MANIFEST).read_text())["files"]) == list(cp.FILES)
+    assert names(path) == sorted([*cp.FILES, TOKENIZER_CONFIG, cp.MANIFEST])
+    files = json.loads((path / cp.MANIFEST).read_text())["files"]
+    assert list(files) == [*cp.FILES, TOKENIZER_CONFIG]
     assert cp.load_checkpoint(path).crystal_path is None
     assert cp.load_model(path).crystal_path is None
 
@@ -151,7 +153,7 @@ def test_a_crystal_goes_with_the_checkpoint(run: Path) -> None:
     for info in (cp.load_checkpoint(path), cp.load_model(path), cp.inspect_checkpoint(path)):
         assert info.crystal_path == path / "crystal.json"
         assert info.crystal_path.read_text("utf-8") == text
-    assert names(path) == sorted([*cp.FILES, cp.MANIFEST, "crystal.json"])
+    assert names(path) == sorted([*cp.FILES, TOKENIZER_CONFIG, cp.MANIFEST, "crystal.json"])
     manifest = json.loads((path / cp.MANIFEST).read_text())["files"]
     assert manifest["crystal.json"]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
 
@@ -183,7 +185,7 @@ def test_leaves_nothing_but_checkpoints_and_the_pointer(run: Path) -> None:
     assert (run / "latest").readlink() == Path("checkpoints/step-00000020")
 
 
-@pytest.mark.parametrize("name", [*cp.FILES, cp.MANIFEST])
+@pytest.mark.parametrize("name", [*cp.FILES, TOKENIZER_CONFIG, cp.MANIFEST])
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "longer", "empty"])
 def test_damage_is_found_and_named(run: Path, name: str, damage: str) -> None:
     path = run / "checkpoints" / "step-00000020"
@@ -457,9 +459,9 @@ def test_half_precision_becomes_single(tmp_path: Path) -> None:
         ({"n_inner": 20}, "n_inner = 20"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
         ({"n_head": 2}, "impossible model: --embed-dim 9 cannot be divided"),
-        ({"n_embd": "9"}, "n_embd = '9'"),
+        ({"n_embd": "9"}, "'n_embd' is '9'"),
         ({"n_layer": ...}, "has no 'n_layer'"),
-        ({"resid_pdrop": "high"}, "resid_pdrop is 'high'"),
+        ({"resid_pdrop": "high"}, "'resid_pdrop' is 'high'"),
         ({"vocab_size": 12}, "'wte.weight'"),
         ({"n_layer": 3}, "has no tensor 'transformer.h.2."),
     ],

@@ -20,7 +20,7 @@ from crystalline.cli.infer import main
 from crystalline.data.tokenizer import END_OF_TEXT, KINDS, UNKNOWN, Tokenizer
 from crystalline.errors import CheckpointError, DataError
 from crystalline.formats import checkpoint as cp
-from crystalline.formats.tokenizer_config import TOKENIZER_CONFIG
+from crystalline.formats.files import TOKENIZER_CONFIG
 from crystalline.infer.engine import Generation, GenerationSettings
 from crystalline.infer.loading import Model, open_model
 from crystalline.infer.sampling import SamplingSettings

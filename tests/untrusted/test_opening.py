@@ -105,6 +105,7 @@ def test_a_file_with_two_names_is_copied_before_it_is_written(tmp_path: Path) ->
     backup.write_bytes(b"old")
     backup.chmod(0o640)
     os.link(backup, path)
+    replace_shared(path)
     descriptor = open_ours(path)
     os.pwrite(descriptor, b"new", 0)
     os.close(descriptor)
