@@ -198,12 +198,6 @@ class TrainSettings(TrainConfig):
                 raise UsageError(
                     "a DATA argument is empty", advice="Name files and folders of text."
                 )
-            try:
-                path.encode()
-            except UnicodeEncodeError:
-                raise UsageError(
-                    f"the name {os.fsencode(path)!r} is not valid UTF-8", advice="Rename the file."
-                ) from None
 
     def train_config(self) -> TrainConfig:
         """Return the part that is stored in checkpoints."""

@@ -615,11 +615,14 @@ def test_a_directory_that_is_not_empty_or_in_use_or_unwritable(call, text: Path,
     assert is_one_sentence_with_advice(err)
 
 
-def test_a_name_that_no_settings_file_can_hold(call, tmp_path: Path) -> None:
-    name = os.fsdecode(b"bad\xffname.txt")
-    code, _, err = call(tmp_path / name)
-    assert code == 2
-    assert "is not valid UTF-8. Rename the file." in err
+def test_a_name_that_is_not_utf8_is_remembered(call, text: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9\n.txt")
+    shutil.copy(text, path)
+    code, _, err = call(path, *TINY, "--max-steps", 2, "--checkpoint-dir", tmp_path / "run")
+    assert code == 0, err
+    assert read_toml(tmp_path / "run" / "config.toml")["data"] == [str(path)]
+    code, _, err = call("--resume", tmp_path / "run", "--max-steps", 3, "--plain")
+    assert code == 0, err
 
 
 # --- steering -------------------------------------------------------------------------------------
