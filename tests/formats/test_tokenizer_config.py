@@ -88,7 +88,7 @@ def test_special_tokens_are_those_of_the_vocabulary(saved: Any, which: tuple[str
 def test_checkpoints_of_earlier_versions_lack_it_and_are_whole(tmp_path: Path) -> None:
     folder = save(tmp_path / "run", "word", 1)
     (folder / TOKENIZER_CONFIG).unlink()
-    assert cp.verify(folder) == f"{TOKENIZER_CONFIG} is missing"
+    assert str(cp.verify(folder)) == f"{TOKENIZER_CONFIG} is missing"
     manifest = json.loads((folder / cp.MANIFEST).read_text("utf-8"))
     del manifest["files"][TOKENIZER_CONFIG]
     (folder / cp.MANIFEST).write_text(json.dumps(manifest), "utf-8")
