@@ -15,6 +15,7 @@ between any two of them.  Checked in every state:
   writes the outcome;
 * an update sees the outcome and the descriptor of its own step;
 * in the end every unit was updated once per step, kills or not;
+* nothing changes the weights while Node Zero saves, also where it has left an evaluation;
 * from every state the end can be reached: no deadlock, no lost wake.  Without kills
   that must hold with no sleep ever timing out.
 """
@@ -41,6 +42,7 @@ BUGS = {
     "no-undo": "a half-done update is not undone",
     "no-ring": "Node Zero does not ring when it hands out work",
     "forget-hand-over": "a dead sphere's hand-over is not taken back",
+    "leave-update": "Node Zero leaves a step, as it may leave an evaluation, and saves",
     "plain-claim": "a unit is claimed by looking and then storing, without compare-and-swap",
 }
 
@@ -58,17 +60,19 @@ class Instance:
     permits: int
     kills: int
     steps: int = 2
+    evaluates: bool = False  # after the last step; Node Zero may leave that at any moment
     bug: str | None = None
 
     def __str__(self) -> str:
         return (
             f"{self.spheres} spheres, {self.units} units, {self.permits} permits, "
-            f"{self.kills} kills, {self.steps} steps"
+            f"{self.kills} kills, {self.steps} steps" + ", an evaluation" * self.evaluates
         )
 
 
 # A state is a tuple of
-#   phase      0 idle, then 1 reduce, 2 update, 3 idle again, 4 reduce, …
+#   phase      0 idle, then 1 reduce, 2 update, 3 idle again, 4 reduce, …; an evaluation stands
+#              where the reduce of one more step would, and idle comes after it
 #   words      claim words of the units, as (generation, state, owner); owner -1: none
 #   hand       the claim word of the hand-over
 #   permits    owner of each permit, -1: free
@@ -96,6 +100,8 @@ class Model:
         self.instance = instance
         self.bug = instance.bug
         self.timeouts = instance.kills > 0
+        # The phase of the evaluation, if there is one.
+        self.evaluation = _PHASES * instance.steps + 1 if instance.evaluates else -1
 
     def first(self) -> State:
         """Return the state before the first step."""
@@ -201,6 +207,8 @@ class Model:
             yield "copies", go("half", number=number, undo=undo)
         elif at in ("half", "full"):
             self._check_work(state, index, sphere)
+            if state[8][0] == "saving":
+                raise ViolationError(f"sphere {index} updates unit {number} while it is saved")
             values = _set(state[6], number, state[6][number] + 1)
             then = "full" if at == "half" else "done"
             yield f"updates ({at})", go(then, number=number, values=values)
@@ -234,9 +242,10 @@ class Model:
                 raise ViolationError(f"sphere {index} ends phase {seen} in phase {phase}")
             if any(word < (seen, DONE, -1) for word in words):
                 raise ViolationError(f"phase {seen} ends with {words}")
-            yield "advances", go("wake", phase=phase + 1)
+            yield "advances", go("wake", phase=phase + (2 if seen == self.evaluation else 1))
         elif at == "wake":
-            woken = _wake_waiters(go("phase" if (seen + 1) % _PHASES else "ring"))
+            last = seen == self.evaluation or not (seen + 1) % _PHASES
+            woken = _wake_waiters(go("ring" if last else "phase"))
             yield "wakes the others", woken
         elif at == "ring":
             yield "rings for Node Zero", go("wake node", node=(*state[8][:2], True))
@@ -281,12 +290,16 @@ class Model:
                     yield go("permit" if self.bug == "permit-first" else "undo", index)
             if self.timeouts and phase % _PHASES and -1 in permits:
                 yield go("bell", permits.count(-1))  # the tick
+            if phase == self.evaluation or (self.bug == "leave-update" and phase % _PHASES == 2):
+                yield go("saving")  # a stop is wanted; no sphere learns of it
         if at == "listen":
             yield go("check", rang=False)
+        elif at == "saving":  # then the spheres are killed
+            yield go("end")
         elif at == "check":
             if phase % _PHASES:
                 yield go("lie down")
-            elif phase // _PHASES == self.instance.steps:
+            elif phase // _PHASES == self.instance.steps + self.instance.evaluates:
                 yield go("end")
             else:
                 yield go("publish", step=phase // _PHASES)
@@ -508,8 +521,11 @@ USUAL = (
     Instance(2, 2, 1, 1, steps=1),
     Instance(3, 1, 1, 0, steps=2),
     Instance(2, 2, 2, 1, steps=1),
+    Instance(2, 1, 1, 1, steps=1, evaluates=True),
 )
 THOROUGH = (
+    Instance(2, 2, 1, 1, steps=1, evaluates=True),
+    Instance(2, 1, 2, 1, steps=1, evaluates=True),
     Instance(2, 2, 2, 0, steps=2),
     Instance(2, 1, 1, 2, steps=1),
     Instance(2, 2, 1, 1, steps=2),
@@ -521,6 +537,7 @@ THOROUGH = (
 BROKEN = (  # a seeded bug shows in one of these, the smallest first
     Instance(2, 1, 1, 0, steps=2),
     Instance(2, 1, 1, 1, steps=1),
+    Instance(2, 1, 1, 0, steps=1, evaluates=True),
     Instance(2, 2, 1, 1, steps=1),
     Instance(2, 2, 2, 0, steps=2),
     Instance(2, 2, 2, 1, steps=1),

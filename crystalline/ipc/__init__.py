@@ -25,7 +25,9 @@ first, the program's after them:
     barrier    int64    (64,)         see below                      phase, bells, hand-over
     permits    int64    (permits·8,)  spheres; Node Zero frees       one word per cache line
     claims     int64    (units,)      spheres; Node Zero frees       one word per unit
-    descriptor float64  (8,)          Node Zero, in IDLE             step, learning rate
+    descriptor float64  (8,)          Node Zero, in IDLE             step, learning rate,
+                                                                     epsilon; round of an
+                                                                     evaluation
     outcome    float64  (8,)          holder of the hand-over        norm, clip factor, flag
     results    float64  (units, 8)    claimant of the unit           loss, tokens, norm, time,
                                                                      smoothed loss; squares
@@ -61,6 +63,23 @@ Phases
 Node Zero makes the moves out of IDLE (it alone, and only then does it write
 `descriptor`); spheres make all others.  The number of units of a phase depends on
 its kind only, so it cannot be read out of step with the phase.
+
+An evaluation is a row of phases EVALUATE, its rounds: unit u of the phase is unit
+EVAL_FIRST + u of the held-out split while u < EVAL_COUNT, and nothing otherwise.
+Between rounds, in IDLE, Node Zero does what the launcher wants, as between steps.
+
+Leaving
+-------
+    EVALUATE ──Node Zero, a stop is wanted──> (left: no phase ever follows)
+
+Node Zero does not wait for the end of a round when the launcher wants a stop.  It
+leaves the phase as it is, saves, kills the spheres and ends.  It writes no word for
+that, and no sphere learns of it: those at work go on until they are killed.  What
+they still may do changes nothing that is saved: units of EVALUATE write to results and
+to the workspace of their permit, weights are written in UPDATE and PACK only, and out
+of EVALUATE a sphere can only move on to IDLE, where all wait for Node Zero.  No unit is
+lost, because the results of an evaluation that was left are not read: the run that
+goes on makes it again, from its first unit.  COMPUTE, REDUCE and UPDATE are never left.
 
 Claim words
 -----------
