@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from crystalline._kernels.windows import draw_starts
 from crystalline.data.windows import (
     check_fits,
     gather,
+    spread_windows,
     train_starts,
     val_windows,
     windows_per_epoch,
@@ -188,3 +191,19 @@ def test_one_held_out_token_cannot_be_evaluated() -> None:
     check_fits(40, 2, 8)
     with pytest.raises(DataError, match="--val-fraction 0"):
         check_fits(40, 1, 8)
+
+
+@given(n=st.integers(0, 3000), seq_len=st.integers(1, 70), most=st.integers(0, 3500))
+def test_spread_windows_are_some_of_all_and_even(n: int, seq_len: int, most: int) -> None:
+    everything = val_windows(n, seq_len)
+    found = spread_windows(n, seq_len, most)
+    assert set(found) <= set(everything)
+    assert found == sorted(set(found))
+    predicted = sum(length for _, length in found)
+    if most == 0 or n - 1 <= most:
+        assert found == everything
+    elif found != everything:
+        assert most <= predicted < most + seq_len or len(found) == (n - 1) // seq_len
+        gaps = {b[0] - a[0] for a, b in pairwise(found)}
+        assert not gaps or max(gaps) - min(gaps) <= seq_len
+        assert found[0][0] == 0

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -336,3 +337,15 @@ def test_infinite_losses_do_not_reach_the_axis() -> None:
     history = tuple((x, math.inf if x == 50 else 3.0 - x / 100) for x in range(100))
     lines = lines_of(replace(fake_snapshot(100), loss_history=history, eval_history=()), 80, 24)
     assert "inf" not in "".join(lines)
+
+
+def test_the_title_tells_how_far_an_evaluation_is() -> None:
+    def title(**fields: Any) -> str:
+        rows = draw_frame(replace(fake_snapshot(800), **fields), {}, width=100, height=30)
+        return "".join(text for text, _ in rows[0])
+
+    evaluating = {"state": "evaluating", "work_done": 300, "work_total": 1200}
+    assert title(**evaluating, state_s=4.0).rstrip().endswith("EVALUATING 25%")
+    assert title(**evaluating, state_s=20.0).rstrip().endswith("EVALUATING 25% 1 m 00 s left")
+    assert title(state="saving", state_s=75.0).rstrip().endswith("SAVING 1 m 15 s")
+    assert title(state="training", state_s=75.0).rstrip().endswith("TRAINING")

@@ -131,3 +131,51 @@ def test_a_closed_pipe_does_not_stop_the_run() -> None:
         reporter.show(snapshot_at(1))
         reporter.message("nobody reads this")
         assert reporter.poll() == []
+
+
+def test_what_lasts_is_told_every_ten_seconds() -> None:
+    """An evaluation of a minute between two steps; the pause after it is told once only."""
+
+    def feed(reporter: PlainReporter, clock: Clock) -> None:
+        reporter.show(snapshot_at(5))
+        for second in range(1, 61):
+            clock.now += 1
+            reporter.show(
+                snapshot_at(
+                    5, state="evaluating", state_s=float(second), work_total=1_200_000,
+                    work_done=20_000 * second,
+                )
+            )  # fmt: skip
+        for second in range(60):
+            clock.now += 1
+            reporter.show(snapshot_at(5, state="paused", state_s=float(second)))
+        for second in range(1, 16):
+            clock.now += 1
+            reporter.show(snapshot_at(5, state="training", state_s=float(second)))
+
+    lines = written(feed)
+    assert [line for line in lines if line.startswith("evaluating")] == [
+        f"evaluating: {int(100 * second / 60)} % of 1.20M tokens, eta {60 - second}s"
+        for second in range(10, 60, 10)
+    ] + ["evaluating: 100 % of 1.20M tokens, eta 0s"]
+    assert sum(line.endswith("paused") for line in lines) == 1
+    assert lines[-1] == "step 6/2000: for 11s so far"  # ten after the line that it goes on
+    assert len(lines) == 1 + 6 + 1 + 1 + 1
+
+
+def test_a_long_start_is_told() -> None:
+    def feed(reporter: PlainReporter, clock: Clock) -> None:
+        for second in range(25):
+            reporter.show(replace(empty_snapshot(), state_s=float(second)))
+            clock.now += 1
+
+    assert written(feed) == ["starting: for 10s so far", "starting: for 20s so far"]
+
+
+def test_quick_work_is_not_told() -> None:
+    def feed(reporter: PlainReporter, clock: Clock) -> None:
+        for second in range(100):
+            reporter.show(snapshot_at(5, state="saving", state_s=second % 9))
+            clock.now += 1
+
+    assert len(written(feed)) == 1
