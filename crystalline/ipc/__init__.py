@@ -73,13 +73,14 @@ Leaving
     EVALUATE ──Node Zero, a stop is wanted──> (left: no phase ever follows)
 
 Node Zero does not wait for the end of a round when the launcher wants a stop.  It
-leaves the phase as it is, saves, kills the spheres and ends.  It writes no word for
-that, and no sphere learns of it: those at work go on until they are killed.  What
-they still may do changes nothing that is saved: units of EVALUATE write to results and
-to the workspace of their permit, weights are written in UPDATE and PACK only, and out
-of EVALUATE a sphere can only move on to IDLE, where all wait for Node Zero.  No unit is
-lost, because the results of an evaluation that was left are not read: the run that
-goes on makes it again, from its first unit.  COMPUTE, REDUCE and UPDATE are never left.
+leaves the phase as it is, kills the spheres, saves what is not saved yet and ends.
+It writes no word for that, and no sphere learns of it: those at work go on until
+they are killed, wherever they are.  What they did changes nothing that is saved:
+units of EVALUATE write to results and to the workspace of their permit, weights are
+written in UPDATE and PACK only, and out of EVALUATE a sphere can only move on to IDLE,
+where all wait for Node Zero.  No unit is lost, because the results of an evaluation
+that was left are not read: the run that goes on makes it again, from its first unit.
+COMPUTE, REDUCE and UPDATE are never left.
 
 Claim words
 -----------

@@ -406,6 +406,7 @@ class NodeZero:
         began_ns = monotonic_ns()
         self._barrier.publish(Kind.EVALUATE, self.board.permits.free_count)
         if not self._wait_until_idle(leaves=True):
+            self._crew.disband()  # nobody is needed any more
             return False
         evaluation.enter(self.board.results[:count].tolist(), monotonic_ns() - began_ns)
         return True
