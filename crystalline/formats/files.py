@@ -6,29 +6,29 @@ have it, to `OPTIONAL_FILES`; the manifest, its check and the pointers follow th
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from crystalline.data import artifacts
 from crystalline.data.crystal import CRYSTAL
 
 RUNS = Path("runs")  # where runs go that nobody named
-SETTINGS = "config.toml"  # of the run
-METRICS = "metrics.jsonl"
+SETTINGS = artifacts.SETTINGS  # of the run
+METRICS = artifacts.METRICS
 
 FORMAT = 1
-CHECKPOINTS = "checkpoints"
-LATEST = "latest"
-BEST = "best"
-CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
+# The names are those by which `data` knows that a folder holds no text.
+CHECKPOINTS, LATEST, BEST = artifacts.CHECKPOINTS, artifacts.LATEST, artifacts.BEST
+CONFIG, TOKENIZER = artifacts.CONFIG, artifacts.TOKENIZER
+STATE, MANIFEST = artifacts.STATE, artifacts.MANIFEST
+MODEL, OPTIMIZER = artifacts.MODEL, artifacts.OPTIMIZER
 TOKENIZER_CONFIG = "tokenizer_config.json"  # for transformers
-MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
 FILES = (*MODEL_FILES, OPTIMIZER, STATE)  # what every checkpoint has
 # Of runs that compute with the numbers of their vocabulary; of all but those of older versions.
 OPTIONAL_FILES = (CRYSTAL, TOKENIZER_CONFIG)
 FOR_OTHERS = (TOKENIZER_CONFIG,)  # which this program does not read
 
-STEP_NAME = re.compile(r"step-(\d{8,})")
+STEP_NAME = artifacts.STEP_NAME
 
 
 def step_name(step: int) -> str:

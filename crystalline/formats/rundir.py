@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from crystalline.atomic import is_temporary, remove, sweep_leftovers, write_bytes, write_text
+from crystalline.data import artifacts
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.catalog import (
@@ -56,7 +57,7 @@ __all__ = [
     "default_run_dirs", "newest_run", "read_toml", "run_of", "short_count", "to_toml",
 ]  # fmt: skip
 
-LOCK = "run.lock"
+LOCK = artifacts.LOCK
 BEFORE_TRAINING = (CONFIG, TOKENIZER, CRYSTAL, METRICS)  # what a run writes before a checkpoint
 
 _TRIES = 100  # against others that remove the directories we are about to use
