@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
 from crystalline.data.corpus import Corpus
+from crystalline.data.pieces import cut
 
 MIN_DOCUMENTS = 20
 
@@ -20,6 +23,13 @@ class HeldOut:
     documents: npt.NDArray[np.bool_] | None  # (documents,) True where held out
     first_char: int  # where `documents` is None: what is before it trains
 
+    def chars(self, corpus: Corpus, *, val: bool) -> int:
+        """Return the characters of one split."""
+        if self.documents is not None:
+            return int(corpus.doc_chars[self.documents == val].sum())
+        rest = int(corpus.doc_chars.sum()) - self.first_char
+        return rest if val else self.first_char
+
     def texts(self, corpus: Corpus, val: bool) -> Iterator[tuple[int, str]]:
         """Read one split: (document number, text), never empty."""
         if self.documents is not None:
@@ -27,6 +37,13 @@ class HeldOut:
                 if self.documents[number] == val:
                     yield number, piece
             return
+        # Cut anew: where a word is divided between the splits, the second begins another one.
+        for number, parts in groupby(self._parts(corpus, val), key=itemgetter(0)):
+            for piece in cut(part for _, part in parts):
+                yield number, piece
+
+    def _parts(self, corpus: Corpus, val: bool) -> Iterator[tuple[int, str]]:
+        """Read what is before or after `first_char`."""
         at = 0
         for number, piece in corpus.pieces():
             here = min(max(self.first_char - at, 0), len(piece))

@@ -6,6 +6,13 @@ character and byte tables are done here, and give what the library gives.
 
 `<|endoftext|>` stands between documents.  Where the tokenizer has it, the same
 characters in a text are that token too.
+
+bpe and word tokenizers that meet a word of `LONGEST_WORD` characters or more (DNA, digits,
+Chinese without punctuation) bound the length of words (see `pieces.py`): merging the pairs
+of a megabyte without a space would take minutes otherwise.  The bound is a part of their
+tokenizer.json, as a split in front of the byte level, so that the library and transformers
+find the same ids; llama.cpp, which goes by its own table of patterns, may differ in such
+words.  All others are as they always were, and so are their ids.
 """
 
 from __future__ import annotations
@@ -13,7 +20,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,16 +30,21 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from crystalline.atomic import write_text
-from crystalline.data.pieces import cut
+from crystalline.data.pieces import (
+    BOUNDED_PATTERN,
+    END_OF_TEXT,
+    LONGEST_WORD,
+    cut,
+    has_long_word,
+    word_pattern,
+)
 from crystalline.errors import DataError, UsageError
 
 KINDS = ("bpe", "char", "word", "byte")
-END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<unk>"
 BYTES = 256
 
-# What GPT-2 calls a word: one leading space belongs to it.
-_WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_WORD_PATTERN = word_pattern()
 _CHAR_PATTERN = r"[\s\S]"
 _BATCH_PIECES = 32  # about half a megabyte of text at a time
 
@@ -58,6 +70,7 @@ class Tokenizer:
         vocabulary = inner.get_vocab(with_added_tokens=True)
         self._bytes = _bytes_of_tokens(vocabulary, spelled=kind in ("bpe", "byte"))
         self._char_ids = _char_table(vocabulary) if kind == "char" else None
+        self._may_cut, self._longest_word = _cutting(inner, kind)
 
     @classmethod
     def train(
@@ -67,24 +80,29 @@ class Tokenizer:
         vocab_size: int,
         *,
         end_of_text: bool | None = None,
+        long_words: bool | None = None,
     ) -> Tokenizer:
         """Find a vocabulary of at most `vocab_size` tokens (char and byte find their own).
 
         The same texts give the same tokenizer, byte for byte.  `end_of_text` says
         whether a char tokenizer gets `<|endoftext|>`; by default when there are
-        several texts.  The other kinds always have it.
+        several texts.  The other kinds always have it.  `long_words` says whether the
+        words of bpe and word tokenizers are bounded; by default when one of the texts
+        has a long one.
 
         Raises `UsageError` for an unknown kind or a vocabulary too small for it.
         """
         if kind == "bpe":
-            inner = _train_bpe(texts, vocab_size)
+            inner = _train_bpe(texts, vocab_size, long_words)
         elif kind == "char":
             inner = _train_char(texts, end_of_text)
         elif kind == "word":
-            inner = _train_word(texts, vocab_size)
+            inner = _train_word(texts, vocab_size, long_words)
         elif kind == "byte":
             spelling = {_BYTE_TO_CHAR[byte]: byte for byte in range(BYTES)}
-            inner = _byte_level(models.BPE(vocab=spelling, merges=[]))
+            inner = tokenizers.Tokenizer(models.BPE(vocab=spelling, merges=[]))
+            inner.pre_tokenizer = _byte_level(bounded=False)
+            inner.decoder = decoders.ByteLevel()
         else:
             raise UsageError(
                 f"--tokenizer is {kind!r}", advice=f"It must be one of {', '.join(KINDS)}."
@@ -152,8 +170,21 @@ class Tokenizer:
                 f"the text is not valid Unicode (character {error.start} is {text[error.start]!r})",
                 advice="Give text in UTF-8.",
             ) from None
-        parts = list(self._encode_pieces(cut([text])))
+        pieces = cut([text], self._longest_word) if self._may_cut else iter([text])
+        parts = list(self._encode_pieces(pieces))
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    def encode_documents(self, documents: Sequence[str]) -> Ids:
+        """Return the ids of several texts, `<|endoftext|>` between them where there is one.
+
+        Raises `DataError` as `encode` does.
+        """
+        parts: list[Ids] = [np.zeros(0, np.int32)]
+        for document in documents:
+            if len(parts) > 1 and self.eot_id is not None:
+                parts.append(np.array([self.eot_id], np.int32))
+            parts.append(self.encode(document))
+        return np.concatenate(parts)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Return the ids of each text; on several cores where the kind allows it.
@@ -259,14 +290,48 @@ def _special(token: str) -> AddedToken:
     return AddedToken(token, special=True, normalized=False)
 
 
-def _byte_level(model: models.Model) -> tokenizers.Tokenizer:
-    inner = tokenizers.Tokenizer(model)
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    inner.decoder = decoders.ByteLevel()
-    return inner
+def _byte_level(*, bounded: bool) -> pre_tokenizers.PreTokenizer:
+    """Return the split of byte-level BPE: GPT-2's own, or with a bound on the length of words."""
+    if not bounded:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(BOUNDED_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
-def _train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+def _words(*, bounded: bool) -> pre_tokenizers.PreTokenizer:
+    pattern = BOUNDED_PATTERN if bounded else _WORD_PATTERN
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+def _train(
+    inner: tokenizers.Tokenizer,
+    texts: Iterable[str],
+    trainer: trainers.Trainer,
+    split: Callable[..., pre_tokenizers.PreTokenizer],
+    long_words: bool | None,
+) -> None:
+    """Train with `split(bounded=…)`; where nobody knows, words are bounded until none was long."""
+    met = False
+
+    def watched() -> Iterator[str]:
+        nonlocal met
+        for text in texts:
+            met = met or has_long_word(text)
+            yield text
+
+    inner.pre_tokenizer = split(bounded=long_words is not False)
+    inner.train_from_iterator(watched() if long_words is None else texts, trainer)
+    if long_words is None:
+        inner.pre_tokenizer = split(bounded=met)
+
+
+def _train_bpe(
+    texts: Iterable[str], vocab_size: int, long_words: bool | None
+) -> tokenizers.Tokenizer:
     least = BYTES + 1
     if vocab_size < least:
         raise UsageError(
@@ -274,32 +339,34 @@ def _train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
             advice=f"It needs {BYTES} bytes and {END_OF_TEXT}: use {least} or more, "
             "or --tokenizer char.",
         )
-    inner = _byte_level(models.BPE())
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1,  # the special token comes last
         min_frequency=2,
         initial_alphabet=list(_BYTE_TO_CHAR),
         show_progress=False,
     )
-    inner.train_from_iterator(texts, trainer)
+    _train(inner, texts, trainer, _byte_level, long_words)
     return inner
 
 
-def _train_word(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+def _train_word(
+    texts: Iterable[str], vocab_size: int, long_words: bool | None
+) -> tokenizers.Tokenizer:
     if vocab_size < 3:
         raise UsageError(
             f"--vocab-size {vocab_size} is too small for word",
             advice=f"Use 3 or more: {UNKNOWN}, {END_OF_TEXT} and a word.",
         )
     inner = tokenizers.Tokenizer(models.WordLevel(vocab={}, unk_token=UNKNOWN))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD_PATTERN), "isolated")
     inner.decoder = decoders.Fuse()
     trainer = trainers.WordLevelTrainer(
         vocab_size=vocab_size,
         special_tokens=[_special(UNKNOWN), _special(END_OF_TEXT)],
         show_progress=False,
     )
-    inner.train_from_iterator(texts, trainer)
+    _train(inner, texts, trainer, _words, long_words)
     return inner
 
 
@@ -369,5 +436,23 @@ def _kind_of(content: Any) -> str | None:
     if model.get("type") == "WordLevel" and decoder.get("type") == "Fuse":
         pattern = pre.get("pattern")
         regex = pattern.get("Regex") if isinstance(pattern, dict) else None
-        return {_CHAR_PATTERN: "char", _WORD_PATTERN: "word"}.get(str(regex))
+        kinds = {_CHAR_PATTERN: "char", _WORD_PATTERN: "word", BOUNDED_PATTERN: "word"}
+        return kinds.get(str(regex))
     return None
+
+
+def _cutting(inner: tokenizers.Tokenizer, kind: str) -> tuple[bool, int | None]:
+    """Return whether pieces may be encoded one by one, and the bound on words, if there is one.
+
+    Other programs' tokenizers split in ways of their own: their text is encoded as a whole.
+    """
+    if kind in ("char", "byte"):
+        return True, LONGEST_WORD
+    if inner.normalizer is not None or inner.pre_tokenizer is None:
+        return False, None
+    state = inner.pre_tokenizer.__getstate__()
+    for bound in (None, LONGEST_WORD):
+        split = _words if kind == "word" else _byte_level
+        if state == split(bounded=bound is not None).__getstate__():
+            return True, bound
+    return False, None

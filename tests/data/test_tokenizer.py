@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +235,64 @@ def test_a_file_that_the_library_refuses_is_a_data_error(
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="is damaged"):
         Tokenizer.load(path)
+
+
+# --- long words -------------------------------------------------------------------------------
+
+DRAW = random.Random(5)
+UNBROKEN = {
+    "DNA": "".join(DRAW.choices("ACGT", k=150_000)),
+    "digits": "".join(DRAW.choices("0123456789", k=100_000)),
+    "Chinese": "".join(DRAW.choices([chr(0x4E00 + n) for n in range(800)], k=40_000)),
+    "one letter": "a" * 150_000,
+    "blanks": " " * 150_000,
+    "emoji": "".join(DRAW.choices([chr(0x1F300 + n) for n in range(200)], k=40_000)),
+}
+
+
+@pytest.mark.parametrize("name", UNBROKEN)
+def test_text_without_spaces_is_learned_quickly_and_read_the_same_everywhere(name: str) -> None:
+    text = UNBROKEN[name]
+    began = time.process_time()
+    tokenizer = Tokenizer.train("bpe", [text], 1000)
+    ids = tokenizer.encode(text)
+    assert time.process_time() - began < 3.0
+    library = tokenizers.Tokenizer.from_str(tokenizer.to_json())
+    assert ids.tolist() == library.encode(text).ids
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word"])
+def test_the_bound_is_stored_only_where_a_word_is_long(tmp_path: Path, kind: str) -> None:
+    ordinary = Tokenizer.train(kind, TEXTS, 600)
+    assert "512" not in json.dumps(json.loads(ordinary.to_json())["pre_tokenizer"])
+    assert Tokenizer.train(kind, TEXTS, 600, long_words=False).to_json() == ordinary.to_json()
+    bounded = Tokenizer.train(kind, TEXTS, 600, long_words=True)
+    assert "{1,512}" in json.dumps(json.loads(bounded.to_json())["pre_tokenizer"])
+    for text in TEXTS:
+        assert bounded.encode(text).tolist() == ordinary.encode(text).tolist()
+    met = Tokenizer.train(kind, [*TEXTS, "x" * 512], 600)
+    met.save(tmp_path / "tokenizer.json")
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert again.kind == kind
+    text = " " + "x" * 1200 + "yz" * 400 + TEXTS[0]
+    assert again.encode(text).tolist() == met.inner.encode(text).ids
+
+
+def test_an_unbounded_tokenizer_reads_long_words_as_the_library_does() -> None:
+    tokenizer = Tokenizer.train("bpe", [*TEXTS, "abcabcabc" * 40], 400)
+    text = "see " + "abc" * 100_000 + " end"
+    assert tokenizer.encode(text).tolist() == tokenizer.inner.encode(text).ids
+
+
+def test_a_tokenizer_that_splits_in_its_own_way_gets_its_text_whole() -> None:
+    inner = tokenizers.Tokenizer.from_str(Tokenizer.train("bpe", TEXTS, 400).to_json())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    text = "some words. " * 5000
+    assert Tokenizer(inner, "bpe").encode(text).tolist() == inner.encode(text).ids
+
+
+def test_a_tokenizer_nested_too_deeply_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="is damaged"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
