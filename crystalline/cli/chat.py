@@ -108,7 +108,7 @@ class _Conversation:
 
     def _begin(self, preamble: str) -> None:
         """Say how the model is used, and what never fits."""
-        from crystalline.infer.chat import MODEL_PREFIX, USER_PREFIX
+        from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
         from crystalline.infer.engine import encode_prompt, unknown_tokens
 
         tokenizer = self._model.tokenizer

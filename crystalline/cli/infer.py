@@ -14,6 +14,7 @@ import math
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,7 +116,17 @@ class InferSettings:
         str | None,
         tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: off)"),
     ] = None
-    """Measure the model on this UTF-8 text, in windows of the context length."""
+    """Measure the model on this text, in windows of the context length; it is read as training
+    reads it, also HTML and JSON records. '-' is stdin."""
+    text_field: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME",
+            constructor=str,
+            help_behavior_hint="(default: text, else messages or conversations)",
+        ),
+    ] = None
+    """Field of JSON records that holds their text, with --perplexity."""
     json: bool = False
     """Print one JSON object to stdout instead of text."""
     checkpoint: Annotated[
@@ -244,7 +255,9 @@ def _main(argv: list[str]) -> int:
     generation = settings.generation()
     tell(settings.ineffective(), quiet=settings.quiet)
     if settings.perplexity is not None:
-        return _measure(settings, _read_text(settings.perplexity))
+        with reading("the text"):
+            documents = _read_text(settings.perplexity, settings.text_field)
+        return _measure(settings, documents)
     with reading("the prompt"):
         prompt = _prompt(settings)
     model = _open(settings)
@@ -439,8 +452,8 @@ def _is_context_full(model: Model, prompt_tokens: int, generated: list[int]) -> 
 # --- perplexity -----------------------------------------------------------------------------------
 
 
-def _measure(settings: InferSettings, text: str) -> int:
-    """Print how well the model predicts a text."""
+def _measure(settings: InferSettings, text: Sequence[str]) -> int:
+    """Print how well the model predicts a text, given by its documents."""
     from crystalline.infer.perplexity import score_text
 
     model = _open(settings)
@@ -485,15 +498,17 @@ def _measure(settings: InferSettings, text: str) -> int:
 
 
 def _prompt(settings: InferSettings) -> str:
-    """Return the prompt from the flag or from stdin."""
+    """Return the prompt from the flag or from stdin, as text is read in training."""
+    from crystalline.data.decoding import plain
+
     if settings.chat:
-        return settings.prompt or ""
+        return plain(settings.prompt or "")
     if settings.prompt not in (None, "-"):
-        return str(settings.prompt)
+        return plain(str(settings.prompt))
     if settings.prompt is None and sys.stdin.isatty():
         return ""
     try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
+        return plain(sys.stdin.buffer.read().decode()).removesuffix("\n")
     except UnicodeDecodeError as error:
         raise DataError(
             f"the prompt on stdin is not valid UTF-8 at byte {error.start}",
@@ -501,18 +516,14 @@ def _prompt(settings: InferSettings) -> str:
         ) from None
 
 
-def _read_text(name: str) -> str:
-    try:
-        return Path(name).read_bytes().decode()
-    except OSError as error:
-        raise DataError(
-            f"{name} cannot be read ({error.strerror})",
-            advice="Give --perplexity a text file.",
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name} is not valid UTF-8 at byte {error.start}", advice="Convert it to UTF-8."
-        ) from None
+def _read_text(name: str, text_field: str | None) -> list[str]:
+    """Return the documents of a file, or the text on stdin, as training reads them."""
+    from crystalline.data.corpus import read_documents
+    from crystalline.data.decoding import text_blocks
+
+    if name == "-":
+        return ["".join(text_blocks(sys.stdin.buffer.read, "the text on stdin"))]
+    return read_documents(name, text_field)
 
 
 def _echo(settings: InferSettings, prompt: str) -> None:

@@ -115,6 +115,16 @@ _TokensOrAll = tyro.constructors.PrimitiveConstructorSpec[int](
     is_instance=lambda value: isinstance(value, int),
     str_from_instance=lambda value: [str(value)],
 )
+
+
+def _text_field() -> Any:
+    return tyro.conf.arg(
+        metavar="NAME",
+        constructor=str,
+        help_behavior_hint="(default: text, else messages or conversations)",
+    )
+
+
 _Sized = _optional(int, "sized from the text")
 
 
@@ -166,7 +176,10 @@ class TrainSettings(TrainConfig):
             metavar="[DATA ...]", help_behavior_hint="(default: Python's standard library)"
         ),
     ] = ()
-    """Files and folders of text."""
+    """Files and folders of text: UTF-8 of any kind, HTML, JSON records (.jsonl, or a .json array).
+    Runs, model folders and caches that lie among them are left out."""
+    text_field: Annotated[str | None, _text_field()] = None
+    """Field of JSON records that holds their text, or a conversation of messages."""
     workers: Annotated[int, tyro.conf.arg(aliases=("--threads",))] = 12
     """Worker processes (spheres), 1 to 63; never more at work than this machine has cores."""
     checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
@@ -216,7 +229,12 @@ class _Ready:
     def write_config(self, config: TrainConfig) -> None:
         """Write config.toml."""
         paths = [os.path.abspath(path) for path in self.settings.data]  # noqa: PTH100
-        values = {"data": paths or None, **config.to_dict(), "workers": self.settings.workers}
+        values = {
+            "data": paths or None,
+            "text_field": self.settings.text_field,
+            **config.to_dict(),
+            "workers": self.settings.workers,
+        }
         self.run.write_config(values, comment=self.text)
 
     def keep_plan(self, plan: str | None) -> None:
@@ -371,6 +389,7 @@ def _prepare(settings: TrainSettings) -> PreparedData:
             kind=settings.tokenizer,
             vocab_size=settings.vocab_size,
             val_fraction=settings.val_fraction,
+            text_field=settings.text_field,
             progress=progress,
         )
     check_fits(data.train_tokens, data.val_tokens, settings.seq_len)
@@ -533,7 +552,7 @@ def _inspect(checkpoint: Path) -> CheckpointInfo:
 
 
 def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
-    """Return the settings of the run: those of the checkpoint, and the data and workers."""
+    """Return the settings of the run: those of the checkpoint, of the text, and the workers."""
     from crystalline.formats.rundir import CONFIG
 
     unknown = sorted(set(info.train_config) - field_names(TrainConfig))
@@ -547,7 +566,8 @@ def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     stored["eval_tokens"] = 0  # all were evaluated
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(TrainSettings, run.path / CONFIG, exclude=FLAGS_ONLY)
-        stored |= {name: described[name] for name in ("data", "workers") if name in described}
+        named = ("data", "text_field", "workers")
+        stored |= {name: described[name] for name in named if name in described}
     return stored | info.train_config
 
 
@@ -678,7 +698,7 @@ def _describe(
     passes = spec.max_steps * config.tokens_per_step / data.train_tokens
     about = "" if spec.max_seconds is None else "about "
     lines = {
-        "data": data.description,
+        "data": data.description + (f"; left out: {data.left_out}" if data.left_out else ""),
         "model": f"{short_count(spec.parameters)} parameters: "
         f"{_count(model.num_layers, 'layer')}, {_count(model.num_heads, 'head')}, "
         f"{_count(model.embed_dim, 'channel')}, context {model.seq_len}, "

@@ -8,6 +8,8 @@ again.  Both are made under a temporary name and renamed: any number of processe
 may prepare the same text at once, and the first one's work is kept.
 
 `corpora/KEY/crystal.json` joins them when `crystal_of` is first asked for it.
+A CACHEDIR.TAG (https://bford.info/cachedir) tells backups, and our own search for text, what
+the folder is.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +31,25 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from crystalline.atomic import sweep_leftovers, sync_directory, temporary_beside, write_json
-from crystalline.data.corpus import Corpus, Source, find_sources, read_corpus
+from crystalline.atomic import (
+    sweep_leftovers,
+    sync_directory,
+    temporary_beside,
+    write_bytes,
+    write_json,
+)
+from crystalline.data.artifacts import (
+    CACHE_SIGNATURE,
+    CACHE_TAG,
+    CORPORA,
+    REQUESTS,
+    TOKENIZER,
+    TOKENS,
+)
+from crystalline.data.corpus import Corpus, read_corpus
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.default import default_corpus
+from crystalline.data.finding import Found, Source, find, shown
 from crystalline.data.split import HeldOut, hold_out
 from crystalline.data.tokenfile import VERSION, Split, TokenFile, write_token_file
 from crystalline.data.tokenizer import Ids, Tokenizer
@@ -43,18 +60,22 @@ if TYPE_CHECKING:
     from crystalline.data.crystal.tokens import Crystal
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, and bytes of text (or tokens) done and in all."""
+"""Called with the name of a stage, and bytes of text (or tokens) done and in all; 0 and 0 where
+nobody can say how far the stage is."""
 
-FORMAT = 1  # raise it when the same text and settings would give other tokens
+FORMAT = 2  # raise it when the same text and settings would give other tokens
 TRAINING_BYTES = 64_000_000  # of text that a tokenizer is trained on; more is sampled evenly
 
-_TOKENS = "tokens.bin"
-_TOKENIZER = "tokenizer.json"
+_COUNTING, _MERGING = "Training the tokenizer", "Building the vocabulary"
 _BATCH_PIECES = 32
 _COUNT_TOKENS = 1 << 22  # counted at a time
 _BEAT_S = 0.1  # between two calls of `progress`
 _SETTLED_NS = 100_000_000  # a file changed later than this before reading may change unseen
 _STALE_S = 24 * 3600  # an abandoned temporary folder
+_TAG_COMMENT = b"""
+# This folder is a cache of crystalline: tokens of text that was trained on.
+# It may be deleted; what is in it is made again.  See https://bford.info/cachedir
+"""
 
 _log = get_logger("data")
 
@@ -72,7 +93,8 @@ class PreparedData:
     train_bytes: int  # UTF-8 bytes of text
     val_bytes: int
     documents: int
-    description: str  # for people
+    description: str  # for people: the names of the text, and its size
+    left_out: str  # for people: what lies beside the text and is none, or nothing
     cached: bool  # nothing had to be tokenized
     tokens_sha256: str  # equal when a run continues on the same tokens
 
@@ -83,14 +105,16 @@ def prepare(
     kind: str,
     vocab_size: int,
     val_fraction: float,
+    text_field: str | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> PreparedData:
     """Read, split, tokenize and cache the text of `paths` (None: the embedded default).
 
-    The tokenizer is trained on the training split; a char tokenizer takes its
-    characters from all of the text.  `progress` is called several times a second,
-    always in the calling thread.
+    `text_field` names the field of JSON records that holds their text; by default `text`,
+    else a conversation (see `records`).  The tokenizer is trained on the training split; a
+    char tokenizer takes its characters from all of the text.  `progress` is called several
+    times a second, always in the calling thread.
 
     Raises `DataError` for text that cannot be used and for a cache that cannot be
     written, `UsageError` for settings that do not fit the tokenizer.
@@ -104,27 +128,40 @@ def prepare(
         "vocab_size": vocab_size if kind in ("bpe", "word") else None,
         "val_fraction": val_fraction,
     }
+    if text_field is not None:
+        settings["text_field"] = text_field
     if paths is None:
-        sources = find_sources(default_corpus(), explicit=False)
+        found = find(default_corpus(), explicit=False)
         names = ["the Python standard library"]
         request_key = _key({**settings, "default": True})
     else:
-        sources = find_sources(paths)
-        names = [os.fspath(path) for path in paths]
+        found = find(paths)
+        names = [shown(path) for path in paths]
         request_key = _key(
             {**settings, "paths": [os.fspath(Path(path).absolute()) for path in paths]}
         )
 
     cache.sweep()
+    sources = found.sources
+    if found.passed_over:
+        _log.info(
+            "Passed over %s file%s that no suffix of text marks: %s.",
+            f"{found.passed_over.total():,}",
+            "" if found.passed_over.total() == 1 else "s",
+            found.passed_over_words(),
+        )
+
     entry = cache.recall(request_key, sources)
     if entry is not None:
-        return _prepared(entry, kind, names, cached=True)
+        return _prepared(entry, kind, names, found, cached=True)
 
     began_ns = time.time_ns()
     ticker = _Ticker(progress)
     source_bytes = sum(source.size_bytes for source in sources)
     corpus = read_corpus(
-        sources, lambda done: ticker.tick("Reading text", min(done, source_bytes), source_bytes)
+        sources,
+        lambda done: ticker.tick("Reading text", min(done, source_bytes), source_bytes),
+        text_field=text_field,
     )
     entry_key = _key({**settings, "corpus": corpus.sha256})
     entry = cache.open_entry(entry_key)
@@ -135,7 +172,7 @@ def prepare(
             lambda folder: _build(folder, corpus, kind, vocab_size, val_fraction, ticker),
         )
     cache.remember(request_key, sources, entry_key, began_ns)
-    return _prepared(entry, kind, names, cached=cached)
+    return _prepared(entry, kind, names, found, cached=cached)
 
 
 def crystal_of(prepared: PreparedData, progress: Progress | None = None) -> Crystal:
@@ -154,7 +191,7 @@ def crystal_in(folder: Path, progress: Progress | None = None) -> Crystal:
     """
     from crystalline.data.crystal.tokens import Crystal, build_crystal
 
-    tokens = TokenFile.open(folder / _TOKENS)
+    tokens = TokenFile.open(folder / TOKENS)
     path = folder / CRYSTAL
     if path.is_file():
         try:
@@ -165,7 +202,7 @@ def crystal_in(folder: Path, progress: Progress | None = None) -> Crystal:
             raise DataError(f"{path} belongs to other tokens")
         except DataError as error:
             _log.warning("The numbers of a vocabulary are made again: %s", error)
-    tokenizer = Tokenizer.load(folder / _TOKENIZER)
+    tokenizer = Tokenizer.load(folder / TOKENIZER)
     ticker = _Ticker(progress)
     counts = _count(tokens, ticker)
     ticker.tick("Finding affixes", 0, tokens.vocab_size)
@@ -209,15 +246,17 @@ def default_cache_dir() -> Path:
         ) from None
 
 
-def _prepared(tokens: TokenFile, kind: str, names: list[str], *, cached: bool) -> PreparedData:
+def _prepared(
+    tokens: TokenFile, kind: str, names: list[str], found: Found, *, cached: bool
+) -> PreparedData:
     header = tokens.header
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown_names = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     documents = "1 document" if header.documents == 1 else f"{header.documents:,} documents"
     size = header.train_bytes + header.val_bytes
     shown_size = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
     return PreparedData(
         token_path=tokens.path,
-        tokenizer_path=tokens.path.with_name(_TOKENIZER),
+        tokenizer_path=tokens.path.with_name(TOKENIZER),
         kind=kind,
         vocab_size=header.vocab_size,
         train_tokens=header.train_tokens,
@@ -225,7 +264,8 @@ def _prepared(tokens: TokenFile, kind: str, names: list[str], *, cached: bool) -
         train_bytes=header.train_bytes,
         val_bytes=header.val_bytes,
         documents=header.documents,
-        description=f"{shown} ({documents}, {shown_size})",
+        description=f"{shown_names} ({documents}, {shown_size})",
+        left_out=found.left_out_words(),
         cached=cached,
         tokens_sha256=header.payload_sha256,
     )
@@ -249,7 +289,7 @@ def _build(
     """Write `tokenizer.json` and `tokens.bin` into `folder`."""
     held_out = hold_out(corpus, val_fraction)
     tokenizer = _train_tokenizer(corpus, held_out, kind, vocab_size, ticker)
-    tokenizer.save(folder / _TOKENIZER)
+    tokenizer.save(folder / TOKENIZER)
     total_bytes = corpus.total_bytes
     done_bytes = 0
 
@@ -259,29 +299,34 @@ def _build(
         ticker.tick("Encoding", done_bytes, total_bytes)
 
     write_token_file(
-        folder / _TOKENS,
+        folder / TOKENS,
         _split(corpus, held_out, tokenizer, encoded, val=False),
         _split(corpus, held_out, tokenizer, encoded, val=True),
         vocab_size=tokenizer.vocab_size,
         documents=corpus.documents,
-        tokenizer_sha256=_file_sha256(folder / _TOKENIZER),
+        tokenizer_sha256=_file_sha256(folder / TOKENIZER),
     )
 
 
 def _train_tokenizer(
     corpus: Corpus, held_out: HeldOut, kind: str, vocab_size: int, ticker: _Ticker
 ) -> Tokenizer:
-    """Train in a thread of its own, so that progress goes on while the library is busy."""
+    """Train in a thread of its own, so that progress goes on while the library is busy.
+
+    Words are counted as far as the text has been fed; how far the library is with what it makes
+    of them, it does not say.
+    """
     stop = threading.Event()
+    all_fed = threading.Event()
     texts_failed: list[BaseException] = []
     outcome: list[Tokenizer] = []
     failed: list[BaseException] = []
-    total_bytes = corpus.total_bytes
-    done_bytes = 0
+    n_chars = held_out.chars(corpus, val=False) if kind != "char" else int(corpus.doc_chars.sum())
+    done_chars = 0
 
     def texts() -> Iterator[str]:
-        nonlocal done_bytes
-        stride = 1 if kind == "char" else -(-total_bytes // TRAINING_BYTES)
+        nonlocal done_chars
+        stride = 1 if kind == "char" else -(-corpus.total_bytes // TRAINING_BYTES)
         source = corpus.pieces() if kind == "char" else held_out.texts(corpus, val=False)
         try:
             for index, (_, piece) in enumerate(source):
@@ -289,14 +334,22 @@ def _train_tokenizer(
                     return
                 if index % stride == 0:
                     yield piece
-                done_bytes = min(done_bytes + len(piece), total_bytes)
+                done_chars += len(piece)
         except DataError as error:  # the library would wrap it
             texts_failed.append(error)
+        finally:
+            all_fed.set()
 
     def work() -> None:
         try:
             outcome.append(
-                Tokenizer.train(kind, texts(), vocab_size, end_of_text=corpus.documents > 1)
+                Tokenizer.train(
+                    kind,
+                    texts(),
+                    vocab_size,
+                    end_of_text=corpus.documents > 1,
+                    long_words=corpus.long_words,
+                )
             )
         except BaseException as error:  # noqa: BLE001  (the calling thread raises it)
             failed.append(error)
@@ -304,15 +357,19 @@ def _train_tokenizer(
     thread = threading.Thread(target=work, name="tokenizer-training")
     thread.start()
     try:
+        while thread.is_alive() and not all_fed.is_set():
+            ticker.tick(_COUNTING, min(done_chars, n_chars), n_chars)
+            all_fed.wait(_BEAT_S)
+        ticker.tick(_COUNTING, n_chars, n_chars)
+        thread.join(_BEAT_S)
         while thread.is_alive():
-            ticker.tick("Training the tokenizer", done_bytes, total_bytes)
+            ticker.tick(_MERGING, 0, 0)
             thread.join(_BEAT_S)
     finally:
         stop.set()
         thread.join()
     for error in texts_failed + failed:
         raise error
-    ticker.tick("Training the tokenizer", total_bytes, total_bytes)
     return outcome[0]
 
 
@@ -367,7 +424,7 @@ class _Ticker:
         if self._progress is None:
             return
         now_s = time.monotonic()
-        if stage != self._stage or done >= total or now_s >= self._next_s:
+        if stage != self._stage or 0 < total <= done or now_s >= self._next_s:
             self._stage, self._next_s = stage, now_s + _BEAT_S / 2
             self._progress(stage, done, total)
 
@@ -382,8 +439,8 @@ def _file_sha256(path: Path) -> str:
 class _Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.corpora = root / "corpora"
-        self.requests = root / "requests"
+        self.corpora = root / CORPORA
+        self.requests = root / REQUESTS
 
     def recall(self, request_key: str, sources: list[Source]) -> TokenFile | None:
         """Return the entry that these very files gave before, if it is still whole."""
@@ -407,6 +464,7 @@ class _Cache:
         record = {"entry": entry_key, "sources": [source.identity for source in sources]}
         try:
             self.requests.mkdir(parents=True, exist_ok=True)
+            self._tag()
             write_json(self.requests / f"{request_key}.json", record)
         except OSError as error:  # a cache filled by somebody else is still good to read
             _log.warning("The text will be read again next time: %s", error)
@@ -417,9 +475,9 @@ class _Cache:
         if not folder.is_dir():
             return None
         try:
-            tokens = TokenFile.open(folder / _TOKENS, verify=True)
-            if _file_sha256(folder / _TOKENIZER) != tokens.header.tokenizer_sha256:
-                raise DataError(f"{folder / _TOKENIZER} is damaged (its checksum is wrong)")
+            tokens = TokenFile.open(folder / TOKENS, verify=True)
+            if _file_sha256(folder / TOKENIZER) != tokens.header.tokenizer_sha256:
+                raise DataError(f"{folder / TOKENIZER} is damaged (its checksum is wrong)")
         except (DataError, OSError) as error:
             _log.warning("A cached corpus is made again: %s", error)
             with self._written():
@@ -438,6 +496,7 @@ class _Cache:
         final = self.corpora / entry_key
         with self._written():
             self.corpora.mkdir(parents=True, exist_ok=True)
+            self._tag()
             folder = temporary_beside(final)
             folder.mkdir()
             try:
@@ -451,7 +510,17 @@ class _Cache:
                 sync_directory(self.corpora)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-        return TokenFile.open(final / _TOKENS)
+        return TokenFile.open(final / TOKENS)
+
+    def _tag(self) -> None:
+        """Mark the folder as a cache; where it holds something else too, its two parts."""
+        ours = {CORPORA, REQUESTS, CACHE_TAG}
+        with suppress(OSError):  # a cache serves without
+            alone = all(name in ours or name.startswith(".") for name in os.listdir(self.root))
+            for folder in [self.root] if alone else [self.corpora, self.requests]:
+                tag = folder / CACHE_TAG
+                if folder.is_dir() and not tag.exists():
+                    write_bytes(tag, CACHE_SIGNATURE + _TAG_COMMENT)
 
     def sweep(self) -> None:
         """Remove what killed processes left half-written."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crystalline.data.tokenizer import END_OF_TEXT
+from crystalline.data.pieces import END_OF_TEXT
 from crystalline.formats.files import TOKENIZER, TOKENIZER_CONFIG
 
 

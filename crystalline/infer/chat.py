@@ -18,10 +18,9 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from crystalline.data.tokenizer import Tokenizer
+from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
 from crystalline.infer.engine import DEFAULT_MAX_TOKENS, encode_prompt
 
-USER_PREFIX = "User:"
-MODEL_PREFIX = "Assistant:"
 ANSWER_STOP = "\n" + USER_PREFIX
 
 

@@ -8,7 +8,7 @@ before it (the first of a window from the last of the window before).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +55,20 @@ class TextScore:
 def score_text(
     decoder: Decoder,
     tokenizer: Tokenizer,
-    text: str,
+    text: str | Sequence[str],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> TextScore:
     """Return the score of `text`; `progress` is told (tokens predicted, tokens to predict).
 
+    A text may be given by its documents; between them stands `<|endoftext|>`, as in training.
+
     Raises:
         DataError: fewer than two tokens, or text the tokenizer cannot express.
         CheckpointError: the model gives a loss that is not a number.
     """
-    tokens = np.ascontiguousarray(tokenizer.encode(text), dtype=np.int32)
+    documents = [text] if isinstance(text, str) else text
+    tokens = np.ascontiguousarray(tokenizer.encode_documents(documents), dtype=np.int32)
     if tokens.size < 2:
         raise DataError(
             f"the text has {tokens.size} tokens", advice="At least two are needed to predict one."
@@ -83,5 +86,6 @@ def score_text(
             "the model's loss on this text is not a number",
             advice="Its weights are damaged or its training diverged; use an earlier checkpoint.",
         )
+    size_bytes = sum(len(document.encode()) for document in documents)
     unknown = unknown_tokens(tokenizer, tokens)
-    return TextScore(nats, int(tokens.size), len(text.encode()), unknown)
+    return TextScore(nats, int(tokens.size), size_bytes, unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -288,8 +289,8 @@ def test_perplexity(use, byte, capsys, tmp_path):
         "nats per token": f"{math.log(257):.4f}",
         "perplexity": "257.000",
         "bits per byte": f"{math.log2(257):.4f}",
-        "tokens": "10",
-        "bytes": "10",
+        "tokens": "9",
+        "bytes": "9",  # the carriage return is no part of the text
     }
     assert asked == [(Path("m"), None, 1)]
     assert main(["m", "--perplexity", str(file), "--json", "--quiet"]) == 0
@@ -298,7 +299,7 @@ def test_perplexity(use, byte, capsys, tmp_path):
     assert captured.err == ""
     assert answer["perplexity"] == pytest.approx(257)
     assert answer["bits_per_byte"] == pytest.approx(math.log2(257))
-    assert (answer["tokens"], answer["bytes"], answer["file"]) == (10, 10, str(file))
+    assert (answer["tokens"], answer["bytes"], answer["file"]) == (9, 9, str(file))
 
 
 def test_long_work_reports_its_progress(use, byte, capsys, tmp_path, monkeypatch):
@@ -329,6 +330,48 @@ def test_a_missing_text(use, byte, capsys, tmp_path):
     assert main(["m", "--perplexity", str(tmp_path / "gone.txt")]) == 3
     assert "gone.txt" in capsys.readouterr().err
     assert main(["m", "--perplexity", str(tmp_path)]) == 3
+
+
+def test_a_text_is_measured_as_training_reads_it(use, byte, capsys, monkeypatch, tmp_path):
+    """Mark and line ends, HTML, records with `<|endoftext|>` between them, stdin and a pipe."""
+    use(lambda _: np.zeros(257), byte)
+
+    def sizes(*argv: str) -> tuple[int, int]:
+        assert main(["m", "--json", "--quiet", *argv]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        return answer["tokens"], answer["bytes"]
+
+    def file(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    marked = b"\xef\xbb\xbfone\r\ntwo\r\n"
+    assert sizes("--perplexity", file("a.txt", marked)) == (8, 8)
+    assert sizes("--perplexity", file("a.html", b"<p>one</p><script>x</script>")) == (4, 4)
+    records = b'{"text": "abc"}\n{"text": "de"}\n'
+    assert sizes("--perplexity", file("a.jsonl", records)) == (6, 5)
+    bodies = file("b.jsonl", b'{"body": "abcd", "text": "e"}\n')
+    assert sizes("--perplexity", bodies, "--text-field", "body") == (4, 4)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(marked)))
+    assert sizes("--perplexity", "-") == (8, 8)
+    reader, writer = os.pipe()
+    os.write(writer, marked)
+    os.close(writer)
+    assert sizes("--perplexity", f"/dev/fd/{reader}") == (8, 8)
+    os.close(reader)
+
+
+@pytest.mark.parametrize("given", ["flag", "stdin"])
+def test_a_prompt_is_read_as_text_is(use, byte, capsys, monkeypatch, given):
+    use(lambda _: np.zeros(257), byte)
+    argv = ["m", "--max-tokens", "1", "--json", "--quiet"]
+    if given == "flag":
+        argv += ["--prompt", "\ufeffone\r\ntwo"]
+    else:
+        text = io.BytesIO(b"\xef\xbb\xbfone\r\ntwo\r\n")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(text))
+    assert main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "one\ntwo"
 
 
 # --- mistakes -------------------------------------------------------------------------------------

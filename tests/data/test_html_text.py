@@ -40,7 +40,7 @@ def text_of(page: str) -> str:
     return "".join(html_text([page]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(page=PAGES)
 def test_well_formed_pages_read_as_ever(page: str) -> None:
     assert text_of(page) == visible_text(page)

@@ -302,6 +302,8 @@ def test_progress_goes_through_its_stages_and_never_back(folder: Path, tmp_path:
     calls: list[tuple[str, int, int]] = []
     run(folder, tmp_path / "cache", "bpe", progress=lambda *call: calls.append(call))
     stages = list(dict.fromkeys(stage for stage, _, _ in calls))
+    if "Building the vocabulary" in stages:  # where the library is at it for long enough
+        stages.remove("Building the vocabulary")
     assert stages == ["Reading text", "Training the tokenizer", "Encoding"]
     for stage in stages:
         done = [call[1] for call in calls if call[0] == stage]
@@ -322,7 +324,7 @@ def test_progress_beats_while_the_tokenizer_is_busy(
     monkeypatch.setattr(Tokenizer, "train", slow)
     calls: list[str] = []
     run(folder, tmp_path / "cache", progress=lambda stage, *_: calls.append(stage))
-    assert calls.count("Training the tokenizer") >= 4
+    assert calls.count("Training the tokenizer") + calls.count("Building the vocabulary") >= 4
 
 
 def test_an_interruption_ends_the_training_of_the_tokenizer(folder: Path, tmp_path: Path) -> None:
@@ -381,6 +383,74 @@ def test_large_corpora_train_their_tokenizer_on_a_sample(
         run(tmp_path / "a.txt", tmp_path / "cache", kind)
     assert 10_000 < seen[0] < 60_000
     assert seen[1] == (tmp_path / "a.txt").stat().st_size
+
+
+@pytest.mark.usefixtures("settled")
+def test_names_that_are_not_utf8_are_prepared_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"stra\xdfe")
+    folder.mkdir()
+    path = folder / os.fsdecode(b"caf\xe9.txt")
+    path.write_text("some text " * 40)
+    first = [run(given, tmp_path / "cache") for given in (path, folder)]
+    assert first[0].description.startswith(f"{tmp_path}/stra\\xdfe/caf\\xe9.txt (1 document")
+    monkeypatch.setattr(prepare, "read_corpus", None)
+    for given, before in zip((path, folder), first, strict=True):
+        assert run(given, tmp_path / "cache").tokens_sha256 == before.tokens_sha256
+
+
+def test_the_cache_says_what_it_is(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "cache")
+    tag = (tmp_path / "cache/CACHEDIR.TAG").read_bytes()
+    assert tag.startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/diary.txt").write_text("a cache in somebody's folder")
+    run(folder, tmp_path / "mine")
+    assert not (tmp_path / "mine/CACHEDIR.TAG").exists(), "a backup would leave the diary out"
+    assert (tmp_path / "mine/corpora/CACHEDIR.TAG").exists()
+
+
+def test_the_field_of_records_makes_other_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    records = [{"text": f"a{n}", "b": f"other {n}"} for n in range(40)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    usual = run(path, tmp_path / "cache")
+    named = run(path, tmp_path / "cache", text_field="b")
+    assert named.train_bytes > usual.train_bytes
+    assert run(path, tmp_path / "cache", text_field="text").train_bytes == usual.train_bytes
+
+
+def test_the_library_at_work_is_told_as_a_stage_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("\u4e2d\u6587 " * 3000, encoding="utf-8")
+    train = Tokenizer.train
+
+    def slow(kind: str, texts: object, *others: object, **options: object) -> Tokenizer:
+        kept = list(texts)  # type: ignore[call-overload]
+        time.sleep(0.4)
+        return train(kind, kept, *others, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tokenizer, "train", slow)
+    calls: list[tuple[str, int, int]] = []
+    run(tmp_path / "a.txt", tmp_path / "cache", "bpe", progress=lambda *call: calls.append(call))
+    fed = [call for call in calls if call[0] == "Training the tokenizer"]
+    assert fed[-1][1] == fed[-1][2] == 8100, "characters of the training split"
+    assert {call[1:] for call in calls if call[0] == "Building the vocabulary"} == {(0, 0)}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word"])
+def test_text_without_spaces_gives_the_tokens_of_the_library(tmp_path: Path, kind: str) -> None:
+    """Also where a long word is divided between the splits, and where it is cut into pieces."""
+    text = "> " + "ACGGT" * 60_000 + "<|endoftext|>" + " " * 3000 + "12" * 3000
+    (tmp_path / "a.txt").write_text(text)
+    ready = run(tmp_path / "a.txt", tmp_path / "cache", kind, vocab_size=300, val_fraction=0.3)
+    tokens = TokenFile.open(ready.token_path)
+    library = Tokenizer.load(ready.tokenizer_path).inner
+    n_train = int(len(text) * 0.7)
+    assert tokens.train.tolist() == library.encode(text[:n_train]).ids
+    assert tokens.val.tolist() == library.encode(text[n_train:]).ids
 
 
 # --- the numbers of the vocabulary ------------------------------------------------------------

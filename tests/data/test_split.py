@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crystalline.data.corpus import Corpus, find_sources, read_corpus
+from crystalline.data.corpus import Corpus, read_corpus
+from crystalline.data.finding import find_sources
 from crystalline.data.split import MIN_DOCUMENTS, hold_out
 
 
