@@ -453,13 +453,19 @@ def _spec(
 
 def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> _Ready:
     """Take a run up again where its checkpoint left it; `stack` holds the directory's lock."""
-    from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, move_pointer
+    from crystalline.formats.checkpoint import (
+        CHECKPOINTS,
+        LATEST,
+        move_pointer,
+        require_readable,
+    )
     from crystalline.formats.rundir import CONFIG, RunDir
     from crystalline.ipc.permits import usable_cores
     from crystalline.train.speed import measure_peak
 
     run_path, name = _find_run(flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir"))
     run = stack.enter_context(RunDir.open(run_path))
+    require_readable(run_path / CONFIG)
     info = _inspect(_checkpoint(run_path, name))
     stored = _stored_settings(run, info)
     # Lengths that this command gives are told from those that the run has.
@@ -500,15 +506,15 @@ def _find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str
     if not resume:
         return (newest_run() if checkpoint_dir is None else Path(checkpoint_dir)), None
     path = Path(resume)
-    if not os.path.lexists(path):
-        raise CheckpointError(
-            f"there is no run at {path}", advice="Check the path for a typing error."
-        )
     found = locate(path)
     if found is not None:
         return found
-    if (path / CONFIG).is_file():
-        if (path / MANIFEST).is_file() and (path / OPTIMIZER).is_file():
+    try:
+        files = {name for name in (CONFIG, MANIFEST, OPTIMIZER) if (path / name).is_file()}
+    except PermissionError:  # told when the run is opened
+        return path, None
+    if CONFIG in files:
+        if {MANIFEST, OPTIMIZER} <= files:
             raise CheckpointError(
                 f"{path} is a model, not a run: a checkpoint that lies outside of its run",
                 advice="Put it into the folder checkpoints/ of the run, and name the run.",

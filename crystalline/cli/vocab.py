@@ -183,7 +183,15 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     """
     from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import crystal_in
-    from crystalline.formats.checkpoint import BEST, LATEST, latest_checkpoint, pointer, resolve
+    from crystalline.formats.checkpoint import (
+        BEST,
+        LATEST,
+        is_there,
+        latest_checkpoint,
+        pointer,
+        require_readable,
+        resolve,
+    )
     from crystalline.formats.rundir import CONFIG
 
     if settings.from_ is None:
@@ -206,7 +214,8 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
         )
     else:
         place = place.resolve() if place.is_symlink() else place
-    if (place / CRYSTAL).is_file():
+    if is_there(place / CRYSTAL):
+        require_readable(place / CRYSTAL)
         if settings.data and not settings.quiet:
             print(f"{PROGRAM}: {place} has its numbers; --data is not needed", file=sys.stderr)
         return Crystal.load(place / CRYSTAL), str(place / CRYSTAL)

@@ -87,9 +87,10 @@ __all__ = [
     "BEST", "CHECKPOINTS", "CONFIG", "CRYSTALLINE_TYPE", "END_OF_TEXT", "FILES", "FORMAT",
     "LATEST", "MANIFEST", "MODEL", "MODEL_FILES", "OPTIMIZER", "STATE", "TOKENIZER",
     "Checkpoint", "CheckpointInfo", "LoadedModel", "Settings",
-    "inspect_checkpoint", "latest_checkpoint", "list_checkpoints", "load_checkpoint", "load_model",
-    "locate", "move_pointer", "newest_first", "pointer", "prune", "resolve",
-    "save_checkpoint", "set_pointer", "tidy", "verify", "weights_sha256",
+    "inspect_checkpoint", "is_there", "latest_checkpoint", "list_checkpoints", "load_checkpoint",
+    "load_model", "locate", "move_pointer", "newest_first", "pointer", "prune",
+    "require_directory", "require_readable", "resolve", "save_checkpoint", "set_pointer", "tidy",
+    "verify", "weights_sha256",
 ]  # fmt: skip
 
 

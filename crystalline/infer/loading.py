@@ -11,7 +11,15 @@ import numpy.typing as npt
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, DataError, UsageError
-from crystalline.formats.checkpoint import BEST, LATEST, LoadedModel, load_model, pointer, resolve
+from crystalline.formats.checkpoint import (
+    BEST,
+    LATEST,
+    LoadedModel,
+    load_model,
+    pointer,
+    require_directory,
+    resolve,
+)
 from crystalline.infer.protocol import Decoder
 
 
@@ -91,6 +99,7 @@ def _folder(place: Path, checkpoint: str | None) -> tuple[Path, str]:
         folder = resolve(place)
         named = (place / "config.json").is_file()
         return folder, "" if named else BEST if folder == pointer(place, BEST) else LATEST
+    require_directory(place)
     if (place / "config.json").is_file():
         raise UsageError(
             f"--checkpoint {checkpoint} picks from a run, and {place} is a single model",

@@ -467,12 +467,14 @@ def test_a_checkpoint_outside_of_its_run(call, run: Path, tmp_path: Path) -> Non
     assert "has no optimizer state to go on with" in call("--resume", tmp_path / "lone")[2]
 
 
-@pytest.mark.parametrize("name", ["config.toml", "checkpoints/step-00000020/model.safetensors"])
+@pytest.mark.parametrize("name", [".", "config.toml", "checkpoints/step-00000020/state.json"])
 def test_files_that_may_not_be_read(call, run: Path, name: str) -> None:
     (run / name).chmod(0)
     with permissions_hold():
         code, _, err = call("--resume", run)
-    assert code == (2 if name == "config.toml" else 4)
+        again, _, _ = call("--resume", run / "best")
+    (run / name).chmod(0o755)
+    assert code == again == 4
     assert "cannot be read (Permission denied). Check its permissions." in err
     assert "damaged" not in err
 

@@ -23,6 +23,7 @@ from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.train.config import TrainConfig
+from tests.permissions import permissions_hold
 
 TEXT = "the quick brown fox jumps over a lazy dog"
 
@@ -145,6 +146,21 @@ def test_the_advice_for_damage_is_no_flag_of_the_trainer(run, tmp_path):
         open_model(newest)
     assert "--resume" not in caught.value.advice
     assert "is undamaged: " in caught.value.advice
+
+
+@pytest.mark.parametrize("checkpoint", [None, "latest"])
+def test_a_closed_run_is_not_called_damaged(run, tmp_path, checkpoint):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, symlinks=True)
+    copy.chmod(0)
+    try:
+        with permissions_hold(), pytest.raises(CheckpointError) as caught:
+            open_model(copy, checkpoint=checkpoint)
+    finally:
+        copy.chmod(0o755)
+    assert str(caught.value) == (
+        f"{copy} cannot be read (Permission denied). Check its permissions."
+    )
 
 
 def likeliest(decoder, window):
