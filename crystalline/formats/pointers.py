@@ -16,6 +16,7 @@ the checkpoint it is a copy of is whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -67,6 +68,7 @@ def set_pointer(run_dir: Path, name: str, checkpoint: Path) -> None:
     Raises `OSError`.
     """
     place = run_dir / name
+    _remove_empty(place)
     if _is_folder(place) and not _dissolve(run_dir, place):
         kept = _free_name(place)
         place.rename(kept)
@@ -94,6 +96,7 @@ def restore_pointers(run_dir: Path) -> None:
     for name in POINTERS:
         place = run_dir / name
         try:
+            _remove_empty(place)
             # A folder that is no copy stays until the pointer moves on.
             found = _dissolve(run_dir, place) if _is_folder(place) else pointer(run_dir, name)
             if found is None or found.parent != run_dir / CHECKPOINTS:
@@ -139,6 +142,13 @@ def replace_directory(source: Path, target: Path) -> None:
 
 def _is_folder(place: Path) -> bool:
     return place.is_dir() and not place.is_symlink()
+
+
+def _remove_empty(place: Path) -> None:
+    """Remove what some zip programs make of a link to a folder: an empty one."""
+    if _is_folder(place):
+        with contextlib.suppress(OSError):  # it is not empty
+            place.rmdir()
 
 
 def _meant_by_text(run_dir: Path, text: str) -> Path | None:

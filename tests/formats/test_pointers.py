@@ -192,3 +192,16 @@ def test_what_is_no_checkpoint_stays_a_folder(run: Path) -> None:
     assert resolve(run) == run / TWENTY
     save(run, 30, best=True)
     assert (run / "best-kept-1" / "notes.txt").read_text() == "mine"
+
+
+def test_empty_folders_are_removed(run: Path, caplog) -> None:
+    """That is what Python's `shutil.make_archive` makes of the links."""
+    for name in BOTH:
+        (run / name).unlink()
+        (run / name).mkdir()
+    assert resolve(run, "latest") == run / TWENTY
+    RunDir.open(run).close()
+    assert names(run) == ["checkpoints", "run.lock", "some-tokenizer.json"]
+    save(run, 30)
+    assert names(run) == ["checkpoints", "latest", "run.lock", "some-tokenizer.json"]
+    assert caplog.text == ""
