@@ -10,6 +10,7 @@ Generated text goes to stdout and nothing else does; messages go to stderr.
 
 from __future__ import annotations
 
+import io
 import math
 import secrets
 import sys
@@ -508,7 +509,7 @@ def _prompt(settings: InferSettings) -> str:
     if settings.prompt is None and sys.stdin.isatty():
         return ""
     try:
-        return plain(sys.stdin.buffer.read().decode()).removesuffix("\n")
+        return plain(_stdin().decode()).removesuffix("\n")
     except UnicodeDecodeError as error:
         raise DataError(
             f"the prompt on stdin is not valid UTF-8 at byte {error.start}",
@@ -522,8 +523,16 @@ def _read_text(name: str, text_field: str | None) -> list[str]:
     from crystalline.data.decoding import text_blocks
 
     if name == "-":
-        return ["".join(text_blocks(sys.stdin.buffer.read, "the text on stdin"))]
+        return ["".join(text_blocks(io.BytesIO(_stdin()).read, "the text on stdin"))]
     return read_documents(name, text_field)
+
+
+def _stdin() -> bytes:
+    """Return all of standard input, which must end before it is too much."""
+    from crystalline.untrusted import read_stream
+    from crystalline.untrusted.files import PROMPT
+
+    return read_stream(sys.stdin.buffer, "standard input", PROMPT.limit_bytes or 0)
 
 
 def _echo(settings: InferSettings, prompt: str) -> None:

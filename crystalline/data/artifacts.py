@@ -23,6 +23,7 @@ from typing import Any
 
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenfile import MAGIC as TOKENS_MAGIC
+from crystalline.untrusted import open_regular, read_bytes
 
 # A run directory.
 SETTINGS, METRICS, LOCK = "config.toml", "metrics.jsonl", "run.lock"
@@ -172,9 +173,8 @@ def _is_safetensors(path: Path) -> bool:
 def _head(path: Path) -> bytes:
     """Return the first bytes of a regular file; none of one that cannot be read."""
     try:
-        if path.is_file():  # a pipe would be waited for
-            with path.open("rb") as file:
-                return file.read(_HEAD_BYTES)
+        with open_regular(path) as file:  # a pipe would be waited for
+            return file.read(_HEAD_BYTES)
     except OSError:
         pass
     return b""
@@ -190,9 +190,7 @@ def _names(folder: Path) -> frozenset[str]:
 
 def _json_object(path: Path) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > _LARGEST_CONFIG_BYTES:
-            return None
-        value = _parse(path.read_bytes())
+        value = _parse(read_bytes(path, _LARGEST_CONFIG_BYTES))
     except OSError:
         return None
     return value if isinstance(value, dict) else None

@@ -10,6 +10,7 @@ held-out split are left to the other modules.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from array import array
@@ -35,6 +36,8 @@ from crystalline.data.pieces import cut, has_long_word
 from crystalline.data.records import array_values, line_values, text_of, texts
 from crystalline.errors import DataError
 from crystalline.log import get_logger
+from crystalline.untrusted import open_regular, read_stream
+from crystalline.untrusted.files import PROMPT
 
 DIGEST_BYTES = 16
 
@@ -182,12 +185,13 @@ def read_documents(path: str | os.PathLike[str], text_field: str | None = None) 
         raise unreadable(Path(path), error) from None
     if stat.S_ISDIR(status.st_mode):
         raise DataError(f"{shown(path)} is a folder", advice="Name one file of text.")
-    if not stat.S_ISREG(status.st_mode):
+    if _is_inherited_pipe(path, status.st_mode):
         try:
             with Path(path).open("rb") as pipe:
-                return ["".join(text_blocks(pipe.read, shown(path)))]
+                data = read_stream(pipe, os.fspath(path), PROMPT.limit_bytes or 0)
         except OSError as error:
             raise unreadable(Path(path), error) from None
+        return ["".join(text_blocks(io.BytesIO(data).read, shown(path)))]
     (source,) = find_sources([path])
     documents: list[list[str]] = []
     for number, piece in read_pieces(source, text_field):
@@ -195,6 +199,11 @@ def read_documents(path: str | os.PathLike[str], text_field: str | None = None) 
             documents.append([])
         documents[number].append(piece)
     return ["".join(pieces) for pieces in documents]
+
+
+def _is_inherited_pipe(path: str | os.PathLike[str], mode: int) -> bool:
+    """Return whether a path is what a shell writes for `<(command)`: it has a writer."""
+    return stat.S_ISFIFO(mode) and Path(path).parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def read_text(path: str | os.PathLike[str], text_field: str | None = None) -> str:
@@ -309,7 +318,7 @@ def _blocks(source: Source) -> Iterator[str]:
     """Yield the file as text; raise `DataError` when it has changed since it was found."""
     path = source.path
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from text_blocks(file.read, shown(path))
             if source_of(path, os.fstat(file.fileno()), explicit=source.explicit) != source:
                 raise DataError(

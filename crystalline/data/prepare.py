@@ -32,6 +32,7 @@ import numpy.typing as npt
 import tokenizers
 
 from crystalline.atomic import (
+    remove,
     sweep_leftovers,
     sync_directory,
     temporary_beside,
@@ -55,6 +56,9 @@ from crystalline.data.tokenfile import VERSION, Split, TokenFile, write_token_fi
 from crystalline.data.tokenizer import Ids, Tokenizer
 from crystalline.errors import DataError
 from crystalline.log import get_logger
+from crystalline.untrusted import BadContent, real_directory
+from crystalline.untrusted.files import REQUEST
+from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from crystalline.data.crystal.tokens import Crystal
@@ -169,7 +173,9 @@ def prepare(
     if entry is None:
         entry = cache.add(
             entry_key,
-            lambda folder: _build(folder, corpus, kind, vocab_size, val_fraction, ticker),
+            lambda folder: _build(
+                folder, entry_key, corpus, kind, vocab_size, val_fraction, ticker
+            ),
         )
     cache.remember(request_key, sources, entry_key, began_ns)
     return _prepared(entry, kind, names, found, cached=cached)
@@ -280,6 +286,7 @@ def _key(value: dict[str, Any]) -> str:
 
 def _build(
     folder: Path,
+    entry_key: str,
     corpus: Corpus,
     kind: str,
     vocab_size: int,
@@ -305,6 +312,7 @@ def _build(
         vocab_size=tokenizer.vocab_size,
         documents=corpus.documents,
         tokenizer_sha256=_file_sha256(folder / TOKENIZER),
+        entry=entry_key,
     )
 
 
@@ -433,7 +441,7 @@ class _Ticker:
 
 
 def _file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(TOKENIZER_FILE.read_bytes(path)).hexdigest()
 
 
 class _Cache:
@@ -445,14 +453,12 @@ class _Cache:
     def recall(self, request_key: str, sources: list[Source]) -> TokenFile | None:
         """Return the entry that these very files gave before, if it is still whole."""
         try:
-            record = json.loads((self.requests / f"{request_key}.json").read_bytes())
-        except (OSError, ValueError):  # never asked before, or damaged: ask again
+            record = REQUEST.read(self.requests / f"{request_key}.json")
+        except (OSError, BadContent):  # never asked before, or damaged: ask again
             return None
-        if not isinstance(record, dict):
+        if record["sources"] != [list(source.identity) for source in sources]:
             return None
-        if record.get("sources") != [list(source.identity) for source in sources]:
-            return None
-        return self.open_entry(str(record.get("entry")))
+        return self.open_entry(record["entry"])
 
     def remember(
         self, request_key: str, sources: list[Source], entry_key: str, began_ns: int
@@ -472,10 +478,13 @@ class _Cache:
     def open_entry(self, entry_key: str) -> TokenFile | None:
         """Open and verify an entry; a damaged one is removed and reported."""
         folder = self.corpora / entry_key
-        if not folder.is_dir():
+        if not os.path.lexists(folder):
             return None
         try:
+            real_directory(folder)
             tokens = TokenFile.open(folder / TOKENS, verify=True)
+            if tokens.header.entry != entry_key:
+                raise DataError(f"{folder / TOKENS} belongs to another corpus")
             if _file_sha256(folder / TOKENIZER) != tokens.header.tokenizer_sha256:
                 raise DataError(f"{folder / TOKENIZER} is damaged (its checksum is wrong)")
         except (DataError, OSError) as error:
@@ -486,7 +495,7 @@ class _Cache:
                     folder.rename(aside)
                 except FileNotFoundError:  # another process has removed it
                     return None
-                shutil.rmtree(aside)
+                remove(aside)
             return None
         sweep_leftovers(folder, owned=False)
         return tokens

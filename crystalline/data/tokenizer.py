@@ -18,10 +18,8 @@ words.  All others are as they always were, and so are their ids.
 from __future__ import annotations
 
 import codecs
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -38,17 +36,21 @@ from crystalline.data.pieces import (
     has_long_word,
     word_pattern,
 )
+from crystalline.data.tokenizer_file import CHAR_PATTERN, read_tokenizer_file, to_text
 from crystalline.errors import DataError, UsageError
+from crystalline.log import get_logger
+from crystalline.untrusted import BadContent, shown
 
 KINDS = ("bpe", "char", "word", "byte")
 UNKNOWN = "<unk>"
 BYTES = 256
 
 _WORD_PATTERN = word_pattern()
-_CHAR_PATTERN = r"[\s\S]"
 _BATCH_PIECES = 32  # about half a megabyte of text at a time
 
 Ids = npt.NDArray[np.int32]
+
+_log = get_logger("data")
 
 
 class Tokenizer:
@@ -119,16 +121,17 @@ class Tokenizer:
         """
         advice = "Name a tokenizer.json that was saved with a run."
         try:
-            text = Path(path).read_text("utf-8")
-            content = json.loads(text)
+            content, dropped = read_tokenizer_file(path)
         except OSError as error:
             denied = isinstance(error, PermissionError)
             raise DataError(
                 f"the tokenizer {path} cannot be read ({error.strerror})",
                 advice="Check its permissions." if denied else advice,
             ) from None
-        except (ValueError, RecursionError):
-            raise DataError(f"the tokenizer {path} is damaged (not JSON)", advice=advice) from None
+        except BadContent as error:
+            raise DataError(
+                f"the tokenizer {path} cannot be used: {error}", advice=advice
+            ) from None
         kind = _kind_of(content)
         if kind is None:
             raise DataError(
@@ -136,12 +139,18 @@ class Tokenizer:
                 advice=advice,
             )
         try:
-            inner = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # noqa: BLE001  (the library raises nothing narrower)
-            raise DataError(f"the tokenizer {path} is damaged ({error})", advice=advice) from None
-        # transformers saves what it was last asked for; here a text is never cut or filled up.
-        inner.no_truncation()
-        inner.no_padding()
+            inner = tokenizers.Tokenizer.from_str(to_text(content))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (nothing narrower; panics are no Exception)
+            raise DataError(
+                f"the tokenizer {path} is damaged ({shown(str(error))})", advice=advice
+            ) from None
+        if dropped:  # transformers saves what it was last asked for
+            _log.warning(
+                "The tokenizer %s asks for %s, which would change what a text means; "
+                "switched off.", path, " and ".join(dropped),
+            )  # fmt: skip
         return cls(inner, kind)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -378,7 +387,7 @@ def _train_char(texts: Iterable[str], end_of_text: bool | None) -> tokenizers.To
         count += 1
     vocabulary = {char: id_ for id_, char in enumerate(sorted(chars))}
     inner = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=UNKNOWN))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(_CHAR_PATTERN), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(CHAR_PATTERN), "isolated")
     inner.decoder = decoders.Fuse()
     if count > 1 if end_of_text is None else end_of_text:
         inner.add_special_tokens([_special(END_OF_TEXT)])
@@ -436,7 +445,7 @@ def _kind_of(content: Any) -> str | None:
     if model.get("type") == "WordLevel" and decoder.get("type") == "Fuse":
         pattern = pre.get("pattern")
         regex = pattern.get("Regex") if isinstance(pattern, dict) else None
-        kinds = {_CHAR_PATTERN: "char", _WORD_PATTERN: "word", BOUNDED_PATTERN: "word"}
+        kinds = {CHAR_PATTERN: "char", _WORD_PATTERN: "word", BOUNDED_PATTERN: "word"}
         return kinds.get(str(regex))
     return None
 

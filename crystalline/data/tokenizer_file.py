@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from crystalline.data.pieces import BOUNDED_PATTERN, word_pattern
 from crystalline.untrusted import BadContent, Field, Record, parse_json, read_bytes, shown
 
 LIMIT_BYTES = 64_000_000  # the largest of well-known models has 34 MB
@@ -23,14 +24,14 @@ LONGEST_TOKEN = 4096  # characters
 DEEPEST = 4  # sequences within sequences
 MOST_PARTS = 16  # of a sequence
 
-GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CHAR_PATTERN = r"[\s\S]"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _AFTER_NUMBERS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Any other expression could take years on some text.
 PATTERNS = frozenset(
     {
-        GPT2_PATTERN,
+        word_pattern(),
+        BOUNDED_PATTERN,
         CHAR_PATTERN,
         _CONTRACTIONS + r"\p{N}{1,3}" + _AFTER_NUMBERS,  # Llama 3
         _CONTRACTIONS + r"\p{N}" + _AFTER_NUMBERS,  # Qwen 2 and 3

@@ -401,7 +401,7 @@ def test_places_that_are_nothing(call, tmp_path: Path, saved: Path) -> None:
     saved.write_text("{")
     code, _, err = call("roots", "--from", saved)
     assert code == 3
-    assert "is damaged (not JSON)" in err
+    assert "is damaged (it is not valid JSON" in err
 
 
 # --- the command --------------------------------------------------------------------------------
