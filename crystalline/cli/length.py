@@ -79,7 +79,7 @@ def new_length(
         return Length(dataclasses.replace(config, max_steps=resolve_steps(config, train_tokens)))
     most = _most_steps(config, train_tokens)
     plan = Plan.of_steps(resolve_steps(config, train_tokens, speed(config)))
-    return Length(_with_plan(config, plan, timed=True), 60 * config.minutes, most)
+    return Length(config.planned(plan, spelled=True), 60 * config.minutes, most)
 
 
 def resumed_length(
@@ -124,10 +124,10 @@ def resumed_length(
         minutes = stored["minutes"]
         config = dataclasses.replace(config, epochs=stored["epochs"], minutes=minutes)
         if minutes is None:
-            return Length(_with_plan(config, before, timed=stored["plan"] is not None))
+            return Length(config.planned(before, spelled=stored["plan"] is not None))
         left = info.state.get("seconds_left", 60 * minutes - info.state.get("seconds", 0.0))
         most = info.state.get("most_steps")
-        return Length(_with_plan(config, before, timed=True), max(0.0, left), most)
+        return Length(config.planned(before, spelled=True), max(0.0, left), most)
     if config.minutes is None:
         length = Length(config, None, _most_steps(config, train_tokens))
         steps = length.most_steps
@@ -146,7 +146,7 @@ def resumed_length(
     plan = before.moved(info.step, steps)
     _refuse_idle_steps(config, plan, info.step)
     timed = length.seconds is not None
-    return dataclasses.replace(length, config=_with_plan(config, plan, timed=timed))
+    return dataclasses.replace(length, config=config.planned(plan, spelled=timed))
 
 
 def _stored_plan(stored: Mapping[str, Any]) -> Plan:
@@ -160,14 +160,6 @@ def _most_steps(config: TrainConfig, train_tokens: int) -> int | None:
     if config.max_steps is not None or config.epochs is None:
         return config.max_steps
     return max(1, math.ceil(config.epochs * train_tokens / config.tokens_per_step))
-
-
-def _with_plan(config: TrainConfig, plan: Plan, *, timed: bool) -> TrainConfig:
-    """Return the settings with a plan; one that is just a number of steps is not spelled out."""
-    spelled = timed or len(plan.pieces) > 1
-    return dataclasses.replace(
-        config, plan=str(plan) if spelled else None, max_steps=plan.max_steps
-    )
 
 
 def _refuse_idle_steps(config: TrainConfig, plan: Plan, step: int) -> None:

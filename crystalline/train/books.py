@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.errors import DivergedError
 from crystalline.ipc import board as b
 from crystalline.ipc.board import Board
@@ -19,6 +20,7 @@ from crystalline.train.clock import RunningClock
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, read_metrics
 from crystalline.train.spec import RunSpec, resume_command
+from crystalline.train.stats import RUN_STATES
 
 DROPS_IN_A_ROW = 10
 DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
@@ -123,6 +125,19 @@ class Books:
             "dropped_steps": self.dropped_total,
         }
 
+    def result(self) -> dict[str, Any]:
+        """Return what the `RunResult` has from the books."""
+        rate = self.session_tokens / self.step_ns * 1e9 if self.step_ns else 0.0
+        return {
+            "train_loss": self.loss,
+            "val_loss": self.val_loss,
+            "val_bits_per_byte": self.val_bits,
+            "val_tokens": self.val_tokens,
+            "tokens_per_second": rate,
+            "dropped_steps": self.dropped_total,
+            "checkpoint": self.checkpoint,
+        }
+
     def seconds(self) -> float:
         """Return the seconds that the whole run has had."""
         return self._seconds_before + self._clock.running_s()
@@ -218,6 +233,35 @@ class Books:
             )
 
     # Words for watchers.
+
+    def enter_state(self, state: str) -> None:
+        """Tell watchers what goes on, one of `RUN_STATES`, and since when."""
+        number, words = RUN_STATES.index(state), self._board.state
+        if number == words.load(b.RUN_STATE) and words.load(b.SINCE_NS):
+            return
+        words.store(b.WORK_TOTAL, 0)
+        words.store(b.WORK_DONE, 0)
+        words.store(b.SINCE_NS, monotonic_ns())
+        words.store(b.RUN_STATE, number)
+
+    def enter_progress(self, done: int, total: int, took_ns: int) -> None:
+        """Tell watchers how far it is, after `took_ns` of running time."""
+        words = self._board.state
+        words.store(b.SINCE_NS, monotonic_ns() - took_ns)
+        words.store(b.WORK_DONE, done)
+        words.store(b.WORK_TOTAL, total)
+
+    def log_positions(self) -> None:
+        """Tell how lanes were spread over the symmetry positions."""
+        counts = self._board.position_table.sum(axis=0).tolist()
+        lanes = sum(counts)
+        steals = int(self._board.sphere_table[:, b.S_STEALS].sum())
+        share = 100 * steals / lanes if lanes else 0.0
+        logger.info(
+            "lanes by symmetry position: %s (%.0f %% computed by spheres of another position)",
+            " ".join(map(str, counts)),
+            share,
+        )
 
     def _enter_loss(self, step: int, loss: float) -> None:
         entries = self._board.state.load(b.LOSSES)

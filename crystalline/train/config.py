@@ -7,7 +7,7 @@ is the help text of its flag.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from crystalline.errors import UsageError
@@ -243,6 +243,14 @@ class TrainConfig:
     def final_lr(self) -> float:
         """Learning rate at the end of the schedule."""
         return self.learning_rate / 10 if self.min_lr is None else self.min_lr
+
+    def planned(self, plan: Plan, *, spelled: bool) -> TrainConfig:
+        """Return the settings with a plan; one of a single piece is just a number of steps.
+
+        Unless it is to be `spelled` out: it was fitted to the time, or given as a plan.
+        """
+        text = str(plan) if spelled or len(plan.pieces) > 1 else None
+        return replace(self, plan=text, max_steps=plan.max_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for files."""

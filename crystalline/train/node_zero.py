@@ -43,16 +43,14 @@ from crystalline.train.crew import Crew
 from crystalline.train.evaluation import MOST_UNITS, Evaluation
 from crystalline.train.interruption import interruptible
 from crystalline.train.metrics import MetricsLog
+from crystalline.train.phases import LOOK_NS, NAP_NS, Phases
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
-from crystalline.train.stats import RUN_STATES
 from crystalline.train.timing import TimedPlan, Work
 
-NAP_NS = 50_000_000  # the longest sleep while a phase runs
-LOOK_NS = 250_000_000  # between looks at the spheres while steps follow one another
 PAUSE_NAP_NS = 250_000_000
 SAVE_S = 0.05  # what a save is thought to take at least, before one was measured
 CHECKPOINT_BYTES, SAVED_BYTES_PER_S = 12, 250e6  # of a parameter; written, hashed and synced
@@ -107,6 +105,7 @@ class NodeZero:
             arena_bytes=self._arena.layout.size_bytes,
             settle=self._arena.populate,
         )
+        self._phases = Phases(self.board, self._crew)
         self._clock = RunningClock(self.board)
         self._books = Books(self.board, spec, self._clock)
         self._plan = spec.plan
@@ -114,7 +113,6 @@ class NodeZero:
         self._step = 0
         self._saved_step = -1
         self._unbooked: Step | None = None
-        self._looked_ns = monotonic_ns()
 
     # Life.
 
@@ -126,8 +124,8 @@ class NodeZero:
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
             self._crew.resize(self.spec.workers)
-            self._barrier.publish(Kind.PACK, self.board.permits.free_count)
-            self._wait_until_idle()
+            self._phases.begin(Kind.PACK)
+            self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.metrics = metrics
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
@@ -139,7 +137,7 @@ class NodeZero:
 
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
-        self._enter("starting")
+        self._books.enter_state("starting")
         self.board.state.store(b.MAX_STEPS, self._plan.max_steps)
         self.board.status[:] = math.nan
         layout = self._arena.layout.to_json()
@@ -167,8 +165,7 @@ class NodeZero:
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
-        self._enter("training")
-        self._looked_ns = monotonic_ns()
+        self._books.enter_state("training")
         self._clock.start()
         self._timing = self._time_plan()
         while True:
@@ -188,7 +185,7 @@ class NodeZero:
                     return reason
                 if not self._look_at_the_clock():
                     return "finished"
-                self._enter("training")
+                self._books.enter_state("training")
                 continue
             if self._is_discovery_due():
                 try:
@@ -207,9 +204,9 @@ class NodeZero:
         board.descriptor[b.STEP_LR] = lr
         board.descriptor[b.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
         board.state.store(b.SINCE_NS, monotonic_ns())
-        self._barrier.publish(Kind.COMPUTE, board.permits.free_count)
+        self._phases.begin(Kind.COMPUTE)
         self._book()
-        self._wait_until_idle()
+        self._phases.wait()
         took_ns = max(1, self._clock.running_ns() - began_ns)
         self._step += 1
         self._unbooked = Step(
@@ -228,42 +225,13 @@ class NodeZero:
             self._crew.lane_ns = [row[b.UNIT_NS] for row in done.lanes]
             self._books.enter_step(done)
 
-    def _wait_until_idle(self, *, leaves: bool = False) -> bool:
-        """Wait for the end of the phase; return False when it was left for a stop before.
-
-        That is allowed where nothing comes of the phase and none follows it.
-        """
-        barrier = self._barrier
-        while True:
-            heard = barrier.node_bell()
-            idle = barrier.phase() & 15 == Kind.IDLE
-            if monotonic_ns() - self._looked_ns > LOOK_NS:
-                self._look_after()
-            if idle:
-                return True
-            if leaves and self.board.control.load(b.STOP):
-                return False
-            if not barrier.sleep_on_node_bell(heard, NAP_NS):
-                self._look_after()
-
-    def _look_after(self) -> None:
-        self._looked_ns = monotonic_ns()
-        self._crew.look_after()
-
     # Time.
 
     def _time_plan(self) -> TimedPlan | None:
         """Return what fits the plan to the time, of a run that has only so much of it."""
-        spec, program, config = self.spec, self.program, self.spec.config
+        spec, work = self.spec, _work_of(self.spec, self.program)
         if spec.max_seconds is None:
             return None
-        work = Work(
-            eval_interval=config.eval_interval,
-            save_interval=config.save_interval,
-            discovery_interval=config.discovery_interval * config.eval_interval,
-            evaluation_steps=FORWARD_SHARE * program.eval_tokens / program.tokens_per_step,
-            save_s=SAVE_S + CHECKPOINT_BYTES * spec.parameters / SAVED_BYTES_PER_S,
-        )
         return TimedPlan(
             self._plan, spec.max_seconds, work, step=self._step, most_steps=spec.most_steps
         )
@@ -287,7 +255,7 @@ class NodeZero:
         self._book()  # whose numbers are where the round's will be
         began_s = self._clock.running_s()
         evaluation = Evaluation(self.program.eval_units, self.board.permits.count)
-        if self._evaluate_round(evaluation):
+        if self._phases.run_round(evaluation):
             took_s = self._clock.running_s() - began_s
             whole_s = took_s * self.program.eval_tokens / max(1, evaluation.tokens)
             self._timing.probed(took_s, whole_s)
@@ -351,14 +319,14 @@ class NodeZero:
             reason = self._stop_reason()
             if reason is not None or not control.load(b.PAUSE):
                 self._clock.go_on()
-                self._enter(state)
+                self._books.enter_state(state)
                 return reason
-            self._enter("paused")
+            self._books.enter_state("paused")
             self._clock.pause()
             heard = self._barrier.node_bell()
             if control.load(b.PAUSE) and not control.load(b.STOP):
                 self._barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
-            self._look_after()
+            self._phases.look_after()
 
     # Evaluation.
 
@@ -369,12 +337,12 @@ class NodeZero:
         program, spec = self.program, self.spec
         evaluation = Evaluation(program.eval_units, self.board.permits.count)
         began_ns = self._clock.running_ns()
-        self._enter("evaluating")
-        self.board.state.store(b.WORK_TOTAL, program.eval_tokens)
+        self._books.enter_state("evaluating")
+        self._books.enter_progress(0, program.eval_tokens, 0)
         while evaluation.next_round() is not None:
             reason = self._stop_reason()
             if reason is None:
-                done = self._evaluate_round(evaluation)
+                done = self._phases.run_round(evaluation)
                 reason = self._obey("evaluating") if done else self._stop_reason()
             if reason is not None:
                 logger.info(
@@ -384,9 +352,7 @@ class NodeZero:
                 )
                 return reason
             took_ns = self._clock.running_ns() - began_ns
-            self.board.state.store(b.SINCE_NS, monotonic_ns() - took_ns)
-            self.board.state.store(b.WORK_DONE, evaluation.tokens)
-            self.board.state.store(b.WORK_TOTAL, program.eval_tokens)
+            self._books.enter_progress(evaluation.tokens, program.eval_tokens, took_ns)
         if self._timing is not None:
             self._timing.evaluated(self._step, (self._clock.running_ns() - began_ns) / 1e9)
         tokens_per_byte = (spec.val_tokens or evaluation.tokens) / spec.val_bytes
@@ -395,21 +361,6 @@ class NodeZero:
             self._mark_best()
         self.send("groups", groups=[list(row) for row in program.diagnostics()])
         return None
-
-    def _evaluate_round(self, evaluation: Evaluation) -> bool:
-        """Let the spheres do the next round; return False where it was left for a stop."""
-        following = evaluation.next_round()
-        assert following is not None
-        first, count = following
-        self.board.descriptor[b.EVAL_FIRST] = first
-        self.board.descriptor[b.EVAL_COUNT] = count
-        began_ns = monotonic_ns()
-        self._barrier.publish(Kind.EVALUATE, self.board.permits.free_count)
-        if not self._wait_until_idle(leaves=True):
-            self._crew.disband()  # nobody is needed any more
-            return False
-        evaluation.enter(self.board.results[:count].tolist(), monotonic_ns() - began_ns)
-        return True
 
     def _mark_best(self) -> None:
         """Mark the checkpoint of this step, unless it could not be saved."""
@@ -433,7 +384,7 @@ class NodeZero:
 
     def _discover(self) -> None:
         """Let the program find roots anew, and tell what changed.  Raises `_StopWanted`."""
-        self._enter("discovering")
+        self._books.enter_state("discovering")
         began_ns, began_s = monotonic_ns(), self._clock.running_s()
         most_s = self.spec.max_seconds or math.inf
         announced = False
@@ -448,7 +399,7 @@ class NodeZero:
 
         with interruptible(look, LOOK_NS / 1e9) as commit:
             found = self.program.discover(commit)
-        self._enter("training")
+        self._books.enter_state("training")
         if self._timing is not None:
             self._timing.discovered(self._clock.running_s() - began_s)
         if found is not None:
@@ -463,16 +414,13 @@ class NodeZero:
     def _config(self) -> TrainConfig:
         """Return the settings of the run with the plan as it is now."""
         config, plan = self.spec.config, self._plan
-        moved = config.plan is not None or self._timing is not None or len(plan.pieces) > 1
-        return dataclasses.replace(
-            config, plan=str(plan) if moved else None, max_steps=plan.max_steps
-        )
+        return config.planned(plan, spelled=config.plan is not None or self._timing is not None)
 
     def _save(self) -> None:
         """Save, unless that was done after this very step."""
         if self._saved_step == self._step:
             return
-        self._enter("saving")
+        self._books.enter_state("saving")
         began_s = self._clock.running_s()
         state = self._books.state_of(self._step)
         if self.spec.max_seconds is not None:
@@ -499,20 +447,15 @@ class NodeZero:
             reason = self._conclude() or reason
         complete = reason in ("finished", "time")
         if not complete:
-            self._enter("stopping")
+            self._books.enter_state("stopping")
             self._save()
         seconds = self._clock.running_s()
-        self._log_positions()
+        self._books.log_positions()
         books, spec = self._books, self.spec
-        rate = books.session_tokens / books.step_ns * 1e9 if books.step_ns else 0.0
-        self._enter("finished" if complete else "stopped")
+        self._books.enter_state("finished" if complete else "stopped")
         return {
             "final_step": self._step,
-            "train_loss": books.loss,
-            "val_loss": books.val_loss,
-            "val_bits_per_byte": books.val_bits,
-            "val_tokens": books.val_tokens,
-            "tokens_per_second": rate,
+            **books.result(),
             "seconds": seconds,
             "weights_sha256": self.program.weights_sha256(),
             "run_dir": str(spec.run_dir),
@@ -520,34 +463,10 @@ class NodeZero:
             "precision": spec.precision,
             "isa": spec.isa,
             "stop_reason": reason,
-            "dropped_steps": books.dropped_total,
-            "checkpoint": books.checkpoint,
             "plan": self._config().plan,
         }
 
-    def _log_positions(self) -> None:
-        """Tell how lanes were spread over the symmetry positions."""
-        counts = self.board.position_table.sum(axis=0).tolist()
-        lanes = sum(counts)
-        steals = int(self.board.sphere_table[:, b.S_STEALS].sum())
-        share = 100 * steals / lanes if lanes else 0.0
-        logger.info(
-            "lanes by symmetry position: %s (%.0f %% computed by spheres of another position)",
-            " ".join(map(str, counts)),
-            share,
-        )
-
     # Words to the launcher.
-
-    def _enter(self, state: str) -> None:
-        """Tell watchers what goes on, and since when."""
-        number, words = RUN_STATES.index(state), self.board.state
-        if number == words.load(b.RUN_STATE) and words.load(b.SINCE_NS):
-            return
-        words.store(b.WORK_TOTAL, 0)
-        words.store(b.WORK_DONE, 0)
-        words.store(b.SINCE_NS, monotonic_ns())
-        words.store(b.RUN_STATE, number)
 
     def send(self, kind: str, **fields: Any) -> None:
         """Write one line of the report."""
@@ -558,6 +477,18 @@ def _build(spec: RunSpec) -> Program:
     module, _, function = spec.program.partition(":")
     program: Program = getattr(importlib.import_module(module), function)(spec)
     return program
+
+
+def _work_of(spec: RunSpec, program: Program) -> Work:
+    """Return what a timed run does beside its steps, and the guesses that it begins with."""
+    config = spec.config
+    return Work(
+        eval_interval=config.eval_interval,
+        save_interval=config.save_interval,
+        discovery_interval=config.discovery_interval * config.eval_interval,
+        evaluation_steps=FORWARD_SHARE * program.eval_tokens / program.tokens_per_step,
+        save_s=SAVE_S + CHECKPOINT_BYTES * spec.parameters / SAVED_BYTES_PER_S,
+    )
 
 
 def _on_sigterm(*_: object) -> NoReturn:

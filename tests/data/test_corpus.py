@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from crystalline.data import decoding
+from crystalline.data import corpus, decoding
 from crystalline.data.corpus import read_corpus, read_pieces, read_text
 from crystalline.data.finding import find_sources
 from crystalline.errors import DataError
@@ -98,7 +98,7 @@ def test_utf16_is_called_by_its_name(tmp_path: Path) -> None:
 
 def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a.txt")
-    monkeypatch.setattr(Path, "open", denied)  # chmod would not stop root
+    monkeypatch.setattr(corpus, "open_regular", denied)  # chmod would not stop root
     with pytest.raises(DataError, match=r"a.txt cannot be read \(Permission denied\)"):
         read_text(tmp_path / "a.txt")
 
