@@ -62,7 +62,10 @@ class DataProgress:
             self._hold.drop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Report that `done` of `total` units of `stage` are finished; total 0 is unknown."""
+        """Report that `done` of `total` units of `stage` are finished; total 0 is unknown.
+
+        Where nothing is known of a stage but that it lasts, both are 0.
+        """
         if self._quiet:
             return
         now = self._clock()
@@ -120,7 +123,9 @@ class DataProgress:
         return progress
 
     def _write(self, stage: str, done: int, total: int, passed_s: float) -> None:
-        line = f"{stage}: {fmt.count(done)}"
+        line = (
+            f"{stage}: {fmt.count(done)}" if done else f"{stage}: {fmt.duration(passed_s)} so far"
+        )
         if total:
             line = f"{stage}: {int(100 * min(done / total, 1))}%"
             if 0 < done < total:

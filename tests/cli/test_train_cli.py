@@ -27,7 +27,8 @@ from tests.permissions import permissions_hold
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import sys; from crystalline.cli.train import main; sys.exit(main())"
 COMMAND = [sys.executable, "-c", PROGRAM]
-_FLAGS = """--tokenizer --vocab-size --embed-dim --num-layers --num-heads --seq-len --batch-size
+_FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num-heads --seq-len
+    --batch-size
     --learning-rate --epochs --max-steps --minutes --workers --threads --checkpoint-dir --config
     --resume --precision --dropout --min-lr --warmup-steps --lr-schedule --optimizer --weight-decay
     --beta1 --beta2 --grad-clip --accumulation-steps --eval-interval --save-interval --keep

@@ -81,13 +81,24 @@ def test_other_kinds_of_files_are_told_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_name_that_is_not_utf8_in_a_folder(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text(words(4000))
-    (tmp_path / os.fsdecode(b"broken\xe9.txt")).write_bytes(b"\xff")
-    done = run("cllm-train", ".", *SHORT, cwd=tmp_path)
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """Of a file in a folder, of the working directory, and of DATA that a run remembers."""
+    here = tmp_path / os.fsdecode(b"stra\xdfe")
+    here.mkdir()
+    name = os.fsdecode(b"caf\xe9.txt")
+    (here / name).write_text(words(4000))
+    (here / os.fsdecode(b"broken\xe9.txt")).write_bytes(b"\xff")
+    done = run("cllm-train", ".", *SHORT, "--checkpoint-dir=a", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "(1 document, 4.0 kB)" in done.stderr
     assert "broken\\xe9.txt is not UTF-8" in done.stderr
+    done = run("cllm-train", name, *SHORT, "--checkpoint-dir=b", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "data     caf\\xe9.txt (1 document" in done.stderr
+    for made in ("a", "b"):
+        done = run("cllm-train", "--resume", here / made, "--max-steps=4", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "stra\\xdfe" in done.stderr
 
 
 def test_a_field_of_records_is_remembered(tmp_path: Path) -> None:

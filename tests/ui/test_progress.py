@@ -51,6 +51,15 @@ def test_unknown_total() -> None:
     assert stream.getvalue() == "counting gr\\xf6\\xdfe?: 1.50k\n"
 
 
+def test_a_stage_of_which_nothing_is_known_but_that_it_lasts() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with DataProgress(stream=stream, clock=clock) as progress:
+        for _ in range(16):
+            progress("building", 0, 0)
+            clock.now += 0.5
+    assert stream.getvalue().splitlines() == ["building: 1 s so far", "building: 6 s so far"]
+
+
 def test_quiet_says_nothing() -> None:
     assert lines_of([("reading", 100, 1.0)], quiet=True) == []
 
