@@ -2,14 +2,13 @@
 
 A command's module is a frozen dataclass of settings and a `main`; the work is
 in the layers below.  Errors that a user can act on become one line on stderr
-and the exit code of their class (`crystalline.errors`); anything else is our
-own mistake and keeps its traceback.
+and the exit code of their class (`crystalline.errors`), and so do failures of the
+machine that nobody foresaw; anything else is our own mistake and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import re
@@ -20,17 +19,16 @@ from typing import TextIO, TypeVar
 from crystalline import __version__
 from crystalline.errors import (
     EXIT_BROKEN_PIPE,
-    EXIT_FAILURE,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
     CrystallineError,
     UsageError,
+    environment_error,
 )
 from crystalline.untrusted import message
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
-OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # Python's words for a value that is no number, and ours.
 _PLAINER = (
@@ -48,7 +46,7 @@ def run_command(
     """Call `main` with the arguments (default: those of this process); return the exit code.
 
     A `CrystallineError` is printed as `program: error: sentence. advice.` on
-    stderr, and so are a full disk and too little memory.  Ctrl-C gives 130; a reader that went away
+    stderr, and so is what the operating system refuses.  Ctrl-C gives 130; a reader that went away
     (`| head`) gives 141 and no message.  Standard output is flushed here, so
     that either is met before the interpreter shuts down.
 
@@ -57,6 +55,8 @@ def run_command(
     """
     _open_closed_streams()
     _tolerate_any_text()
+    # Nothing is left to BLAS, and its threads cost memory and processes that may be limited.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return _exit_code(program, main, sys.argv[1:] if argv is None else argv)
     finally:
@@ -71,32 +71,33 @@ def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) 
         code = main(argv)
         sys.stdout.flush()
     except CrystallineError as error:
-        _complain(program, str(error))
-        return error.exit_code
+        return _tell(program, error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _forget(sys.stdout)
         return EXIT_BROKEN_PIPE
-    except OSError as error:
-        if error.errno not in OUTPUT_IS_FULL:
-            raise
-        _forget(sys.stdout)
-        _complain(program, f"{error.strerror}. Free some space.")
-        return EXIT_FAILURE
-    except MemoryError as error:
-        what = f" ({error})" if str(error) else ""
-        _complain(program, f"there is not enough memory{what}. Use a smaller model, or free some.")
-        return EXIT_FAILURE
     except SystemExit as stop:  # --help, from the parser
         return stop.code if isinstance(stop.code, int) else EXIT_OK
+    except Exception as error:
+        found = environment_error(error)
+        if found is None:
+            raise
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was standard output that failed, or it fails, too
+            _forget(sys.stdout)
+        return _tell(program, found)
     return code
 
 
-def _complain(program: str, text: str) -> None:
-    """Print an error; where nobody reads it, the exit code still says what it was."""
-    with contextlib.suppress(OSError):
-        print(f"{program}: error: {message(text)}", file=sys.stderr)
+def _tell(program: str, error: CrystallineError) -> int:
+    """Print an error on stderr, if anybody can be told; return its exit code."""
+    try:
+        print(f"{program}: error: {message(str(error))}", file=sys.stderr, flush=True)
+    except OSError:
+        _forget(sys.stderr)
+    return error.exit_code
 
 
 def parse_settings(

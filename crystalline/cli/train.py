@@ -321,9 +321,12 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> _Ready:
     from crystalline.formats.rundir import RunDir
     from crystalline.ipc.permits import usable_cores
     from crystalline.model.params import parameter_table
+    from crystalline.train.footprint import check_model, check_run, check_sizes
     from crystalline.train.sizing import choose_model, evaluation_tokens
     from crystalline.train.speed import MODEL_SHARE, measure_peak, resolve_precision
 
+    check_sizes(settings)
+    check_model(settings.train_config(), settings.workers)
     run = None
     if settings.checkpoint_dir is not None:  # its faults are told before the long work
         run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
@@ -341,6 +344,7 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> _Ready:
         train_tokens=data.train_tokens,
         flops_per_second=MODEL_SHARE * peak,
     )
+    check_run(config, model, data, settings.workers)
     length = new_length(config, data.train_tokens, _speed_of(model, data, cores))
     config = dataclasses.replace(
         length.config,
@@ -461,6 +465,7 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> _Ready:
     )
     from crystalline.formats.rundir import CONFIG, RunDir
     from crystalline.ipc.permits import usable_cores
+    from crystalline.train.footprint import check_run
     from crystalline.train.speed import measure_peak
 
     run_path, name = _find_run(flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir"))
@@ -482,6 +487,7 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> _Ready:
     cores = min(usable_cores(), settings.workers)
     config = settings.train_config()
     config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
+    check_run(config, info.model_config, data, settings.workers)
     speed = _speed_of(info.model_config, data, cores)
     length = resumed_length(config, stored, argv, info, data.train_tokens, speed)
     peak = measure_peak(cores, config.precision)

@@ -32,24 +32,32 @@ def _cgroup_quotas(membership: Path, root: Path) -> list[float]:
     that is not visible below `root`; then the root itself is what applies.
     """
     quotas = []
+    for directory, version in cgroup_directories(membership, root, "cpu"):
+        quota = _quota_v2(directory) if version == 2 else _quota_v1(directory)
+        if quota is not None:
+            quotas.append(quota)
+    return quotas
+
+
+def cgroup_directories(membership: Path, root: Path, controller: str) -> list[tuple[Path, int]]:
+    """Return the directories whose limits apply to this process, with the cgroup version."""
+    found = []
     for line in _read(membership).splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "":  # version 2
-            base, read_quota = root, _quota_v2
-        elif "cpu" in controllers.split(","):  # version 1
-            base, read_quota = root / controllers, _quota_v1
+        if controllers == "":
+            base, version = root, 2
+        elif controller in controllers.split(","):
+            base, version = root / controllers, 1
             if not base.is_dir():
-                base = root / "cpu"
+                base = root / controller
         else:
             continue
         directory = base / path.lstrip("/")
         for level in (directory, *directory.parents):
             if level != base and base not in level.parents:
                 break
-            quota = read_quota(level)
-            if quota is not None:
-                quotas.append(quota)
-    return quotas
+            found.append((level, version))
+    return found
 
 
 def _quota_v2(directory: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -95,6 +96,65 @@ def test_our_own_mistakes_keep_their_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_command("demo", main, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"),
+         "a/b cannot be used (Permission denied). Check the permissions."),
+        (OSError(errno.EFBIG, "File too large", b"t"),
+         "t cannot be used (File too large). Raise the limit on the size of files (ulimit -f)."),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error. Check the disk."),
+        (OSError("odd"), "odd. Check that it is there and may be used."),
+        (MemoryError(),
+         "memory ran out. Free some memory, or use a smaller model, batch or text."),
+        (MemoryError("Unable to allocate 9 TiB"), ("memory ran out (Unable to allocate 9 TiB). "
+         "Free some memory, or use a smaller model, batch or text.")),
+        (RecursionError("maximum recursion depth exceeded"), ("something that was read is nested "
+         "too deeply. Look for a damaged file among those that were named.")),
+        (RuntimeError("can't start new thread"), ("the machine is short of something (can't start "
+         "new thread). Raise the limits on memory, threads and open files (ulimit -a).")),
+        (ImportError("libx.so: failed to map segment from shared object"), ("the machine is short "
+         "of something (libx.so: failed to map segment from shared object). "
+         "Raise the limits on memory, threads and open files (ulimit -a).")),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(_: list[str]) -> int:
+        raise error
+
+    assert run_command("demo", main, []) == 1
+    assert capsys.readouterr().err == f"demo: error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("a"), RuntimeError("b"), ImportError("no module c"), KeyError("d")]
+)
+def test_mistakes_are_not_blamed_on_the_machine(error: Exception) -> None:
+    def main(_: list[str]) -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_command("demo", main, [])
+
+
+def test_a_stderr_that_is_full_keeps_the_exit_code() -> None:
+    program = (
+        "import sys\n"
+        "from crystalline.cli.run import run_command\n"
+        "from crystalline.errors import DataError\n"
+        "def main(argv): raise DataError('the text is empty')\n"
+        "sys.exit(run_command('demo', main, []))\n"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stderr=full, timeout=20, check=False
+        )
+    assert done.returncode == 3
 
 
 def test_a_reader_that_went_away_is_quiet() -> None:

@@ -69,7 +69,19 @@ CASES = (
     Case("an infinite rate", "text.txt --learning-rate inf", USAGE, ("--learning-rate is inf",)),
     Case("a giant batch", "text.txt --batch-size 999999999999", USAGE, ("--batch-size 9999999",)),
     Case("a giant seed", "text.txt --seed 99999999999999999999", USAGE, ("--seed is 9999999",)),
-    Case("a giant model", "text.txt --embed-dim 200000", 1, ("MB of shared memory", "Free some")),
+    Case("a giant model", "text.txt --embed-dim 200000", USAGE,
+         ("--embed-dim 200000 needs at least 7.68 TB of memory, and", "Use --embed-dim ")),
+    Case("giant heads", "text.txt --num-heads 999999937 --embed-dim 999999937", USAGE,
+         ("--embed-dim 999999937, --num-layers 1 and --seq-len 16 needs", "Use smaller ones")),
+    Case("a number of many digits", f"text.txt --embed-dim {'9' * 400}", USAGE,
+         ("--embed-dim is a number of 400 digits", "The most is 2,147,483,647")),
+    Case("more layers than anybody has", "text.txt --num-layers 1000000000", USAGE,
+         ("--num-layers is 1000000000", "The most is 1,000")),
+    Case("a context for which there is no memory", "text.txt --seq-len 2000000000", USAGE,
+         ("--seq-len 2000000000 needs", "Use --seq-len ")),
+    Case("lanes for which there is no memory",
+         "text.txt --lanes 1200000 --batch-size 1000000 --embed-dim 1024", USAGE,
+         ("--embed-dim 1024, --lanes 1200000 and --batch-size 1000000 needs", "or use --batch-")),
     # Other places of settings.
     Case("an unknown key", "text.txt --config my.toml", USAGE,
          ("my.toml has an unknown key 'sequence_len'", "Did you mean seq_len?"),
@@ -119,8 +131,7 @@ def test_bad_input(case: Case, tmp_path: Path) -> None:
     assert is_one_sentence_with_advice(last), done.stderr
     for word in case.says:
         assert word in last
-    if case.code != 1:  # the giant model is told first that /dev/shm is too small for it
-        assert done.stderr == last
+    assert done.stderr == last
     assert "Traceback" not in done.stderr
     assert files_below(tmp_path) == before
 
@@ -297,6 +308,52 @@ def test_closed_and_full_outputs(finished: Finished, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr, redirection
         latest = tmp_path / f"run{index}" / "latest"
         assert latest.readlink().name == "step-00000030", redirection
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "says"),
+    [
+        ("export TMPDIR=/nowhere TMP=/nowhere TEMP=/nowhere;", 0, ""),
+        ("export LC_ALL=xx_YY.UTF-8;", 0, ""),
+        ("unset HOME CLLM_CACHE; export XDG_CACHE_HOME=$PWD/cache;", 0, ""),
+        ("ulimit -n 8;", 1, "Too many open files. Raise the limit on open files (ulimit -n).\n"),
+        ("ulimit -v 60000;", 1, "(ulimit -"),
+        ("ulimit -f 100;", 2, "limit on files, which count, is 102 kB (ulimit -f). Raise that"),
+        ("cd gone; rmdir ../gone;", 1, "current directory does not exist any more. Change to"),
+        ("exec 2>/dev/full; set -- --bad;", 2, ""),
+    ],
+    ids=["tmp", "locale", "home", "files", "memory", "file size", "directory", "stderr"],
+)  # fmt: skip
+def test_what_a_machine_refuses(tmp_path: Path, before: str, code: int, says: str) -> None:
+    """A run works, or ends with a sentence; never with a traceback."""
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "text.txt").write_text(words(4000))
+    train = shlex.join(command("cllm-train", *TINY, "--max-steps=2"))
+    done = subprocess.run(
+        ["bash", "-c", f'{before} {train} "$@"', "-", "text.txt"], cwd=tmp_path,
+        env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("options", ["ro", "size=64k"])
+def test_a_dev_shm_that_has_no_room(tmp_path: Path, options: str) -> None:
+    """A file in the run directory does instead, without a word from Python's resource tracker."""
+    (tmp_path / "text.txt").write_text(words(4000))
+    mount = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
+    prefix = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*prefix, mount], check=False).returncode:
+        pytest.skip("this machine does not let us mount a small /dev/shm")
+    arguments = ("text.txt", *TINY, "--max-steps=2", "--quiet", "--checkpoint-dir=run")
+    done = subprocess.run(
+        [*prefix, f"{mount} && {shlex.join(command('cllm-train', *arguments))}"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"/dev/shm cannot hold [^\n]* a file in run instead[^\n]*\n", done.stderr)
+    assert not list((tmp_path / "run").glob(".cllm-*"))
 
 
 def test_help_answers_at_once(tmp_path: Path) -> None:

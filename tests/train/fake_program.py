@@ -11,7 +11,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
     fail_save      steps whose checkpoint meets a full disk
-    fail_start     initialize with a bug
+    fail_start     initialize with a bug, or "machine": with an error of the system
     thread_s       seconds that a thread begun by initialize lives
     discoveries    what a root discovery adds to each weight; 0: it finds nothing new
     discovery_s    seconds that it takes
@@ -19,6 +19,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -90,6 +91,8 @@ class FakeProgram:
         self.scratch, self.undo, self.marks = arena["scratch"], arena["undo"], arena["marks"]
 
     def initialize(self) -> None:
+        if self.options["fail_start"] == "machine":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "weights")
         if self.options["fail_start"]:
             raise LookupError("a bug in the program")
         if self.options["thread_s"]:

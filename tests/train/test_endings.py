@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from crystalline.errors import CrystallineError, EngineError
 from crystalline.train import launcher
 from tests.train.engine_runs import make_spec, run, serial_run
 
@@ -224,3 +226,43 @@ def test_a_stop_is_heard_while_the_run_starts(tmp_path: Path) -> None:
     assert process.returncode == 130, err
     assert json.loads(out)["final_step"] == 0
     assert newest_checkpoint(tmp_path).name == "step-00000000"
+
+
+def test_a_sphere_that_dies_again_and_again_leaves_a_way_on(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="died 5 times") as caught:
+        run(tmp_path, steps=30, save_interval=2, options={"fail_lane": [3, 7]})
+    command = f"cllm-train --resume {tmp_path}"
+    assert caught.value.advice.endswith(f"Go on from the newest checkpoint: {command}")
+    with pytest.raises(EngineError, match="died 5 times") as caught:
+        run(tmp_path / "new", steps=30, options={"fail_lane": [3, 1]})
+    assert "--resume" not in caught.value.advice
+
+
+def test_an_arena_that_cannot_be_mapped_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("crystalline.ipc.arena.mmap.mmap", refuse)
+    with pytest.raises(EngineError, match=r"cannot be mapped \(Cannot allocate memory\)"):
+        run(tmp_path)
+    assert not list(Path("/dev/shm").glob("cllm-*"))
+
+
+def test_no_process_for_node_zero_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(EngineError, match="could not be started") as caught:
+        run(tmp_path)
+    assert "ulimit -u" in caught.value.advice
+
+
+def test_what_the_machine_refuses_node_zero_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CrystallineError) as caught:
+        run(tmp_path, options={"fail_start": "machine"})
+    assert caught.value.message == "weights cannot be used (Input/output error)"

@@ -1,0 +1,199 @@
+"""Whether a training fits into memory, before anything is made for it.
+
+What it takes is the arena: weights, moments, gradients of the lanes, packed copies, and the
+activations of as many sequences as are computed at a time.  The rest is small beside any
+model that does not fit.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crystalline.errors import UsageError
+from crystalline.ipc.arena import Layout
+from crystalline.ipc.board import engine_regions
+from crystalline.ipc.memory import MemoryLimit, memory_limit, size_words
+from crystalline.ipc.permits import usable_cores
+from crystalline.model.config import ModelConfig
+from crystalline.model.gpt2 import Gpt2
+from crystalline.model.params import parameter_table
+from crystalline.train.config import MAX_WORKERS, POSITIONS, TrainConfig
+from crystalline.train.sizing import choose_model
+from crystalline.train.spec import RunSpec
+
+if TYPE_CHECKING:
+    from crystalline.data.prepare import PreparedData
+
+LARGEST = 2**31 - 1  # of any size
+MOST_LAYERS = 1_000  # as many as anybody has trained; every layer is a dozen entries in tables
+# Settings that memory depends on, the one to name first at the front, and the least to propose.
+SETTINGS = {
+    "embed_dim": 1, "num_heads": 1, "num_layers": 1, "seq_len": 16, "lanes": POSITIONS,
+    "batch_size": 1, "accumulation_steps": 1,
+}  # fmt: skip
+
+Need = Callable[[TrainConfig, ModelConfig], int]  # bytes
+
+
+def check_sizes(config: TrainConfig) -> None:
+    """Refuse sizes that no machine can work with.  Raises `UsageError`."""
+    for name in ("embed_dim", "num_heads", "num_layers", "seq_len", "vocab_size", "lanes"):
+        value = getattr(config, name)
+        most = MOST_LAYERS if name == "num_layers" else LARGEST
+        if value is not None and value > most:
+            shown = value if value < 10**18 else f"a number of {len(str(value))} digits"
+            raise UsageError(f"{_flag(name)} is {shown}", advice=f"The most is {most:,}.")
+
+
+def check_model(config: TrainConfig, workers: int) -> None:
+    """Refuse a model whose weights alone do not fit into memory, before the data is looked at.
+
+    Raises:
+        UsageError: it cannot work; the message names sizes that can.
+    """
+    model = choose_model(config, vocab_size=2, train_tokens=0)  # as small as it can become
+    limit = memory_limit()
+    least = least_bytes(model)
+    if least > limit.size_bytes:
+        model = dataclasses.replace(model, vocab_size=config.vocab_size)
+        permits = _permits(workers)
+
+        def need(config: TrainConfig, model: ModelConfig) -> int:
+            return _most_bytes(config, model, permits, bf16=config.precision != "float32")
+
+        raise _too_large(config, model, limit, f"at least {size_words(least)}", need)
+
+
+def check_run(config: TrainConfig, model: ModelConfig, data: PreparedData, workers: int) -> None:
+    """Refuse a run whose shared memory cannot fit into this machine's; its precision is resolved.
+
+    Raises:
+        UsageError: it cannot work; the message names sizes that can.
+    """
+    limit, permits = memory_limit(), _permits(workers)
+
+    def need(config: TrainConfig, model: ModelConfig) -> int:
+        least = least_bytes(model)
+        if least > limit.size_bytes:
+            return least
+        rough = _most_bytes(config, model, permits, bf16=config.precision == "bf16")
+        if rough <= limit.size_bytes:
+            return rough
+        return _arena_bytes(config, model, data, workers, permits)
+
+    wanted = need(config, model)
+    if wanted > limit.size_bytes:
+        raise _too_large(config, model, limit, size_words(wanted), need)
+
+
+def least_bytes(model: ModelConfig) -> int:
+    """Return the bytes of weights, moments and gradient: quickly, whatever the sizes are.
+
+    >>> least_bytes(ModelConfig(65, 64, 4, 4, 128)) == 16 * parameter_table(
+    ...     ModelConfig(65, 64, 4, 4, 128)).size
+    True
+    """
+    one, two = (
+        parameter_table(dataclasses.replace(model, num_layers=layers)).size for layers in (1, 2)
+    )
+    return 16 * (one + (two - one) * (model.num_layers - 1))
+
+
+def _permits(workers: int) -> int:
+    return min(usable_cores(), max(workers, POSITIONS), MAX_WORKERS)
+
+
+def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, *, bf16: bool) -> int:
+    """Return the bytes of the arena or somewhat more, without looking at the data."""
+    L, C, T = model.num_layers, model.embed_dim, model.seq_len
+    lanes = min(config.lanes, config.sequences_per_step)
+    rows = max(-(-config.sequences_per_step // config.lanes) * T, 4096)
+    side = 4 * (L * (16 * C + 256) + (T + rows) * C)
+    workspace = Gpt2.workspace_size(model, bf16, rows) + side
+    weights = least_bytes(model) // 4
+    packed = 4 * Gpt2.packed_size(model, bf16)
+    return (4 + lanes) * weights + packed + permits * workspace + 2**22
+
+
+def _arena_bytes(
+    config: TrainConfig,
+    model: ModelConfig,
+    data: PreparedData,
+    workers: int,
+    permits: int,
+) -> int:
+    """Return the bytes of the arena, from the table that Node Zero makes it by."""
+    from crystalline.train.program import TrainingProgram
+
+    spec = RunSpec(
+        config=config, model=model, token_path=data.token_path,
+        tokenizer_path=data.tokenizer_path, run_dir=Path(), val_tokens=data.val_tokens,
+        val_bytes=data.val_bytes, tokens_per_epoch=data.train_tokens, workers=workers,
+        permits=permits, precision=config.precision,
+    )  # fmt: skip
+    program = TrainingProgram(spec)
+    rows = max(program.lane_count, program.segment_count)
+    return Layout(engine_regions(rows, permits) + program.regions()).size_bytes
+
+
+def _too_large(
+    config: TrainConfig, model: ModelConfig, limit: MemoryLimit, wanted: str, need: Need
+) -> UsageError:
+    """Return the error, with the largest values that fit, each with the others as they are."""
+
+    def fits(name: str, value: int) -> bool:
+        changed = _change(config, model, name, value)
+        return least_bytes(changed[1]) <= limit.size_bytes and need(*changed) <= limit.size_bytes
+
+    values = {name: getattr(model if hasattr(model, name) else config, name) for name in SETTINGS}
+    if config.num_heads is None or config.embed_dim is not None:
+        del values["num_heads"]  # the channels can be divided as before, or are chosen to fit
+    best = {}
+    for name, value in values.items():
+        step = {"embed_dim": model.num_heads, "lanes": POSITIONS}.get(name, 1)
+        most = bisect.bisect_left(
+            range(1, value // step), True, key=lambda k: not fits(name, k * step)
+        )
+        if most * step >= SETTINGS[name]:
+            best[name] = most * step
+    named = best or ("embed_dim", "num_layers", "seq_len")
+    sizes = [f"{_flag(name)} {values[name]}" for name in named]
+    ways = [f"use {_flag(name)} {value} or less" for name, value in best.items()]
+    if limit.raisable:
+        ways.insert(0, "raise that limit")
+    advice = _listed(ways or ["use smaller ones"], ", or ")
+    return UsageError(
+        f"training with {_listed(sizes, ' and ')} needs {wanted} of memory, and {limit.words}",
+        advice=f"{advice[0].upper()}{advice[1:]}.",
+    )
+
+
+def _change(
+    config: TrainConfig, model: ModelConfig, name: str, value: int
+) -> tuple[TrainConfig, ModelConfig]:
+    if name == "num_heads":
+        sizes = {"num_heads": value, "embed_dim": value * model.head_dim}
+    elif name in ("embed_dim", "num_layers", "seq_len"):
+        sizes = {name: value}
+    else:
+        return dataclasses.replace(config, **{name: value}), model  # type: ignore[arg-type]
+    changed = dataclasses.replace(model, **sizes)  # type: ignore[arg-type]
+    return dataclasses.replace(config, seq_len=changed.seq_len), changed
+
+
+def _listed(words: list[str], last: str) -> str:
+    """Return words as a list in a sentence.
+
+    >>> _listed(["a"], ", or "), _listed(["a", "b", "c"], " and ")
+    ('a', 'a, b and c')
+    """
+    *others, end = words
+    return f"{', '.join(others)}{last}{end}" if others else end
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

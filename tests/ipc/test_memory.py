@@ -1,0 +1,53 @@
+"""The narrowest limit on memory, from files as the kernel writes them."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from crystalline.ipc import memory
+from crystalline.ipc.memory import memory_limit, size_words
+
+MEMINFO = "MemTotal:        1000 kB\nMemFree:  3 kB\nSwapTotal:        500 kB\n"
+MACHINE = (1500 * 1024, "this machine has {}")
+GROUP = "its control group may have {}"
+
+
+@pytest.mark.parametrize(("membership", "files", "limits"), [
+    ("0::/\n", {}, []),
+    ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "70000\n"},
+     [(70000 + 500 * 1024, GROUP)]),
+    ("0::/a\n", {"a/memory.max": "70000\n", "a/memory.swap.max": "0\n"}, [(70000, GROUP)]),
+    ("0::/a\n", {"a/memory.max": "70000\n", "a/memory.swap.max": "9\n"}, [(70009, GROUP)]),
+    ("0::/not/visible\n", {"memory.max": "4096"}, [(4096 + 500 * 1024, GROUP)]),
+    ("4:memory:/x\n3:cpu:/y\n", {"memory/x/memory.limit_in_bytes": "8192\n",
+                                 "memory/y/memory.limit_in_bytes": "1\n"},
+     [(8192 + 500 * 1024, GROUP)]),
+])  # fmt: skip
+def test_limits(
+    tmp_path: Path, membership: str, files: dict[str, str], limits: list[tuple[int, str]]
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    (tmp_path / "membership").write_text(membership)
+    found = memory._limits(tmp_path / "meminfo", tmp_path / "membership", tmp_path / "root")
+    assert found == [MACHINE, *limits]
+
+
+def test_limits_of_the_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {resource.RLIMIT_AS: 5_000_000, resource.RLIMIT_FSIZE: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], -1))
+    assert memory_limit().words == "the limit on address space is 5 MB (ulimit -v)"
+    limits[resource.RLIMIT_FSIZE] = 4_321_000
+    assert memory_limit().size_bytes == 4_321_000
+    assert memory_limit().words == "the limit on files, which count, is 4.32 MB (ulimit -f)"
+
+
+def test_this_machine_has_memory() -> None:
+    assert memory_limit().size_bytes > 2**28
+    assert size_words(memory_limit().size_bytes) in memory_limit().words

@@ -1,0 +1,107 @@
+"""What cannot fit is refused, with sizes that do fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from crystalline.data.prepare import prepare
+from crystalline.errors import UsageError
+from crystalline.ipc.memory import MemoryLimit
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import parameter_table
+from crystalline.train import footprint
+from crystalline.train.config import TrainConfig
+from tests.e2e.commands import words
+
+CONFIG = TrainConfig(
+    tokenizer="byte", num_layers=4, num_heads=2, embed_dim=128, seq_len=32, batch_size=24,
+    precision="float32",
+)  # fmt: skip
+MODEL = ModelConfig(256, 32, 4, 2, 128)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "text.txt").write_text(words(4000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLLM_CACHE", str(folder / "cache"))
+        return prepare([folder / "text.txt"], kind="byte", vocab_size=256, val_fraction=0.1)
+
+
+def limit_to(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
+    monkeypatch.setattr(footprint, "memory_limit", lambda: MemoryLimit(size_bytes, "there is less"))
+
+
+def arena_bytes(config: TrainConfig, model: ModelConfig, data: Any) -> int:
+    return footprint._arena_bytes(config, model, data, 12, footprint._permits(12))
+
+
+@pytest.mark.parametrize("attention", ["standard", "crystalline"])
+@pytest.mark.parametrize("layers", [1, 2, 3, 9])
+def test_the_least_is_that_of_the_table(layers: int, attention: Any) -> None:
+    model = ModelConfig(65, 33, layers, 3, 12, attention=attention)
+    assert footprint.least_bytes(model) == 16 * parameter_table(model).size
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"lanes": 24}, {"batch_size": 100}, {"batch_size": 5, "seq_len": 700}, {"num_layers": 30},
+    {"embed_dim": 30}, {"attention": "crystalline"},
+])  # fmt: skip
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_rough_figure_is_above_the_arena(
+    data: Any, changes: dict[str, Any], bf16: bool
+) -> None:
+    config = dataclasses.replace(CONFIG, **changes, precision="bf16" if bf16 else "float32")
+    shape = {k: v for k, v in changes.items() if hasattr(MODEL, k)}
+    model = dataclasses.replace(MODEL, **shape)
+    exact = arena_bytes(config, model, data)
+    rough = footprint._most_bytes(config, model, footprint._permits(12), bf16=bf16)
+    assert exact <= rough
+
+
+def test_what_fits_is_let_pass(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_to(monkeypatch, arena_bytes(CONFIG, MODEL, data))
+    footprint.check_run(CONFIG, MODEL, data, 12)
+    limit_to(monkeypatch, arena_bytes(CONFIG, MODEL, data) - 1)
+    with pytest.raises(UsageError):
+        footprint.check_run(CONFIG, MODEL, data, 12)
+
+
+def test_what_is_proposed_fits_and_more_does_not(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = arena_bytes(CONFIG, MODEL, data) * 2 // 3
+    limit_to(monkeypatch, limit)
+    with pytest.raises(UsageError, match=r"needs [\d.]+ MB of memory, and there is less") as caught:
+        footprint.check_run(CONFIG, MODEL, data, 12)
+    found = re.findall(r"--([a-z-]+) (\d+) or less", caught.value.advice)
+    assert {"embed-dim", "num-layers"} <= {name for name, _ in found}
+    for flag, value in found:
+        name = flag.replace("-", "_")
+        assert f"--{flag} {getattr(CONFIG, name)}" in caught.value.message
+        step = {"embed_dim": 2, "lanes": 12}.get(name, 1)
+        for size, fits in ((int(value), True), (int(value) + step, False)):
+            changed = footprint._change(CONFIG, MODEL, name, size)
+            assert (arena_bytes(*changed, data) <= limit) == fits, (name, size)
+
+
+def test_a_model_alone_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_to(monkeypatch, 10**9)
+    config = dataclasses.replace(CONFIG, embed_dim=40_000)
+    with pytest.raises(UsageError, match=r"--embed-dim 40000 needs at least 1\.23 TB"):
+        footprint.check_model(config, 12)
+    heads = dataclasses.replace(CONFIG, embed_dim=None, num_heads=500_000)
+    with pytest.raises(UsageError, match="--num-heads 500000 needs at least"):
+        footprint.check_model(heads, 12)
+
+
+def test_no_machine_has_sizes_like_these() -> None:
+    for name in ("embed_dim", "num_heads", "num_layers", "seq_len", "vocab_size"):
+        config = dataclasses.replace(CONFIG, **{name: 2**40})
+        with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is 1099511627776"):
+            footprint.check_sizes(config)
