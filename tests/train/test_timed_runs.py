@@ -114,4 +114,4 @@ def test_the_clock_leaves_out_pauses_and_suspensions(tmp_path: Path) -> None:
         board.control.store(b.SUSPENDED_NS, 7 + 15)
         assert (clock.running_ns(), board.state.load(b.PAUSED_NS)) == (105, 55)
     finally:
-        arena.unlink()
+        arena.close()
