@@ -1,7 +1,7 @@
-"""Build of the compiled kernels: one table of extensions, one of per-level units, one of flags.
+"""Build of the compiled kernels: one table of extensions, one of flags; levels have their own.
 
-Every primitive is compiled once per instruction-set level: `level_*.c` selects
-the instructions by `#pragma GCC target` and includes the shared source, so a
+Every primitive is compiled once per instruction-set level of `crystalline/machine/levels.py`:
+`level_*.c` selects the instructions by `#pragma GCC target` and includes the shared source, so a
 built package runs on any x86-64 or aarch64 Linux and picks its level at import.
 
     python setup.py build_ext --inplace            # what `tools/dev.py build` runs
@@ -11,8 +11,8 @@ CRYSTALLINE_SANITIZE=1 adds the address and undefined-behavior sanitizers (`tool
 """
 
 import os
-import platform
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -24,15 +24,23 @@ SANITIZE = os.environ.get("CRYSTALLINE_SANITIZE", "0") == "1"
 KERNELS = "crystalline/_kernels"
 PRIMITIVES = f"{KERNELS}/primitives"
 
-# Instruction-set levels of this architecture, lowest first; each is one translation unit.
-_X86 = platform.machine() in ("x86_64", "AMD64")
-LEVELS = ("base", "avx2", "avx512", "avx512bf16") if _X86 else ("base",)
-EXACT_LEVELS = ("base", "avx2", "avx512", "avx512ifma") if _X86 else ("base",)
+MACHINE = "crystalline/machine"
+HEADERS = (PRIMITIVES, MACHINE)
+
+# Each level of this architecture is one translation unit.
+levels = runpy.run_path(f"{MACHINE}/levels.py", run_name="levels")
+
+
+def units(kind: str, table: str) -> list[str]:
+    """Return the translation units of a table of levels."""
+    return [f"{PRIMITIVES}/{kind}_{level.name}.c" for level in levels["compiled"](levels[table])]
+
 
 # module -> C sources linked into it beside its own .pyx
 EXTENSIONS = {
-    "crystalline._kernels.isa": [f"{PRIMITIVES}/level_{level}.c" for level in LEVELS],
-    "crystalline._kernels.exact_isa": [f"{PRIMITIVES}/exact_{level}.c" for level in EXACT_LEVELS],
+    "crystalline.machine.cpu": [],
+    "crystalline._kernels.isa": units("level", "LEVELS"),
+    "crystalline._kernels.exact_isa": units("exact", "EXACT_LEVELS"),
     "crystalline._kernels.bigint.interrupt": [],
     "crystalline._kernels.bigint.limbs": [],
     "crystalline._kernels.bigint.tuning": [],
@@ -75,6 +83,7 @@ EXTENSIONS = {
     "crystalline._kernels.fixedarray.roots": [],
     "crystalline._kernels.atomics": [],
     "crystalline._kernels.memory": [],
+    "crystalline._kernels.formats": [],
     "crystalline._kernels.matmul": [],
     "crystalline._kernels.attention": [],
     "crystalline._kernels.rows": [],
@@ -135,7 +144,7 @@ def headers(*sources: str) -> list[str]:
             continue
         seen[path] = None
         text = Path(path).read_text("utf-8")
-        unread += [f"{PRIMITIVES}/{name}" for name in re.findall(r'"(\w+\.h)"', text)]
+        unread += [f"{at}/{name}" for name in re.findall(r'"(\w+\.h)"', text) for at in HEADERS]
         if not path.endswith((".c", ".h")):
             unread.append(str(Path(path).with_suffix(".pxd")))
             for package, names in re.findall(r"^from ([\w.]+) cimport (.*)", text, re.M):
@@ -151,7 +160,7 @@ setup(
             Extension(
                 name,
                 [name.replace(".", "/") + ".pyx", *sources],
-                include_dirs=[PRIMITIVES],
+                include_dirs=[*HEADERS],
                 depends=headers(name.replace(".", "/") + ".pyx", *sources),
                 extra_compile_args=COMPILE_ARGS,
                 extra_link_args=SANITIZE_ARGS if SANITIZE else [],

@@ -61,66 +61,68 @@ def kernel(function: Callable[[], tuple[Kernel, float, float]]) -> None:
 IN_MEMORY = 64e6  # bytes that no cache holds
 
 
-def rounded(x: np.ndarray, bf16: bool) -> np.ndarray:
+PRECISIONS = ("float32", "bf16")
+
+
+def rounded(x: np.ndarray, precision: str) -> np.ndarray:
     """What a product's operand is taken for, in float64."""
-    if not bf16:
+    if precision == "float32":
         return x.astype(np.float64)
     bits = x.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
-def pairs(x: np.ndarray) -> np.ndarray:
-    out = empty(x.shape[0], (x.shape[1] + 1) // 2)
-    matmul.to_pairs(x, out)
+def operand(x: np.ndarray, precision: str) -> np.ndarray:
+    out = empty(x.shape[0], matmul.operand_words(x.shape[1], precision))
+    matmul.to_operand(x, out, precision)
     return out
 
 
 def product(
-    M: int, K: int, N: int, bf16: bool, from_memory: bool = False
+    M: int, K: int, N: int, precision: str, from_memory: bool = False
 ) -> tuple[Kernel, float, float]:
     a, b, out = random(M, K), random(K, N), empty(M, N)
-    size = matmul.packed_size(K, N, bf16)
+    size = matmul.packed_size(K, N, precision)
     packs = empty(1 + from_memory * round(IN_MEMORY / (4 * size)), size)
     for packed in packs:
-        matmul.pack_matrix(b, packed, bf16=bf16)
-    left = pairs(a) if bf16 else a
+        matmul.pack_matrix(b, packed, precision=precision)
+    left = operand(a, precision)
     turn = itertools.cycle(packs)
 
     def call() -> None:
-        matmul.matmul(left, next(turn), out, bf16_columns=K * bf16)
+        matmul.matmul(left, next(turn), out, precision=precision, inner=K)
 
     call()
-    close(out, rounded(a, bf16) @ rounded(b, bf16))
+    close(out, rounded(a, precision) @ rounded(b, precision))
     return call, 2.0 * M * K * N, 0.0
 
 
 def product_transposed(
-    M: int, K: int, N: int, bf16: bool, from_memory: bool = False
+    M: int, K: int, N: int, precision: str, from_memory: bool = False
 ) -> tuple[Kernel, float, float]:
     a, b = random(M, K), random(M, N)
     outs = empty(1 + from_memory * round(IN_MEMORY / (4 * K * N)), K, N)
-    packed = empty(matmul.packed_size(M, N, bf16))
-    left = a
-    if bf16:
-        left = empty((M + 1) // 2, K)
-        matmul.pair_rows(pairs(a), K, left)
+    packed = empty(matmul.packed_size(M, N, precision))
+    left = empty(*matmul.turned_shape(M, K, precision))
+    matmul.turn_operand(operand(a, precision), K, left, precision)
     turn = itertools.cycle(outs)
 
     def call() -> None:
-        matmul.pack_matrix(b, packed, bf16=bf16)
+        matmul.pack_matrix(b, packed, precision=precision)
         matmul.matmul_transposed(
-            left, packed, next(turn), accumulate=from_memory, bf16_rows=M * bf16
+            left, packed, next(turn), accumulate=from_memory, precision=precision, inner=M
         )
 
     outs[...] = 0.0
     call()
-    close(outs[0], rounded(a, bf16).T @ rounded(b, bf16))
+    close(outs[0], rounded(a, precision).T @ rounded(b, precision))
     return call, 2.0 * M * K * N, 0.0
 
 
 def both_precisions(name: str, function: Callable[..., Any], *arguments: Any) -> None:
-    for bf16 in (False, True):
-        KERNELS[f"{name} bf16" if bf16 else name] = lambda bf16=bf16: function(*arguments, bf16)
+    for precision in PRECISIONS:
+        label = name if precision == "float32" else f"{name} {precision}"
+        KERNELS[label] = lambda precision=precision: function(*arguments, precision)
 
 
 for shape in [(ROWS, C, 3 * C), (ROWS, C, C), (ROWS, C, 4 * C), (ROWS, 4 * C, C), (64, 128, 512)]:
@@ -150,31 +152,31 @@ def causal(qkv: np.ndarray, added: np.ndarray | float = 0.0) -> np.ndarray:
 ATTENTION_FLOPS = 2.0 * ROWS * ROWS * C  # q k^T and p v, the half below the diagonal
 
 
-def attention_forward(bf16: bool) -> tuple[Kernel, float, float]:
+def attention_forward(precision: str) -> tuple[Kernel, float, float]:
     qkv, out, lse = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS)
-    attention.attention_forward(qkv, ROWS, H, out, lse, bf16=bf16)
-    close(out, causal(rounded(qkv, bf16)), 2.0**-7 if bf16 else 1e-5)
+    attention.attention_forward(qkv, ROWS, H, out, lse, precision=precision)
+    close(out, causal(rounded(qkv, precision)), 2.0**-7 if precision == "bf16" else 1e-5)
     return (
-        lambda: attention.attention_forward(qkv, ROWS, H, out, lse, bf16=bf16),
+        lambda: attention.attention_forward(qkv, ROWS, H, out, lse, precision=precision),
         ATTENTION_FLOPS,
         0.0,
     )
 
 
-def attention_backward(bf16: bool) -> tuple[Kernel, float, float]:
+def attention_backward(precision: str) -> tuple[Kernel, float, float]:
     qkv, out, lse, dout = random(ROWS, 3 * C), empty(ROWS, C), empty(1, H, ROWS), random(ROWS, C)
     dqkv = empty(ROWS, 3 * C)
-    attention.attention_forward(qkv, ROWS, H, out, lse, bf16=bf16)
+    attention.attention_forward(qkv, ROWS, H, out, lse, precision=precision)
 
     def call() -> None:
-        attention.attention_backward(dout, qkv, out, lse, ROWS, H, dqkv, bf16=bf16)
+        attention.attention_backward(dout, qkv, out, lse, ROWS, H, dqkv, precision=precision)
 
     call()
     direction = generator.standard_normal(qkv.shape)
     step = 1e-5
-    wide = rounded(qkv, bf16)
+    wide = rounded(qkv, precision)
     slope = ((causal(wide + step * direction) - causal(wide - step * direction)) * dout).sum()
-    tolerance = 2.0**-7 if bf16 else 1e-4
+    tolerance = 2.0**-7 if precision == "bf16" else 1e-4
     assert abs((dqkv * direction).sum() - slope / (2 * step)) < tolerance * np.linalg.norm(dqkv)
     return call, 2.5 * ATTENTION_FLOPS, 0.0
 
@@ -326,9 +328,9 @@ def tree_sum_of_12_lanes() -> tuple[Kernel, float, float]:
     return lambda: optimizer.tree_sum(lanes, out), 0.0, 4.0 * 13 * out.size
 
 
-@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["tiny", "small", "compact"])
-def test_what_crystalline_attention_costs(name: str, bf16: bool, benchmark: Any) -> None:
+def test_what_crystalline_attention_costs(name: str, precision: str, benchmark: Any) -> None:
     """A lane's forward and backward against standard attention's, in turn in one process."""
     shape = WORKLOADS[name]
     sequences = max(1, round(shape.B / 12))
@@ -344,7 +346,7 @@ def test_what_crystalline_attention_costs(name: str, bf16: bool, benchmark: Any)
             features = random(shape.V, FEATURES) / 4
             for layer in range(shape.L):
                 table.views(weights)[f"transformer.h.{layer}.attn.crystal_lambda"][:] = 0.5
-        model = Gpt2.allocate(config, weights, bf16=bf16, features=features)
+        model = Gpt2.allocate(config, weights, precision=precision, features=features)
 
         def seconds() -> float:
             start = time.thread_time()  # what else the machine does, counts less

@@ -21,7 +21,7 @@ import pytest
 
 from bench.peak import peak_flops
 from bench.workloads import WORKLOADS, barrier_share, run, steady_rate, steps_for
-from crystalline.ipc.permits import usable_cores
+from crystalline.machine.cores import usable_cores
 from crystalline.train.stats import Snapshot
 
 SECONDS = 12.0  # of training per run, about

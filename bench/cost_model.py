@@ -38,10 +38,10 @@ import numpy as np
 
 from bench.peak import peak_flops
 from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
-from crystalline._kernels import attention, crossentropy, isa, matmul, optimizer, rows
+from crystalline._kernels import attention, crossentropy, formats, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
 from crystalline.ipc.arena import Arena, Region
-from crystalline.ipc.permits import usable_cores
+from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import parameter_table
@@ -245,7 +245,7 @@ def rate_of(make: Callable[[], Callable[[], object]], amount: float, seconds: fl
 
 def measure_speeds(shape: Workload, precision: str, seconds: float, cores: int) -> Speeds:
     """Time each kernel on the rows that a lane of this workload gives it."""
-    C, T, H, bf16 = shape.C, shape.T, shape.H, precision == "bf16"
+    C, T, H = shape.C, shape.T, shape.H
     held = -(-shape.B // POSITIONS) * T
     R = max(T, min(held, CHUNK_ROWS // T * T))
     block, V = min(R, BLOCK_ROWS), min(shape.V, 8192)
@@ -256,40 +256,38 @@ def measure_speeds(shape: Workload, precision: str, seconds: float, cores: int) 
         return array
 
     def product() -> Callable[[], object]:
-        a, packed = random(block, C), aligned_empty((matmul.packed_size(C, 4 * C, bf16),))
+        a, packed = random(block, C), aligned_empty((matmul.packed_size(C, 4 * C, precision),))
         out = aligned_empty((block, 4 * C))
-        matmul.pack_matrix(random(C, 4 * C), packed, bf16=bf16)
-        if not bf16:
-            return lambda: matmul.matmul(a, packed, out)
-        pairs = aligned_empty((block, (C + 1) // 2))
-        matmul.to_pairs(a, pairs)
-        return lambda: matmul.matmul(pairs, packed, out, bf16_columns=C)
+        matmul.pack_matrix(random(C, 4 * C), packed, precision=precision)
+        operand = aligned_empty((block, matmul.operand_words(C, precision)))
+        matmul.to_operand(a, operand, precision)
+        return lambda: matmul.matmul(operand, packed, out, precision=precision, inner=C)
 
     def weight_gradient() -> Callable[[], object]:
         x, dy, out = random(R, C), random(R, 4 * C), aligned_empty((C, 4 * C))
-        packed = aligned_empty((matmul.packed_size(R, 4 * C, bf16),))
-        operand = x
-        if bf16:
-            operand = aligned_empty(((R + 1) // 2, C))
-            halves = aligned_empty((R, (C + 1) // 2))
-            matmul.to_pairs(x, halves)
-            matmul.pair_rows(halves, C, operand)
+        packed = aligned_empty((matmul.packed_size(R, 4 * C, precision),))
+        operand = aligned_empty((R, matmul.operand_words(C, precision)))
+        turned = aligned_empty(matmul.turned_shape(R, C, precision))
+        matmul.to_operand(x, operand, precision)
+        matmul.turn_operand(operand, C, turned, precision)
 
         def call() -> None:
-            matmul.pack_matrix(dy, packed, bf16=bf16)
-            matmul.matmul_transposed(operand, packed, out, bf16_rows=R if bf16 else 0)
+            matmul.pack_matrix(dy, packed, precision=precision)
+            matmul.matmul_transposed(turned, packed, out, precision=precision, inner=R)
 
         return call
 
     def forward() -> Callable[[], object]:
         qkv, out, lse = random(R, 3 * C), aligned_empty((R, C)), aligned_empty((R // T, H, T))
-        return lambda: attention.attention_forward(qkv, T, H, out, lse, bf16=bf16)
+        return lambda: attention.attention_forward(qkv, T, H, out, lse, precision=precision)
 
     def backward() -> Callable[[], object]:
         qkv, out, lse = random(R, 3 * C), aligned_empty((R, C)), aligned_empty((R // T, H, T))
         dout, dqkv = random(R, C), aligned_empty((R, 3 * C))
-        attention.attention_forward(qkv, T, H, out, lse, bf16=bf16)
-        return lambda: attention.attention_backward(dout, qkv, out, lse, T, H, dqkv, bf16=bf16)
+        attention.attention_forward(qkv, T, H, out, lse, precision=precision)
+        return lambda: attention.attention_backward(
+            dout, qkv, out, lse, T, H, dqkv, precision=precision
+        )
 
     def passes() -> Callable[[], object]:
         x, wide, wide_out, out = (random(block, n) for n in (C, 4 * C, 4 * C, C))
@@ -463,7 +461,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--precisions", default="float32,bf16" if isa.has_bf16() else "float32")
+    native = [name for name in formats.names() if formats.is_native(name)]
+    parser.add_argument("--precisions", default=",".join(native))
     parser.add_argument("--speeds", type=Path, help="take the speeds from this file")
     parser.add_argument("--save", type=Path, help="write the speeds to this file")
     parser.add_argument("--check", action="store_true", help="train, and compare")

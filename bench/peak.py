@@ -12,10 +12,9 @@ import os
 
 
 def _one(seconds: float, precision: str) -> float:
-    from crystalline._kernels import isa
+    from crystalline._kernels.formats import flops_per_second
 
-    measure = isa.bf16_flops_per_second if precision == "bf16" else isa.fma_flops_per_second
-    return measure(seconds)
+    return flops_per_second(precision, seconds)
 
 
 def peak_flops(cores: int = 1, seconds: float = 0.3, precision: str = "float32") -> float:

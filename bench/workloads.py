@@ -13,7 +13,7 @@ import numpy as np
 from crystalline._kernels import isa
 from crystalline.data.prepare import prepare
 from crystalline.data.tokenfile import Split, write_token_file
-from crystalline.ipc.permits import usable_cores
+from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig

@@ -44,8 +44,8 @@ import numpy as np
 
 from bench.peak import peak_flops
 from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
-from crystalline._kernels import isa
-from crystalline.ipc.permits import usable_cores
+from crystalline._kernels import formats, isa
+from crystalline.machine.cores import usable_cores
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
 
@@ -286,7 +286,7 @@ def compare(name: str, variants: Sequence[Variant], rounds: int, seconds: float,
             folder: Path) -> list[Round]:  # fmt: skip
     """Run ours and the variants in turn; the first round's compilations are cached for the rest."""
     shape, cores = WORKLOADS[name], usable_cores()
-    mine = PRECISIONS if isa.has_bf16() else PRECISIONS[:1]
+    mine = PRECISIONS if formats.is_native("bf16") else PRECISIONS[:1]
     start = folder / f"{name}-start"
     loss, norm = write_start(shape, start)
     groups = [[v for v in variants if v.precision == p] for p in PRECISIONS]

@@ -15,7 +15,7 @@ def attention_forward(
     features: npt.NDArray[np.float32] | None = None,
     ids: npt.NDArray[np.int32] | None = None,
     lambdas: npt.NDArray[np.float32] | None = None,
-    bf16: bool = False,
+    precision: str = "float32",
 ) -> None: ...
 def attention_backward(
     dout: npt.NDArray[np.float32],
@@ -32,7 +32,7 @@ def attention_backward(
     ids: npt.NDArray[np.int32] | None = None,
     lambdas: npt.NDArray[np.float32] | None = None,
     dlambdas: npt.NDArray[np.float32] | None = None,
-    bf16: bool = False,
+    precision: str = "float32",
 ) -> None: ...
 def attention_row(
     q: npt.NDArray[np.float32],

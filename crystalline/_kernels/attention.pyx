@@ -18,8 +18,9 @@ where K(a, b) = phi(a) . phi(b) has F fixed features a token and lambda_h is lea
 as if q and k had F more dimensions.  Where lambda_h is 0, nothing is added at all: the bits are
 those of standard attention.
 
-With bf16, the operands of the products with q, k, v, p and their gradients are rounded to bfloat16
-pairs and the sums are float32, as in matmul.pyx; softmax, lse and all that concerns K stay float32.
+In a narrow number format, the operands of the products with q, k, v, p and their gradients are
+rounded to it and the sums are float32, as in matmul.pyx; softmax, lse and all that concerns K stay
+float32.
 """
 
 import numpy as np
@@ -28,10 +29,14 @@ from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
-from crystalline._kernels.isa cimport CL_PANEL, Primitives, primitives
-from crystalline._kernels.matmul cimport (
-    inner, multiply, pack, pack_t, packed_floats, padded,
+from crystalline._kernels.formats cimport (
+    converts, float32, number_format, packed_words, padded, turned_stride, turned_words, words,
 )
+from crystalline._kernels.isa cimport (
+    CL_ADD, CL_PANEL, CL_STORE, NumberFormat, Primitives, StoreMode, begin_thread, end_thread,
+    primitives,
+)
+from crystalline._kernels.matmul cimport multiply, pack, pack_t
 from crystalline._kernels.random cimport drop_threshold
 
 cdef enum:
@@ -48,7 +53,7 @@ cdef struct Features:
     float* block     # [QUERY_BLOCK, F]
 
 
-# Where the pieces of a head's work lie in the scratch memory.  Packed matrices hold pairs in bf16.
+# Where the pieces of a head's work lie in the scratch memory.  Packed matrices are the format's.
 cdef struct Scratch:
     int64_t width        # of a row of scores: T, rounded up to whole panels
     float* kt            # [D, T] packed k^T
@@ -60,28 +65,28 @@ cdef struct Scratch:
     float* ds            # [QUERY_BLOCK, width]
     float* dropped       # [QUERY_BLOCK, width] p after dropout, where there is any
     float* delta         # [QUERY_BLOCK]
-    float* left          # [QUERY_BLOCK, D or width] in pairs along the columns; bf16 only
-    float* left_t        # [QUERY_BLOCK, width] in pairs along the rows; bf16 only, backward only
+    float* left          # [QUERY_BLOCK, D or width] operand, where the format converts
+    float* left_t        # the turned operand of [QUERY_BLOCK, width]; backward only
     float* end
 
 
-cdef Scratch scratch_at(float* base, int64_t T, int64_t D, bint bf16) noexcept nogil:
+cdef Scratch scratch_at(float* base, int64_t T, int64_t D, const NumberFormat* f) noexcept nogil:
     cdef Scratch z
     cdef int64_t scores
     z.width = padded(T)
     scores = QUERY_BLOCK * z.width
     z.kt = base
-    z.vt = z.kt + packed_floats(D, T, bf16)
-    z.kv = z.vt + packed_floats(D, T, bf16)
-    z.q = z.kv + packed_floats(T, D, bf16)
-    z.dout = z.q + packed_floats(QUERY_BLOCK, D, bf16)
-    z.p = z.dout + packed_floats(QUERY_BLOCK, D, bf16)
+    z.vt = z.kt + packed_words(f, D, T)
+    z.kv = z.vt + packed_words(f, D, T)
+    z.q = z.kv + packed_words(f, T, D)
+    z.dout = z.q + packed_words(f, QUERY_BLOCK, D)
+    z.p = z.dout + packed_words(f, QUERY_BLOCK, D)
     z.ds = z.p + scores
     z.dropped = z.ds + scores
     z.delta = z.dropped + scores
     z.left = z.delta + 32
-    z.left_t = z.left + (QUERY_BLOCK * max(inner(D, True), inner(z.width, True)) if bf16 else 0)
-    z.end = z.left_t + (inner(QUERY_BLOCK, True) * z.width if bf16 else 0)
+    z.left_t = z.left + (QUERY_BLOCK * max(words(f, D), words(f, z.width)) if converts(f) else 0)
+    z.end = z.left_t + turned_words(f, QUERY_BLOCK, z.width)
     return z
 
 
@@ -89,13 +94,14 @@ cdef Features features_at(float* base, int64_t T) noexcept nogil:
     cdef Features f
     f.rows = base
     f.packed = f.rows + T * CRYSTAL_FEATURES
-    f.packed_t = f.packed + packed_floats(T, CRYSTAL_FEATURES, False)
-    f.block = f.packed_t + packed_floats(CRYSTAL_FEATURES, T, False)
+    f.packed_t = f.packed + packed_words(float32(), T, CRYSTAL_FEATURES)
+    f.block = f.packed_t + packed_words(float32(), CRYSTAL_FEATURES, T)
     return f
 
 
-cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline, bint bf16) noexcept nogil:
-    cdef float* end = scratch_at(NULL, T, D, bf16).end
+cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline,
+                            const NumberFormat* f) noexcept nogil:
+    cdef float* end = scratch_at(NULL, T, D, f).end
     if crystalline:
         end = features_at(end, T).block + QUERY_BLOCK * CRYSTAL_FEATURES
     return <int64_t><size_t>end // <int64_t>sizeof(float)
@@ -107,7 +113,7 @@ cdef void gather(int64_t T, const float* table, const int32_t* ids,
     for t in range(T):
         memcpy(f.rows + t * CRYSTAL_FEATURES, table + ids[t] * <int64_t>CRYSTAL_FEATURES,
                CRYSTAL_FEATURES * sizeof(float))
-    pack_t(CRYSTAL_FEATURES, T, f.rows, CRYSTAL_FEATURES, f.packed_t, False)
+    pack_t(float32(), CRYSTAL_FEATURES, T, f.rows, CRYSTAL_FEATURES, f.packed_t)
 
 
 cdef float strength(const float* lambdas, int64_t h, int64_t D) noexcept nogil:
@@ -122,8 +128,8 @@ cdef void add_similarity(int64_t rows, int64_t first, int64_t keys, float factor
     cdef int64_t i
     for i in range(rows * CRYSTAL_FEATURES):
         f.block[i] = factor * queries[i]
-    multiply(rows, padded(keys), CRYSTAL_FEATURES, f.block, CRYSTAL_FEATURES, f.packed_t, s, width,
-             NULL, NULL, True, False)
+    multiply(float32(), rows, padded(keys), CRYSTAL_FEATURES, f.block, CRYSTAL_FEATURES, f.packed_t,
+             s, width, NULL, NULL, CL_ADD)
 
 
 cdef double similarity_gradient(int64_t rows, int64_t first, int64_t keys, const float* ds,
@@ -132,8 +138,8 @@ cdef double similarity_gradient(int64_t rows, int64_t first, int64_t keys, const
     cdef const Primitives* p = primitives()
     cdef double total = 0.0
     cdef int64_t i
-    p.gemm_panel(rows, CRYSTAL_FEATURES, keys, ds, width, f.packed, 0, f.block, CRYSTAL_FEATURES,
-                 NULL, NULL, 0)
+    float32().product(rows, CRYSTAL_FEATURES, keys, ds, width, f.packed, 0, f.block,
+                      CRYSTAL_FEATURES, NULL, NULL, CL_STORE)
     p.row_dots(rows, CRYSTAL_FEATURES, f.block, CRYSTAL_FEATURES, f.rows + first * CRYSTAL_FEATURES,
                CRYSTAL_FEATURES, dots)
     for i in range(rows):
@@ -152,57 +158,54 @@ cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float
 
 
 # Scores of a block before softmax, or the gradient of p: out [rows, keys] = x [rows, D] packed.
-cdef inline void block_scores(int64_t rows, int64_t keys, int64_t D, const float* x, int64_t ldx,
-                              const float* packed, float* out, const Scratch* z,
-                              bint bf16) noexcept nogil:
-    if bf16:
-        primitives().to_pairs(rows, D, x, ldx, z.left)
-        x, ldx = z.left, inner(D, True)
-    multiply(rows, padded(keys), D, x, ldx, packed, out, z.width, NULL, NULL, False, bf16)
+cdef inline void block_scores(const NumberFormat* f, int64_t rows, int64_t keys, int64_t D,
+                              const float* x, int64_t ldx, const float* packed, float* out,
+                              const Scratch* z) noexcept nogil:
+    if converts(f):
+        f.to_operand(rows, D, x, ldx, z.left)
+        x, ldx = z.left, words(f, D)
+    multiply(f, rows, padded(keys), D, x, ldx, packed, out, z.width, NULL, NULL, CL_STORE)
 
 
-# out [rows, D] = x [rows, keys] packed [T, D]
-cdef inline void over_keys(int64_t rows, int64_t keys, int64_t T, int64_t D, const float* x,
-                           const float* packed, float* out, int64_t ldo, const Scratch* z,
-                           bint bf16) noexcept nogil:
-    cdef const Primitives* p = primitives()
+# out [rows, D] = x [rows, keys] packed [T, D]; of T, the keys are the beginning.
+cdef inline void over_keys(const NumberFormat* f, int64_t rows, int64_t keys, int64_t T, int64_t D,
+                           const float* x, const float* packed, float* out, int64_t ldo,
+                           const Scratch* z) noexcept nogil:
     cdef int64_t d = 0, ldx = z.width
-    gemm = p.gemm_panel_bf16 if bf16 else p.gemm_panel
-    if bf16:
-        p.to_pairs(rows, keys, x, ldx, z.left)
-        x, ldx = z.left, inner(keys, True)
+    if converts(f):
+        f.to_operand(rows, keys, x, ldx, z.left)
+        x, ldx = z.left, words(f, keys)
     while d < D:
-        gemm(rows, min(<int64_t>CL_PANEL, D - d), inner(keys, bf16), x, ldx,
-             packed + d * inner(T, bf16), 0, out + d, ldo, NULL, NULL, 0)
+        f.product(rows, min(<int64_t>CL_PANEL, D - d), words(f, keys), x, ldx,
+                  packed + d * words(f, T), 0, out + d, ldo, NULL, NULL, CL_STORE)
         d += CL_PANEL
 
 
-# out [keys, D] (+)= x [rows, keys]^T packed [rows, D]; with bf16, `paired` says that z.left holds
-# the pairs of x already.
-cdef inline void over_queries(int64_t rows, int64_t keys, int64_t D, const float* x, bint paired,
-                              const float* packed, float* out, int64_t ldo, bint add,
-                              const Scratch* z, bint bf16) noexcept nogil:
-    cdef const Primitives* p = primitives()
+# out [keys, D] (+)= x [rows, keys]^T packed [rows, D]; `converted` says that z.left holds the
+# operand of x already.
+cdef inline void over_queries(const NumberFormat* f, int64_t rows, int64_t keys, int64_t D,
+                              const float* x, bint converted, const float* packed, float* out,
+                              int64_t ldo, StoreMode store, const Scratch* z) noexcept nogil:
     cdef int64_t d = 0, ldx = z.width
-    gemm = p.gemm_panel_ta_bf16 if bf16 else p.gemm_panel_ta
-    if bf16:
-        if not paired:
-            p.to_pairs(rows, keys, x, ldx, z.left)
-        p.pair_rows(rows, keys, z.left, z.left_t)
-        x, ldx = z.left_t, keys
+    if converts(f):
+        if not converted:
+            f.to_operand(rows, keys, x, ldx, z.left)
+        f.turn_operand(rows, keys, z.left, z.left_t)
+        x, ldx = z.left_t, turned_stride(f, rows, keys)
     while d < D:
-        gemm(keys, min(<int64_t>CL_PANEL, D - d), inner(rows, bf16), x, ldx,
-             packed + d * inner(rows, bf16), 0, out + d, ldo, NULL, NULL, add)
+        f.product_ta(keys, min(<int64_t>CL_PANEL, D - d), words(f, rows), x, ldx,
+                     packed + d * words(f, rows), 0, out + d, ldo, NULL, NULL, store)
         d += CL_PANEL
 
 
-cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__rc3,
-                  const Crystal* crystal, const AttentionDropout* dropout, float* out__rc,
-                  float* lse__bht, float* scratch, bint bf16) noexcept nogil:
+cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
+                  const float* qkv__rc3, const Crystal* crystal,
+                  const AttentionDropout* dropout, float* out__rc, float* lse__bht,
+                  float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
     cdef int64_t C = H * D, ld = 3 * C
     cdef float scale = <float>(1.0 / sqrt(<double>D))
-    cdef Scratch z = scratch_at(scratch, T, D, bf16)
+    cdef Scratch z = scratch_at(scratch, T, D, f)
     cdef const float* q
     cdef float* out
     cdef float factor = 0.0
@@ -218,13 +221,13 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
                 factor = strength(crystal.lambdas, h, D)
             q = qkv__rc3 + b * T * ld + h * D
             out = out__rc + b * T * C + h * D
-            pack_t(D, T, q + C, ld, z.kt, bf16)
-            pack(T, D, q + 2 * C, ld, z.kv, NULL, bf16)
+            pack_t(f, D, T, q + C, ld, z.kt)
+            pack(f, T, D, q + 2 * C, ld, z.kv, NULL)
             first = 0
             while first < T:
                 rows = min(<int64_t>QUERY_BLOCK, T - first)
                 keys = first + rows
-                block_scores(rows, keys, D, q + first * ld, ld, z.kt, z.p, &z, bf16)
+                block_scores(f, rows, keys, D, q + first * ld, ld, z.kt, z.p, &z)
                 if factor != 0.0:
                     add_similarity(rows, first, keys, factor, &features, z.p, z.width)
                 p.softmax_causal(rows, first, keys, scale, z.p, z.width,
@@ -232,18 +235,18 @@ cdef void forward(int64_t B, int64_t T, int64_t H, int64_t D, const float* qkv__
                 if dropout.threshold:
                     drop_rows(rows, keys, T, z.p, z.p, z.width,
                               ((dropout.first_sequence + b) * H + h) * T, dropout)
-                over_keys(rows, keys, T, D, z.p, z.kv, out + first * C, C, &z, bf16)
+                over_keys(f, rows, keys, T, D, z.p, z.kv, out + first * C, C, &z)
                 first += rows
 
 
-cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout__rc,
-                   const float* qkv__rc3, const float* out__rc, const float* lse__bht,
-                   const Crystal* crystal, const AttentionDropout* dropout, float* dqkv__rc3,
-                   float* dlambdas, float* scratch, bint bf16) noexcept nogil:
+cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
+                   const float* dout__rc, const float* qkv__rc3, const float* out__rc,
+                   const float* lse__bht, const Crystal* crystal, const AttentionDropout* dropout,
+                   float* dqkv__rc3, float* dlambdas, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
     cdef int64_t C = H * D, ld = 3 * C
     cdef float scale = <float>(1.0 / sqrt(<double>D))
-    cdef Scratch z = scratch_at(scratch, T, D, bf16)
+    cdef Scratch z = scratch_at(scratch, T, D, f)
     cdef float* used
     cdef const float* q
     cdef const float* do
@@ -254,14 +257,16 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
     cdef Features features
     cdef int64_t b, h, first, rows, keys
     cdef uint64_t base
-    cdef bint add, learning = crystal.features != NULL and dlambdas != NULL
+    cdef StoreMode store
+    cdef bint learning = crystal.features != NULL and dlambdas != NULL
     if crystal.features != NULL:
         features = features_at(z.end, T)
     for b in range(B):
         if crystal.features != NULL:
             gather(T, crystal.features, crystal.ids + b * T, &features)
         if learning:
-            pack(T, CRYSTAL_FEATURES, features.rows, CRYSTAL_FEATURES, features.packed, NULL, False)
+            pack(float32(), T, CRYSTAL_FEATURES, features.rows, CRYSTAL_FEATURES, features.packed,
+                 NULL)
         for h in range(H):
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
@@ -271,23 +276,23 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
             o = out__rc + b * T * C + h * D
             dq = dqkv__rc3 + b * T * ld + h * D
             base = ((dropout.first_sequence + b) * H + h) * T
-            pack_t(D, T, q + C, ld, z.kt, bf16)
-            pack_t(D, T, q + 2 * C, ld, z.vt, bf16)
-            pack(T, D, q + C, ld, z.kv, NULL, bf16)
+            pack_t(f, D, T, q + C, ld, z.kt)
+            pack_t(f, D, T, q + 2 * C, ld, z.vt)
+            pack(f, T, D, q + C, ld, z.kv, NULL)
             # The last block sees every key, so it stores dk and dv; the others add.
             first = (T - 1) // QUERY_BLOCK * QUERY_BLOCK
-            add = False
+            store = CL_STORE
             while first >= 0:
                 rows = min(<int64_t>QUERY_BLOCK, T - first)
                 keys = first + rows
-                pack(rows, D, q + first * ld, ld, z.q, NULL, bf16)
-                pack(rows, D, do + first * C, C, z.dout, NULL, bf16)
-                block_scores(rows, keys, D, q + first * ld, ld, z.kt, z.p, &z, bf16)
+                pack(f, rows, D, q + first * ld, ld, z.q, NULL)
+                pack(f, rows, D, do + first * C, C, z.dout, NULL)
+                block_scores(f, rows, keys, D, q + first * ld, ld, z.kt, z.p, &z)
                 if factor != 0.0:
                     add_similarity(rows, first, keys, factor, &features, z.p, z.width)
                 p.softmax_causal_again(rows, first, keys, scale, z.p, z.width,
                                        lse__bht + (b * H + h) * T + first)
-                block_scores(rows, keys, D, do + first * C, C, z.vt, z.ds, &z, bf16)
+                block_scores(f, rows, keys, D, do + first * C, C, z.vt, z.ds, &z)
                 used = z.p
                 if dropout.threshold:
                     used = z.dropped
@@ -298,10 +303,10 @@ cdef void backward(int64_t B, int64_t T, int64_t H, int64_t D, const float* dout
                 if learning:
                     dlambda += similarity_gradient(rows, first, keys, z.ds, z.width, &features,
                                                    z.delta)
-                over_keys(rows, keys, T, D, z.ds, z.kv, dq + first * ld, ld, &z, bf16)
-                over_queries(rows, keys, D, z.ds, True, z.q, dq + C, ld, add, &z, bf16)
-                over_queries(rows, keys, D, used, False, z.dout, dq + 2 * C, ld, add, &z, bf16)
-                add = True
+                over_keys(f, rows, keys, T, D, z.ds, z.kv, dq + first * ld, ld, &z)
+                over_queries(f, rows, keys, D, z.ds, True, z.q, dq + C, ld, store, &z)
+                over_queries(f, rows, keys, D, used, False, z.dout, dq + 2 * C, ld, store, &z)
+                store = CL_ADD
                 first -= QUERY_BLOCK
             if learning:
                 dlambdas[h] += <float>(dlambda * sqrt(<double>D))  # ds holds 1 / sqrt(D)
@@ -374,24 +379,27 @@ def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::
                       float[:, :, ::1] lse, double dropout=0.0, uint64_t key=0,
                       uint64_t first_sequence=0, const float[:, ::1] features=None,
                       const int32_t[::1] ids=None, const float[::1] lambdas=None,
-                      bint bf16=False) -> None:
+                      str precision="float32") -> None:
     """Fill out [B * T, C] and lse [B, H, T] from qkv [B * T, 3 * C] (IN qkv; OUT out, lse).
 
-    Crystalline attention is given features [V, FEATURES], ids [B * T] and lambdas [H] (IN).  With
-    `bf16`, the products' operands are rounded to bfloat16.
+    Crystalline attention is given features [V, FEATURES], ids [B * T] and lambdas [H] (IN).  The
+    products' operands are rounded to `precision`.
     """
     array = np.asarray(qkv)
+    cdef const NumberFormat* f = number_format(precision)
     cdef int64_t B, C
     B, C = _shapes(array, T, H)
     _same_shape("out", np.asarray(out), (B * T, C))
     _same_shape("lse", np.asarray(lse), (B, H, T))
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, bf16),
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, f),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     with nogil:
-        forward(B, T, H, C // H, &qkv[0, 0], &crystal, &drop, &out[0, 0], &lse[0, 0, 0],
-                &scratch[0], bf16)
+        begin_thread()
+        forward(f, B, T, H, C // H, &qkv[0, 0], &crystal, &drop, &out[0, 0], &lse[0, 0, 0],
+                &scratch[0])
+        end_thread()
 
 
 def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
@@ -399,13 +407,14 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
                        float[:, ::1] dqkv, double dropout=0.0, uint64_t key=0,
                        uint64_t first_sequence=0, const float[:, ::1] features=None,
                        const int32_t[::1] ids=None, const float[::1] lambdas=None,
-                       float[::1] dlambdas=None, bint bf16=False) -> None:
+                       float[::1] dlambdas=None, str precision="float32") -> None:
     """Fill dqkv [B * T, 3 * C] from dout [B * T, C] and the forward pass's tensors (OUT dqkv).
 
     In crystalline attention, the gradient of the lambdas is added to dlambdas [H] (INOUT), which
     may be left out.
     """
     array = np.asarray(qkv)
+    cdef const NumberFormat* f = number_format(precision)
     cdef int64_t B, C
     B, C = _shapes(array, T, H)
     _same_shape("dout", np.asarray(dout), (B * T, C))
@@ -418,12 +427,14 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
             raise ValueError("there are no features: there are no lambdas to learn")
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
     cdef float* gradient = &dlambdas[0] if dlambdas is not None else NULL
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, bf16),
+    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, f),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     with nogil:
-        backward(B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &crystal,
-                 &drop, &dqkv[0, 0], gradient, &scratch[0], bf16)
+        begin_thread()
+        backward(f, B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &crystal,
+                 &drop, &dqkv[0, 0], gradient, &scratch[0])
+        end_thread()
 
 
 def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, ::1] values,

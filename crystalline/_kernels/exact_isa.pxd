@@ -4,22 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "exact.h":
     enum:
         CL_VECTOR_LIMBS
-    ctypedef struct LimbPrimitives:
-        uint64_t (*add_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
-                          int64_t n) noexcept nogil
-        uint64_t (*sub_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
-                          int64_t n) noexcept nogil
-        uint64_t (*mul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
-        uint64_t (*addmul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
-        uint64_t (*submul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
-        uint64_t (*lshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
-        uint64_t (*rshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
-        void (*mul_basecase)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
-                             int64_t bn) noexcept nogil
-        void (*sqr_basecase)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
-        void (*mul_vector)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
-                           int64_t bn) noexcept nogil
-        void (*sqr_vector)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
+        CL_MONTGOMERY_SMALL  # limbs
+        NTT_THREE_PRIMES_MAX
+        CL_FA_DIGITS
+    # written by tools/generate.py
     ctypedef struct DivisionPrimitives:
         uint64_t (*reciprocal_1)(uint64_t d) noexcept nogil
         uint64_t (*reciprocal_2)(uint64_t d1, uint64_t d0) noexcept nogil
@@ -31,35 +19,8 @@ cdef extern from "exact.h":
                      uint64_t inverse) noexcept nogil
         void (*montgomery_small)(uint64_t* r, const uint64_t* a, const uint64_t* b,
                                  const uint64_t* m, int64_t n, uint64_t inverse) noexcept nogil
-    enum:
-        CL_MONTGOMERY_SMALL  # limbs
-    ctypedef struct PrimePrimitives:
-        void (*gcd)(uint64_t* out, const uint64_t* a, const uint64_t* b, int64_t n) noexcept nogil
-        void (*gcd_1)(uint64_t* out, const uint64_t* a, uint64_t b, int64_t n) noexcept nogil
-        void (*and_3)(uint8_t* r, const uint8_t* x, const uint8_t* y, const uint8_t* z,
-                      int64_t n) noexcept nogil
-        int64_t (*popcount)(const uint8_t* s, int64_t n) noexcept nogil
-        int64_t (*numbers_64)(uint64_t* out, const uint8_t* s, int64_t n,
-                              uint64_t first) noexcept nogil
-        int64_t (*numbers_32)(uint32_t* out, const uint8_t* s, int64_t n,
-                              uint64_t first) noexcept nogil
-    enum:
-        NTT_THREE_PRIMES_MAX
-    ctypedef struct NttPrimitives:
-        int (*mul)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b, int64_t bn,
-                   int limbs_per_coefficient) noexcept nogil
-    ctypedef struct LatticePrimitives:
-        void (*row_submul)(uint64_t* r, int64_t wr, const uint64_t* a, int64_t wa, int64_t n,
-                           uint64_t x, int add, int64_t q) noexcept nogil
-        void (*row_submul_64)(int64_t* r, const int64_t* a, int64_t n, int64_t x) noexcept nogil
-        int (*row_bits_64)(const int64_t* a, int64_t n) noexcept nogil
-        void (*gram_row)(double* g, const double* bt, int64_t ld, const double* b, int64_t n,
-                         int64_t k) noexcept nogil
-        void (*cholesky_row)(double* r, double* mu, const double* mut, int64_t ld,
-                             const double* rinv, int64_t k) noexcept nogil
-        void (*axpy)(double* y, const double* a, int64_t k, double x) noexcept nogil
     ctypedef struct JacobiState:
-        unsigned int low[2]
+        unsigned low[2]
         int denominator
         int negative
     ctypedef struct EuclidPrimitives:
@@ -70,8 +31,6 @@ cdef extern from "exact.h":
         int64_t (*apply_row)(uint64_t* x, uint64_t* y, int64_t n, const uint64_t* m) noexcept nogil
         void (*gcd_2)(uint64_t* a, const uint64_t* b) noexcept nogil
         void (*jacobi_step)(JacobiState* state, int which, uint64_t q) noexcept nogil
-    enum:
-        CL_FA_DIGITS
     ctypedef struct FixedArrayConstants:
         uint64_t ln2[CL_FA_DIGITS]
         uint64_t quarter_pi[CL_FA_DIGITS]
@@ -103,8 +62,46 @@ cdef extern from "exact.h":
                                   int64_t K, int64_t N, int64_t j, int L, int F,
                                   void* work) noexcept nogil
         int64_t (*function)(int which, uint64_t* r, const uint64_t* a, int64_t n, int L, int F,
-                            const FixedArrayConstants* constants,
-                            uint8_t* undecided) noexcept nogil
+                            const FixedArrayConstants* constants, uint8_t* undecided) noexcept nogil
+    ctypedef struct LatticePrimitives:
+        void (*row_submul)(uint64_t* r, int64_t wr, const uint64_t* a, int64_t wa, int64_t n,
+                           uint64_t x, int add, int64_t q) noexcept nogil
+        void (*row_submul_64)(int64_t* r, const int64_t* a, int64_t n, int64_t x) noexcept nogil
+        int (*row_bits_64)(const int64_t* a, int64_t n) noexcept nogil
+        void (*gram_row)(double* g, const double* bt, int64_t ld, const double* b, int64_t n,
+                         int64_t k) noexcept nogil
+        void (*cholesky_row)(double* r, double* mu, const double* mut, int64_t ld,
+                             const double* rinv, int64_t k) noexcept nogil
+        void (*axpy)(double* y, const double* a, int64_t k, double x) noexcept nogil
+    ctypedef struct LimbPrimitives:
+        uint64_t (*add_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
+                          int64_t n) noexcept nogil
+        uint64_t (*sub_n)(uint64_t* r, const uint64_t* a, const uint64_t* b,
+                          int64_t n) noexcept nogil
+        uint64_t (*mul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
+        uint64_t (*addmul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
+        uint64_t (*submul_1)(uint64_t* r, const uint64_t* a, int64_t n, uint64_t b) noexcept nogil
+        uint64_t (*lshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
+        uint64_t (*rshift)(uint64_t* r, const uint64_t* a, int64_t n, int count) noexcept nogil
+        void (*mul_basecase)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
+                             int64_t bn) noexcept nogil
+        void (*sqr_basecase)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
+        void (*mul_vector)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
+                           int64_t bn) noexcept nogil
+        void (*sqr_vector)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
+    ctypedef struct NttPrimitives:
+        int (*mul)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b, int64_t bn,
+                   int limbs_per_coefficient) noexcept nogil
+    ctypedef struct PrimePrimitives:
+        void (*gcd)(uint64_t* out, const uint64_t* a, const uint64_t* b, int64_t n) noexcept nogil
+        void (*gcd_1)(uint64_t* out, const uint64_t* a, uint64_t b, int64_t n) noexcept nogil
+        void (*and_3)(uint8_t* r, const uint8_t* x, const uint8_t* y, const uint8_t* z,
+                      int64_t n) noexcept nogil
+        int64_t (*popcount)(const uint8_t* s, int64_t n) noexcept nogil
+        int64_t (*numbers_64)(uint64_t* out, const uint8_t* s, int64_t n,
+                              uint64_t first) noexcept nogil
+        int64_t (*numbers_32)(uint32_t* out, const uint8_t* s, int64_t n,
+                              uint64_t first) noexcept nogil
     ctypedef struct ExactPrimitives:
         const char* name
         LimbPrimitives limbs
@@ -114,5 +111,6 @@ cdef extern from "exact.h":
         LatticePrimitives lattice
         EuclidPrimitives euclid
         FixedArrayPrimitives fixedarray
+    # end
 
 cdef const ExactPrimitives* exact_primitives() noexcept nogil

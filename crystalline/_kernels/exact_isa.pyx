@@ -1,36 +1,23 @@
 """Which instructions the exact kernels use: chosen once, at import, as in `isa`.
 
-CRYSTALLINE_ISA speaks for both: base, avx2 and avx512 force the level of that name here too;
-avx512bf16, and no value, allow the 52-bit multiply-adds (IFMA) where the CPU has them, which is
-a level of its own since neither feature implies the other.
+CRYSTALLINE_ISA speaks for both: a level that exists here too is forced here too.  Any other one,
+and no value, leave the choice to the features of the CPU, so that the 52-bit multiply-adds (IFMA)
+are used where there are some.
 """
 
 from crystalline._kernels import isa
+from crystalline.machine import cpu, levels
 
 cdef extern from *:
     """
     #include "exact.h"
-    static int cl_has_ifma(void) {
-    #if defined(__x86_64__)
-      __builtin_cpu_init();
-      return __builtin_cpu_supports("avx512ifma") != 0;
-    #else
-      return 0;
-    #endif
-    }
-    static const ExactPrimitives *cl_exact_table(int level) {
-    #if defined(__x86_64__)
-      if (level == 3) return &cl_exact_avx512ifma;
-      if (level == 2) return &cl_exact_avx512;
-      if (level == 1) return &cl_exact_avx2;
-    #endif
-      return &cl_exact_base;
-    }
+    #define CL_ADDRESS(level) &cl_exact_##level,
+    static const ExactPrimitives *const cl_exact_tables[] = {CL_EXACT_LEVELS(CL_ADDRESS) 0};
+    #undef CL_ADDRESS
     """
-    bint cl_has_ifma() noexcept
-    const ExactPrimitives* cl_exact_table(int level) noexcept
+    const ExactPrimitives* cl_exact_tables[]
 
-LEVELS = ("base", "avx2", "avx512", "avx512ifma")
+LEVELS = tuple(level.name for level in levels.EXACT_LEVELS)
 
 cdef const ExactPrimitives* _table
 
@@ -50,10 +37,10 @@ def level() -> str:
 
 def _choose():
     global _table
-    wanted = LEVELS.index(isa.level().removesuffix("bf16"))
-    if wanted == 2 and isa.forced_level() != "avx512" and cl_has_ifma():
-        wanted = 3
-    _table = cl_exact_table(wanted)
+    available = [level.name for level in levels.available(levels.EXACT_LEVELS, cpu.FEATURES)]
+    *_, highest = available
+    forced = isa.forced_level()
+    _table = cl_exact_tables[LEVELS.index(forced if forced in available else highest)]
 
 
 _choose()

@@ -2,7 +2,16 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "primitives.h":
-    enum: CL_PANEL
+    enum:
+        CL_PANEL
+        CL_FEW_ROWS
+        CL_FORMAT_float32
+        CL_FORMATS
+    ctypedef enum StoreMode:
+        CL_STORE
+        CL_ADD
+        CL_STREAM
+    # written by tools/generate.py
     ctypedef struct OptimizerStep:
         float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2
     ctypedef struct SoftTargets:
@@ -10,45 +19,46 @@ cdef extern from "primitives.h":
         const int32_t* ids
         const float* weights
         double epsilon
-    ctypedef struct Primitives:
+    ctypedef struct NumberFormat:
         const char* name
-        void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                           const float* panel, int64_t next, float* c, int64_t ldc,
-                           const float* bias, const float* residual,
-                           int accumulate) noexcept nogil
-        void (*gemm_panel_ta)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                              const float* panel, int64_t next, float* c, int64_t ldc,
-                              const float* bias, const float* residual,
-                              int accumulate) noexcept nogil
+        int native
+        int64_t elements, step
         void (*pack_panel)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                            float* column_sums) noexcept nogil
         void (*pack_panel_t)(int64_t K, int64_t n, const float* b, int64_t ldb,
                              float* panel) noexcept nogil
-        void (*gemm_panel_bf16)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                                const float* panel, int64_t next, float* c, int64_t ldc,
-                                const float* bias, const float* residual,
-                                int accumulate) noexcept nogil
-        void (*gemm_panel_ta_bf16)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
-                                   const float* panel, int64_t next, float* c, int64_t ldc,
-                                   const float* bias, const float* residual,
-                                   int accumulate) noexcept nogil
-        void (*pack_panel_bf16)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
-                                float* column_sums) noexcept nogil
-        void (*pack_panel_t_bf16)(int64_t K, int64_t n, const float* b, int64_t ldb,
-                                  float* panel) noexcept nogil
-        void (*to_pairs)(int64_t rows, int64_t K, const float* x, int64_t ldx,
-                         float* out) noexcept nogil
-        void (*pair_rows)(int64_t rows, int64_t K, const float* x, float* out) noexcept nogil
-        int64_t (*fma_peak)(int64_t rounds, float* sink) noexcept nogil
-        int64_t (*bf16_peak)(int64_t rounds, float* sink) noexcept nogil
+        void (*to_operand)(int64_t rows, int64_t K, const float* x, int64_t ldx,
+                           float* out) noexcept nogil
+        void (*turn_operand)(int64_t rows, int64_t K, const float* operand,
+                             float* out) noexcept nogil
+        int turned_by_rows
+        void (*product)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                        const float* panel, int64_t next, float* c, int64_t ldc, const float* bias,
+                        const float* residual, StoreMode store) noexcept nogil
+        void (*product_few)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                            const float* panel, int64_t next, float* c, int64_t ldc,
+                            const float* bias, const float* residual,
+                            StoreMode store) noexcept nogil
+        void (*product_ta)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                           const float* panel, int64_t next, float* c, int64_t ldc,
+                           const float* bias, const float* residual, StoreMode store) noexcept nogil
+        int64_t (*peak)(int64_t rounds, float* sink) noexcept nogil
+    ctypedef struct LevelHooks:
+        int (*begin_process)() noexcept nogil
+        void (*begin_thread)() noexcept nogil
+        void (*end_thread)() noexcept nogil
+    ctypedef struct Primitives:
+        const char* name
+        const NumberFormat* formats[CL_FORMATS]
+        LevelHooks hooks
         void (*softmax_causal)(int64_t rows, int64_t first, int64_t width, float scale, float* s,
                                int64_t lds, float* lse) noexcept nogil
         void (*softmax_causal_again)(int64_t rows, int64_t first, int64_t width, float scale,
                                      float* s, int64_t lds, const float* lse) noexcept nogil
         void (*softmax_backward)(int64_t rows, int64_t width, float scale, const float* p,
                                  float* ds, int64_t ld, const float* delta) noexcept nogil
-        void (*row_dots)(int64_t rows, int64_t width, const float* a, int64_t lda,
-                         const float* b, int64_t ldb, float* delta) noexcept nogil
+        void (*row_dots)(int64_t rows, int64_t width, const float* a, int64_t lda, const float* b,
+                         int64_t ldb, float* delta) noexcept nogil
         void (*weighted_rows)(int64_t rows, int64_t width, const float* weights, const float* a,
                               int64_t lda, float* out) noexcept nogil
         void (*vec_exp)(int64_t n, const float* x, float* out) noexcept nogil
@@ -81,6 +91,18 @@ cdef extern from "primitives.h":
                            float* out) noexcept nogil
         void (*dropout)(int64_t n, const float* x, float* out, uint64_t key, uint64_t first,
                         uint32_t threshold, float scale) noexcept nogil
+    # end
 
 
 cdef const Primitives* primitives() noexcept nogil
+
+
+# Around what a thread computes: see `LevelHooks`.
+cdef inline void begin_thread() noexcept nogil:
+    if primitives().hooks.begin_thread != NULL:
+        primitives().hooks.begin_thread()
+
+
+cdef inline void end_thread() noexcept nogil:
+    if primitives().hooks.end_thread != NULL:
+        primitives().hooks.end_thread()

@@ -1,18 +1,24 @@
 import numpy as np
 import numpy.typing as npt
 
-def packed_size(K: int, N: int, bf16: bool = False) -> int: ...
+def packed_size(K: int, N: int, precision: str = "float32") -> int: ...
+def operand_words(K: int, precision: str = "float32") -> int: ...
 def pack_matrix(
     b: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     column_sums: npt.NDArray[np.float32] | None = None,
-    bf16: bool = False,
+    precision: str = "float32",
 ) -> None: ...
 def pack_transposed(
-    b: npt.NDArray[np.float32], out: npt.NDArray[np.float32], bf16: bool = False
+    b: npt.NDArray[np.float32], out: npt.NDArray[np.float32], precision: str = "float32"
 ) -> None: ...
-def to_pairs(x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None: ...
-def pair_rows(x: npt.NDArray[np.float32], K: int, out: npt.NDArray[np.float32]) -> None: ...
+def to_operand(
+    x: npt.NDArray[np.float32], out: npt.NDArray[np.float32], precision: str
+) -> None: ...
+def turned_shape(M: int, K: int, precision: str) -> tuple[int, int]: ...
+def turn_operand(
+    x: npt.NDArray[np.float32], K: int, out: npt.NDArray[np.float32], precision: str
+) -> None: ...
 def matmul(
     a: npt.NDArray[np.float32],
     packed: npt.NDArray[np.float32],
@@ -20,12 +26,14 @@ def matmul(
     bias: npt.NDArray[np.float32] | None = None,
     residual: npt.NDArray[np.float32] | None = None,
     accumulate: bool = False,
-    bf16_columns: int = 0,
+    precision: str = "float32",
+    inner: int | None = None,
 ) -> None: ...
 def matmul_transposed(
     a: npt.NDArray[np.float32],
     packed: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     accumulate: bool = False,
-    bf16_rows: int = 0,
+    precision: str = "float32",
+    inner: int | None = None,
 ) -> None: ...

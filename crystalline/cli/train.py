@@ -319,7 +319,7 @@ def _set_up_logging(settings: TrainSettings) -> None:
 def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> _Ready:
     """Prepare data, model and run directory; `stack` holds the directory's lock."""
     from crystalline.formats.rundir import RunDir
-    from crystalline.ipc.permits import usable_cores
+    from crystalline.machine.cores import usable_cores
     from crystalline.model.params import parameter_table
     from crystalline.train.footprint import check_model, check_run, check_sizes
     from crystalline.train.sizing import choose_model, evaluation_tokens
@@ -464,7 +464,7 @@ def _resumed_run(argv: list[str], stack: contextlib.ExitStack) -> _Ready:
         require_readable,
     )
     from crystalline.formats.rundir import CONFIG, RunDir
-    from crystalline.ipc.permits import usable_cores
+    from crystalline.machine.cores import usable_cores
     from crystalline.train.footprint import check_run
     from crystalline.train.speed import measure_peak
 

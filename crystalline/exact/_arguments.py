@@ -7,12 +7,12 @@ everywhere in Python.  Nothing is rounded: floats are refused even where they ar
 from __future__ import annotations
 
 import operator
-import re
-from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
+
+from crystalline.machine.memory import available_bytes
 
 LIMIT = 1 << 64
 
@@ -67,16 +67,9 @@ def words(name: str, values: Any) -> npt.NDArray[np.uint64]:
 
 def room(what: str, size_bytes: int) -> None:
     """Raise MemoryError when `size_bytes` for `what` are more than the machine has to give."""
-    available = _available_bytes()
+    available = available_bytes()
     if size_bytes > available:
         raise MemoryError(f"{what} would take {size_bytes} bytes; {available} are available")
-
-
-def _available_bytes() -> int:
-    """Return what the kernel says can be taken without swapping."""
-    found = re.search(r"MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text("ascii"))
-    assert found, "Linux has told MemAvailable since 3.14"
-    return int(found[1]) * 1024
 
 
 def _short(n: int) -> str:

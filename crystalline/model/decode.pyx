@@ -15,7 +15,8 @@ from libc.string cimport memcpy
 
 from crystalline._kernels cimport attention
 from crystalline._kernels.attention cimport CRYSTAL_FEATURES, Crystal
-from crystalline._kernels.isa cimport Primitives, primitives
+from crystalline._kernels.formats cimport float32
+from crystalline._kernels.isa cimport CL_STORE, NumberFormat, Primitives, primitives
 from crystalline._kernels.matmul cimport multiply
 from crystalline.model.gpt2 cimport (
     B_FC, B_OUT, B_PROJ, B_QKV, LN1_BETA, LN1_GAMMA, LN2_BETA, LN2_GAMMA, W_FC, W_OUT, W_PROJ,
@@ -103,9 +104,9 @@ cdef class Decoder:
                     memcpy(&self._keys[layer, slot, i, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
                     memcpy(&self._values[layer, slot, i, 0], qkv + (3 * i + 2) * C,
                            C * sizeof(float))
-            multiply(1, self._model.z.V, C, self._model.last_hidden(t), C,
+            multiply(float32(), 1, self._model.z.V, C, self._model.last_hidden(t), C,
                      &self._model._packed[self._model._wte_head], &out[0, 0], self._model.z.V,
-                     NULL, NULL, False, False)
+                     NULL, NULL, CL_STORE)
         self._length[slot] = t
         return logits[0]
 
@@ -135,6 +136,7 @@ cdef class Decoder:
     cdef void _step(self, Gpt2 model, int64_t n, const int32_t* ids,
                     float* logits__nv) noexcept nogil:
         cdef const Primitives* p = primitives()
+        cdef const NumberFormat* f = float32()
         cdef int64_t C = model.z.C, H = model.z.H, D = model.z.D, layer, i, at
         cdef const float* w = &model._weights[0]
         cdef const float* packed = &model._packed[0]
@@ -160,8 +162,8 @@ cdef class Decoder:
             crystal = model.crystal(ids, layer)
             p.layernorm(n, C, x, w + o[LN1_GAMMA], w + o[LN1_BETA], EPSILON, ln, &self._mean[0],
                         &self._rstd[0])
-            multiply(n, 3 * C, C, ln, C, packed + model._packs[layer, W_QKV, 0], qkv, 3 * C,
-                     w + o[B_QKV], NULL, False, False)
+            multiply(f, n, 3 * C, C, ln, C, packed + model._packs[layer, W_QKV, 0], qkv, 3 * C,
+                     w + o[B_QKV], NULL, CL_STORE)
             for i in range(n):
                 at = self._length[i]
                 memcpy(&self._keys[layer, i, at, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
@@ -170,19 +172,19 @@ cdef class Decoder:
                 attention.row(H, D, at + 1, qkv + 3 * i * C, &self._keys[layer, i, 0, 0],
                               &self._values[layer, i, 0, 0], C, similar, crystal.lambdas,
                               att + i * C, &self._scratch[0])
-            multiply(n, C, C, att, C, packed + model._packs[layer, W_OUT, 0], x, C, w + o[B_OUT],
-                     x, False, False)
+            multiply(f, n, C, C, att, C, packed + model._packs[layer, W_OUT, 0], x, C, w + o[B_OUT],
+                     x, CL_STORE)
             p.layernorm(n, C, x, w + o[LN2_GAMMA], w + o[LN2_BETA], EPSILON, ln, &self._mean[0],
                         &self._rstd[0])
-            multiply(n, 4 * C, C, ln, C, packed + model._packs[layer, W_FC, 0], fc, 4 * C,
-                     w + o[B_FC], NULL, False, False)
+            multiply(f, n, 4 * C, C, ln, C, packed + model._packs[layer, W_FC, 0], fc, 4 * C,
+                     w + o[B_FC], NULL, CL_STORE)
             p.gelu(n * 4 * C, fc, fc)
-            multiply(n, C, 4 * C, fc, 4 * C, packed + model._packs[layer, W_PROJ, 0], x, C,
-                     w + o[B_PROJ], x, False, False)
+            multiply(f, n, C, 4 * C, fc, 4 * C, packed + model._packs[layer, W_PROJ, 0], x, C,
+                     w + o[B_PROJ], x, CL_STORE)
         p.layernorm(n, C, x, w + model._ln_f, w + model.ln_f_beta(), EPSILON, ln, &self._mean[0],
                     &self._rstd[0])
-        multiply(n, model.z.V, C, ln, C, packed + model._wte_head, logits__nv, model.z.V, NULL,
-                 NULL, False, False)
+        multiply(f, n, model.z.V, C, ln, C, packed + model._wte_head, logits__nv, model.z.V, NULL,
+                 NULL, CL_STORE)
         for i in range(n):
             self._length[i] += 1
 

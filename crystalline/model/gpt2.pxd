@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from crystalline._kernels.attention cimport AttentionDropout, Crystal
-from crystalline._kernels.isa cimport SoftTargets
+from crystalline._kernels.isa cimport NumberFormat, SoftTargets, StoreMode
 
 # The tensors of a layer, in the order of `Gpt2._offsets`.
 cdef enum:
@@ -18,7 +18,7 @@ cdef enum:
 
 cdef struct Sizes:
     int64_t V, T, L, H, C, D
-    bint bf16
+    const NumberFormat* f  # of the operands of products
 
 # Where gradients go; matrices and vectors are bases of the tensors' offsets.
 cdef struct Gradients:
@@ -29,7 +29,7 @@ cdef struct Gradients:
 
 cdef class Gpt2:
     cdef readonly object config
-    cdef readonly bint bf16            # products in bfloat16, sums in float32
+    cdef readonly str precision        # the number format of products; sums are float32
     cdef public bint freeze_lambda     # the gradient of crystalline attention's lambdas stays 0
     cdef readonly double smoothed_loss  # of the last `compute`, against the soft targets
     cdef Sizes z
@@ -51,9 +51,9 @@ cdef class Gpt2:
     cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, uint64_t key,
                       uint64_t first_sequence, bint dropping) noexcept nogil
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
-                     bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil
+                     StoreMode store, const SoftTargets* soft, double* smoothed) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
-                       bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil
+                       StoreMode store, uint64_t key, uint64_t first_sequence) noexcept nogil
     # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final
     # LayerNorm's last row [C].
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil
@@ -71,8 +71,8 @@ cdef class Gpt2:
                              const float* dy__rn, int64_t layer, int matrix, float* dbias,
                              float* dy_packed, float* operand, float* dx__rk) noexcept nogil
     cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,
-                              float* x_pairs, const float* dy_packed, float* dw__kn,
-                              bint accumulate) noexcept nogil
+                              float* turned, const float* dy_packed, float* dw__kn,
+                              StoreMode store) noexcept nogil
     cdef Crystal crystal(self, const int32_t* ids, int64_t layer) noexcept nogil
     cdef AttentionDropout attention_dropout(self, uint64_t key, int64_t layer,
                                             uint64_t first_sequence, bint dropping) noexcept nogil

@@ -10,8 +10,8 @@ to the next; the weight gradients then take all rows of a chunk of sequences at 
 `config.py`; R = rows of a chunk.  Chunks and blocks depend on the configuration only, so the bits
 do too.
 
-With `bf16`, the operands of every product with weights are rounded to bfloat16 (pairs, see
-`primitives/gemm.h`) and its sums are float32; so it is in attention.  All else stays float32.
+The operands of every product with weights, and in attention, are rounded to the model's precision,
+a number format (see `NumberFormat` in `primitives/primitives.h`); sums, and all else, are float32.
 """
 
 import numpy as np
@@ -28,10 +28,14 @@ from crystalline._kernels.attention cimport CRYSTAL_FEATURES, AttentionDropout, 
 from crystalline._kernels.crossentropy cimport (
     expect_epsilon, expect_neighbors, expect_neighbors_of,
 )
-from crystalline._kernels.isa cimport Primitives, SoftTargets, primitives
-from crystalline._kernels.matmul cimport (
-    inner, multiply, multiply_ta, pack, pack_rows, pack_t, packed_floats,
+from crystalline._kernels.formats cimport (
+    converts, number_format, packed_words, turned_words, words,
 )
+from crystalline._kernels.isa cimport (
+    CL_ADD, CL_STORE, NumberFormat, Primitives, SoftTargets, StoreMode, begin_thread, end_thread,
+    primitives,
+)
+from crystalline._kernels.matmul cimport multiply, multiply_ta, pack, pack_rows, pack_t
 from crystalline._kernels.random cimport drop_threshold, mix
 
 cdef float EPSILON = LAYER_NORM_EPSILON
@@ -41,7 +45,7 @@ CHUNK_ROWS = CHUNK
 cdef enum:
     CHUNK = 512                    # rows that one chunk of sequences aims at
     BLOCK_ROWS = 128               # rows that pass through a layer's products together
-    STRIP_ROWS = 8                 # rows that are rounded to bf16 right after they are computed
+    STRIP_ROWS = 8                 # rows that become an operand right after they are computed
     LOGITS_FLOATS = 16 * 1024 * 1024  # the head's block of logits: 64 MiB
 
 cdef enum:  # where dropout acts, besides the attention probabilities
@@ -57,7 +61,7 @@ _LAYER_NAMES = (
 )
 
 # Activation buffers for R rows: kept per layer (for the backward pass), or once.  An operand is the
-# left-hand side of a product: float32, or in bf16 pairs, half as many words.
+# left-hand side of a product: float32 itself, or what the number format makes of it.
 cdef struct Activations:
     float* x          # [R, C] input of the layer
     float* ln1        # [R, C] operand
@@ -66,7 +70,7 @@ cdef struct Activations:
     float* qkv        # [R, 3C]
     float* lse        # [B, H, t]
     float* att        # [R, C]
-    float* att_in     # [R, C] operand; att itself in float32
+    float* att_in     # [R, C] operand; att itself where the format does not convert
     float* mid        # [R, C] after attention
     float* ln2        # [R, C] operand
     float* ln2_mean   # [R]
@@ -77,7 +81,7 @@ cdef struct Activations:
 cdef struct Shared:
     float* last       # [R, C] output of the last layer
     float* ln_f       # [R, C]
-    float* ln_f_in    # [R, C] operand; ln_f itself in float32
+    float* ln_f_in    # [R, C] operand; ln_f itself where the format does not convert
     float* ln_f_mean  # [R]
     float* ln_f_rstd  # [R]
     float* dx         # [R, C] gradient of the residual stream
@@ -88,8 +92,8 @@ cdef struct Shared:
     float* narrow     # [BLOCK_ROWS, C]
     float* wide       # [BLOCK_ROWS, 4C]
     float* operand    # [BLOCK_ROWS, 4C] operand
-    float* x_pairs    # [R, 4C] in pairs along the rows; bf16 only
-    float* logits     # [head rows, V], and room to pair them
+    float* turned     # the turned operand of [R, 4C]
+    float* logits     # [head rows, V], and room for their operand
     float* scratch    # attention
 
 
@@ -141,12 +145,12 @@ cdef inline int64_t head_rows(int64_t rows, int64_t V) noexcept nogil:
 
 
 cdef inline int64_t operand_words(const Sizes* z, int64_t R, int64_t K) noexcept nogil:
-    return up(R * inner(K, z.bf16))
+    return up(R * words(z.f, K))
 
 
 cdef int64_t layer_floats(const Sizes* z, int64_t R) noexcept nogil:
     return (3 * up(R * z.C) + up(R * 3 * z.C) + up(R * 4 * z.C) + 4 * up(R) + up(R * z.H)
-            + (3 if z.bf16 else 2) * operand_words(z, R, z.C) + operand_words(z, R, 4 * z.C))
+            + (3 if converts(z.f) else 2) * operand_words(z, R, z.C) + operand_words(z, R, 4 * z.C))
 
 
 cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
@@ -166,8 +170,14 @@ cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
     a.ln2_rstd = a.ln2_mean + r
     a.fc = a.ln2_rstd + r
     a.gelu = a.fc + up(R * 4 * z.C)
-    a.att_in = a.gelu + operand_words(z, R, 4 * z.C) if z.bf16 else a.att
+    a.att_in = a.gelu + operand_words(z, R, 4 * z.C) if converts(z.f) else a.att
     return a
+
+
+cdef inline int64_t dlogits_at(const NumberFormat* f, int64_t rows, int64_t V) noexcept nogil:
+    # Where the operand of the logits' gradient begins in their buffer: it takes their place, row by
+    # row, unless a row of it is longer.
+    return rows * V if words(f, V) > V else 0
 
 
 cdef Shared shared_activations(float* base, const Sizes* z, int64_t R) noexcept nogil:
@@ -177,24 +187,26 @@ cdef Shared shared_activations(float* base, const Sizes* z, int64_t R) noexcept 
     s.ln_f = s.last + rc
     s.ln_f_mean = s.ln_f + rc
     s.ln_f_rstd = s.ln_f_mean + r
-    s.ln_f_in = s.ln_f_rstd + r if z.bf16 else s.ln_f
-    s.dx = s.ln_f_rstd + r + (operand_words(z, R, z.C) if z.bf16 else 0)
+    s.ln_f_in = s.ln_f_rstd + r if converts(z.f) else s.ln_f
+    s.dx = s.ln_f_rstd + r + (operand_words(z, R, z.C) if converts(z.f) else 0)
     s.datt = s.dx + rc
     s.dqkv = s.datt + rc
     s.dy_packed = s.dqkv + up(R * 3 * z.C)
-    s.wide_packed = s.dy_packed + packed_floats(R, z.C, z.bf16)
-    s.narrow = s.wide_packed + packed_floats(R, 4 * z.C, z.bf16)
+    s.wide_packed = s.dy_packed + up(packed_words(z.f, R, z.C))
+    s.narrow = s.wide_packed + up(packed_words(z.f, R, 4 * z.C))
     s.wide = s.narrow + up(BLOCK_ROWS * z.C)
     s.operand = s.wide + up(BLOCK_ROWS * 4 * z.C)
-    s.x_pairs = s.operand + operand_words(z, BLOCK_ROWS, 4 * z.C)
-    s.logits = s.x_pairs + (up(inner(R, True) * 4 * z.C) if z.bf16 else 0)
-    s.scratch = s.logits + up(rows * z.V + (rows + z.V if z.bf16 else 0))
+    s.turned = s.operand + operand_words(z, BLOCK_ROWS, 4 * z.C)
+    s.logits = s.turned + up(turned_words(z.f, R, 4 * z.C))
+    s.scratch = s.logits + up(max(rows * z.V, dlogits_at(z.f, rows, z.V)
+                                  + (rows * words(z.f, z.V) if converts(z.f) else 0)
+                                  + turned_words(z.f, rows, z.V)))
     return s
 
 
-cdef Sizes sizes_of(config, bint bf16):
+cdef Sizes sizes_of(config, str precision):
     cdef Sizes z
-    z.bf16 = bf16
+    z.f = number_format(precision)
     z.V, z.T, z.L, z.H, z.C = (
         config.vocab_size, config.seq_len, config.num_layers, config.num_heads, config.embed_dim
     )
@@ -215,9 +227,9 @@ cdef class Gpt2:
     ----------
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
-    packed : float32 [packed_size(config, bf16)], filled by `pack`
-    workspace : uint8 [workspace_size(config, bf16, rows)], start aligned to 64 bytes
-    bf16 : products in bfloat16 with float32 sums
+    packed : float32 [packed_size(config, precision)], filled by `pack`
+    workspace : uint8 [workspace_size(config, precision, rows)], start aligned to 64 bytes
+    precision : the number format of the products' operands, by name; sums are float32
     rows : the most rows (sequences x positions) of one call; None: any number
     features : float32 [V, 16], what crystalline attention knows of the tokens; read at every call
 
@@ -235,21 +247,21 @@ cdef class Gpt2:
     """
 
     def __init__(self, config, float[::1] weights, float[::1] packed,
-                 unsigned char[::1] workspace, *, bint bf16=False, rows=None,
+                 unsigned char[::1] workspace, *, str precision="float32", rows=None,
                  const float[:, ::1] features=None):
         table = parameter_table(config)
         for name, have, need in (
             ("weights", weights.shape[0], table.size),
-            ("packed", packed.shape[0], Gpt2.packed_size(config, bf16)),
-            ("workspace", workspace.shape[0], Gpt2.workspace_size(config, bf16, rows)),
+            ("packed", packed.shape[0], Gpt2.packed_size(config, precision)),
+            ("workspace", workspace.shape[0], Gpt2.workspace_size(config, precision, rows)),
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
         if <size_t>&workspace[0] % 64:
             raise ValueError("the workspace must start at a multiple of 64 bytes")
         self.config = config
-        self.bf16 = bf16
-        self.z = sizes_of(config, bf16)
+        self.precision = precision
+        self.z = sizes_of(config, precision)
         self._take_features(features)
         self._rows = most_rows(&self.z, rows)
         self._weights, self._packed, self._workspace = weights, packed, workspace
@@ -292,32 +304,32 @@ cdef class Gpt2:
             for matrix in range(MATRICES):
                 K, N = table[f"transformer.h.{layer}.{_LAYER_NAMES[matrix]}"].shape
                 self._packs[layer, matrix, 0] = offset
-                offset += packed_floats(K, N, self.bf16)
+                offset += packed_words(self.z.f, K, N)
                 self._packs[layer, matrix, 1] = offset
-                offset += packed_floats(N, K, self.bf16)
+                offset += packed_words(self.z.f, N, K)
         self._wte_head = offset
-        self._wte_back = offset + packed_floats(C, V, self.bf16)
+        self._wte_back = offset + packed_words(self.z.f, C, V)
 
     @staticmethod
-    def packed_size(config, bint bf16=False) -> int:
+    def packed_size(config, str precision="float32") -> int:
         """Return the words of the packed weights: every matrix but the positions, both ways."""
-        cdef Sizes z = sizes_of(config, bf16)
+        cdef Sizes z = sizes_of(config, precision)
         cdef int64_t C = z.C
         pairs = ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C))
-        layer = sum(packed_floats(K, N, bf16) + packed_floats(N, K, bf16) for K, N in pairs)
-        return z.L * layer + packed_floats(C, z.V, bf16) + packed_floats(z.V, C, bf16)
+        layer = sum(packed_words(z.f, K, N) + packed_words(z.f, N, K) for K, N in pairs)
+        return z.L * layer + packed_words(z.f, C, z.V) + packed_words(z.f, z.V, C)
 
     @staticmethod
-    def workspace_size(config, bint bf16=False, rows=None) -> int:
+    def workspace_size(config, str precision="float32", rows=None) -> int:
         """Return the bytes of activations and scratch that `compute` needs.
 
         `rows` is the most rows (sequences x positions) of one call; None is for any batch.
         """
-        cdef Sizes z = sizes_of(config, bf16)
+        cdef Sizes z = sizes_of(config, precision)
         cdef int64_t R = most_rows(&z, rows)
         cdef Shared s = shared_activations(NULL, &z, R)
         cdef int64_t scratch = attention.scratch_floats(
-            z.T, z.D, config.attention == "crystalline", bf16)
+            z.T, z.D, config.attention == "crystalline", z.f)
         return <int64_t><size_t>(s.scratch + up(scratch))
 
     @staticmethod
@@ -327,7 +339,7 @@ cdef class Gpt2:
         It holds the gradients of positions and vectors, and a row of wte's for each token.
         """
         table = parameter_table(config)
-        cdef Sizes z = sizes_of(config, False)
+        cdef Sizes z = sizes_of(config, "float32")
         vectors = table.size - min(p.offset for p in table.parameters if len(p.shape) == 1)
         return vectors + (z.T + most_rows(&z, rows)) * z.C
 
@@ -337,12 +349,12 @@ cdef class Gpt2:
         return most_side_rows(config.vocab_size)
 
     @staticmethod
-    def allocate(config, float[::1] weights, *, bint bf16=False,
+    def allocate(config, float[::1] weights, *, str precision="float32",
                  const float[:, ::1] features=None) -> Gpt2:
         """Return a model over `weights` with buffers of its own, packed and ready."""
-        model = Gpt2(config, weights, aligned_empty((Gpt2.packed_size(config, bf16),)),
-                     aligned_empty((Gpt2.workspace_size(config, bf16),), np.uint8), bf16=bf16,
-                     features=features)
+        model = Gpt2(config, weights, aligned_empty((Gpt2.packed_size(config, precision),)),
+                     aligned_empty((Gpt2.workspace_size(config, precision),), np.uint8),
+                     precision=precision, features=features)
         model.pack()
         return model
 
@@ -381,8 +393,8 @@ cdef class Gpt2:
             N = 3 * C if matrix == W_QKV else 4 * C if matrix == W_FC else C
             packed = &self._packed[self._packs[kind, matrix, 0]]
             packed_t = &self._packed[self._packs[kind, matrix, 1]]
-        pack_rows(K, N, row, rows, w, N, packed, NULL, self.bf16)
-        pack_t(N, rows, w, N, packed_t + row * inner(N, self.bf16), self.bf16)
+        pack_rows(self.z.f, K, N, row, rows, w, N, packed, NULL)
+        pack_t(self.z.f, N, rows, w, N, packed_t + row * words(self.z.f, N))
 
     def set_neighbors(self, const int32_t[:, ::1] ids, const float[:, ::1] weights) -> None:
         """Take the tables of neighbors that `compute` spreads targets over: [V, k] each.
@@ -445,30 +457,31 @@ cdef class Gpt2:
         cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
         cdef double loss = 0.0, smoothed = 0.0, part = 0.0
         cdef uint64_t key = mix(mix(0, seed), step)
+        cdef StoreMode store = CL_ADD if accumulate or side is not None else CL_STORE
         cdef int64_t start = 0, count
         with nogil:
+            begin_thread()
             if not accumulate:
                 memset(g.vectors + self._vectors, 0, vectors * sizeof(float))
                 memset(g.positions, 0, places * sizeof(float))
             if saved != NULL:
                 set_aside(&ids[0], n * t, self.z.C, g.tokens, saved)
-                accumulate = True
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, key, first_sequence + start,
                              self._threshold > 0)
                 loss += self.head(&targets[start * t], count * t, <float>scale, g.tokens,
-                                  accumulate, spread, &part)
+                                  store, spread, &part)
                 smoothed += part
-                self.backward(&ids[start * t], count, t, &g, accumulate, key,
-                              first_sequence + start)
-                accumulate = True
+                self.backward(&ids[start * t], count, t, &g, store, key, first_sequence + start)
+                store = CL_ADD
                 start += count
             if saved != NULL:
                 add_back(&ids[0], n * t, self.z.C, g.tokens, saved)
                 primitives().add(places, &grads[self._wpe], g.positions, &grads[self._wpe])
                 primitives().add(vectors, &grads[self._vectors], g.vectors + self._vectors,
                                  &grads[self._vectors])
+            end_thread()
         self.smoothed_loss = smoothed if epsilon > 0.0 else loss
         return loss
 
@@ -481,11 +494,13 @@ cdef class Gpt2:
         cdef double loss = 0.0
         cdef int64_t start = 0, count
         with nogil:
+            begin_thread()
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 self.forward(&ids[start * t], count, t, 0, 0, False)
-                loss += self.head(&targets[start * t], count * t, 0.0, NULL, False, NULL, NULL)
+                loss += self.head(&targets[start * t], count * t, 0.0, NULL, CL_STORE, NULL, NULL)
                 start += count
+            end_thread()
         return loss
 
     def logits(self, const int32_t[:, ::1] tokens):
@@ -498,6 +513,7 @@ cdef class Gpt2:
         cdef int64_t start = 0, count
         cdef Shared s
         with nogil:
+            begin_thread()
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 R = count * t
@@ -505,6 +521,7 @@ cdef class Gpt2:
                 s = shared_activations(<float*>&self._workspace[0], &self.z, R)
                 self.head_logits(R, s.ln_f_in, &view[start, 0, 0])
                 start += count
+            end_thread()
         return out
 
     def token_losses(self, const int32_t[::1] tokens):
@@ -515,15 +532,17 @@ cdef class Gpt2:
         cdef double[::1] losses = out
         cdef Shared s = shared_activations(<float*>&self._workspace[0], &self.z, t)
         with nogil:
+            begin_thread()
             self.forward(&tokens[0], 1, t, 0, 0, False)
             while row < t:
                 n = min(head_rows(t, V), t - row)
-                self.head_logits(n, s.ln_f_in + row * inner(C, self.bf16), s.logits)
+                self.head_logits(n, s.ln_f_in + row * words(self.z.f, C), s.logits)
                 for i in range(n):
                     losses[row + i] = primitives().cross_entropy(1, V, s.logits + i * V, V,
                                                                  &tokens[row + i + 1], 0.0, False,
                                                                  NULL, NULL)
                 row += n
+            end_thread()
         return out
 
     def _check_tokens(self, const int32_t[:, ::1] tokens, int64_t t):
@@ -549,7 +568,8 @@ cdef class Gpt2:
                       uint64_t first_sequence, bint dropping) noexcept nogil:
         cdef const Primitives* p = primitives()
         cdef int64_t R = n * t, C = self.z.C, layer, row, rows
-        cdef int64_t wc = inner(C, self.bf16), J = inner(4 * C, self.bf16)
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t wc = words(f, C), J = words(f, 4 * C)
         cdef uint64_t first = first_sequence * t * C  # number of the chunk's first element
         cdef float* base = <float*>&self._workspace[0]
         cdef const float* w = &self._weights[0]
@@ -577,13 +597,13 @@ cdef class Gpt2:
                 row += rows
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
             crystal = self.crystal(ids, layer)
-            attention.forward(n, t, self.z.H, self.z.D, a.qkv, &crystal, &drop, a.att, a.lse,
-                              s.scratch, self.bf16)
+            attention.forward(f, n, t, self.z.H, self.z.D, a.qkv, &crystal, &drop, a.att,
+                              a.lse, s.scratch)
             row = 0
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
-                if self.bf16:
-                    p.to_pairs(rows, C, a.att + row * C, C, a.att_in + row * wc)
+                if converts(f):
+                    f.to_operand(rows, C, a.att + row * C, C, a.att_in + row * wc)
                 residual = NULL if dropping else a.x + row * C
                 self.linear(rows, C, C, a.att_in + row * wc, layer, W_OUT, B_OUT, residual,
                             a.mid + row * C)
@@ -606,56 +626,59 @@ cdef class Gpt2:
                 row += rows
         p.layernorm(R, C, s.last, w + self._ln_f, w + self.ln_f_beta(), EPSILON, s.ln_f,
                     s.ln_f_mean, s.ln_f_rstd)
-        if self.bf16:
-            p.to_pairs(R, C, s.ln_f, C, s.ln_f_in)
+        if converts(f):
+            f.to_operand(R, C, s.ln_f, C, s.ln_f_in)
 
     cdef void norm(self, int64_t rows, const float* x__rc, const float* gamma, const float* beta,
                    float* narrow, float* out, float* mean, float* rstd) noexcept nogil:
-        # LayerNorm into an operand; in bf16 strip by strip through `narrow`.
+        # LayerNorm into an operand; where that converts, strip by strip through `narrow`.
         cdef const Primitives* p = primitives()
-        cdef int64_t C = self.z.C, wc = inner(C, True), row = 0, n
-        if not self.bf16:
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t C = self.z.C, wc = words(f, C), row = 0, n
+        if not converts(f):
             p.layernorm(rows, C, x__rc, gamma, beta, EPSILON, out, mean, rstd)
             return
         while row < rows:
             n = min(<int64_t>STRIP_ROWS, rows - row)
             p.layernorm(n, C, x__rc + row * C, gamma, beta, EPSILON, narrow, mean + row, rstd + row)
-            p.to_pairs(n, C, narrow, C, out + row * wc)
+            f.to_operand(n, C, narrow, C, out + row * wc)
             row += n
 
     cdef void activate(self, int64_t rows, const float* fc__rc4, float* wide,
                        float* out) noexcept nogil:
-        # GELU into an operand; in bf16 strip by strip through `wide`.
+        # GELU into an operand; where that converts, strip by strip through `wide`.
         cdef const Primitives* p = primitives()
-        cdef int64_t W = 4 * self.z.C, J = inner(W, True), row = 0, n
-        if not self.bf16:
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t W = 4 * self.z.C, J = words(f, W), row = 0, n
+        if not converts(f):
             p.gelu(rows * W, fc__rc4, out)
             return
         while row < rows:
             n = min(<int64_t>STRIP_ROWS, rows - row)
             p.gelu(n * W, fc__rc4 + row * W, wide)
-            p.to_pairs(n, W, wide, W, out + row * J)
+            f.to_operand(n, W, wide, W, out + row * J)
             row += n
 
     cdef void linear(self, int64_t rows, int64_t K, int64_t N, const float* operand, int64_t layer,
                      int matrix, int bias, const float* residual__rn, float* y__rn) noexcept nogil:
         # y = x W + b (+ residual)
-        multiply(rows, N, K, operand, inner(K, self.bf16),
+        multiply(self.z.f, rows, N, K, operand, words(self.z.f, K),
                  &self._packed[self._packs[layer, matrix, 0]], y__rn, N,
-                 &self._weights[self._offsets[layer, bias]], residual__rn, False, self.bf16)
+                 &self._weights[self._offsets[layer, bias]], residual__rn, CL_STORE)
 
     cdef void head_logits(self, int64_t rows, const float* operand,
                           float* logits__rv) noexcept nogil:
-        multiply(rows, self.z.V, self.z.C, operand, inner(self.z.C, self.bf16),
-                 &self._packed[self._wte_head], logits__rv, self.z.V, NULL, NULL, False, self.bf16)
+        multiply(self.z.f, rows, self.z.V, self.z.C, operand, words(self.z.f, self.z.C),
+                 &self._packed[self._wte_head], logits__rv, self.z.V, NULL, NULL, CL_STORE)
 
     cdef double head(self, const int32_t* targets, int64_t rows, float scale, float* grads,
-                     bint accumulate, const SoftTargets* soft, double* smoothed) noexcept nogil:
+                     StoreMode store, const SoftTargets* soft, double* smoothed) noexcept nogil:
         # Loss of all rows, block by block; with grads, d(wte), also d(ln_f) into datt.  The
         # loss against soft targets goes into smoothed.
         cdef const Primitives* p = primitives()
         cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(rows, V), row = 0, n
-        cdef int64_t wc = inner(C, self.bf16)
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t wc = words(f, C)
         cdef Shared s = shared_activations(<float*>&self._workspace[0], &self.z, rows)
         cdef float* dlogits
         cdef double loss = 0.0, part = 0.0
@@ -670,21 +693,22 @@ cdef class Gpt2:
                 smoothed[0] += part
             if grads != NULL:
                 dlogits = s.logits
-                if self.bf16:
-                    p.to_pairs(n, V, dlogits, V, dlogits)  # in place: a row ends before the next
-                multiply(n, C, V, dlogits, inner(V, self.bf16), &self._packed[self._wte_back],
-                         s.datt + row * C, C, NULL, NULL, False, self.bf16)
-                if self.bf16:
-                    dlogits = s.logits + n * inner(V, True)
-                    p.pair_rows(n, V, s.logits, dlogits)
-                pack(n, C, s.ln_f + row * C, C, s.dy_packed, NULL, self.bf16)
-                multiply_ta(V, C, n, dlogits, V, s.dy_packed, grads, C, accumulate, self.bf16)
-            accumulate = True
+                if converts(f):
+                    dlogits += dlogits_at(f, n, V)
+                    f.to_operand(n, V, s.logits, V, dlogits)
+                multiply(f, n, C, V, dlogits, words(f, V), &self._packed[self._wte_back],
+                         s.datt + row * C, C, NULL, NULL, CL_STORE)
+                if converts(f):
+                    f.turn_operand(n, V, dlogits, dlogits + n * words(f, V))
+                    dlogits += n * words(f, V)
+                pack(f, n, C, s.ln_f + row * C, C, s.dy_packed, NULL)
+                multiply_ta(f, V, C, n, dlogits, s.dy_packed, grads, C, store)
+            store = CL_ADD
             row += n
         return loss
 
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
-                       bint accumulate, uint64_t key, uint64_t first_sequence) noexcept nogil:
+                       StoreMode store, uint64_t key, uint64_t first_sequence) noexcept nogil:
         # From d(ln_f) in datt down to the embeddings.  Vectors' gradients always add.
         cdef const Primitives* p = primitives()
         cdef int64_t R = n * t, C = self.z.C, W = 4 * C, layer, row, rows
@@ -721,10 +745,10 @@ cdef class Gpt2:
                                      a.ln2_mean + row, a.ln2_rstd + row, s.dx + row * C, 1,
                                      g.vectors + o[LN2_GAMMA], g.vectors + o[LN2_BETA])
                 row += rows
-            self.weight_gradient(R, W, C, a.gelu, s.x_pairs, s.dy_packed, g.matrices + o[W_PROJ],
-                                 accumulate)
-            self.weight_gradient(R, C, W, a.ln2, s.x_pairs, s.wide_packed, g.matrices + o[W_FC],
-                                 accumulate)
+            self.weight_gradient(R, W, C, a.gelu, s.turned, s.dy_packed, g.matrices + o[W_PROJ],
+                                 store)
+            self.weight_gradient(R, C, W, a.ln2, s.turned, s.wide_packed, g.matrices + o[W_FC],
+                                 store)
             # attention: mid = x + drop(att W_OUT + b), qkv = ln1 W_QKV + b
             row = 0
             while row < R:
@@ -736,14 +760,14 @@ cdef class Gpt2:
                 self.input_gradient(R, row, rows, C, C, dy, layer, W_OUT, g.vectors + o[B_OUT],
                                     s.dy_packed, s.operand, s.datt + row * C)
                 row += rows
-            self.weight_gradient(R, C, C, a.att_in, s.x_pairs, s.dy_packed, g.matrices + o[W_OUT],
-                                 accumulate)
+            self.weight_gradient(R, C, C, a.att_in, s.turned, s.dy_packed, g.matrices + o[W_OUT],
+                                 store)
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
             crystal = self.crystal(ids, layer)
             if crystal.features != NULL and not self.freeze_lambda:
                 dlambdas = g.vectors + self._lambdas[layer]
-            attention.backward(n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse, &crystal,
-                               &drop, s.dqkv, dlambdas, s.scratch, self.bf16)
+            attention.backward(self.z.f, n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse,
+                               &crystal, &drop, s.dqkv, dlambdas, s.scratch)
             row = 0
             while row < R:
                 rows = min(<int64_t>BLOCK_ROWS, R - row)
@@ -753,8 +777,8 @@ cdef class Gpt2:
                                      a.ln1_mean + row, a.ln1_rstd + row, s.dx + row * C, 1,
                                      g.vectors + o[LN1_GAMMA], g.vectors + o[LN1_BETA])
                 row += rows
-            self.weight_gradient(R, C, 3 * C, a.ln1, s.x_pairs, s.wide_packed,
-                                 g.matrices + o[W_QKV], accumulate)
+            self.weight_gradient(R, C, 3 * C, a.ln1, s.turned, s.wide_packed,
+                                 g.matrices + o[W_QKV], store)
         if dropping:
             self.drop(R * C, s.dx, s.dx, key, EMBEDDING, 0, first)
         p.embed_backward(R, t, C, ids, s.dx, g.tokens, g.positions)
@@ -764,22 +788,22 @@ cdef class Gpt2:
                              float* dy_packed, float* operand, float* dx__rk) noexcept nogil:
         # For y = x W + b and some rows of dy:  dx = dy W^T;  db += column sums of dy;  and dy goes
         # into its place among the panels of all R rows, for `weight_gradient`.
-        pack_rows(R, N, row, rows, dy__rn, N, dy_packed, dbias, self.bf16)
-        if self.bf16:
-            primitives().to_pairs(rows, N, dy__rn, N, operand)
+        cdef const NumberFormat* f = self.z.f
+        pack_rows(f, R, N, row, rows, dy__rn, N, dy_packed, dbias)
+        if converts(f):
+            f.to_operand(rows, N, dy__rn, N, operand)
             dy__rn = operand
-        multiply(rows, K, N, dy__rn, inner(N, self.bf16),
-                 &self._packed[self._packs[layer, matrix, 1]], dx__rk, K, NULL, NULL, False,
-                 self.bf16)
+        multiply(f, rows, K, N, dy__rn, words(f, N), &self._packed[self._packs[layer, matrix, 1]],
+                 dx__rk, K, NULL, NULL, CL_STORE)
 
     cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,
-                              float* x_pairs, const float* dy_packed, float* dw__kn,
-                              bint accumulate) noexcept nogil:
+                              float* turned, const float* dy_packed, float* dw__kn,
+                              StoreMode store) noexcept nogil:
         # dW (+)= x^T dy
-        if self.bf16:
-            primitives().pair_rows(R, K, operand, x_pairs)
-            operand = x_pairs
-        multiply_ta(K, N, R, operand, K, dy_packed, dw__kn, N, accumulate, self.bf16)
+        if converts(self.z.f):
+            self.z.f.turn_operand(R, K, operand, turned)
+            operand = turned
+        multiply_ta(self.z.f, K, N, R, operand, dy_packed, dw__kn, N, store)
 
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil:
         return layer_activations(<float*>&self._workspace[0], &self.z, rows, layer).qkv

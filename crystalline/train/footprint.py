@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Layout
 from crystalline.ipc.board import engine_regions
-from crystalline.ipc.memory import MemoryLimit, memory_limit, size_words
-from crystalline.ipc.permits import usable_cores
+from crystalline.machine.cores import usable_cores
+from crystalline.machine.limits import MemoryLimit, memory_limit, size_words
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
@@ -63,7 +63,7 @@ def check_model(config: TrainConfig, workers: int) -> None:
         permits = _permits(workers)
 
         def need(config: TrainConfig, model: ModelConfig) -> int:
-            return _most_bytes(config, model, permits, bf16=config.precision != "float32")
+            return _most_bytes(config, model, permits, _largest(config.precision))
 
         raise _too_large(config, model, limit, f"at least {size_words(least)}", need)
 
@@ -80,7 +80,7 @@ def check_run(config: TrainConfig, model: ModelConfig, data: PreparedData, worke
         least = least_bytes(model)
         if least > limit.size_bytes:
             return least
-        rough = _most_bytes(config, model, permits, bf16=config.precision == "bf16")
+        rough = _most_bytes(config, model, permits, config.precision)
         if rough <= limit.size_bytes:
             return rough
         return _arena_bytes(config, model, data, workers, permits)
@@ -103,19 +103,24 @@ def least_bytes(model: ModelConfig) -> int:
     return 16 * (one + (two - one) * (model.num_layers - 1))
 
 
+def _largest(precision: str) -> str:
+    """Return the format that takes most memory of those that a setting may mean."""
+    return "bf16" if precision == "auto" else precision
+
+
 def _permits(workers: int) -> int:
     return min(usable_cores(), max(workers, POSITIONS), MAX_WORKERS)
 
 
-def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, *, bf16: bool) -> int:
+def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision: str) -> int:
     """Return the bytes of the arena or somewhat more, without looking at the data."""
     L, C, T = model.num_layers, model.embed_dim, model.seq_len
     lanes = min(config.lanes, config.sequences_per_step)
     rows = max(-(-config.sequences_per_step // config.lanes) * T, 4096)
     side = 4 * (L * (16 * C + 256) + (T + rows) * C)
-    workspace = Gpt2.workspace_size(model, bf16, rows) + side
+    workspace = Gpt2.workspace_size(model, precision, rows) + side
     weights = least_bytes(model) // 4
-    packed = 4 * Gpt2.packed_size(model, bf16)
+    packed = 4 * Gpt2.packed_size(model, precision)
     return (4 + lanes) * weights + packed + permits * workspace + 2**22
 
 

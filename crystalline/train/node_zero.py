@@ -34,8 +34,8 @@ from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena, Layout
 from crystalline.ipc.barrier import POSITIONS, Kind
 from crystalline.ipc.liveness import Patience, is_stopped
-from crystalline.ipc.permits import usable_cores
 from crystalline.log import LOGGER_NAME, get_logger
+from crystalline.machine.cores import usable_cores
 from crystalline.train.books import Books, Step
 from crystalline.train.clock import RunningClock
 from crystalline.train.config import MAX_WORKERS, TrainConfig

@@ -53,7 +53,6 @@ class TrainingProgram:
         if spec.permits is None:
             raise ValueError("the program needs a spec whose permits are set")
         self.spec = spec
-        self._bf16 = spec.precision == "bf16"
         self.table = parameter_table(spec.model)
         self._crystal = _crystal_tables(spec)
         self.tokens = TokenFile.open(spec.token_path)
@@ -85,7 +84,8 @@ class TrainingProgram:
         model, size = self.spec.model, self.table.size
         permits = self.spec.permits
         assert permits is not None
-        workspace = -(-Gpt2.workspace_size(model, self._bf16, self._rows) // 4096) * 4096
+        precision = self.spec.precision
+        workspace = -(-Gpt2.workspace_size(model, precision, self._rows) // 4096) * 4096
         buffers = -(-self.lane_count // self.lanes_per_unit)
         side = Gpt2.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
         return [
@@ -95,7 +95,7 @@ class TrainingProgram:
             Region("grads", "float32", (size,), align=4096),
             Region("lanes", "float32", (buffers, size), align=4096),
             Region("sides", "float32", (permits, side), align=4096),
-            Region("packed", "float32", (Gpt2.packed_size(model, self._bf16),), align=4096),
+            Region("packed", "float32", (Gpt2.packed_size(model, precision),), align=4096),
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
@@ -112,14 +112,14 @@ class TrainingProgram:
         if self._crystal:
             self._crystal.bind(arena)
             features = self._crystal.features
-        size = Gpt2.workspace_size(self.spec.model, self._bf16, self._rows)
+        size = Gpt2.workspace_size(self.spec.model, self.spec.precision, self._rows)
         self._models = [
             Gpt2(
                 self.spec.model,
                 self._weights,
                 arena["packed"],
                 workspace[:size],
-                bf16=self._bf16,
+                precision=self.spec.precision,
                 rows=self._rows,
                 features=features,
             )

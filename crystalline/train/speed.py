@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from crystalline._kernels.attention import FEATURES
-from crystalline._kernels.isa import bf16_flops_per_second, fma_flops_per_second, has_bf16
+from crystalline._kernels.formats import flops_per_second, is_native
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
@@ -47,13 +47,13 @@ class Speed:
 def resolve_precision(config: TrainConfig) -> Literal["float32", "bf16"]:
     """Return what 'auto' means on this machine, or the precision that was asked for."""
     if config.precision == "auto":
-        return "bf16" if has_bf16() else "float32"
+        return "bf16" if is_native("bf16") else "float32"
     return config.precision
 
 
 def measure_peak(cores: int, precision: str) -> float:
-    """Return the peak of `cores` cores in "float32" or "bf16", FLOP/s."""
-    return cores * (bf16_flops_per_second() if precision == "bf16" else fma_flops_per_second())
+    """Return the peak of `cores` cores in a precision, FLOP/s."""
+    return cores * flops_per_second(precision)
 
 
 def measure_speed(
@@ -76,13 +76,15 @@ def measure_speed(
     shares = np.full((model.vocab_size, k), 1 / k, np.float32)
     features = draw.standard_normal((model.vocab_size, FEATURES), np.float32)
     workers = max(1, min(cores, config.lanes, config.sequences_per_step))
-    bf16 = resolve_precision(config) == "bf16"
+    precision = resolve_precision(config)
     ready = threading.Barrier(workers)
     rates: list[float] = []
 
     def work() -> None:
         attends = model.attention == "crystalline"
-        mine = Gpt2.allocate(model, weights, bf16=bf16, features=features if attends else None)
+        mine = Gpt2.allocate(
+            model, weights, precision=precision, features=features if attends else None
+        )
         if config.smooths:
             mine.set_neighbors(neighbors, shares)
         grads = np.zeros(table.size, np.float32)

@@ -115,8 +115,8 @@ def test_bf16_rounds_the_operands_of_products_only(shape: tuple[int, int, int, i
     """
     case = Case(*shape)
     B, T, H, D = shape
-    out, lse = case.forward(bf16=True)
-    dqkv = case.backward(out, lse, bf16=True)
+    out, lse = case.forward(precision="bf16")
+    dqkv = case.backward(out, lse, precision="bf16")
     qkv, dout = case.cube(value(case.qkv)), case.cube(value(case.dout))
 
     def heads(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -148,10 +148,10 @@ def test_bf16_with_dropout_and_crystal(shape: tuple[int, int, int, int]) -> None
     case = Case(*shape)
     drop = {"dropout": 0.4, "key": 5, "first_sequence": 3}
     for extra in (drop, case.crystal(), drop | case.crystal()):
-        out, lse = case.forward(**extra, bf16=True)
+        out, lse = case.forward(**extra, precision="bf16")
         near, near_lse = case.forward(**extra)
         dqkv, dnear = (
-            case.backward(out, lse, **extra, bf16=True),
+            case.backward(out, lse, **extra, precision="bf16"),
             case.backward(near, near_lse, **extra),
         )
         for got, want in ((out, near), (lse, near_lse), (dqkv, dnear)):

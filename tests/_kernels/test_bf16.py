@@ -38,13 +38,10 @@ def bound(terms: int, magnitude: npt.NDArray[np.float64]) -> npt.NDArray[np.floa
     return n * U / (1 - n * U) * magnitude + 1e-38
 
 
-def words(K: int) -> int:
-    return (K + 1) // 2
-
-
 def pairs(x: F32) -> F32:
-    out = place(np.full((len(x), words(x.shape[1])), np.nan))
-    mm.to_pairs(x, out)
+    """The operand: pairs along the columns, the first in the low half, zeros after the last."""
+    out = place(np.full((len(x), mm.operand_words(x.shape[1], "bf16")), np.nan))
+    mm.to_operand(x, out, "bf16")
     assert guards_intact(x, out)
     return out
 
@@ -55,7 +52,7 @@ def test_pairs_are_rounded_to_nearest_even() -> None:
         exponents = rng.integers(-100, 100, (3, columns))
         x = normal(rng, 3, columns) * np.exp2(exponents).astype(np.float32)
         x[0, : columns // 2] = x.view(np.uint32)[0, : columns // 2].__and__(0xFFFF8000).view("f4")
-        even = np.zeros((3, 2 * words(columns)), np.uint32)
+        even = np.zeros((3, 2 * mm.operand_words(columns, "bf16")), np.uint32)
         even[:, :columns] = rounded(x)
         want = even[:, ::2] | (even[:, 1::2] << np.uint32(16))
         np.testing.assert_array_equal(pairs(x).view(np.uint32), want)
@@ -81,10 +78,12 @@ def test_both_ways_of_packing_agree_and_column_sums_are_those_of_float32(
 ) -> None:
     _, K, N = shape
     b = normal(np.random.default_rng(2), K, N)
-    packed, turned = (place(np.full(mm.packed_size(K, N, bf16=True), np.nan)) for _ in range(2))
+    packed, turned = (
+        place(np.full(mm.packed_size(K, N, precision="bf16"), np.nan)) for _ in range(2)
+    )
     sums = place(np.full(N, 2.0))
-    mm.pack_matrix(b, packed, sums, bf16=True)
-    mm.pack_transposed(place(b.T), turned, bf16=True)
+    mm.pack_matrix(b, packed, sums, precision="bf16")
+    mm.pack_transposed(place(b.T), turned, precision="bf16")
     np.testing.assert_array_equal(packed.view(np.uint32), turned.view(np.uint32))
     exact = 2.0 + b.astype(np.float64).sum(0)
     assert (np.abs(sums - exact) <= bound(K, 2.0 + np.abs(b).sum(0))).all()
@@ -97,13 +96,13 @@ def test_forward(shape: tuple[int, int, int], accumulate: bool) -> None:
     M, K, N = shape
     rng = np.random.default_rng(3)
     a, b, out, r, v = (normal(rng, *s) for s in ((M, K), (K, N), (M, N), (M, N), (N,)))
-    packed = place(np.full(mm.packed_size(K, N, bf16=True), np.nan))
-    mm.pack_matrix(b, packed, bf16=True)
+    packed = place(np.full(mm.packed_size(K, N, precision="bf16"), np.nan))
+    mm.pack_matrix(b, packed, precision="bf16")
     exact = value(a) @ value(b) + v + r + out * accumulate
     size = np.abs(value(a)) @ np.abs(value(b)) + np.abs(v) + np.abs(r) + np.abs(out)
     if not accumulate:
         out[...] = np.nan
-    mm.matmul(pairs(a), packed, out, v, r, accumulate, bf16_columns=K)
+    mm.matmul(pairs(a), packed, out, v, r, accumulate, precision="bf16", inner=K)
     assert (np.abs(out - exact) <= bound(K, size)).all()
     assert guards_intact(a, packed, out, r, v)
 
@@ -114,27 +113,30 @@ def test_weight_gradient(shape: tuple[int, int, int], accumulate: bool) -> None:
     M, K, N = shape
     rng = np.random.default_rng(4)
     x, dy, out = normal(rng, M, K), normal(rng, M, N), normal(rng, K, N)
-    by_rows = place(np.full((words(M), K), np.nan))
-    mm.pair_rows(pairs(x), K, by_rows)
-    packed = place(np.full(mm.packed_size(M, N, bf16=True), np.nan))
-    mm.pack_matrix(dy, packed, bf16=True)
+    turned = place(np.full(mm.turned_shape(M, K, "bf16"), np.nan))
+    mm.turn_operand(pairs(x), K, turned, "bf16")
+    packed = place(np.full(mm.packed_size(M, N, precision="bf16"), np.nan))
+    mm.pack_matrix(dy, packed, precision="bf16")
     exact = value(x).T @ value(dy) + out * accumulate
     size = np.abs(value(x)).T @ np.abs(value(dy)) + np.abs(out)
     if not accumulate:
         out[...] = np.nan
-    mm.matmul_transposed(by_rows, packed, out, accumulate, bf16_rows=M)
+    mm.matmul_transposed(turned, packed, out, accumulate, precision="bf16", inner=M)
     assert (np.abs(out - exact) <= bound(M, size)).all()
-    assert guards_intact(x, by_rows, packed, out)
+    assert guards_intact(x, turned, packed, out)
 
 
 def test_shapes_are_checked() -> None:
-    x = place(np.zeros((3, 5)))
-    with pytest.raises(ValueError, match=r"out is \[3, 2\], expected \[3, 3\]"):
-        mm.to_pairs(x, place(np.zeros((3, 2))))
+    x, words = place(np.zeros((3, 65))), mm.operand_words(65, "bf16")
+    with pytest.raises(ValueError, match=rf"out is \[3, 2\], expected \[3, {words}\]"):
+        mm.to_operand(x, place(np.zeros((3, 2))), "bf16")
     with pytest.raises(ValueError, match="do not fit"):
-        mm.pair_rows(place(np.zeros((3, 3))), 7, place(np.zeros((2, 7))))
-    with pytest.raises(ValueError, match="a has 5 words a row, expected 3"):
-        mm.matmul(x, place(np.zeros(96)), place(np.zeros((3, 1))), bf16_columns=5)
+        mm.turn_operand(place(np.zeros((3, words))), 65, place(np.zeros((2, 7))), "bf16")
+    packed = place(np.zeros(mm.packed_size(65, 1, "bf16")))
+    with pytest.raises(ValueError, match=f"a has 65 words a row, expected {words}"):
+        mm.matmul(x, packed, place(np.zeros((3, 1))), precision="bf16", inner=65)
+    with pytest.raises(ValueError, match=r"a is \[3, 65\], expected "):
+        mm.matmul_transposed(x, packed, place(np.zeros((65, 1))), precision="bf16", inner=65)
 
 
 def test_other_levels(isa_levels: Callable[[str], None]) -> None:

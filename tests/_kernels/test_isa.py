@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from crystalline._kernels import isa
+from crystalline._kernels import exact_isa, formats, isa
+from crystalline.machine import cpu, levels
 
 ASK = "from crystalline._kernels import isa; print(isa.level())"
 
@@ -33,6 +34,25 @@ def test_empty_variable_takes_the_highest() -> None:
     assert _python(ASK, "").stdout.strip() == isa.available_levels()[-1]
 
 
+@pytest.mark.parametrize("level", isa.available_levels())
+def test_exact_level_is_the_forced_one_or_the_best_that_the_features_allow(level: str) -> None:
+    ask = "from crystalline._kernels import exact_isa; print(exact_isa.level())"
+    best = levels.available(levels.EXACT_LEVELS, cpu.FEATURES)[-1].name
+    expected = level if level in exact_isa.LEVELS else best
+    assert _python(ask, level).stdout.strip() == expected
+
+
+def test_bf16_is_native_wherever_the_level_has_the_feature() -> None:
+    features = next(row.features for row in levels.LEVELS if row.name == isa.level())
+    assert formats.is_native("float32")
+    assert formats.is_native("bf16") == ("avx512bf16" in features)
+
+
+def test_unknown_format_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="precision is 'bf61', expected one of float32, bf16"):
+        formats.is_native("bf61")
+
+
 @pytest.mark.parametrize("value", ["avx1024", "0"])
 def test_level_that_is_missing_is_an_error_with_advice(value: str) -> None:
     code = (
@@ -49,4 +69,4 @@ def test_level_that_is_missing_is_an_error_with_advice(value: str) -> None:
 
 def test_levels_are_in_order_and_the_peak_is_sane() -> None:
     assert [*isa.available_levels()] == [n for n in isa.LEVELS if n in isa.available_levels()]
-    assert 1e8 < isa.fma_flops_per_second(0.01) < 1e13
+    assert 1e8 < formats.flops_per_second("float32", 0.01) < 1e13

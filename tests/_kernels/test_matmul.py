@@ -141,7 +141,7 @@ def test_shapes_that_do_not_fit() -> None:
         mm.matmul(a, packed, out, wrong)
     with pytest.raises(ValueError, match=r"residual is \[2, 3\], expected \[2, 4\]"):
         mm.matmul(a, packed, out, row, a)
-    with pytest.raises(ValueError, match="out has 2 rows, a has 3 columns"):
+    with pytest.raises(ValueError, match=r"a is \[3, 3\], expected \[3, 2\] for an out of 2 rows"):
         mm.matmul_transposed(np.zeros((3, 3), np.float32), packed, out)
     empty = np.zeros((2, 0), np.float32)
     with pytest.raises(ValueError, match="no columns"):

@@ -58,7 +58,7 @@ def test_too_little_memory_is_one_line(capsys) -> None:
 
     assert run_command("demo", lambda _: np.zeros(2**60, np.int8).size, []) == 1
     said = capsys.readouterr().err
-    assert said.startswith("demo: error: there is not enough memory (Unable to allocate 1.00 EiB")
+    assert said.startswith("demo: error: memory ran out (Unable to allocate 1.00 EiB")
     assert said.count("\n") == 1
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from crystalline._kernels.isa import has_bf16
+from crystalline._kernels.formats import is_native
 from crystalline.cli import train as cli
 from crystalline.cli.settings import field_names
 from crystalline.formats.checkpoint import MANIFEST, MODEL, STATE, inspect_checkpoint
@@ -163,7 +163,7 @@ def test_json_is_one_object_and_nothing_else(call, text: Path, tmp_path: Path) -
     assert set(result) == KEYS
     assert result["final_step"] == 20
     assert result["workers"] == 2
-    assert result["precision"] == ("bf16" if has_bf16() else "float32")
+    assert result["precision"] == ("bf16" if is_native("bf16") else "float32")
     assert result["run_dir"] == str(path)
     assert re.fullmatch("[0-9a-f]{64}", result["weights_sha256"])
     assert result["val_loss"] < 3.5
@@ -225,7 +225,7 @@ def test_the_resolved_settings_are_shown(call, text: Path) -> None:
     for words in (
         "text.txt", "1 layer, 2 heads, 12 channels, context 9", "3 of 13 × 9 tokens",
         "warm-up 0 (not 100: the run is short)", str(run),
-        "2 workers, bf16" if has_bf16() else "2 workers, float32",
+        "2 workers, bf16" if is_native("bf16") else "2 workers, float32",
     ):  # fmt: skip
         assert words in err
 

@@ -28,11 +28,11 @@ NORM_TOLERANCE = 0.03  # relative, in norm, per tensor
 def subject(config: ModelConfig) -> tuple[Gpt2, np.ndarray, dict[str, np.ndarray]]:
     params = gpt2.random_parameters(config, seed=3)
     flat = gpt2.to_flat(config, params)
-    packed = aligned_empty((Gpt2.packed_size(config, bf16=True),))
+    packed = aligned_empty((Gpt2.packed_size(config, precision="bf16"),))
     packed[:] = np.nan
-    workspace = aligned_empty((Gpt2.workspace_size(config, bf16=True),), np.uint8)
+    workspace = aligned_empty((Gpt2.workspace_size(config, precision="bf16"),), np.uint8)
     workspace[:] = 0xFF
-    model = Gpt2(config, flat, packed, workspace, bf16=True)
+    model = Gpt2(config, flat, packed, workspace, precision="bf16")
     model.pack()
     return model, flat, params
 
@@ -76,17 +76,17 @@ def test_packing_by_segments_equals_packing_at_once() -> None:
     model, _, _ = subject(WIDE)
     tokens = gpt2.random_tokens(WIDE, 1, 50, seed=4).astype(np.int32)
     before = model.evaluate(tokens)
-    packed = aligned_empty((Gpt2.packed_size(WIDE, bf16=True),))
+    packed = aligned_empty((Gpt2.packed_size(WIDE, precision="bf16"),))
     packed[:] = np.nan
-    workspace = aligned_empty((Gpt2.workspace_size(WIDE, bf16=True),), np.uint8)
-    again = Gpt2(WIDE, subject(WIDE)[1], packed, workspace, bf16=True)
+    workspace = aligned_empty((Gpt2.workspace_size(WIDE, precision="bf16"),), np.uint8)
+    again = Gpt2(WIDE, subject(WIDE)[1], packed, workspace, precision="bf16")
     for index in reversed(range(again.segment_count)):
         again.pack_segment(index)
     assert again.evaluate(tokens) == before
 
 
 def test_half_the_words() -> None:
-    assert Gpt2.packed_size(EVEN_V, bf16=True) == Gpt2.packed_size(EVEN_V) // 2
+    assert Gpt2.packed_size(EVEN_V, precision="bf16") == Gpt2.packed_size(EVEN_V) // 2
 
 
 def test_other_levels(isa_levels: Callable[[str], None]) -> None:

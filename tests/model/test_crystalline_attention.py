@@ -47,7 +47,9 @@ def tokens_of(config: ModelConfig, sequences: int, length: int, seed: int) -> np
 class Subject:
     """A model on buffers full of NaN, with random weights and features."""
 
-    def __init__(self, config: ModelConfig, *, bf16: bool = False, zero: bool = False) -> None:
+    def __init__(
+        self, config: ModelConfig, *, precision: str = "float32", zero: bool = False
+    ) -> None:
         self.config = config
         self.params = gpt2.random_parameters(config, seed=1)
         if zero:
@@ -55,11 +57,13 @@ class Subject:
                 self.params[name][:] = 0.0
         self.features = gpt2.random_features(config, seed=2)
         self.flat = gpt2.to_flat(config, self.params)
-        packed = aligned_empty((Gpt2.packed_size(config, bf16),))
+        packed = aligned_empty((Gpt2.packed_size(config, precision),))
         packed[:] = np.nan
-        workspace = aligned_empty((Gpt2.workspace_size(config, bf16),), np.uint8)
+        workspace = aligned_empty((Gpt2.workspace_size(config, precision),), np.uint8)
         workspace[:] = 0xFF
-        self.model = Gpt2(config, self.flat, packed, workspace, bf16=bf16, features=self.features)
+        self.model = Gpt2(
+            config, self.flat, packed, workspace, precision=precision, features=self.features
+        )
         self.model.pack()
 
     def compute(
@@ -143,7 +147,7 @@ def test_dropout_of_probabilities_agrees_with_the_oracle() -> None:
 
 @pytest.mark.parametrize("config", [ODD, TILES])
 def test_bf16_stays_near_the_oracle(config: ModelConfig) -> None:
-    subject = Subject(config, bf16=True)
+    subject = Subject(config, precision="bf16")
     tokens = tokens_of(config, 3, config.seq_len, seed=5)
     loss, got = subject.compute(tokens, 0.01)
     expected_loss, expected = gpt2.loss_and_gradients(
@@ -156,13 +160,15 @@ def test_bf16_stays_near_the_oracle(config: ModelConfig) -> None:
         assert error < (BF16_LAMBDA_TOLERANCE if is_lambda else BF16_TOLERANCE), (name, error)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("config", [ODD, TILES, DROPPING])
-def test_lambda_zero_has_the_bits_of_standard_attention(config: ModelConfig, bf16: bool) -> None:
-    subject = Subject(config, bf16=bf16, zero=True)
+def test_lambda_zero_has_the_bits_of_standard_attention(
+    config: ModelConfig, precision: str
+) -> None:
+    subject = Subject(config, precision=precision, zero=True)
     plain = replace(config, attention="standard")
     weights = gpt2.to_flat(plain, subject.params)
-    model = Gpt2.allocate(plain, weights, bf16=bf16)
+    model = Gpt2.allocate(plain, weights, precision=precision)
     tokens = tokens_of(config, 3, config.seq_len, seed=6)
     grads = np.zeros_like(weights)
     loss = model.compute(tokens, grads, scale=0.5, seed=11, step=5, first_sequence=7)

@@ -42,10 +42,10 @@ def neighbors(config: ModelConfig, k: int, seed: int = 0) -> tuple[I32, F32]:
     return ids.astype(np.int32), weights.astype(np.float32)
 
 
-def subject(config: ModelConfig, k: int = 4, *, bf16: bool = False) -> tuple[Gpt2, F32]:
+def subject(config: ModelConfig, k: int = 4, *, precision: str = "float32") -> tuple[Gpt2, F32]:
     """Return a model with neighbors, and a buffer for its gradients."""
     flat = gpt2.to_flat(config, gpt2.random_parameters(config, seed=1))
-    model = Gpt2.allocate(config, flat, bf16=bf16)
+    model = Gpt2.allocate(config, flat, precision=precision)
     model.set_neighbors(*neighbors(config, k))
     return model, np.zeros_like(flat)
 
@@ -122,11 +122,11 @@ def test_a_head_in_several_blocks_sums_both_losses() -> None:
     assert model.smoothed_loss == pytest.approx(expected, rel=LOSS_TOLERANCE)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_epsilon_zero_is_plain_to_the_bit(bf16: bool) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_epsilon_zero_is_plain_to_the_bit(precision: str) -> None:
     flat = gpt2.to_flat(ODD, gpt2.random_parameters(ODD, seed=1))
-    plain = Gpt2.allocate(ODD, flat, bf16=bf16)
-    model, grads = subject(ODD, bf16=bf16)
+    plain = Gpt2.allocate(ODD, flat, precision=precision)
+    model, grads = subject(ODD, precision=precision)
     tokens, expected = batch(ODD, 45, 13), np.zeros_like(flat)
     loss = plain.compute(tokens, expected, scale=0.1)
     assert plain.smoothed_loss == loss
@@ -147,9 +147,9 @@ def test_reported_losses_and_evaluation_stay_plain() -> None:
     assert model.token_losses(tokens[0]).sum() == pytest.approx(model.evaluate(tokens[:1]))
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(bf16: bool) -> None:
-    model, together = subject(ODD, bf16=bf16)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(precision: str) -> None:
+    model, together = subject(ODD, precision=precision)
     first, second = batch(ODD, 2, 13, seed=6), batch(ODD, 3, 12, seed=7)
     apart = np.zeros((2, together.size), np.float32)
     for tokens, lane in zip((first, second), apart, strict=True):

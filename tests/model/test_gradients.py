@@ -533,13 +533,13 @@ def test_other_levels(isa_levels: Callable[..., None]) -> None:
 # --- a pair of lanes in one buffer -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("config", [ODD, TILES])
 def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(
-    config: ModelConfig, bf16: bool
+    config: ModelConfig, precision: str
 ) -> None:
     flat = gpt2.to_flat(config, gpt2.random_parameters(config, 3))
-    model = Gpt2.allocate(config, flat, bf16=bf16)
+    model = Gpt2.allocate(config, flat, precision=precision)
     length = config.seq_len
     first = gpt2.random_tokens(config, 2, length + 1, seed=6).astype(np.int32)
     second = gpt2.random_tokens(config, 3, length, seed=7).astype(np.int32)

@@ -10,7 +10,7 @@ import pytest
 
 from crystalline.data.prepare import prepare
 from crystalline.errors import UsageError
-from crystalline.ipc.memory import MemoryLimit
+from crystalline.machine.limits import MemoryLimit
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train import footprint
@@ -52,15 +52,15 @@ def test_the_least_is_that_of_the_table(layers: int, attention: Any) -> None:
     {}, {"lanes": 24}, {"batch_size": 100}, {"batch_size": 5, "seq_len": 700}, {"num_layers": 30},
     {"embed_dim": 30}, {"attention": "crystalline"},
 ])  # fmt: skip
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_rough_figure_is_above_the_arena(
-    data: Any, changes: dict[str, Any], bf16: bool
+    data: Any, changes: dict[str, Any], precision: str
 ) -> None:
-    config = dataclasses.replace(CONFIG, **changes, precision="bf16" if bf16 else "float32")
+    config = dataclasses.replace(CONFIG, **changes, precision=precision)
     shape = {k: v for k, v in changes.items() if hasattr(MODEL, k)}
     model = dataclasses.replace(MODEL, **shape)
     exact = arena_bytes(config, model, data)
-    rough = footprint._most_bytes(config, model, footprint._permits(12), bf16=bf16)
+    rough = footprint._most_bytes(config, model, footprint._permits(12), precision)
     assert exact <= rough
 
 

@@ -13,6 +13,7 @@
 #include "euclid_table.h"
 #include "fixedarray_table.h"
 #include "lattice_table.h"
+#include "levels.h"
 #include "limbs_table.h"
 #include "ntt_table.h"
 #include "primes_table.h"
@@ -28,9 +29,8 @@ typedef struct {
   FixedArrayPrimitives fixedarray;
 } ExactPrimitives;
 
-extern const ExactPrimitives cl_exact_base;
-#if defined(__x86_64__)
-extern const ExactPrimitives cl_exact_avx2, cl_exact_avx512, cl_exact_avx512ifma;
-#endif
+#define CL_DECLARE(level) extern const ExactPrimitives cl_exact_##level;
+CL_EXACT_LEVELS(CL_DECLARE)
+#undef CL_DECLARE
 
 #endif

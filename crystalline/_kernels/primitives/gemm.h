@@ -30,7 +30,7 @@
  * cache lines from `next` on are fetched into L2, unless it is NULL. */
 CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, int64_t K, const float *a, int64_t lda,
                        const float *panel, float *c, int64_t ldc, const float *bias,
-                       const float *residual, int accumulate, const float *next) {
+                       const float *residual, StoreMode store, const float *next) {
   vf acc[CL_MR][CL_NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++)
@@ -55,8 +55,8 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
         vf r = acc[i][v];
         if (bias) r += vload(bias + v * VL);
         if (residual) r += vload(residual + i * ldc + v * VL);
-        if (accumulate > 0) r += vload(p);
-        if (accumulate < 0) /* whole aligned cache lines, not to be read soon */
+        if (store == CL_ADD) r += vload(p);
+        if (store == CL_STREAM) /* whole aligned cache lines, not to be read soon */
           vstream(p, r);
         else
           vstore(p, r);
@@ -73,7 +73,7 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
         vf r = acc[i][v];
         if (bias) r += vloadn(bias + v * VL, m);
         if (residual) r += vloadn(residual + i * ldc + v * VL, m);
-        if (accumulate > 0) r += vloadn(p, m);
+        if (store == CL_ADD) r += vloadn(p, m);
         vstoren(p, r, m);
       }
   }
@@ -81,12 +81,12 @@ CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, in
 
 CL_INLINE void cl_tile_rows(const int TA, const int BF16, int64_t rows, int64_t n, int64_t K, const float *a,
                             int64_t lda, const float *panel, float *c, int64_t ldc,
-                            const float *bias, const float *residual, int accumulate,
+                            const float *bias, const float *residual, StoreMode store,
                             const float *next) {
   switch (rows) {
 #define CL_CASE(m) \
   case m: \
-    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, accumulate, next); \
+    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, store, next); \
     break;
     CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6)
 #if CL_MR >= 12
@@ -111,9 +111,9 @@ CL_INLINE void cl_fetch_rows(const float *p, int64_t ld, int64_t rows) {
  * is fetched a tile ahead. */
 CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n, int64_t K, const float *a,
                              int64_t lda, const float *panel, int64_t next, float *c, int64_t ldc,
-                             const float *bias, const float *residual, int accumulate) {
+                             const float *bias, const float *residual, StoreMode store) {
   int64_t tiles = (M + CL_MR - 1) / CL_MR;
-  int fetch = residual || accumulate > 0 || (accumulate == 0 && M * ldc >= CL_RESIDENT);
+  int fetch = residual || store == CL_ADD || (store == CL_STORE && M * ldc >= CL_RESIDENT);
   for (int64_t col = 0; col < n; col += CL_NR)
     for (int64_t t = 0; t < tiles; t++) {
       int64_t row = M * t / tiles, end = M * (t + 1) / tiles, rows = end - row;
@@ -122,27 +122,27 @@ CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n,
       if (residual) cl_fetch_rows(residual + from * ldc + col, ldc, to - from);
       cl_tile_rows(TA, BF16, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
                    c + row * ldc + col, ldc, bias ? bias + col : 0,
-                   residual ? residual + row * ldc + col : 0, accumulate,
+                   residual ? residual + row * ldc + col : 0, store,
                    next && col == 0 && t < 2 ? panel + next + t * K * CL_LINE : 0);
     }
-  if (accumulate < 0) CL_STREAM_FENCE;
+  if (store == CL_STREAM) CL_STREAM_FENCE;
 }
 
 #define CL_GEMM(name, TA, BF16) \
   static void name(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, \
                    const float *panel, int64_t next, float *c, int64_t ldc, const float *bias, \
-                   const float *residual, int accumulate) { \
-    cl_gemm_panel(TA, BF16, M, n, K, a, lda, panel, next, c, ldc, bias, residual, accumulate); \
+                   const float *residual, StoreMode store) { \
+    cl_gemm_panel(TA, BF16, M, n, K, a, lda, panel, next, c, ldc, bias, residual, store); \
   }
-CL_GEMM(gemm_panel, 0, 0)
-CL_GEMM(gemm_panel_ta, 1, 0)
-CL_GEMM(gemm_panel_bf16, 0, 1)
-CL_GEMM(gemm_panel_ta_bf16, 1, 1)
+CL_GEMM(float32_product, 0, 0)
+CL_GEMM(float32_product_ta, 1, 0)
+CL_GEMM(bf16_product, 0, 1)
+CL_GEMM(bf16_product_ta, 1, 1)
 #undef CL_GEMM
 
 #define CL_PANEL_VECTORS (CL_PANEL / VL)
 
-static void pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
+static void float32_pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
                        float *column_sums) {
   vf sums[CL_PANEL_VECTORS];
   for (int v = 0; v < CL_PANEL_VECTORS; v++) sums[v] = vzero();
@@ -172,7 +172,7 @@ static void pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float 
     }
 }
 
-static void pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
+static void float32_pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
   int64_t whole = n / VL * VL, k = 0;
   for (; k + VL <= K; k += VL)
     for (int64_t j = 0; j < whole; j += VL) {
@@ -194,7 +194,7 @@ CL_INLINE vf vpair(vf low, vf high) {
   return (vf)(vbf16(low) | (vbf16(high) << 16));
 }
 
-static void pack_panel_bf16(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
+static void bf16_pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
                             float *column_sums) {
   for (int64_t j = 0; j < CL_PANEL; j += VL) {
     int64_t m = n - j < 0 ? 0 : n - j > VL ? VL : n - j;
@@ -224,7 +224,7 @@ CL_INLINE vf vneighbors(const float *x, int64_t n) {
   return (vf)vbf16x2(a, b);
 }
 
-static void pack_panel_t_bf16(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
+static void bf16_pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
   int64_t pairs = (K + 1) / 2;
   for (int64_t k = 0; k < pairs; k += VL)
     for (int64_t j = 0; j < CL_PANEL; j += VL) {
@@ -245,7 +245,7 @@ static void pack_panel_t_bf16(int64_t K, int64_t n, const float *b, int64_t ldb,
     }
 }
 
-static void to_pairs(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out) {
+static void bf16_to_operand(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out) {
   int64_t pairs = (K + 1) / 2;
   for (int64_t i = 0; i < rows; i++)
     for (int64_t k = 0; k < pairs; k += VL) {
@@ -258,7 +258,7 @@ static void to_pairs(int64_t rows, int64_t K, const float *x, int64_t ldx, float
     }
 }
 
-static void pair_rows(int64_t rows, int64_t K, const float *x, float *out) {
+static void bf16_turn_operand(int64_t rows, int64_t K, const float *x, float *out) {
   int64_t pairs = (K + 1) / 2;
   for (int64_t i = 0; i < rows; i += 2) {
     const float *a = x + i * pairs;
@@ -299,7 +299,7 @@ CL_INLINE int64_t cl_peak(const int BF16, int64_t rounds, float *sink) {
   return rounds * UNROLL * CHAINS * VL * (BF16 ? 4 : 2);
 }
 
-static int64_t fma_peak(int64_t rounds, float *sink) { return cl_peak(0, rounds, sink); }
+static int64_t float32_peak(int64_t rounds, float *sink) { return cl_peak(0, rounds, sink); }
 static int64_t bf16_peak(int64_t rounds, float *sink) { return cl_peak(1, rounds, sink); }
 
 #endif

@@ -1,4 +1,5 @@
-/* Primitives for any CPU of the architecture: SSE2 on x86-64, NEON on aarch64; 4 lanes. */
+/* Primitives for any CPU of the architecture: SSE2 on x86-64, NEON on aarch64; 4 lanes.
+ * Written by tools/generate.py. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #else

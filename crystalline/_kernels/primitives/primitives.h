@@ -2,15 +2,25 @@
  *
  * One struct for all levels; Cython algorithms (storey 2) call through the one
  * table that was chosen at import.  Sizes: M rows, N columns, K inner length;
- * strides (ld*) in floats; a panel is PANEL columns of a packed matrix, laid out
- * [K][PANEL].
+ * strides (ld*) in floats; a panel is PANEL columns of a packed matrix.
+ *
+ * This is the one list of primitives: what Cython declares (isa.pxd) and a level's table
+ * (level_table.h) are written from it by tools/generate.py.
  */
 #ifndef CL_PRIMITIVES_H
 #define CL_PRIMITIVES_H
 
 #include <stdint.h>
 
-#define CL_PANEL 32
+#include "levels.h"
+
+enum { CL_PANEL = 32, CL_FEW_ROWS = 4 };
+
+/* The number formats, in the order of their rows; `name` is what users call them. */
+#define CL_NUMBER_FORMATS(X) X(float32) X(bf16)
+#define CL_NUMBER(name) CL_FORMAT_##name,
+enum { CL_NUMBER_FORMATS(CL_NUMBER) CL_FORMATS };
+#undef CL_NUMBER
 
 /* What an optimizer step needs; correction = 1 / (1 - beta^t) with t counted from 1. */
 typedef struct {
@@ -26,45 +36,69 @@ typedef struct {
   double epsilon;        /* above 0, below 1 */
 } SoftTargets;
 
+/* What a product does with its result. */
+typedef enum {
+  CL_STORE,  /* c = */
+  CL_ADD,    /* c += */
+  CL_STREAM, /* c =, past the cache: every row of n is whole, aligned cache lines */
+} StoreMode;
+
+/* A number format of products: a row of the table in formats.h, which says how to add one.
+ *
+ * The inner length K of a product lies in words of 32 bits, `elements` of it in a word: a row of
+ * the left-hand side, its operand, takes words(K) = K / elements words, rounded up to a multiple of
+ * `step` and filled with zeros, and so does a column of a panel, laid out [words(K)][PANEL].
+ * Sums, c, bias and residual are float32 in every format. */
+typedef struct {
+  const char *name;
+  int native; /* whether this level multiplies two words in one instruction */
+  int64_t elements, step;
+  /* panel = b[K, n], zero-filled; column_sums[n] += sums of b itself over K when not NULL */
+  void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
+                     float *column_sums);
+  /* panel = b[n, K]^T, zero-filled */
+  void (*pack_panel_t)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel);
+  /* out[rows, words(K)] = the operand of x[rows, K]; out may be x where words(K) <= K = ldx.
+   * NULL: x itself is the operand. */
+  void (*to_operand)(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out);
+  /* out = the left-hand side of x^T out of x's operand, for product_ta: [words(rows), K], or with
+   * turned_by_rows [K, words(rows)].  NULL: x's operand itself. */
+  void (*turn_operand)(int64_t rows, int64_t K, const float *operand, float *out);
+  int turned_by_rows;
+  /* c[M, n] (+)= a[M, K] panel[K, n] (+ bias[n]) (+ residual[M, n]); n <= PANEL.  K and lda count
+   * words.  bias, residual may be NULL; residual has stride ldc.  The panel of the next call lies
+   * at panel + next and is fetched ahead; 0: nothing is known of it. */
+  void (*product)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, const float *panel,
+                  int64_t next, float *c, int64_t ldc, const float *bias, const float *residual,
+                  StoreMode store);
+  /* the same for M <= CL_FEW_ROWS, where reading the panel is what takes the time */
+  void (*product_few)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                      const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
+                      const float *residual, StoreMode store);
+  /* the same for a turned left-hand side, whose rows or columns are lda words apart */
+  void (*product_ta)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                     const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
+                     const float *residual, StoreMode store);
+  /* sink += a chain-free stream of multiply-adds; returns the FLOPs done */
+  int64_t (*peak)(int64_t rounds, float *sink);
+} NumberFormat;
+
+/* What a level needs to be told; NULL: nothing. */
+typedef struct {
+  /* Once in a process, before it computes: returns whether the operating system allows the level. */
+  int (*begin_process)(void);
+  /* Around what a thread computes: registers that only some programs use are taken and given back.
+   * A product takes them by itself where nobody did. */
+  void (*begin_thread)(void);
+  void (*end_thread)(void);
+} LevelHooks;
+
 typedef struct {
   const char *name;
 
-  /* ---- gemm.h ---- */
-  /* c[M, n] (+)= a[M, K] panel[K, n] (+ bias[n]) (+ residual[M, n]); n <= PANEL.
-   * accumulate: add to what c holds; below 0: write c past the cache (rows of n are then whole,
-   * aligned cache lines).  bias, residual may be NULL; residual has stride ldc.  The panel of the
-   * next call lies at panel + next and is fetched ahead; 0: nothing is known of it. */
-  void (*gemm_panel)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                     const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
-                     const float *residual, int accumulate);
-  /* the same with a given as its transpose: a[K, M] */
-  void (*gemm_panel_ta)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                        const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
-                        const float *residual, int accumulate);
-  /* panel[K, PANEL] = b[K, n], zero-filled; column_sums[n] += sums over K when not NULL */
-  void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
-                     float *column_sums);
-  /* panel[K, PANEL] = b[n, K]^T, zero-filled */
-  void (*pack_panel_t)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel);
-  /* The same in bf16: elements of a and of panels are pairs (see gemm.h), K counts pairs. */
-  void (*gemm_panel_bf16)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                          const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
-                          const float *residual, int accumulate);
-  void (*gemm_panel_ta_bf16)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                             const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
-                             const float *residual, int accumulate);
-  /* panel[(K + 1) / 2, PANEL] of pairs along K from float32 b[K, n] */
-  void (*pack_panel_bf16)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
-                          float *column_sums);
-  /* panel[(K + 1) / 2, PANEL] of pairs along K from float32 b[n, K] */
-  void (*pack_panel_t_bf16)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel);
-  /* out[rows, (K + 1) / 2] of pairs along K from float32 x[rows, K] */
-  void (*to_pairs)(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out);
-  /* out[(rows + 1) / 2, K] of pairs along the rows from x[rows, (K + 1) / 2] of pairs along K */
-  void (*pair_rows)(int64_t rows, int64_t K, const float *x, float *out);
-  /* sink += a chain-free stream of multiply-adds; returns the FLOPs done */
-  int64_t (*fma_peak)(int64_t rounds, float *sink);
-  int64_t (*bf16_peak)(int64_t rounds, float *sink);
+  /* ---- formats.h ---- */
+  const NumberFormat *formats[CL_FORMATS];
+  LevelHooks hooks;
 
   /* ---- softmax.h ---- */
   /* s[i, 0..first+i] = softmax(scale * s[i, ..]), zeros to width; lse[i] = log sum exp.
@@ -136,9 +170,8 @@ typedef struct {
                   uint32_t threshold, float scale);
 } Primitives;
 
-extern const Primitives cl_primitives_base;
-extern const Primitives cl_primitives_avx2;
-extern const Primitives cl_primitives_avx512;
-extern const Primitives cl_primitives_avx512bf16;
+#define CL_DECLARE(level) extern const Primitives cl_primitives_##level;
+CL_LEVELS(CL_DECLARE)
+#undef CL_DECLARE
 
 #endif

@@ -27,8 +27,8 @@ from crystalline._kernels import neighbors as kernel
 from crystalline.atomic import atomic_write
 from crystalline.data.crystal.tokens import Crystal
 from crystalline.exact import gcd_similarity, spiral_distances_squared, spiral_places
-from crystalline.ipc.permits import usable_cores
 from crystalline.log import get_logger
+from crystalline.machine.cores import usable_cores
 from crystalline.untrusted import read_bytes
 
 Similarity = Literal["primes", "morphology"]

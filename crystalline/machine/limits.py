@@ -7,7 +7,9 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from crystalline.ipc.permits import cgroup_directories
+from crystalline.machine import cgroup
+
+_MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class MemoryLimit:
 
 def memory_limit() -> MemoryLimit:
     """Return the narrowest limit: no larger piece of memory can work on this machine."""
-    machine = _limits(Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    machine = _limits(_MEMINFO, cgroup.MEMBERSHIP, cgroup.ROOT)
     limits = [(size_bytes, words, False) for size_bytes, words in machine]
     for kind, words in (
         (resource.RLIMIT_AS, "the limit on address space is {} (ulimit -v)"),
@@ -37,16 +39,16 @@ def memory_limit() -> MemoryLimit:
 def _limits(meminfo: Path, membership: Path, root: Path) -> list[tuple[int, str]]:
     """Return the limits on memory, swap space included, each with words for it."""
     found = []
-    sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", _read(meminfo), re.MULTILINE))
+    sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", cgroup.read(meminfo), re.MULTILINE))
     swap = int(sizes.get("SwapTotal", 0)) * 1024
     if "MemTotal" in sizes:
         found.append((int(sizes["MemTotal"]) * 1024 + swap, "this machine has {}"))
-    for directory, version in cgroup_directories(membership, root, "memory"):
+    for version, directory in cgroup.directories("memory", membership, root):
         name = "memory.max" if version == 2 else "memory.limit_in_bytes"
-        limit = _read(directory / name).strip()
-        if limit.isdecimal():  # else there is no file, or it says "max"
-            more = _read(directory / "memory.swap.max").strip() if version == 2 else ""
-            total = int(limit) + (min(swap, int(more)) if more.isdecimal() else swap)
+        limit = cgroup.whole(directory / name)
+        if limit is not None:
+            more = cgroup.whole(directory / "memory.swap.max") if version == 2 else None
+            total = limit + (swap if more is None else min(swap, more))
             found.append((total, "its control group may have {}"))
     return found
 
@@ -65,10 +67,3 @@ def size_words(size_bytes: int) -> str:
         if number >= 100 or not power
         else (f"{number:.3g} {units[power]}")
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # not there, or not for us: no limit that we can know of
-        return ""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from crystalline.ipc import memory
-from crystalline.ipc.memory import memory_limit, size_words
+from crystalline.machine import limits as memory
+from crystalline.machine.limits import memory_limit, size_words
 
 MEMINFO = "MemTotal:        1000 kB\nMemFree:  3 kB\nSwapTotal:        500 kB\n"
 MACHINE = (1500 * 1024, "this machine has {}")

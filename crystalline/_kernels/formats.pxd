@@ -1,0 +1,41 @@
+# The number formats of the level in use, for nogil callers, and what their layouts take.
+from libc.stdint cimport int64_t
+
+from crystalline._kernels.isa cimport CL_FORMAT_float32, CL_PANEL, NumberFormat, primitives
+
+cdef const NumberFormat* number_format(str name) except NULL
+
+
+cdef inline const NumberFormat* float32() noexcept nogil:
+    return primitives().formats[<int>CL_FORMAT_float32]
+
+
+# Words of 32 bits of an operand's row, or of a panel's column, that holds K elements.
+cdef inline int64_t words(const NumberFormat* f, int64_t K) noexcept nogil:
+    cdef int64_t unit = f.elements * f.step
+    return (K + unit - 1) // unit * f.step
+
+
+# Columns rounded up to whole panels.
+cdef inline int64_t padded(int64_t N) noexcept nogil:
+    return (N + CL_PANEL - 1) // CL_PANEL * CL_PANEL
+
+
+# Words of a packed right-hand side [K, N].
+cdef inline int64_t packed_words(const NumberFormat* f, int64_t K, int64_t N) noexcept nogil:
+    return padded(N) * words(f, K)
+
+
+# Whether an operand is something else than the float32 matrix itself.
+cdef inline bint converts(const NumberFormat* f) noexcept nogil:
+    return f.to_operand != NULL
+
+
+# Words of a turned operand of x [rows, K], 0 where it is the operand itself; and from one row of
+# words to the next.
+cdef inline int64_t turned_words(const NumberFormat* f, int64_t rows, int64_t K) noexcept nogil:
+    return K * words(f, rows) if f.turn_operand != NULL else 0
+
+
+cdef inline int64_t turned_stride(const NumberFormat* f, int64_t rows, int64_t K) noexcept nogil:
+    return words(f, rows) if f.turned_by_rows else K

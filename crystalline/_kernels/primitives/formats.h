@@ -1,0 +1,46 @@
+/* The number formats at a level: one row each.
+ *
+ * A new format is a name in CL_NUMBER_FORMATS (primitives.h) and a row here; users name it by
+ * `--precision` once `train/config.py` lists it.  Nobody else knows how many formats there are.
+ */
+#ifndef CL_FORMATS_H
+#define CL_FORMATS_H
+
+#include "gemm.h"
+#include "primitives.h"
+
+#if defined(CL_BF16)
+#define CL_BF16_IS_NATIVE 1
+#else
+#define CL_BF16_IS_NATIVE 0
+#endif
+
+static const NumberFormat format_float32 = {
+    .name = "float32",
+    .native = 1,
+    .elements = 1,
+    .step = 1,
+    .pack_panel = float32_pack_panel,
+    .pack_panel_t = float32_pack_panel_t,
+    .product = float32_product,
+    .product_few = float32_product,
+    .product_ta = float32_product_ta,
+    .peak = float32_peak,
+};
+
+static const NumberFormat format_bf16 = {
+    .name = "bf16",
+    .native = CL_BF16_IS_NATIVE,
+    .elements = 2,
+    .step = 1,
+    .pack_panel = bf16_pack_panel,
+    .pack_panel_t = bf16_pack_panel_t,
+    .to_operand = bf16_to_operand,
+    .turn_operand = bf16_turn_operand,
+    .product = bf16_product,
+    .product_few = bf16_product,
+    .product_ta = bf16_product_ta,
+    .peak = bf16_peak,
+};
+
+#endif
