@@ -8,6 +8,8 @@ built package runs on any x86-64 or aarch64 Linux and picks its level at import.
     CRYSTALLINE_DEBUG=1 python setup.py build_ext --inplace --force   # bounds checks on
 
 CRYSTALLINE_SANITIZE=1 adds the address and undefined-behavior sanitizers (`tools/dev.py sanitize`).
+CRYSTALLINE_PLAIN_TILES=1 makes the level `amx` of plain C with the same bits, so that its tests run
+on any machine with AVX-512; tools/dev.py sets it where the machine has no tiles.
 """
 
 import os
@@ -21,6 +23,7 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("CRYSTALLINE_DEBUG", "0") == "1"
 SANITIZE = os.environ.get("CRYSTALLINE_SANITIZE", "0") == "1"
+PLAIN_TILES = os.environ.get("CRYSTALLINE_PLAIN_TILES", "0") == "1"
 KERNELS = "crystalline/_kernels"
 PRIMITIVES = f"{KERNELS}/primitives"
 
@@ -113,6 +116,7 @@ COMPILE_ARGS = [
     "-Wno-psabi",
     "-Wno-unused-function",
     *(["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-g0"]),
+    *(["-DCL_PLAIN_TILES"] if PLAIN_TILES else []),
 ]
 # The runtime is preloaded by whoever runs the tests, so the linker need not find it.
 SANITIZE_ARGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]

@@ -274,13 +274,20 @@ def _build_settings() -> Path:
     return settings
 
 
+def has_tiles() -> bool:
+    """Return whether the CPU has matrix tiles; where not, tests make do with some of plain C."""
+    return "amx_tile" in Path("/proc/cpuinfo").read_text("utf-8").split()
+
+
 def compile_kernels(*, debug: bool = False) -> None:
     """Compile what has changed, in place; all of it when the flags or the compiler changed."""
     compiler = os.environ.get("CC", "") + " " + os.environ.get("CFLAGS", "")
-    key = hash_of((ROOT / "setup.py").read_bytes(), compiler, str(debug), sys.version)
+    plain = os.environ.get("CRYSTALLINE_PLAIN_TILES") or ("0" if has_tiles() else "1")
+    key = hash_of((ROOT / "setup.py").read_bytes(), compiler, str(debug), plain, sys.version)
     environment = {
         "DIST_EXTRA_CONFIG": str(_build_settings()),
         "CRYSTALLINE_DEBUG": "1" if debug else "0",
+        "CRYSTALLINE_PLAIN_TILES": plain,
     }
     command = [str(PYTHON), "setup.py", "build_ext", "--inplace"]
     if read_stamp(BUILD_STAMP).get("key") != key:

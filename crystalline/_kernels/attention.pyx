@@ -2,7 +2,7 @@
 
     s = q k^T / sqrt(D);  p = softmax over keys <= query;  out = dropout(p) v
 
-Only blocks of QUERY_BLOCK query rows of the score matrix exist at a time; they stay in the cache.
+Only blocks of a few query rows of the score matrix exist at a time; they stay in the cache.
 The forward pass keeps the log of each row's normalizer (lse), from which the backward pass
 computes p again (Dao et al. 2022, FlashAttention; here on CPU caches, with whole rows).
 
@@ -40,7 +40,7 @@ from crystalline._kernels.matmul cimport multiply, pack, pack_t
 from crystalline._kernels.random cimport drop_threshold
 
 cdef enum:
-    QUERY_BLOCK = 28  # two register tiles; small blocks waste little above the diagonal
+    MOST_QUERIES = 32  # rows of a block of scores: the format's, since small blocks waste little
 
 
 FEATURES = CRYSTAL_FEATURES
@@ -50,7 +50,7 @@ cdef struct Features:
     float* rows      # [T, F]
     float* packed    # [T, F]; backward only
     float* packed_t  # [F, T]
-    float* block     # [QUERY_BLOCK, F]
+    float* block     # [MOST_QUERIES, F]
 
 
 # Where the pieces of a head's work lie in the scratch memory.  Packed matrices are the format's.
@@ -59,14 +59,14 @@ cdef struct Scratch:
     float* kt            # [D, T] packed k^T
     float* vt            # [D, T] packed v^T; backward only
     float* kv            # [T, D] packed: v forward, k backward
-    float* q             # [QUERY_BLOCK, D] packed; backward only, as dout, ds, dropped and delta
-    float* dout          # [QUERY_BLOCK, D] packed
-    float* p             # [QUERY_BLOCK, width]
-    float* ds            # [QUERY_BLOCK, width]
-    float* dropped       # [QUERY_BLOCK, width] p after dropout, where there is any
-    float* delta         # [QUERY_BLOCK]
-    float* left          # [QUERY_BLOCK, D or width] operand, where the format converts
-    float* left_t        # the turned operand of [QUERY_BLOCK, width]; backward only
+    float* q             # [MOST_QUERIES, D] packed; backward only, as dout, ds, dropped and delta
+    float* dout          # [MOST_QUERIES, D] packed
+    float* p             # [MOST_QUERIES, width]
+    float* ds            # [MOST_QUERIES, width]
+    float* dropped       # [MOST_QUERIES, width] p after dropout, where there is any
+    float* delta         # [MOST_QUERIES]
+    float* left          # [MOST_QUERIES, D or width] operand, where the format converts
+    float* left_t        # the turned operand of [MOST_QUERIES, width]; backward only
     float* end
 
 
@@ -74,19 +74,19 @@ cdef Scratch scratch_at(float* base, int64_t T, int64_t D, const NumberFormat* f
     cdef Scratch z
     cdef int64_t scores
     z.width = padded(T)
-    scores = QUERY_BLOCK * z.width
+    scores = MOST_QUERIES * z.width
     z.kt = base
     z.vt = z.kt + packed_words(f, D, T)
     z.kv = z.vt + packed_words(f, D, T)
     z.q = z.kv + packed_words(f, T, D)
-    z.dout = z.q + packed_words(f, QUERY_BLOCK, D)
-    z.p = z.dout + packed_words(f, QUERY_BLOCK, D)
+    z.dout = z.q + packed_words(f, MOST_QUERIES, D)
+    z.p = z.dout + packed_words(f, MOST_QUERIES, D)
     z.ds = z.p + scores
     z.dropped = z.ds + scores
     z.delta = z.dropped + scores
     z.left = z.delta + 32
-    z.left_t = z.left + (QUERY_BLOCK * max(words(f, D), words(f, z.width)) if converts(f) else 0)
-    z.end = z.left_t + turned_words(f, QUERY_BLOCK, z.width)
+    z.left_t = z.left + (MOST_QUERIES * max(words(f, D), words(f, z.width)) if converts(f) else 0)
+    z.end = z.left_t + turned_words(f, MOST_QUERIES, z.width)
     return z
 
 
@@ -103,7 +103,7 @@ cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline,
                             const NumberFormat* f) noexcept nogil:
     cdef float* end = scratch_at(NULL, T, D, f).end
     if crystalline:
-        end = features_at(end, T).block + QUERY_BLOCK * CRYSTAL_FEATURES
+        end = features_at(end, T).block + MOST_QUERIES * CRYSTAL_FEATURES
     return <int64_t><size_t>end // <int64_t>sizeof(float)
 
 
@@ -225,7 +225,7 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
             pack(f, T, D, q + 2 * C, ld, z.kv, NULL)
             first = 0
             while first < T:
-                rows = min(<int64_t>QUERY_BLOCK, T - first)
+                rows = min(f.block_rows, T - first)
                 keys = first + rows
                 block_scores(f, rows, keys, D, q + first * ld, ld, z.kt, z.p, &z)
                 if factor != 0.0:
@@ -280,10 +280,10 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
             pack_t(f, D, T, q + 2 * C, ld, z.vt)
             pack(f, T, D, q + C, ld, z.kv, NULL)
             # The last block sees every key, so it stores dk and dv; the others add.
-            first = (T - 1) // QUERY_BLOCK * QUERY_BLOCK
+            first = (T - 1) // f.block_rows * f.block_rows
             store = CL_STORE
             while first >= 0:
-                rows = min(<int64_t>QUERY_BLOCK, T - first)
+                rows = min(f.block_rows, T - first)
                 keys = first + rows
                 pack(f, rows, D, q + first * ld, ld, z.q, NULL)
                 pack(f, rows, D, do + first * C, C, z.dout, NULL)
@@ -307,7 +307,7 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
                 over_queries(f, rows, keys, D, z.ds, True, z.q, dq + C, ld, store, &z)
                 over_queries(f, rows, keys, D, used, False, z.dout, dq + 2 * C, ld, store, &z)
                 store = CL_ADD
-                first -= QUERY_BLOCK
+                first -= f.block_rows
             if learning:
                 dlambdas[h] += <float>(dlambda * sqrt(<double>D))  # ds holds 1 / sqrt(D)
 

@@ -23,6 +23,7 @@ cdef extern from "primitives.h":
         const char* name
         int native
         int64_t elements, step
+        int64_t block_rows
         void (*pack_panel)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                            float* column_sums) noexcept nogil
         void (*pack_panel_t)(int64_t K, int64_t n, const float* b, int64_t ldb,

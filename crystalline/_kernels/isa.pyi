@@ -1,5 +1,6 @@
 LEVELS: tuple[str, ...]
 ENVIRONMENT_VARIABLE: str
+PLAIN_TILES: bool
 
 def available_levels() -> tuple[str, ...]: ...
 def level() -> str: ...

@@ -3,6 +3,9 @@
 The levels are those of `machine.levels`; one is available where the CPU has its features and the
 operating system allows it.  The environment variable CRYSTALLINE_ISA forces a level; one that this
 machine lacks is an error, never a silent fallback.
+
+A build for tests makes the matrix tiles of plain C (see setup.py).  Their level is then there on
+machines without tiles too, much slower, and only where it is asked for.
 """
 
 import os
@@ -16,11 +19,18 @@ cdef extern from *:
     #define CL_ADDRESS(level) &cl_primitives_##level,
     static const Primitives *const cl_tables[] = {CL_LEVELS(CL_ADDRESS) 0};
     #undef CL_ADDRESS
+    #if defined(CL_PLAIN_TILES)
+    #define CL_TILES_ARE_PLAIN 1
+    #else
+    #define CL_TILES_ARE_PLAIN 0
+    #endif
     """
     const Primitives* cl_tables[]
+    bint CL_TILES_ARE_PLAIN
 
 LEVELS = tuple(level.name for level in levels.LEVELS)
 ENVIRONMENT_VARIABLE = "CRYSTALLINE_ISA"
+PLAIN_TILES = bool(CL_TILES_ARE_PLAIN)  # whether this is the build for tests
 
 cdef const Primitives* _table
 
@@ -74,11 +84,17 @@ def _choose():
             f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which this machine does not have",
             advice=f"Use one of: {', '.join(_AVAILABLE)}, or unset it.",
         )
-    *_, highest = _AVAILABLE
+    *_, highest = _named(_REAL)
     _table = table_named(wanted or highest)
 
 
-_AVAILABLE = tuple(
-    level.name for level in levels.available(levels.LEVELS, cpu.FEATURES) if is_allowed(level.name)
-)
+def _named(features):
+    """Return the names of the levels for these features that the operating system allows."""
+    found = levels.available(levels.LEVELS, features)
+    return tuple(level.name for level in found if is_allowed(level.name))
+
+
+_TILES = frozenset(levels.TILES)
+_REAL = cpu.FEATURES - _TILES if PLAIN_TILES else cpu.FEATURES
+_AVAILABLE = _named(cpu.FEATURES | _TILES if PLAIN_TILES else cpu.FEATURES)
 _choose()

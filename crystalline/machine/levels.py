@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 AVX2 = ("avx2", "fma", "bmi", "bmi2", "popcnt", "lzcnt")
 AVX512 = (*AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "adx")
+TILES = ("amx-tile", "amx-bf16", "amx-int8")
 
 X86 = ("x86_64", "AMD64")
 
@@ -53,6 +54,12 @@ LEVELS = (
         "x86-64 with AVX-512 and its bfloat16 instructions: 16 lanes, pairs in one step",
         (*AVX512, "avx512bf16"),
         ("CL_AVX512", "CL_BF16"),
+    ),
+    Level(
+        "amx",
+        "x86-64 with AVX-512, and matrix tiles that multiply bfloat16",
+        (*AVX512, "avx512bf16", *TILES),
+        ("CL_AVX512", "CL_BF16", "CL_TILES"),
     ),
 )
 

@@ -116,9 +116,14 @@ def test_a_model_trains_in_it(toy: str) -> None:
         assert np.linalg.norm(got - want) < 8 * CUT * np.linalg.norm(want) + 1e-12, name
 
 
-def test_a_second_row_of_the_same_name_is_refused(toy: str) -> None:
-    name = ctypes.c_char_p(toy.encode())
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("toy", "there is a format 'toy' already"), ("empty", "the format 'empty' has no layout")],
+)
+def test_a_row_that_cannot_be_one_is_refused(toy: str, name: str, message: str) -> None:
+    text = ctypes.c_char_p(name.encode())
     row = ctypes.create_string_buffer(256)
-    ctypes.memmove(row, ctypes.addressof(name), ctypes.sizeof(name))
-    with pytest.raises(ValueError, match="there is a format 'toy' already"):
+    ctypes.memmove(row, ctypes.addressof(text), ctypes.sizeof(text))
+    with pytest.raises(ValueError, match=message):
         formats.adopt(ctypes.addressof(row))
+    assert formats.names()[-1] == toy

@@ -31,7 +31,8 @@ def test_variable_forces_a_level(level: str) -> None:
 
 
 def test_empty_variable_takes_the_highest() -> None:
-    assert _python(ASK, "").stdout.strip() == isa.available_levels()[-1]
+    fast = [name for name in isa.available_levels() if name != "amx" or not isa.PLAIN_TILES]
+    assert _python(ASK, "").stdout.strip() == fast[-1]
 
 
 @pytest.mark.parametrize("level", isa.available_levels())
@@ -44,8 +45,35 @@ def test_exact_level_is_the_forced_one_or_the_best_that_the_features_allow(level
 
 def test_bf16_is_native_wherever_the_level_has_the_feature() -> None:
     features = next(row.features for row in levels.LEVELS if row.name == isa.level())
+    is_plain = isa.PLAIN_TILES and isa.level() == "amx"
     assert formats.is_native("float32")
-    assert formats.is_native("bf16") == ("avx512bf16" in features)
+    assert formats.is_native("bf16") == ("avx512bf16" in features and not is_plain)
+
+
+REFUSE = """
+import ctypes, errno, struct
+# As in <linux/filter.h>: arch_prctl(ARCH_REQ_XCOMP_PERM, ..) fails with EPERM, all else is allowed.
+code = [(0x20, 0, 0, 0), (0x15, 0, 3, 158), (0x20, 0, 0, 16), (0x15, 0, 1, 0x1023),
+        (0x06, 0, 0, 0x50000 | errno.EPERM), (0x06, 0, 0, 0x7FFF0000)]
+filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(filters))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # no new privileges
+assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0, ctypes.get_errno()
+from crystalline._kernels import isa
+print(*isa.available_levels())
+"""
+
+
+@pytest.mark.skipif(
+    "amx" not in isa.available_levels() or isa.PLAIN_TILES, reason="this machine has no tiles"
+)
+def test_level_whose_permission_is_refused_is_not_available() -> None:
+    done = _python(REFUSE, "")
+    levels_left = [name for name in isa.available_levels() if name != "amx"]
+    assert done.stdout.split() == levels_left, done.stderr
+    done = _python(REFUSE, "amx")
+    assert "CRYSTALLINE_ISA is 'amx', which this machine does not have" in done.stderr
 
 
 def test_unknown_format_is_refused_by_name() -> None:

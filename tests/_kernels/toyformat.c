@@ -71,6 +71,7 @@ const NumberFormat toy_format = {
     .name = "toy",
     .elements = 1,
     .step = STEP,
+    .block_rows = 7,
     .pack_panel = pack_panel,
     .pack_panel_t = pack_panel_t,
     .to_operand = to_operand,

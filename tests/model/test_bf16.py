@@ -86,7 +86,8 @@ def test_packing_by_segments_equals_packing_at_once() -> None:
 
 
 def test_half_the_words() -> None:
-    assert Gpt2.packed_size(EVEN_V, precision="bf16") == Gpt2.packed_size(EVEN_V) // 2
+    whole = ModelConfig(64, 16, num_layers=1, num_heads=1, embed_dim=32)  # no row is filled up
+    assert Gpt2.packed_size(whole, precision="bf16") == Gpt2.packed_size(whole) // 2
 
 
 def test_other_levels(isa_levels: Callable[[str], None]) -> None:

@@ -72,6 +72,10 @@ BEFORE = {
         "float32": "c777302569a86ce9f4a042558e35646f820676bef7971e220b5e4a4bc3429bbd",
         "bf16": "3f365e6a90ec011e2ded6dde41748c0d8a028b476663d5c4ac4136af115bb1c1",
     },
+    "amx": {  # as matrix tiles of either body add up
+        "float32": "c777302569a86ce9f4a042558e35646f820676bef7971e220b5e4a4bc3429bbd",
+        "bf16": "0a92090e7fed86a64bb774246ab1f0e71fddf063c7903ff2c6ca4f92c0d1cf72",
+    },
 }
 
 Outcome = tuple[RunResult, list[dict[str, Any]], list[dict[str, Any]]]

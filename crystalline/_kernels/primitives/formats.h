@@ -9,17 +9,22 @@
 #include "gemm.h"
 #include "primitives.h"
 
-#if defined(CL_BF16)
+#if defined(CL_TILES)
+#include "amx.h"
+#elif defined(CL_BF16)
 #define CL_BF16_IS_NATIVE 1
 #else
 #define CL_BF16_IS_NATIVE 0
 #endif
+
+enum { CL_BLOCK_ROWS = 28 }; /* two tiles with AVX-512; the same at every level */
 
 static const NumberFormat format_float32 = {
     .name = "float32",
     .native = 1,
     .elements = 1,
     .step = 1,
+    .block_rows = CL_BLOCK_ROWS,
     .pack_panel = float32_pack_panel,
     .pack_panel_t = float32_pack_panel_t,
     .product = float32_product,
@@ -28,11 +33,13 @@ static const NumberFormat format_float32 = {
     .peak = float32_peak,
 };
 
+#if !defined(CL_TILES)
 static const NumberFormat format_bf16 = {
     .name = "bf16",
     .native = CL_BF16_IS_NATIVE,
     .elements = 2,
     .step = 1,
+    .block_rows = CL_BLOCK_ROWS,
     .pack_panel = bf16_pack_panel,
     .pack_panel_t = bf16_pack_panel_t,
     .to_operand = bf16_to_operand,
@@ -42,5 +49,6 @@ static const NumberFormat format_bf16 = {
     .product_ta = bf16_product_ta,
     .peak = bf16_peak,
 };
+#endif
 
 #endif

@@ -53,6 +53,7 @@ typedef struct {
   const char *name;
   int native; /* whether this level multiplies two words in one instruction */
   int64_t elements, step;
+  int64_t block_rows; /* rows of a left-hand side that fill whole register tiles; at most 32 */
   /* panel = b[K, n], zero-filled; column_sums[n] += sums of b itself over K when not NULL */
   void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
                      float *column_sums);
