@@ -14,7 +14,7 @@
 enum { TILE_BLOCK = 2 * TILE_ROWS };
 
 /* The rows that this thread's tiles are configured for, r0 + 32 r1; 0: they are not. */
-static __thread int cl_tiles_rows;
+static __thread int cl_tiles_rows __attribute__((tls_model("initial-exec")));
 
 CL_INLINE void tiles_take(int r0, int r1) {
   int rows = r0 + 32 * r1;
@@ -55,9 +55,31 @@ CL_INLINE void tiles_finish(int64_t rows, int64_t n, const float *sums, float *c
   }
 }
 
+/* What is fetched while the tiles compute, a little with every step: cache lines of the next panel
+ * into L2, rows of where the sums go, and of the residual. */
+typedef struct {
+  const float *panel;
+  int64_t lines; /* a step */
+  const float *c, *residual;
+  int64_t ldc, rows, rows_at_once;
+} TilesAhead;
+
+CL_INLINE void tiles_fetch(TilesAhead *f) {
+  for (int64_t i = 0; i < f->lines; i++, f->panel += CL_LINE) __builtin_prefetch(f->panel, 0, 2);
+  for (int64_t i = 0; i < f->rows_at_once && f->rows > 0; i++, f->rows--, f->c += f->ldc) {
+    __builtin_prefetch(f->c, 1, 3);
+    __builtin_prefetch(f->c + CL_LINE, 1, 3);
+    if (f->residual) {
+      __builtin_prefetch(f->residual, 0, 3);
+      __builtin_prefetch(f->residual + CL_LINE, 0, 3);
+      f->residual += f->ldc;
+    }
+  }
+}
+
 /* Two by two tiles, or with half the rows or columns fewer: constants at every call. */
 CL_INLINE void tiles_sums(const int LOWER, const int RIGHT, int64_t K, const float *a, int64_t lda,
-                          const float *panel) {
+                          const float *panel, TilesAhead *fetch) {
   const float *below = a + TILE_ROWS * lda;
   tile_zero(0);
   if (RIGHT) tile_zero(1);
@@ -76,6 +98,7 @@ CL_INLINE void tiles_sums(const int LOWER, const int RIGHT, int64_t K, const flo
       tile_dot_bf16(2, 5, 6);
       if (RIGHT) tile_dot_bf16(3, 5, 7);
     }
+    tiles_fetch(fetch);
   }
 }
 CL_INLINE void tiles_store(const int LOWER, const int RIGHT, float *c, int64_t ldc) {
@@ -84,11 +107,6 @@ CL_INLINE void tiles_store(const int LOWER, const int RIGHT, float *c, int64_t l
   if (LOWER) tile_store(2, c + TILE_ROWS * ldc, 4 * ldc);
   if (LOWER && RIGHT) tile_store(3, c + TILE_ROWS * ldc + TILE_WORDS, 4 * ldc);
 }
-CL_INLINE void tiles_block(const int LOWER, const int RIGHT, int64_t K, const float *a, int64_t lda,
-                           const float *panel, float *c, int64_t ldc) {
-  tiles_sums(LOWER, RIGHT, K, a, lda, panel);
-  tiles_store(LOWER, RIGHT, c, ldc);
-}
 
 static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
                           const float *panel, int64_t next, float *c, int64_t ldc,
@@ -96,6 +114,11 @@ static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64
   /* Two blocks of sums in turn: one goes to memory while the tiles are at the next. */
   float sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
   const int is_whole = n == CL_PANEL && !bias && !residual && store == CL_STORE;
+  const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * K;
+  const int64_t steps = K / TILE_WORDS;
+  /* The next panel is fetched evenly over the blocks. */
+  TilesAhead fetch = {.panel = panel + next, .ldc = ldc};
+  fetch.lines = next ? (lines / blocks + steps - 1) / steps : 0;
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
     int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
     int lower = rows > TILE_ROWS, right = n > TILE_WORDS;
@@ -106,20 +129,20 @@ static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64
       tiles_take(TILE_ROWS, (int)rows - TILE_ROWS);
     else
       tiles_take((int)rows, TILE_ROWS);
-    if (next && row == 0)
-      for (int64_t k = 0; k < K * 2; k++)
-        __builtin_prefetch(panel + next + k * CL_LINE, 0, 2);
-    if (lower && right)
-      tiles_block(1, 1, K, x, lda, panel, out, ldo);
-    else if (lower)
-      tiles_block(1, 0, K, x, lda, panel, out, ldo);
-    else if (right)
-      tiles_block(0, 1, K, x, lda, panel, out, ldo);
-    else
-      tiles_block(0, 0, K, x, lda, panel, out, ldo);
+    fetch.c = c + row * ldc;
+    fetch.residual = residual ? residual + row * ldc : 0;
+    fetch.rows = store == CL_STREAM ? 0 : rows;
+    fetch.rows_at_once = (rows + steps - 1) / steps;
+#define CL_CASE(LOWER, RIGHT) \
+  if (lower == LOWER && right == RIGHT) { \
+    tiles_sums(LOWER, RIGHT, K, x, lda, panel, &fetch); \
+    tiles_store(LOWER, RIGHT, out, ldo); \
+  }
+    CL_CASE(1, 1) CL_CASE(1, 0) CL_CASE(0, 1) CL_CASE(0, 0)
+#undef CL_CASE
     if (!is_whole)
-      tiles_finish(rows, n, out, c + row * ldc, ldc, bias,
-                   residual ? residual + row * ldc : 0, store);
+      tiles_finish(rows, n, out, c + row * ldc, ldc, bias, residual ? residual + row * ldc : 0,
+                   store);
   }
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
