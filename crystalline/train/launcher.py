@@ -127,8 +127,11 @@ class _Launch:
 
     def _start(self, report: int, stderr: int) -> None:
         # The path is the launcher's; nothing is imported from the working directory.
+        # Imports take long: from before them on, the launcher's death is that of Node Zero.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; "
+            "from crystalline._kernels.atomics import die_with_parent; "
+            f"die_with_parent({signal.SIGKILL:d}); "
             "from crystalline.train.node_zero import main; "
             f"sys.exit(main({os.getpid()}, {report}))"
         )

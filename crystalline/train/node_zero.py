@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from crystalline._kernels.atomics import die_with_parent, monotonic_ns, set_process_name
+from crystalline._kernels.atomics import monotonic_ns, set_process_name
 from crystalline.errors import (
     EXIT_FAILURE,
     EXIT_OK,
@@ -499,13 +499,13 @@ def main(launcher: int, report: int) -> int:
     """Run as the process that `launcher` (a pid) started; return the exit code.
 
     When the launcher dies, this process is killed, even where it is stopped, and with it the
-    spheres; the memory that they share has no name and goes with them.
+    spheres; the memory that they share has no name and goes with them.  The launcher has asked
+    for that in our name, before our imports.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        die_with_parent(signal.SIGKILL)
         if os.getppid() != launcher:
             return EXIT_FAILURE
         set_process_name("node-zero")

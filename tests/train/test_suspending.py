@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import psutil
 import pytest
 
 from tests.train.engine_runs import make_spec, serial_run
-from tests.train.test_endings import ENDLESS, Run, started
+from tests.train.test_endings import ENDLESS, ROOT, Run, started
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -136,3 +138,23 @@ def test_a_signal_to_end_is_heard_when_the_run_goes_on(tmp_path: Path) -> None:
         engine.assert_all_gone()
     assert returned == 143, err
     assert json.loads(out)["stop_reason"] == "terminated"
+
+
+def test_the_launcher_dies_while_node_zero_is_stopped_among_its_imports(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.train.engine_runs", str(tmp_path), json.dumps(ENDLESS)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        launcher = psutil.Process(process.pid)
+        deadline = time.monotonic() + 20
+        while not (children := launcher.children()) or not _has_loaded(children[0], "/atomics."):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        time.sleep(0.01)  # the call that follows the first import
+        children[0].suspend()
+        process.kill()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def _has_loaded(process: psutil.Process, library: str) -> bool:
+    maps = Path(f"/proc/{process.pid}/maps")
+    return "node-zero" in process.cmdline() and library in maps.read_text()
