@@ -21,6 +21,8 @@ from typing import Any, Literal, TypeVar, Union
 
 from crystalline.cli.run import parse_settings
 from crystalline.errors import UsageError
+from crystalline.untrusted import BadContent, shown
+from crystalline.untrusted.records import VALUE_CHARS
 
 PREFIX = "CLLM_"
 # Variables with our prefix that are not settings of a command.
@@ -61,14 +63,15 @@ def toml_layer(
         name = key.replace("-", "_")
         if name not in hints:
             raise UsageError(
-                f"the settings file {path} has an unknown key '{key}'",
+                f"the settings file {path} has an unknown key '{shown(key)}'",
                 advice=_suggestion(name, hints) or "The keys are the flags of the command, with _.",
             )
         try:
             values[name] = _from_toml(hints[name], value)
         except ValueError as error:
             raise UsageError(
-                f"the settings file {path} has {key} = {value!r}", advice=f"It must be {error}."
+                f"the settings file {path} has {shown(key)} = {shown(repr(value))}",
+                advice=f"It must be {error}.",
             ) from None
     return values, dict.fromkeys(values, f"the settings file {path}")
 
@@ -99,7 +102,7 @@ def environment_layer(
             if name in tolerate:
                 continue
             raise UsageError(
-                f"the environment variable {variable} is not a setting",
+                f"the environment variable {shown(variable)} is not a setting",
                 advice=_suggestion(name, hints, lambda found: PREFIX + found.upper())
                 or f"Unset it, or use {PREFIX} with the name of a flag.",
             )
@@ -109,7 +112,8 @@ def environment_layer(
             values[name] = _from_text(hints[name], text)
         except ValueError as error:
             raise UsageError(
-                f"the environment variable {variable} is {text!r}", advice=f"It must be {error}."
+                f"the environment variable {shown(variable)} is {shown(repr(text))}",
+                advice=f"It must be {error}.",
             ) from None
         sources[name] = f"the environment variable {variable}"
     return values, sources
@@ -173,6 +177,38 @@ def flag_of(name: str) -> str:
     '--seq-len'
     """
     return "--" + name.replace("_", "-")
+
+
+def checked_values(settings: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored values of some fields, each as a value of its field's type.
+
+    None stays where a field may be None.  Raises `BadContent` for a value of another type.
+
+    >>> @dataclass(frozen=True)
+    ... class Example:
+    ...     seed: int = 1
+    ...     minutes: float | None = None
+    >>> checked_values(Example, {"seed": 5, "minutes": 2})
+    {'seed': 5, 'minutes': 2.0}
+    >>> try:
+    ...     checked_values(Example, {"seed": None})
+    ... except BadContent as error:
+    ...     print(error)
+    'seed' is None, it must be a whole number
+    """
+    hints = typing.get_type_hints(settings)
+    checked = {}
+    for name, value in values.items():
+        if value is None and type(None) in typing.get_args(hints[name]):
+            checked[name] = None
+            continue
+        try:
+            checked[name] = _from_toml(_bare(hints[name]), value)
+        except ValueError as error:
+            raise BadContent(
+                f"'{name}' is {shown(repr(value), VALUE_CHARS)}, it must be {error}"
+            ) from None
+    return checked
 
 
 def field_names(settings: type[Any]) -> frozenset[str]:
@@ -249,6 +285,6 @@ def _choices(hint: Any) -> str:
     return f"{', '.join(first)} or {last}" if first else str(last)
 
 
-def _suggestion(name: str, known: Iterable[str], shown: Any = str) -> str:
+def _suggestion(name: str, known: Iterable[str], spell: Any = str) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {shown(close[0])}?" if close else ""
+    return f"Did you mean {spell(close[0])}?" if close else ""

@@ -565,22 +565,15 @@ def _inspect(checkpoint: Path) -> CheckpointInfo:
 
 def _stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     """Return the settings of the run: those of the checkpoint, of the text, and the workers."""
+    from crystalline.cli.stored import stored_config
     from crystalline.formats.rundir import CONFIG
 
-    unknown = sorted(set(info.train_config) - field_names(TrainConfig))
-    if unknown:
-        raise CheckpointError(
-            f"the checkpoint {info.path} has a setting '{unknown[0]}', unknown to this program",
-            advice="Use the version of crystalline that wrote it.",
-        )
-    # A setting that did not exist yet had its default.
-    stored: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
-    stored["eval_tokens"] = 0  # all were evaluated
+    stored = stored_config(info)
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(TrainSettings, run.path / CONFIG, exclude=FLAGS_ONLY)
         named = ("data", "text_field", "workers")
         stored |= {name: described[name] for name in named if name in described}
-    return stored | info.train_config
+    return stored
 
 
 def _refuse_changes(settings: TrainSettings, stored: dict[str, Any], run_path: Path) -> None:

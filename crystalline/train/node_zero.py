@@ -30,6 +30,8 @@ from crystalline.errors import (
     SaveError,
     environment_error,
 )
+from crystalline.formats.catalog import damage
+from crystalline.formats.files import STATE
 from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena, Layout
 from crystalline.ipc.barrier import POSITIONS, Kind
@@ -44,12 +46,14 @@ from crystalline.train.evaluation import MOST_UNITS, Evaluation
 from crystalline.train.interruption import interruptible
 from crystalline.train.metrics import MetricsLog
 from crystalline.train.phases import LOOK_NS, NAP_NS, Phases
+from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.timing import TimedPlan, Work
+from crystalline.untrusted import BadContent
 
 PAUSE_NAP_NS = 250_000_000
 SAVE_S = 0.05  # what a save is thought to take at least, before one was measured
@@ -158,7 +162,10 @@ class NodeZero:
         if checkpoint is None:
             self.program.initialize()
             return
-        state = self.program.restore(checkpoint)
+        try:
+            state = checked_progress(self.program.restore(checkpoint))
+        except BadContent as error:
+            raise damage(checkpoint, f"{checkpoint / STATE} cannot be used: {error}") from None
         self._step = self._saved_step = state["step"]
         self._books.restore(state, checkpoint)
         self.send("checkpoint", path=str(checkpoint))

@@ -125,11 +125,15 @@ PROGRESS = Record(  # STATE's field "state", of a training run
     Field("loss", float, -_NATS, _NATS, nullable=True),
     Field("val_loss", float, -_NATS, _NATS, nullable=True),
     Field("val_bits_per_byte", float, -_NATS, _NATS, nullable=True),
+    Field("val_tokens", int, 0, MOST_TOKENS, optional=True, nullable=True),
     Field("evaluated_step", int, -1, MOST_STEPS),
     Field("best_val_loss", float, -_NATS, _NATS, nullable=True),
     Field("recently_dropped", list, 0, 1000, items=_is_step),
     Field("dropped_steps", int, 0, MOST_STEPS),
     Field("tokens_sha256", str, 64, 64, SHA256, optional=True),
+    # Of a run that was given so much time:
+    Field("seconds_left", float, -1e10, 1e10, optional=True),
+    Field("most_steps", int, 0, MOST_STEPS, optional=True, nullable=True),
 )
 MODEL_CONFIG = FileKind(
     "config.json",
@@ -198,6 +202,7 @@ METRICS = FileKind(
         Field("loss", float, -_NATS, _NATS, optional=True, nullable=True),
         Field("val_loss", float, -_NATS, _NATS, optional=True, nullable=True),
         Field("val_bits_per_byte", float, -_NATS, _NATS, optional=True, nullable=True),
+        Field("val_tokens", int, 0, MOST_TOKENS, optional=True, nullable=True),
     ),
     "line by line; what follows a damaged line is dropped on resume",
 )

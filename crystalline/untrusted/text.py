@@ -38,10 +38,7 @@ def shown(text: str, limit: int = NAME_CHARS) -> str:
     >>> shown("abcdefghijklmnop", 9)
     'abcd…mnop'
     """
-    if len(text) > limit:  # cut first: cleaning 90 MB takes its time
-        half = (limit - 1) // 2
-        text = text[: limit - 1 - half] + "…" + text[len(text) - half :]
-    return one_line(text)
+    return one_line(_cut(text, limit))  # cut first: cleaning 90 MB takes its time
 
 
 def printable(text: str) -> str:
@@ -64,10 +61,7 @@ def message(text: str) -> str:
     >>> len(message("x" * 90_000_000)) == MESSAGE_CHARS
     True
     """
-    if len(text) > MESSAGE_CHARS:
-        half = (MESSAGE_CHARS - 1) // 2
-        text = text[: MESSAGE_CHARS - 1 - half] + "…" + text[len(text) - half :]
-    return printable(text)
+    return _cut(printable(_cut(text, MESSAGE_CHARS)), MESSAGE_CHARS)  # spelled out it is longer
 
 
 def for_terminal(text: str, stream: TextIO) -> str:
@@ -77,6 +71,14 @@ def for_terminal(text: str, stream: TextIO) -> str:
     `printable` does; elsewhere the text is as it was.
     """
     return printable(text) if stream.isatty() else text
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return text of at most `limit` characters, its middle left out."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 1) // 2
+    return text[: limit - 1 - half] + "…" + text[len(text) - half :]
 
 
 def _is_unsafe(c: str) -> bool:

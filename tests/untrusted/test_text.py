@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystalline.untrusted import for_terminal, message, one_line, printable, shown
-from crystalline.untrusted.text import UNSAFE_CATEGORIES
+from crystalline.untrusted.text import MESSAGE_CHARS, UNSAFE_CATEGORIES
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b31m\x08\r\x7f\u202e\u2066"
 
@@ -44,6 +44,11 @@ def test_a_long_name_is_cut_in_its_middle_and_quickly() -> None:
     assert len(made) == 100
     assert made[:4] + made[-4:] == "?xxxxend"
     assert "…" in made
+
+
+def test_a_message_is_short_also_where_all_of_it_is_spelled_out() -> None:
+    for text in ("\x1b" * 5_000, "\udcff" * 1_999, "\u202e" * 10_000_000):
+        assert len(message(text)) <= MESSAGE_CHARS
 
 
 @given(st.text(), st.integers(1, 50))
