@@ -197,7 +197,7 @@ def checked_values(settings: type[Any], values: Mapping[str, Any]) -> dict[str, 
     'seed' is None, it must be a whole number
     """
     hints = typing.get_type_hints(settings)
-    checked = {}
+    checked: dict[str, Any] = {}
     for name, value in values.items():
         if value is None and type(None) in typing.get_args(hints[name]):
             checked[name] = None

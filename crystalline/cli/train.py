@@ -517,7 +517,7 @@ def _find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str
         return found
     try:
         files = {name for name in (CONFIG, MANIFEST, OPTIMIZER) if (path / name).is_file()}
-    except PermissionError:  # told when the run is opened
+    except OSError:  # told when the run is opened
         return path, None
     if CONFIG in files:
         if {MANIFEST, OPTIMIZER} <= files:

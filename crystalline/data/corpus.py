@@ -177,7 +177,7 @@ def read_documents(path: str | os.PathLike[str], text_field: str | None = None) 
     """
     try:
         status = Path(path).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # or no name that a file can have
         raise DataError(
             f"{shown(path)} does not exist", advice="Check the path of the text."
         ) from None

@@ -126,7 +126,7 @@ def find(paths: Sequence[str | os.PathLike[str]], *, explicit: bool = True) -> F
         path = Path(given).absolute()
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # or no name that a file can have
             raise DataError(
                 f"{shown(given)} does not exist", advice="Check the path of the text to train on."
             ) from None

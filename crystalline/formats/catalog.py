@@ -179,7 +179,11 @@ def locate(path: Path) -> tuple[Path, str] | None:
 
     The run is named as the path is.
     """
-    for place in (path, Path(os.path.abspath(path)), path.resolve()):  # noqa: PTH100
+    try:
+        places = (path, Path(os.path.abspath(path)), path.resolve())  # noqa: PTH100
+    except (OSError, ValueError, RuntimeError):  # no name that a file can have, a link to itself
+        return None
+    for place in places:
         if place.parent.name == CHECKPOINTS:
             return place.parent.parent, place.name
         run_dir = place.parent

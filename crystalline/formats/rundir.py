@@ -137,6 +137,8 @@ class RunDir:
             is_directory = path.is_dir()
         except PermissionError as error:
             raise unreadable(path, error) from None
+        except OSError:  # no name that a directory can have
+            is_directory = False
         if not is_directory:
             raise CheckpointError(
                 f"there is no run at {path}", advice="Check the path for a typing error."

@@ -24,6 +24,7 @@ from crystalline.train.stats import RUN_STATES
 
 DROPS_IN_A_ROW = 10
 DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
+EVALUATION = ("val_loss", "val_bits_per_byte")  # what a line of metrics needs to be one
 
 logger = get_logger("train")
 
@@ -97,7 +98,7 @@ class Books:
         stride = 1 + len(losses) // (b.LOSS_RING // 2)
         for number, loss in losses[::stride]:
             self._enter_loss(number, loss)
-        evaluations = [n for n in lines if n.get("val_loss") is not None]
+        evaluations = [n for n in lines if all(n.get(name) is not None for name in EVALUATION)]
         for line in evaluations[-b.EVAL_RING // 2 :]:
             self._enter_evaluation(line["step"], line["val_loss"], line["val_bits_per_byte"])
         if not evaluations or self.evaluated_step == step:

@@ -1,0 +1,281 @@
+"""Every kind of file in every hostile variant: one sentence, in time, nothing outside touched.
+
+The variants come from the table of kinds and from `hostile`; each is opened as the commands open
+it.  By default a part of the flips and of the nested fields is drawn, so that every row still
+meets every kind of harm; the slow sweep takes all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import random
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crystalline.cli import train as cli
+from crystalline.cli.length import resumed_length
+from crystalline.cli.settings import toml_layer
+from crystalline.data.corpus import read_documents
+from crystalline.data.crystal.neighbors import load_or_build
+from crystalline.data.crystal.tokens import Crystal
+from crystalline.data.prepare import crystal_of, prepare
+from crystalline.formats.checkpoint import load_checkpoint, resolve
+from crystalline.formats.rundir import RunDir, newest_run
+from crystalline.infer.loading import open_model
+from crystalline.train.config import TrainConfig
+from crystalline.train.metrics import MetricsLog, read_metrics
+from crystalline.untrusted import files
+from crystalline.untrusted.files import KINDS, FileKind
+from tests.untrusted.hostile import (
+    damages,
+    forgeries,
+    listing,
+    replacements,
+    texts,
+)
+from tests.untrusted.world import (
+    Origin,
+    World,
+    outcome,
+    signed,
+)
+
+MOST_MEMORY_BYTES = 500e6
+FEW_FLIPS = 12
+FEW_VALUES = 3  # for a field that the table of kinds does not name
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("CLLM_")]:
+            patch.delenv(name)
+        root = tmp_path_factory.mktemp("origin")
+        patch.setenv("CLLM_CACHE", str(root / "world" / "cache"))
+        patch.chdir(root)
+        yield Origin(root)
+
+
+@pytest.fixture
+def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
+    """The world, whole; afterwards the folder outside must be as it was."""
+    monkeypatch.chdir(origin.root)
+    monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
+    logging.getLogger("crystalline").handlers.clear()
+    origin.restore("runs", "cache", "other.txt")
+    before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield origin
+    grown_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_bytes
+    assert grown_bytes < MOST_MEMORY_BYTES
+    assert listing(origin.outside) == origin.untouched
+
+
+# --- opening, as the commands do ------------------------------------------------------------------
+
+
+def resume(world: World) -> None:
+    """What --resume does before it prepares the text, and what Node Zero takes from the file."""
+    path, name = cli._find_run(str(world.run), None)
+    with RunDir.open(path) as run:
+        info = cli._inspect(cli._checkpoint(path, name))
+        stored = cli._stored_settings(run, info)
+        named = {key: value for key, value in stored.items() if key in TrainConfig().to_dict()}
+        config = TrainConfig(**named | dict.fromkeys(("plan", "max_steps", "epochs", "minutes")))
+        resumed_length(config, stored, [], info, 1000, lambda _: 1.0)
+        load_checkpoint(info.path, verify=False)
+        run.keep_tokenizer(info.tokenizer_path)
+        with MetricsLog(path, info.step):
+            read_metrics(path / "metrics.jsonl")
+
+
+def generate(world: World) -> None:
+    open_model(world.run)
+
+
+def choose(world: World) -> None:
+    newest_run(world.run.parent)
+    for name in ("latest", "best", "4"):
+        resolve(world.run, name)
+    resolve(world.run / "latest")
+
+
+def prepare_text(world: World) -> None:
+    prepared = prepare([world.text], kind="word", vocab_size=60, val_fraction=0.1)
+    load_or_build(prepared.token_path.parent, crystal_of(prepared), 3)
+
+
+def read_text(world: World) -> None:
+    read_documents(world.other_text)
+    prepare([world.other_text], kind="char", vocab_size=0, val_fraction=0.1)
+
+
+def read_settings(world: World) -> None:
+    toml_layer(cli.TrainSettings, world.run / "config.toml", exclude=cli.FLAGS_ONLY)
+
+
+def read_run_crystal(world: World) -> None:
+    Crystal.load(world.run / "crystal.json")
+
+
+Act = Callable[[World], None]
+Place = Callable[[World], Path]
+
+Row = tuple[FileKind, str, Place, tuple[Act, ...]]
+
+PLACES: list[Row] = [
+    (files.TEXT, "text", lambda w: w.other_text, (read_text,)),
+    (files.RUN_CONFIG, "run", lambda w: w.run / "config.toml", (read_settings, resume)),
+    (files.RUN_LOCK, "run", lambda w: w.run / "run.lock", (resume, choose)),
+    (files.METRICS, "run", lambda w: w.run / "metrics.jsonl", (resume,)),
+    (files.POINTER, "latest", lambda w: w.run / "latest", (choose, resume, generate)),
+    (files.POINTER, "best", lambda w: w.run / "best", (generate, choose, resume)),
+    (files.MANIFEST, "run", lambda w: w.checkpoint / "manifest.json", (resume, generate, choose)),
+    (files.STATE, "run", lambda w: w.checkpoint / "state.json", (resume, generate)),
+    (files.MODEL_CONFIG, "run", lambda w: w.checkpoint / "config.json", (resume, generate, choose)),
+    (files.TOKENIZER, "checkpoint", lambda w: w.checkpoint / "tokenizer.json", (resume, generate)),
+    (files.TOKENIZER, "cache", lambda w: w.entry / "tokenizer.json", (prepare_text,)),
+    (files.WEIGHTS, "model", lambda w: w.checkpoint / "model.safetensors", (generate, resume)),
+    (files.WEIGHTS, "moments", lambda w: w.checkpoint / "optimizer.safetensors", (resume,)),
+    (files.CRYSTAL, "checkpoint", lambda w: w.checkpoint / "crystal.json", (generate, resume)),
+    (files.CRYSTAL, "run", lambda w: w.run / "crystal.json", (read_run_crystal, resume)),
+    (files.CRYSTAL, "cache", lambda w: w.entry / "crystal.json", (prepare_text,)),
+    (files.TOKENS, "cache", lambda w: w.entry / "tokens.bin", (prepare_text,)),
+    (files.REQUEST, "cache", lambda w: next(w.cache.glob("requests/*.json")), (prepare_text,)),
+    (files.NEIGHBORS, "cache", lambda w: next(w.entry.glob("neighbors-*")), (prepare_text,)),
+]  # fmt: skip
+IDS = [f"{kind.name.split(',')[0]}-{where}".replace("*.", "") for kind, where, _, _ in PLACES]
+each_place = pytest.mark.parametrize("row", PLACES, ids=IDS)
+
+
+def test_every_row_of_the_table_is_tried() -> None:
+    assert {kind.name for kind, *_ in PLACES} | {files.PROMPT.name} == {k.name for k in KINDS}
+
+
+def attempt(origin: Origin, acts: tuple[Act, ...], label: str) -> list[str]:
+    """Open what is there, in every way; put everything back, and look at the folder outside."""
+    words = [outcome(f"{label}, {act.__name__}", lambda act=act: act(origin)) for act in acts]
+    assert listing(origin.outside) == origin.untouched, label
+    return words
+
+
+def is_in_checkpoint(path: Path) -> bool:
+    return path.parent.name.startswith("step-") and path.name != "manifest.json"
+
+
+# --- something else in its place ------------------------------------------------------------------
+
+
+@each_place
+def test_something_else_in_its_place(world: Origin, row: Row) -> None:
+    kind, _, place, acts = row
+    path = place(world)
+    part = path.relative_to(world.root).parts[0]
+    for label, put in replacements(kind, path, world.outside):
+        put()
+        attempt(world, acts, f"{label} as {path.name}")
+        world.restore(part)
+
+
+@each_place
+def test_damage(world: Origin, row: Row) -> None:
+    sweep(world, row, flips=FEW_FLIPS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@each_place
+def test_all_damage(world: Origin, row: Row) -> None:
+    sweep(world, row, flips=300, every_cut=True)
+
+
+def sweep(world: Origin, row: Row, *, flips: int, every_cut: bool = False) -> None:
+    _, _, place, acts = row
+    path = place(world)
+    part = path.relative_to(world.root).parts[0]
+    linked = path.is_symlink()  # a pointer: as copies have it, a file that holds the name
+    content = f"{path.readlink()}\n".encode() if linked else path.read_bytes()
+    for number, (label, data) in enumerate(damages(content, flips=flips)):
+        if not every_cut and label.startswith("cut") and number % 5:
+            continue
+        path.parent.mkdir(exist_ok=True)
+        if linked:
+            path.unlink()
+        path.write_bytes(data)
+        if is_in_checkpoint(path):
+            signed(path.parent)
+        attempt(world, acts, f"{path.name}: {label}")
+        world.restore(part)
+        if not path.exists():
+            path = place(world)
+
+
+# --- other values ---------------------------------------------------------------------------------
+
+
+def write_document(path: Path, document: Any) -> None:
+    path.write_bytes(document if isinstance(document, bytes) else json.dumps(document).encode())
+    if is_in_checkpoint(path):
+        signed(path.parent)
+
+
+DOCUMENTS = [row for row in PLACES if row[0].parse is not None and row[0] not in
+             (files.RUN_CONFIG, files.METRICS, files.TOKENS)]  # fmt: skip
+
+BELIEVED = (files.MANIFEST, files.STATE, files.MODEL_CONFIG)  # and not made again
+
+
+def document_cases(
+    kind: FileKind, content: bytes, *, all_of_them: bool
+) -> Iterator[tuple[str, Any]]:
+    """Yield what to write; of fields that no row names only some values, unless all are wanted."""
+    document = json.loads(content)
+    draw = random.Random(3)
+    yield from texts(document)
+    for field, cases in itertools.groupby(
+        forgeries(kind.record, document), lambda case: case[0].partition(":")[0]
+    ):
+        found = list(cases)
+        known = kind.record is not None and field in kind.record.fields
+        if not known and not all_of_them:
+            found = draw.sample(found, min(FEW_VALUES, len(found)))
+        yield from found
+
+
+@pytest.mark.parametrize(
+    "row",
+    DOCUMENTS,
+    ids=[f"{kind.name}-{where}" for kind, where, _, _ in DOCUMENTS],
+)
+def test_values(world: Origin, row: Row) -> None:
+    forge(world, row, all_of_them=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "row",
+    DOCUMENTS,
+    ids=[f"{kind.name}-{where}" for kind, where, _, _ in DOCUMENTS],
+)
+def test_all_values(world: Origin, row: Row) -> None:
+    forge(world, row, all_of_them=True)
+
+
+def forge(world: Origin, row: Row, *, all_of_them: bool) -> None:
+    kind, _, place, acts = row
+    path = place(world)
+    part = path.relative_to(world.root).parts[0]
+    assert not any(attempt(world, acts, "unharmed"))
+    for label, document in document_cases(kind, path.read_bytes(), all_of_them=all_of_them):
+        write_document(path, document)
+        words = attempt(world, acts, f"{path.name}: {label}")
+        if kind in BELIEVED and kind.record and not kind.record.accepts(document):
+            assert any(words), f"{path.name}: {label}: believed"
+        world.restore(part)
