@@ -24,6 +24,7 @@ from crystalline.cli.infer_view import (
     words_unknown,
 )
 from crystalline.errors import EXIT_OK, DataError
+from crystalline.untrusted import message, shown
 
 if TYPE_CHECKING:
     from crystalline.infer.engine import Generation, GenerationSettings
@@ -54,7 +55,7 @@ def chat(model: Model, generation: GenerationSettings, preamble: str, *, quiet: 
         elif line == "/help":
             print(HELP, file=sys.stderr)
         else:
-            print(f"{line.split()[0]} is not a command. {HELP}", file=sys.stderr)
+            print(f"{shown(line.split()[0])} is not a command. {HELP}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -145,7 +146,7 @@ class _Conversation:
             tokens = transcript.prompt(tokenizer, self._room)
         except DataError as error:
             transcript.take_back()
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            print(f"{PROGRAM}: {message(str(error))}", file=sys.stderr)
             return None
         self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(" " + line)), "line"))
         left_out = transcript.left_out
@@ -173,13 +174,13 @@ class _Conversation:
         if fills_context(prompt_tokens, len(answer.tokens), self._seq_len):
             self._once("full", context_full(self._seq_len))
 
-    def _once(self, key: str, message: str) -> None:
+    def _once(self, key: str, text: str) -> None:
         if key not in self._said:
             self._said.add(key)
-            self._tell(message)
+            self._tell(text)
 
-    def _tell(self, message: str) -> None:
-        tell(message, quiet=self._quiet)
+    def _tell(self, text: str) -> None:
+        tell(text, quiet=self._quiet)
 
 
 def _is_unicode(line: str) -> bool:

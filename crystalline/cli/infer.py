@@ -32,12 +32,14 @@ from crystalline.cli.infer_view import (
     prompt_cut,
     rate,
     reading,
+    show,
     stream,
     tell,
     words_unknown,
 )
 from crystalline.cli.run import parse_settings, run_command, version_line
 from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, UsageError
+from crystalline.untrusted import printable
 
 if TYPE_CHECKING:
     from crystalline.infer.engine import GenerationSettings
@@ -393,7 +395,7 @@ def _search(
     else:
         _echo(settings, prompt)
         texts = [text_of(hypothesis.tokens) for hypothesis in found]
-        print(f"\n{SAMPLE_SEPARATOR}\n".join(text.removesuffix("\n") for text in texts))
+        show(f"\n{SAMPLE_SEPARATOR}\n".join(text.removesuffix("\n") for text in texts), end="\n")
     if full:
         tell(context_full(model.decoder.config.seq_len), quiet=settings.quiet)
     closing = parts(
@@ -538,4 +540,4 @@ def _stdin() -> bytes:
 def _echo(settings: InferSettings, prompt: str) -> None:
     """On a terminal, show the prompt before its continuation."""
     if not (settings.quiet or settings.json) and sys.stdout.isatty() and sys.stderr.isatty():
-        print(prompt, end="", file=sys.stderr, flush=True)
+        print(printable(prompt), end="", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crystalline.errors import DataError
+from crystalline.untrusted import for_terminal, printable
 
 if TYPE_CHECKING:
     from crystalline.infer.engine import Generation
@@ -27,7 +28,7 @@ PROGRESS_AFTER_S = 2.0
 def tell(message: str, *, quiet: bool) -> None:
     """Print a message, unless `quiet` or empty."""
     if message and not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -35,12 +36,17 @@ def print_json(content: dict[str, Any]) -> None:
     print(json.dumps(content, allow_nan=False), flush=True)
 
 
+def show(text: str, *, end: str = "") -> None:
+    """Print generated text; what a terminal would obey is spelled out there."""
+    print(for_terminal(text, sys.stdout), end=end, flush=True)
+
+
 def stream(pieces: Generation) -> None:
     """Print pieces as they come, and end the line, also when Ctrl-C ends them."""
     last = ""
     try:
         for piece in pieces:
-            print(piece, end="", flush=True)
+            show(piece)
             last = piece
     finally:
         if not last.endswith("\n"):

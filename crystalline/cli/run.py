@@ -23,12 +23,14 @@ from crystalline.errors import (
     EXIT_OK,
     EXIT_USAGE,
     CrystallineError,
+    UnsupportedError,
     UsageError,
     environment_error,
 )
 from crystalline.untrusted import message
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
+ISA_VARIABLE = "CRYSTALLINE_ISA"  # names the level of the instruction set; see `_kernels.isa`
 
 # Python's words for a value that is no number, and ours.
 _PLAINER = (
@@ -71,7 +73,10 @@ def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) 
         code = main(argv)
         sys.stdout.flush()
     except CrystallineError as error:
-        return _tell(program, error)
+        code = _tell(program, error)
+        # A level that this machine lacks is a setting that cannot work, where it was asked for.
+        asked = isinstance(error, UnsupportedError) and error.message.startswith(ISA_VARIABLE)
+        return EXIT_USAGE if asked else code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

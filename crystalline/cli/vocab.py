@@ -24,6 +24,7 @@ from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import EXIT_OK, CheckpointError, DataError, UsageError
 from crystalline.log import set_up_logging
 from crystalline.train.config import TokenizerKind, TrainConfig
+from crystalline.untrusted import message
 
 if TYPE_CHECKING:
     from crystalline.data.crystal.tokens import Crystal
@@ -217,7 +218,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     if is_there(place / CRYSTAL):
         require_readable(place / CRYSTAL)
         if settings.data and not settings.quiet:
-            print(f"{PROGRAM}: {place} has its numbers; --data is not needed", file=sys.stderr)
+            _tell(f"{PROGRAM}: {place} has its numbers; --data is not needed")
         return Crystal.load(place / CRYSTAL), str(place / CRYSTAL)
     if (place / "tokens.bin").is_file():
         with _progress(settings) as progress:
@@ -355,11 +356,14 @@ def _mention_twins(crystal: Crystal, tokens: Sequence[int]) -> None:
         text = crystal.texts[token]
         twin = None if text is None else crystal.find(" " + text)
         if twin is not None and crystal.counts[twin] > crystal.counts[token]:
-            print(
+            _tell(
                 f"{PROGRAM}: {' ' + str(text)!r}, with a space before it, is another token"
-                f" (#{twin}), and more frequent",
-                file=sys.stderr,
+                f" (#{twin}), and more frequent"
             )
+
+
+def _tell(text: str) -> None:
+    print(message(text), file=sys.stderr)
 
 
 # --- what it says -----------------------------------------------------------------------------

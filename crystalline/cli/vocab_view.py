@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from crystalline.untrusted import one_line
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -204,6 +206,6 @@ def _field(name: str, value: str) -> Row:
 def _line(row: Row) -> Text:
     from rich.text import Text
 
-    text = Text.assemble(*row)
+    text = Text.assemble(*((one_line(piece), style) for piece, style in row))
     text.rstrip()
     return text

@@ -45,7 +45,14 @@ from crystalline.formats.files import SETTINGS as CONFIG
 from crystalline.formats.pointers import restore_pointers
 from crystalline.formats.toml import read_toml, to_toml
 from crystalline.ipc.arena import PREFIX
-from crystalline.untrusted import BadContent, open_ours, real_directory, replace_shared, shown
+from crystalline.untrusted import (
+    BadContent,
+    RefusedFile,
+    open_ours,
+    real_directory,
+    replace_shared,
+    shown,
+)
 from crystalline.untrusted.files import RUN_LOCK
 from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
@@ -345,6 +352,8 @@ def _make(path: Path, *, exist_ok: bool) -> None:
             with contextlib.suppress(FileNotFoundError):
                 path.parent.mkdir(parents=True, exist_ok=True)
             continue
+        except ValueError:  # a NUL byte
+            raise RefusedFile(path, "its name is impossible") from None
         return
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
