@@ -1,4 +1,4 @@
-"""The README says what is: its file tree, exit codes, links, commands and flags."""
+"""The documents say what is: the file tree, exit codes, links, commands and flags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def commands_in_readme() -> list[str]:
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tree is what git tracks")
 def test_tree_lists_every_file_with_what_it_says_of_itself() -> None:
-    _, inside, _ = dev.split_readme(README)
+    _, inside, _ = dev.split_page((ROOT / dev.TREE_PAGE).read_text("utf-8"))
     assert inside == dev.tree(), "run: python3 tools/dev.py tree"
 
 

@@ -304,11 +304,11 @@ def test_file_that_does_not_describe_itself_is_named(
         dev.describe(tmp_path / "mute.py")
 
 
-def test_readme_without_markers_is_an_error() -> None:
+def test_page_without_markers_is_an_error() -> None:
     with pytest.raises(dev.DeveloperError, match="lacks the lines"):
-        dev.split_readme("# Title\n" + dev.TREE_BEGIN)
+        dev.split_page("# Title\n" + dev.TREE_BEGIN)
 
 
-def test_readme_is_split_at_the_markers() -> None:
-    parts = dev.split_readme("a\n" + dev.TREE_BEGIN + "b\n" + dev.TREE_END + "c\n")
+def test_page_of_files_is_split_at_the_markers() -> None:
+    parts = dev.split_page("a\n" + dev.TREE_BEGIN + "b\n" + dev.TREE_END + "c\n")
     assert parts == ("a\n" + dev.TREE_BEGIN, "b\n", dev.TREE_END + "c\n")

@@ -40,6 +40,7 @@ BUILD = ROOT / "build"
 BUILD_STAMP = BUILD / "crystalline.json"
 BUILD_LOG = BUILD / "build.log"
 
+TREE_PAGE = Path("docs", "FILES.md")
 TREE_FOLDERS = ("crystalline", "tools", "bench")
 TREE_BEGIN, TREE_END = "<!-- tree: tools/dev.py tree -->\n", "<!-- end of tree -->\n"
 
@@ -301,7 +302,7 @@ def compile_kernels(*, debug: bool = False) -> None:
     write_stamp(BUILD_STAMP, key=key, debug=debug)
 
 
-# The file tree of the README
+# The file tree
 
 
 def describe(path: Path) -> str:
@@ -347,7 +348,7 @@ def tracked_files() -> list[Path]:
 
 
 def tree() -> str:
-    """Return the README's block of files, one line each, with what each says of itself."""
+    """Return the block of files for `TREE_PAGE`, one line each, with what each says of itself."""
     lines: list[tuple[str, str]] = []
     open_folders: tuple[str, ...] = ()
     for path in sorted(tracked_files(), key=_files_before_folders):
@@ -368,12 +369,12 @@ def _files_before_folders(path: Path) -> list[tuple[int, int, str]]:
     return [(top, int(depth < last), name) for depth, name in enumerate(path.parts)]
 
 
-def split_readme(text: str) -> tuple[str, str, str]:
-    """Return the README before, inside and after the tree's markers."""
+def split_page(text: str) -> tuple[str, str, str]:
+    """Return the text of `TREE_PAGE` before, inside and after the tree's markers."""
     before, begin, rest = text.partition(TREE_BEGIN)
     inside, end, after = rest.partition(TREE_END)
     if not (begin and end):
-        raise DeveloperError(f"README.md lacks the lines {TREE_BEGIN!r} and {TREE_END!r}")
+        raise DeveloperError(f"{TREE_PAGE} lacks the lines {TREE_BEGIN!r} and {TREE_END!r}")
     return before + begin, inside, end + after
 
 
@@ -472,10 +473,10 @@ def free_run_directory(parent: Path) -> Path:
 
 
 def run_tree(_options: argparse.Namespace) -> int:
-    """Rewrite the file tree in README.md."""
-    readme = ROOT / "README.md"
-    before, _, after = split_readme(readme.read_text("utf-8"))
-    readme.write_text(before + tree() + after, "utf-8")
+    """Rewrite the file tree in docs/FILES.md."""
+    page = ROOT / TREE_PAGE
+    before, _, after = split_page(page.read_text("utf-8"))
+    page.write_text(before + tree() + after, "utf-8")
     return 0
 
 
@@ -486,7 +487,7 @@ COMMANDS = {
     "sanitize": (run_sanitize, "run the exact tests under the sanitizers; arguments go to pytest"),
     "lint": (run_lint, "run ruff, cython-lint, mypy and the layer checks"),
     "bench": (run_bench, "run the benchmarks; further arguments go to pytest"),
-    "tree": (run_tree, "rewrite the file tree in README.md"),
+    "tree": (run_tree, "rewrite the file tree in docs/FILES.md"),
 }
 TAKES_MORE = ("test", "sanitize", "bench")
 
