@@ -79,3 +79,11 @@ def test_changelog_has_this_version() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     headings = re.findall(r"^## \[(.+?)\](?: - (.+))?$", changelog, re.MULTILINE)
     assert any(__version__ in heading for heading in headings), headings
+
+
+def test_picture_is_what_its_script_draws() -> None:
+    from tools import architecture
+
+    picture = (ROOT / "docs" / "architecture.svg").read_text("utf-8")
+    command = "run: python3 tools/architecture.py docs/architecture.svg"
+    assert picture == architecture.draw(), command
