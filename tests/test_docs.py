@@ -15,12 +15,22 @@ from tools import dev
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = {"cllm-train": "crystalline.cli.train", "cllm-infer": "crystalline.cli.infer"}
+PAGES = {  # name: examples of Python that it has
+    "README.md": 8,
+    "docs/CRYSTALLINE.md": 4,
+    "docs/EXACT.md": 9,
+}
+TEXTS = {name: (ROOT / name).read_text("utf-8") for name in PAGES}
+COMMANDS = {
+    "cllm-train": "crystalline.cli.train",
+    "cllm-infer": "crystalline.cli.infer",
+    "cllm-vocab": "crystalline.cli.vocab",
+}
 
 
-def commands_in_readme() -> list[str]:
-    """Return the lines of the README's shell blocks, without comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+def shell_commands() -> list[str]:
+    """Return the lines of the pages' shell blocks, without comments."""
+    blocks = [b for text in TEXTS.values() for b in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
 
@@ -31,10 +41,15 @@ def test_tree_lists_every_file_with_what_it_says_of_itself() -> None:
     assert inside == dev.tree(), "run: python3 tools/dev.py tree"
 
 
-def test_python_in_the_readme_does_what_it_says() -> None:
-    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
-    assert results.attempted > 10
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_the_pages_does_what_it_says(page: str) -> None:
+    results = doctest.testfile(str(ROOT / page), module_relative=False)
+    assert results.attempted == PAGES[page]
     assert results.failed == 0
+
+
+def test_readme_is_short() -> None:
+    assert len(README.encode()) < 15_000
 
 
 def test_exit_codes_are_those_of_the_package() -> None:
@@ -43,10 +58,11 @@ def test_exit_codes_are_those_of_the_package() -> None:
     assert in_readme == in_package
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets
-    missing = [name for name in targets if "://" not in name and not (ROOT / name).is_file()]
+@pytest.mark.parametrize("page", [*PAGES, "docs/FILES.md", "docs/passes.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text("utf-8"))
+    folder = (ROOT / page).parent
+    missing = [name for name in targets if "://" not in name and not (folder / name).is_file()]
     assert missing == []
 
 
@@ -56,8 +72,8 @@ def test_subcommands_of_dev_exist() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_flags_in_readme_exist(command: str) -> None:
-    lines = [line for line in commands_in_readme() if line.startswith(command)]
+def test_flags_of_commands_exist(command: str) -> None:
+    lines = [line for line in shell_commands() if line.startswith(command)]
     flags = {flag for line in lines for flag in re.findall(r"(?<= )--[a-z-]+", line)}
     assert flags
     code = f"from {COMMANDS[command]} import main; raise SystemExit(main())"
@@ -71,6 +87,20 @@ def test_flags_in_readme_exist(command: str) -> None:
     assert done.returncode == 0, done.stderr
     known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
     assert flags <= known
+
+
+def test_flags_in_running_text_exist() -> None:
+    named = {flag for text in TEXTS.values() for flag in re.findall(r"`(--[a-z-]+)", text)}
+    from dataclasses import fields
+
+    from crystalline.cli import infer, train
+
+    known = {
+        "--" + field.name.replace("_", "-")
+        for settings in (train.TrainSettings, infer.InferSettings)
+        for field in fields(settings)
+    }
+    assert named - {"--help", "--shm-size"} <= known
 
 
 def test_changelog_has_this_version() -> None:
