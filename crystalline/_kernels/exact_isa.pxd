@@ -7,6 +7,7 @@ cdef extern from "exact.h":
         CL_MONTGOMERY_SMALL  # limbs
         NTT_THREE_PRIMES_MAX
         CL_FA_DIGITS
+    ctypedef int (*ExactPoll)() noexcept nogil
     # written by tools/generate.py
     ctypedef struct DivisionPrimitives:
         uint64_t (*reciprocal_1)(uint64_t d) noexcept nogil
@@ -56,11 +57,11 @@ cdef extern from "exact.h":
         void (*dot)(uint64_t* exact, const uint64_t* a, const uint64_t* b, int64_t n,
                     int L) noexcept nogil
         int64_t (*matmul_work)(int64_t M, int64_t K, int L) noexcept nogil
-        void (*matmul_begin)(void* work, const uint64_t* a, int64_t M, int64_t K,
-                             int L) noexcept nogil
+        int (*matmul_begin)(void* work, const uint64_t* a, int64_t M, int64_t K, int L,
+                            ExactPoll poll) noexcept nogil
         int64_t (*matmul_columns)(uint64_t* r, const uint64_t* a, const uint64_t* b, int64_t M,
-                                  int64_t K, int64_t N, int64_t j, int L, int F,
-                                  void* work) noexcept nogil
+                                  int64_t K, int64_t N, int64_t j, int L, int F, void* work,
+                                  ExactPoll poll) noexcept nogil
         int64_t (*function)(int which, uint64_t* r, const uint64_t* a, int64_t n, int L, int F,
                             const FixedArrayConstants* constants, uint8_t* undecided) noexcept nogil
     ctypedef struct LatticePrimitives:
@@ -91,7 +92,7 @@ cdef extern from "exact.h":
         void (*sqr_vector)(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
     ctypedef struct NttPrimitives:
         int (*mul)(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b, int64_t bn,
-                   int limbs_per_coefficient) noexcept nogil
+                   int limbs_per_coefficient, ExactPoll poll) noexcept nogil
     ctypedef struct PrimePrimitives:
         void (*gcd)(uint64_t* out, const uint64_t* a, const uint64_t* b, int64_t n) noexcept nogil
         void (*gcd_1)(uint64_t* out, const uint64_t* a, uint64_t b, int64_t n) noexcept nogil

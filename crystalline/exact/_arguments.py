@@ -12,9 +12,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from crystalline.exact import _parts as parts
 from crystalline.machine.memory import available_bytes
 
 LIMIT = 1 << 64
+_LONG_LIST = 1 << 18  # elements that NumPy converts in one go
 
 
 def integer(name: str, value: SupportsIndex, *, least: int | None = None) -> int:
@@ -28,7 +30,7 @@ def integer(name: str, value: SupportsIndex, *, least: int | None = None) -> int
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {value!r}") from None
     if least is not None and n < least:
-        raise ValueError(f"{name} must be at least {least}, not {_short(n)}")
+        raise ValueError(f"{name} must be at least {least}, not {short(n)}")
     return n
 
 
@@ -36,7 +38,7 @@ def word(name: str, value: SupportsIndex, *, least: int = 0) -> int:
     """Return `value` as an int from `least` to 2^64 - 1; OverflowError above."""
     n = integer(name, value, least=least)
     if n >= LIMIT:
-        raise OverflowError(f"{name} must be below 2^64, not {_short(n)}")
+        raise OverflowError(f"{name} must be below 2^64, not {short(n)}")
     return n
 
 
@@ -48,15 +50,18 @@ def words(name: str, values: Any) -> npt.NDArray[np.uint64]:
     >>> words("n", [1, 2**64 - 1])
     array([                   1, 18446744073709551615], dtype=uint64)
     """
+    if isinstance(values, list | tuple) and len(values) > _LONG_LIST:
+        pieces = [words(name, values[part]) for part in parts.slices(len(values), _LONG_LIST)]
+        return parts.concatenated(pieces, 0)
     array = np.asarray(values)
     if array.dtype == np.uint64:
         return array
     if array.dtype.kind in "ub" or array.size == 0:
-        return array.astype(np.uint64)
+        return parts.contiguous(array, np.uint64)
     if array.dtype.kind == "i":
         if array.min() < 0:
             raise ValueError(f"{name} must not be negative, as {array.min()} is")
-        return array.astype(np.uint64)
+        return parts.contiguous(array, np.uint64)
     if array.dtype.kind == "O" or isinstance(values, list | tuple):
         # Lists with integers on both sides of 2^63 make NumPy take float64.
         objects = np.asarray(values, dtype=object)
@@ -69,9 +74,16 @@ def room(what: str, size_bytes: int) -> None:
     """Raise MemoryError when `size_bytes` for `what` are more than the machine has to give."""
     available = available_bytes()
     if size_bytes > available:
-        raise MemoryError(f"{what} would take {size_bytes} bytes; {available} are available")
+        needed = short(size_bytes)
+        raise MemoryError(f"{what} would take {needed} bytes; {available} are available")
 
 
-def _short(n: int) -> str:
-    """Return n in decimal, or its size where that would fill a page."""
-    return str(n) if abs(n) < 10**40 else f"an integer of {n.bit_length()} bits"
+def short(n: int) -> str:
+    """Return n for a message: in decimal, or roughly where that would fill a page.
+
+    >>> short(-12), short(10**50)
+    ('-12', 'some 2^166')
+    """
+    if abs(n) < 10**40:
+        return str(n)
+    return f"some {'-' if n < 0 else ''}2^{n.bit_length() - 1}"

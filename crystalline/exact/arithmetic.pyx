@@ -3,6 +3,7 @@
 Arguments are ints or BigInts (anything with `__index__`), results are BigInts; the algorithms are
 in `_kernels.bigint`.  Ctrl-C interrupts what takes long.
 """
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
 
 from crystalline._kernels.bigint.gcd cimport limbs_gcd, limbs_gcdext, limbs_jacobi
@@ -59,6 +60,7 @@ def gcd(*integers) -> BigInt:
     cdef BigInt g = bigint_from_int64(0)
     for x in integers:
         g = gcd_of(g, as_bigint(x))
+        PyErr_CheckSignals()
     return g
 
 
@@ -75,6 +77,7 @@ def lcm(*integers) -> BigInt:
             m = x
         elif m.size:
             m = abs(m // gcd_of(m, x) * x)
+        PyErr_CheckSignals()
     return m
 
 

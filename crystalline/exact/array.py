@@ -21,10 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.fixedarray import arithmetic, convert, division, functions, roots
+from crystalline.exact import _arguments as arguments
+from crystalline.exact import _parts as parts
 from crystalline.exact.decimals import from_decimal, to_decimal
 from crystalline.exact.fixed import BigFixed
 
 MAX_WIDTH_BITS = 4096
+_SORTED_AT_ONCE = 1 << 17  # elements that NumPy sorts in some ten milliseconds
 
 _Limbs = npt.NDArray[np.uint64]
 _Bools = npt.NDArray[np.bool_]
@@ -144,7 +147,7 @@ class BigFixedArray:
         result: BigFixedArray
         if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.itemsize <= 8:
             result = cls(values.shape, width_bits, frac_bits)
-            doubles = np.ascontiguousarray(values, np.float64).reshape(-1)
+            doubles = parts.contiguous(values, np.float64).reshape(-1)
             at = convert.from_doubles(result._flat(), doubles, result._frac_bits)
             if at < doubles.size:
                 place = _place(at, values.shape)
@@ -155,7 +158,7 @@ class BigFixedArray:
         items = values if isinstance(values, np.ndarray) else _as_objects(values)
         result = cls(items.shape, width_bits, frac_bits)
         flat, size = result._flat(), 8 * result._limbs.shape[-1]
-        for i, value in enumerate(items.reshape(-1).tolist()):
+        for i, value in enumerate(_elements(items)):
             mantissa = _mantissa(value, result._frac_bits, result.width_bits)
             try:
                 data = mantissa.to_bytes(size, "little", signed=True)
@@ -182,7 +185,7 @@ class BigFixedArray:
         ndim = arrays[0].ndim
         if not -ndim <= axis < ndim:
             raise ValueError(f"axis is {axis}, out of bounds for arrays of {ndim} dimensions")
-        joined = np.concatenate([other._limbs for other in arrays], axis=axis % ndim)
+        joined = parts.concatenated([other._limbs for other in arrays], axis % ndim)
         return cls._of_limbs(joined, arrays[0]._frac_bits)
 
     @classmethod
@@ -264,7 +267,7 @@ class BigFixedArray:
 
     def copy(self) -> BigFixedArray:
         """Return a copy in memory of its own."""
-        return self._like(self._limbs.copy(order="C"))
+        return self._like(parts.copied(self._limbs))
 
     # Parts and shapes
 
@@ -274,7 +277,15 @@ class BigFixedArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write numbers or an array of the same format into a part."""
-        self._limbs[self._key(key)] = self._operand(value)._limbs
+        keys, source = self._key(key), self._operand(value)._limbs
+        if self._limbs.size <= parts.PART or not all(map(_is_basic, keys)):
+            self._limbs[keys] = source
+            return
+        place = self._limbs[keys]  # a view
+        while source.ndim > place.ndim and len(source) == 1:
+            source = source[0]
+        source = np.broadcast_to(source, place.shape)
+        parts.assign(place, parts.copied(source) if np.may_share_memory(place, source) else source)
 
     def _key(self, key: Any) -> tuple[Any, ...]:
         """Return the index of limbs that means `key`, keeping the axis of limbs out of reach."""
@@ -374,7 +385,7 @@ class BigFixedArray:
         """
         bits = self._frac_bits
         divisor = self._operand(other)
-        zeros = ~divisor._limbs.any(axis=-1)
+        zeros = divisor._zeros()
         shape = np.broadcast_shapes(self.shape, divisor.shape)
         if zeros.any() and math.prod(shape):
             at = int(np.argmax(np.broadcast_to(zeros, shape)))
@@ -407,7 +418,7 @@ class BigFixedArray:
         >>> BigFixedArray.of([1, 10]).log().to_strings(30)
         ['0.000000000000000000000000000000', '2.302585092994045684017991454684']
         """
-        bad = self._negatives() | ~self._limbs.any(axis=-1)
+        bad = self._negatives() | self._zeros()
         self._expect_domain(bad, "log", "more than 0")
         return self._function(functions.log, "the logarithm", out)
 
@@ -485,8 +496,8 @@ class BigFixedArray:
         for i in range(count):
             at = arithmetic.matmul(
                 limbs[i],
-                np.ascontiguousarray(a[i]),
-                np.ascontiguousarray(b[i]),
+                parts.contiguous(a[i]),
+                parts.contiguous(b[i]),
                 self._frac_bits,
             )
             if at < math.prod(matrix):
@@ -508,7 +519,7 @@ class BigFixedArray:
                 raise ValueError(f"axis is {axis}, out of bounds for {self.ndim} dimensions")
             moved = np.moveaxis(self._limbs, axis % self.ndim, -2)
             shape = moved.shape[:-2]
-            rows = np.ascontiguousarray(moved).reshape(math.prod(shape), *moved.shape[-2:])
+            rows = parts.contiguous(moved).reshape(math.prod(shape), *moved.shape[-2:])
         result = BigFixedArray(shape, self.width_bits, self._frac_bits)
         at = arithmetic.sum_rows(result._flat(), rows)
         if at < result.size:
@@ -617,9 +628,19 @@ class BigFixedArray:
         """
         if self.ndim != 1:
             raise ValueError(f"argsort of {self.ndim} dimensions, expected 1; ravel() it first")
-        keys = self._limbs.copy()
-        keys[:, -1] ^= np.uint64(2**63)
-        return np.lexsort(keys.T)
+        limbs = self._flat()
+        order = np.empty(self.size, np.int64)
+        for part in parts.slices(self.size, _SORTED_AT_ONCE):
+            keys = limbs[part].copy()
+            keys[:, -1] ^= np.uint64(2**63)
+            order[part] = np.lexsort(keys.T) + part.start
+        run = _SORTED_AT_ONCE
+        other = np.empty_like(order) if run < self.size else order
+        while run < self.size:
+            arithmetic.merge(other, order, limbs, run)
+            order, other = other, order
+            run *= 2
+        return order
 
     # Formats and other kinds of numbers
 
@@ -693,7 +714,12 @@ class BigFixedArray:
     # Inside
 
     def _negatives(self) -> _Bools:
-        return (self._limbs[..., -1] >> np.uint64(63)).astype(bool)
+        rows = self._flat()
+        return parts.evaluate(lambda a: a[:, -1] >> np.uint64(63), rows, bool).reshape(self.shape)
+
+    def _zeros(self) -> _Bools:
+        rows = self._flat()
+        return parts.evaluate(lambda a: (a == 0).all(axis=-1), rows, bool).reshape(self.shape)
 
     def _expect_domain(self, bad: _Bools, name: str, expected: str) -> None:
         if bad.any():
@@ -718,7 +744,7 @@ class BigFixedArray:
 
     def _flat(self) -> _Limbs:
         """Return the limbs as [size, limbs], contiguous: a view where they lie so."""
-        limbs = np.ascontiguousarray(self._limbs)
+        limbs = parts.contiguous(self._limbs)
         return limbs.reshape(self.size, limbs.shape[-1])
 
     def _rows(self, shape: tuple[int, ...]) -> _Limbs:
@@ -789,7 +815,7 @@ class BigFixedArray:
     def _deliver(result: BigFixedArray, out: BigFixedArray | None) -> BigFixedArray:
         if out is None or out is result:
             return result
-        out._limbs[...] = result._limbs
+        parts.assign(out._limbs, result._limbs)
         return out
 
     def _elementwise(
@@ -853,8 +879,17 @@ def _place(flat: int, shape: tuple[int, ...]) -> int | tuple[int, ...]:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= 10**300:  # Python prints no more than 4,300 digits
+        return arguments.short(value)
     text = f"{value}" if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
+def _is_basic(item: object) -> bool:
+    """Return whether NumPy gives a view for an index of such items."""
+    if item is None or item is Ellipsis or isinstance(item, slice):
+        return True
+    return hasattr(item, "__index__") and not isinstance(item, (bool, np.bool_, np.ndarray))
 
 
 def _takes(value: object) -> bool:
@@ -892,6 +927,13 @@ def _mantissa(value: Any, frac_bits: int, width_bits: int) -> int:
         _refuse_double(value)
     numerator, denominator = (int(part) for part in value.as_integer_ratio())
     return round(Fraction(numerator << frac_bits, denominator))
+
+
+def _elements(items: npt.NDArray[Any]) -> Iterator[Any]:
+    """Yield the elements as Python's objects, some thousand at a time."""
+    flat = items.reshape(-1)
+    for part in parts.slices(flat.size, 1 << 14):
+        yield from flat[part].tolist()
 
 
 def _as_objects(values: Any) -> npt.NDArray[np.object_]:

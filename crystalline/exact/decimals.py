@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_DECIMAL = re.compile(r"\s*([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,18}))?\s*", re.ASCII)
+_DECIMAL = re.compile(r"\s*([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?\s*", re.ASCII)
 _AT_ONCE = 4000  # digits: Python refuses to convert more than 4300
 
 
@@ -24,9 +24,9 @@ def from_decimal(text: str, frac_bits: int, width_bits: int) -> int:
         shown = text if len(text) <= 60 else text[:40] + "..."
         raise ValueError(f"{shown!r} is no decimal number")
     digits = ((found[2] or "") + (found[3] or "")).lstrip("0")
-    exponent = int(found[4] or "0") - len(found[3] or "")
     if not digits:
         return 0
+    exponent = _exponent(found[4] or "0") - len(found[3] or "")
     if len(digits) + exponent > width_bits:  # 10^width_bits and beyond
         shown = text if len(text) <= 60 else text[:40] + "..."
         raise OverflowError(f"{shown} does not fit in {width_bits} bits")
@@ -42,6 +42,13 @@ def from_decimal(text: str, frac_bits: int, width_bits: int) -> int:
     else:
         result = _nearest(numerator, int(10**-exponent))
     return -result if found[1] == "-" else result
+
+
+def _exponent(text: str) -> int:
+    """Return an exponent, or where that has many digits, one that means the same."""
+    magnitude = text.lstrip("+-").lstrip("0")
+    value = int(magnitude or "0") if len(magnitude) <= 18 else 10**18
+    return -value if text.startswith("-") else value
 
 
 def to_decimal(mantissa: int, frac_bits: int, digits: int | None) -> str:

@@ -24,19 +24,22 @@ import numbers
 import operator
 import unicodedata
 
-from crystalline._kernels.bigint.div cimport limbs_divrem, limbs_divrem_1
+from crystalline._kernels.bigint.div cimport limbs_divrem, limbs_divrem_1, limbs_divrem_long
 from crystalline._kernels.bigint.gcd cimport NO_INVERSE, limbs_invert
-from crystalline._kernels.bigint.interrupt cimport check
+from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport (
     OK,
     limbs_add,
     limbs_add_1,
+    limbs_add_long,
     limbs_compare,
     limbs_copy,
+    limbs_lshift_long,
     limbs_normalize,
     limbs_sub,
+    limbs_zero_long,
 )
-from crystalline._kernels.bigint.literal cimport read_literal
+from crystalline._kernels.bigint.literal cimport INVALID, read_literal
 from crystalline._kernels.bigint.mul cimport limbs_mul, limbs_sqr
 from crystalline._kernels.bigint.powmod cimport limbs_powmod
 from crystalline._kernels.bigint.radix cimport (
@@ -91,6 +94,10 @@ cdef extern from *:
       r[0] = (uint64_t)product;
       r[1] = (uint64_t)(product >> 64);
     }
+    /* to[n] = from[n] in reverse order */
+    static inline void cl_reverse(char *to, const char *from, Py_ssize_t n) {
+      for (Py_ssize_t i = 0; i < n; i++) to[i] = from[n - 1 - i];
+    }
     /* r[an + 1] = a[an] + b[bn], an >= bn, for sizes at which a call costs as much as the sum */
     static inline void cl_add_short(uint64_t *r, const uint64_t *a, Py_ssize_t an,
                                     const uint64_t *b, Py_ssize_t bn) {
@@ -111,6 +118,7 @@ cdef extern from *:
     const int64_t MAX_LIMBS "CL_MAX_LIMBS"
     void cl_add_short(uint64_t* r, const uint64_t* a, Py_ssize_t an, const uint64_t* b,
                       Py_ssize_t bn) noexcept nogil
+    void cl_reverse(char* to, const char* source, Py_ssize_t n) noexcept nogil
     void cl_mul_1x1(uint64_t* r, uint64_t a, uint64_t b) noexcept nogil
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
 
@@ -118,6 +126,8 @@ cdef enum:
     SHORT = 8
     STACK_DIGITS = 512
     UNLOCKED_LIMBS = 1024  # from here on the GIL is released: it costs less than 1 % of the work
+    SLICE_LIMBS = 1 << 20  # of linear work between two looks at the signals
+    SLICE_CHARACTERS = 1 << 14  # of text, where Python handles each
 
 # Allocation
 
@@ -227,16 +237,22 @@ cdef BigInt add(BigInt a, BigInt b, bint subtract):
     cdef bint a_negative = a.size < 0, b_negative = (b.size < 0) != subtract
     cdef BigInt r
     cdef int order
+    cdef uint64_t borrow
     if an < bn:
         a, b = b, a
         an, bn = bn, an
         a_negative, b_negative = b_negative, a_negative
     if bn == 0:
         return a if a_negative == (a.size < 0) else signed_copy(a, a_negative)
+    cdef int status
     if a_negative == b_negative:
         r = bigint_new(an + 1)
         if an <= SHORT:
             cl_add_short(r.limbs, a.limbs, an, b.limbs, bn)
+        elif an > SLICE_LIMBS:
+            with nogil:
+                status = limbs_add_long(r.limbs + an, r.limbs, a.limbs, an, b.limbs, bn, False)
+            check(status)
         else:
             r.limbs[an] = limbs_add(r.limbs, a.limbs, an, b.limbs, bn)
         return bigint_finish(r, an + 1, a_negative)
@@ -247,9 +263,14 @@ cdef BigInt add(BigInt a, BigInt b, bint subtract):
             r.size = 0
             return bigint_from_int64(0)
         if order < 0:
-            limbs_sub(r.limbs, b.limbs, bn, a.limbs, an)
-            return bigint_finish(r, an, b_negative)
-    limbs_sub(r.limbs, a.limbs, an, b.limbs, bn)
+            a, b = b, a
+            a_negative = b_negative
+    if an > SLICE_LIMBS:
+        with nogil:
+            status = limbs_add_long(&borrow, r.limbs, a.limbs, an, b.limbs, bn, True)
+        check(status)
+    else:
+        limbs_sub(r.limbs, a.limbs, an, b.limbs, bn)
     return bigint_finish(r, an, a_negative)
 
 
@@ -300,8 +321,11 @@ cdef object floor_divide(BigInt a, BigInt b, int what):
     else:
         q, r = bigint_new(an - bn + 2), bigint_new(bn)
         q.limbs[an - bn + 1] = 0
-        if bn == 1:
+        if bn == 1 and an < UNLOCKED_LIMBS:
             r.limbs[0] = limbs_divrem_1(q.limbs, a.limbs, an, b.limbs[0])
+        elif bn == 1:
+            with nogil:
+                status = limbs_divrem_long(q.limbs, r.limbs, a.limbs, an, b.limbs[0])
         elif an < UNLOCKED_LIMBS:
             status = limbs_divrem(q.limbs, r.limbs, a.limbs, an, b.limbs, bn)
         else:
@@ -381,11 +405,17 @@ cdef BigInt shifted_left(BigInt a, int64_t bits):
     if n == 0:
         return a
     cdef BigInt r = room_for_shift(a, bits) if bits > 1 << 28 else bigint_new(n + (bits >> 6) + 1)
-    if n + (bits >> 6) < UNLOCKED_LIMBS:
+    cdef int64_t whole = bits >> 6
+    cdef int status
+    if n + whole < UNLOCKED_LIMBS:
         limbs_shift_left(r.limbs, a.limbs, n, bits)
     else:
         with nogil:
-            limbs_shift_left(r.limbs, a.limbs, n, bits)
+            status = limbs_zero_long(r.limbs, whole)
+            if status == OK:
+                status = limbs_lshift_long(r.limbs + n + whole, r.limbs + whole, a.limbs, n,
+                                           bits & 63)
+        check(status)
     return bigint_finish(r, n + (bits >> 6) + 1, a.size < 0)
 
 
@@ -584,9 +614,15 @@ cdef BigInt round_to(BigInt a, BigInt digits):
 
 cdef str to_ascii(str text):
     """Text with the decimal digits and blanks of every script replaced by those of ASCII."""
-    return "".join([
-        c if c < "\x80" else " " if c.isspace() else str(unicodedata.decimal(c, "?")) for c in text
-    ])
+    cdef Py_ssize_t at
+    parts = []
+    for at in range(0, len(text), SLICE_CHARACTERS):
+        parts.append("".join([
+            c if c < "\x80" else " " if c.isspace() else str(unicodedata.decimal(c, "?"))
+            for c in text[at : at + SLICE_CHARACTERS]
+        ]))
+        PyErr_CheckSignals()
+    return "".join(parts)
 
 
 cdef BigInt parse(object text, int base):
@@ -610,7 +646,13 @@ cdef BigInt parse(object text, int base):
     cdef int64_t count, n
     cdef int status, in_base = base
     cdef bint negative
-    if not read_literal(digits, &count, &in_base, &negative, characters, length):
+    if length <= STACK_DIGITS:
+        status = read_literal(digits, &count, &in_base, &negative, characters, length)
+    else:
+        with nogil:
+            status = read_literal(digits, &count, &in_base, &negative, characters, length)
+    check(status)
+    if status == INVALID:
         raise ValueError(f"invalid literal for BigInt() with base {base}: {repr(text)[:200]}")
     cdef BigInt x = bigint_new(limbs_room(count, in_base))
     if count < UNLOCKED_LIMBS:
@@ -666,28 +708,62 @@ cdef bytes write_bytes(BigInt a, Py_ssize_t length, bint little, bint signed):
     cdef bytes out = PyBytes_FromStringAndSize(NULL, length)
     cdef char* to = PyBytes_AS_STRING(out)
     cdef Py_ssize_t size = min(length, 8 * n)
-    cdef BigInt complement
-    memset(to + size, 0xff if a.size < 0 else 0, length - size)
+    cdef BigInt magnitude = a
     if a.size < 0:
-        complement = bigint_new(n)
-        limbs_negate(complement.limbs, a.limbs, n)
-        memcpy(to, complement.limbs, size)
-    else:
-        memcpy(to, a.limbs, size)
-    return out if little else out[::-1]
+        magnitude = bigint_new(n)
+        limbs_negate(magnitude.limbs, a.limbs, n)
+    fill_bytes(to + (size if little else 0), 0xff if a.size < 0 else 0, length - size)
+    copy_bytes(to + (0 if little else length - size), <const char*>magnitude.limbs, size, little)
+    return out
+
+
+cdef int fill_bytes(char* to, int value, Py_ssize_t n) except -1:
+    cdef Py_ssize_t done = 0, size
+    cdef int status = OK
+    if n <= 8 * SLICE_LIMBS:
+        memset(to, value, n)
+        return 0
+    with nogil:
+        while done < n and status == OK:
+            size = min(n - done, <Py_ssize_t>(8 * SLICE_LIMBS))
+            memset(to + done, value, size)
+            done += size
+            if done < n:
+                status = poll()
+    check(status)
+    return 0
+
+
+cdef int copy_bytes(char* to, const char* source, Py_ssize_t n, bint forward) except -1:
+    """to[n] = source[n], in reverse order where not `forward`."""
+    cdef Py_ssize_t done = 0, size
+    cdef int status = OK
+    if n <= 8 * SLICE_LIMBS and forward:
+        memcpy(to, source, n)
+        return 0
+    with nogil:
+        while done < n and status == OK:
+            size = min(n - done, <Py_ssize_t>(8 * SLICE_LIMBS))
+            if forward:
+                memcpy(to + done, source + done, size)
+            else:
+                cl_reverse(to + done, source + n - done - size, size)
+            done += size
+            if done < n:
+                status = poll()
+    check(status)
+    return 0
 
 
 cdef BigInt read_bytes(bytes data, bint little, bint signed):
-    if not little:
-        data = data[::-1]
     cdef Py_ssize_t length = PyBytes_GET_SIZE(data)
     cdef const unsigned char* source = <const unsigned char*>PyBytes_AS_STRING(data)
     cdef Py_ssize_t n = (length + 7) // 8
-    cdef bint negative = signed and length and source[length - 1] >> 7
+    cdef bint negative = signed and length and source[length - 1 if little else 0] >> 7
     cdef BigInt x = bigint_new(n)
     if n:
         x.limbs[n - 1] = 0 - <uint64_t>negative
-    memcpy(x.limbs, source, length)
+    copy_bytes(<char*>x.limbs, <const char*>source, length, little)
     if negative:
         limbs_negate(x.limbs, x.limbs, n)
     return bigint_finish(x, n, negative)

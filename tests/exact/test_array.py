@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from crystalline.exact import BigFixed, BigFixedArray, BigInt
+from crystalline.exact import _parts as parts
 from tests.oracles.fixedarrays import limbs_of, operands
 
 
@@ -468,3 +469,80 @@ def test_two_threads_compute_the_same() -> None:
     for thread in threads:
         thread.join()
     assert all((result.limbs == wanted).all() for result in results)
+
+
+def test_sorting_more_than_numpy_does_at_once() -> None:
+    """Runs are merged by the kernel; equal elements keep their order through every merge."""
+    rng = np.random.default_rng(5)
+    values = rng.integers(-50_000, 50_000, 400_003)
+    a = BigFixedArray.of(values.astype(float), 128, 64)
+    assert (a.argsort() == np.argsort(values, kind="stable")).all()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make large work of small arrays."""
+    monkeypatch.setattr(parts, "PART", 5)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_copies_in_parts() -> None:
+    a = array(21, (3, 4, 5), 128, 64)
+    for view in (a, a.T, a[::-1, 1:3], a[:, None], a[:0], a[1]):
+        copy_ = view.copy()
+        assert (copy_.limbs == view.limbs).all()
+        assert copy_.limbs.flags.c_contiguous
+        assert not np.may_share_memory(copy_.limbs, a.limbs)
+    for axis in (0, 1, -1):
+        joined = BigFixedArray.concatenate([a, a[::-1]], axis)
+        assert (joined.limbs == np.concatenate([a.limbs, a[::-1].limbs], axis % 3)).all()
+    with pytest.raises(ValueError, match="dimensions"):
+        BigFixedArray.concatenate([a, a[:, 1:]])
+    assert (a.log() if (a > 0).all() else -a).shape == a.shape
+    with pytest.raises(ZeroDivisionError, match=r"element \(2, 0, 0\)"):
+        b = a.copy()
+        b[2, 0, 0] = 0
+        a / b
+    with pytest.raises(ValueError, match="sqrt of element"):
+        (-abs(a)).sqrt()
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    "key",
+    [..., 0, (0, ..., 2), (slice(None), 1), [2, 0], np.array([True, False, True]), np.int64(1),
+     (slice(0, 0),), (2, 3, 4), ((0, 2),)],
+    ids=str,
+)  # fmt: skip
+def test_writes_in_parts(key: Any) -> None:
+    """What lists, bools and arrays choose is no view, and left to NumPy."""
+    a = array(22, (3, 4, 5), 128, 64)
+    places = np.arange(a.size).reshape(a.shape)[key]
+    source = array(23, (4, 5), 128, 64)
+    for value in (source[0, 0], source[0, :1], source[:1, :1]):
+        if value.ndim > places.ndim and places.ndim:
+            continue
+        expected = a.limbs.reshape(-1, 2).copy()
+        expected[places] = value.limbs if places.ndim else value.limbs.reshape(2)
+        a[key] = value
+        assert (a.limbs.reshape(-1, 2) == expected).all()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_writes_of_what_overlaps() -> None:
+    a = array(24, (6, 6), 128, 64)
+    expected = a.limbs.transpose(1, 0, 2).copy()
+    a[:] = a.T
+    assert (a.limbs == expected).all()
+    a[1:] = a[:-1].copy()
+    with pytest.raises(ValueError, match="broadcast"):
+        a[:, :5] = a
+
+
+def test_messages_with_numbers_of_many_digits() -> None:
+    with pytest.raises(OverflowError, match=r"element 0, some 2\^16609, does not fit"):
+        BigFixedArray.of([10**5000])
+    for text in ("1e" + "9" * 30, "1e+" + "9" * 5000):
+        with pytest.raises(OverflowError, match="does not fit in 256 bits"):
+            BigFixedArray.of([text])
+    assert BigFixedArray.of(["1e-" + "9" * 5000, "0e" + "9" * 5000]).to_ints() == [0, 0]

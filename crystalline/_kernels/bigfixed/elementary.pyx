@@ -315,13 +315,14 @@ cdef int erf_sum(uint64_t* r, int64_t n, const uint64_t* t, const uint64_t* y) n
             status = limbs_mul(product, term, size, y + drop, yn - drop)
         else:
             status = limbs_mul(product, y + drop, yn - drop, term, size)
+        if status != OK:
+            break
         size = size + yn - n
         if size <= 0:
             break
         limbs_divrem_1(term, product + n - drop, size, 2 * k + 1)
         size = limbs_normalize(term, size)
         limbs_add(r, r, n + 1, term, size)
-        if k & 15 == 0 and status == OK:
-            status = poll()
+        status = poll()
     free(term)
     return status

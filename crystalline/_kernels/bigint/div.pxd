@@ -5,6 +5,10 @@ from libc.stdint cimport int64_t, uint64_t
 cdef uint64_t limbs_divrem_1(uint64_t* q, const uint64_t* a, int64_t n, uint64_t d) noexcept nogil
 # a[n] mod d; d > 0
 cdef uint64_t limbs_mod_1(const uint64_t* a, int64_t n, uint64_t d) noexcept nogil
+# The same into *r, of any length, with looks at the signals; q apart from a.
+cdef int limbs_divrem_long(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t n,
+                           uint64_t d) noexcept nogil
+cdef int limbs_mod_long(uint64_t* r, const uint64_t* a, int64_t n, uint64_t d) noexcept nogil
 # q[an - bn + 1] and r[bn] with a[an] = q b[bn] + r, r < b; an >= bn >= 1, b normalized;
 # q and r apart from each other and from a and b.
 cdef int limbs_divrem(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,

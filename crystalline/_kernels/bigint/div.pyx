@@ -10,25 +10,106 @@ from libc.stdlib cimport free, malloc
 
 from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport (NO_MEMORY, OK, limbs_add_1, limbs_compare,
-                                                limbs_copy, limbs_sub_1)
+                                                limbs_copy, limbs_lshift_long, limbs_sub_1)
 from crystalline._kernels.bigint.mul cimport limbs_mul
 from crystalline._kernels.bigint.tuning cimport thresholds
 from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.exact_isa cimport exact_primitives
 
 cdef extern from *:
+    """
+    #include <stdint.h>
+    static inline uint64_t cl_multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+      return (uint64_t)(((unsigned __int128)a * b + c) % d); /* a, b, c < d */
+    }
+    /* B^n mod d */
+    static uint64_t cl_limbs_residue(int64_t n, uint64_t d) {
+      uint64_t power = (uint64_t)(((unsigned __int128)1 << 64) % d), r = 1 % d;
+      for (; n; n >>= 1, power = cl_multiply_add(power, power, 0, d))
+        if (n & 1) r = cl_multiply_add(r, power, 0, d);
+      return r;
+    }
+    """
+    uint64_t cl_multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept nogil
+    uint64_t cl_limbs_residue(int64_t n, uint64_t d) noexcept nogil
     int __builtin_clzll(unsigned long long x) noexcept nogil
 
 cdef enum:
     SMALL = 128  # limbs that are had on the stack
+    SLICE = 1 << 18  # limbs, or products of them, between two looks at the signals
 
 
 cdef uint64_t limbs_divrem_1(uint64_t* q, const uint64_t* a, int64_t n, uint64_t d) noexcept nogil:
     return exact_primitives().division.divrem_1(q, a, n, d)
 
 
+cdef int limbs_divrem_long(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t n,
+                           uint64_t d) noexcept nogil:
+    # By slices from the top, each with the remainder before it as its highest limb: that lies
+    # where the lowest limb of the quotient before is, which comes back afterwards.
+    cdef int64_t at = n, size
+    cdef uint64_t kept
+    cdef int status
+    r[0] = 0
+    while at > 0:
+        size = min(at, <int64_t>SLICE)
+        at -= size
+        if at + size == n:
+            r[0] = limbs_divrem_1(q + at, a + at, size, d)
+        else:
+            kept = q[at + size]
+            limbs_copy(q + at, a + at, size)
+            q[at + size] = r[0]
+            r[0] = limbs_divrem_1(q + at, q + at, size + 1, d)
+            q[at + size] = kept
+        if at:
+            status = poll()
+            if status != OK:
+                return status
+    return OK
+
+
 cdef uint64_t limbs_mod_1(const uint64_t* a, int64_t n, uint64_t d) noexcept nogil:
     return exact_primitives().division.mod_1(a, n, d)
+
+
+cdef int limbs_mod_long(uint64_t* r, const uint64_t* a, int64_t n, uint64_t d) noexcept nogil:
+    # Horner's rule over slices, by the residue of B^SLICE.
+    cdef int64_t at = (n - 1) // SLICE * SLICE if n else 0
+    cdef uint64_t step = 0
+    cdef int status
+    r[0] = limbs_mod_1(a + at, n - at, d)
+    if at:
+        step = cl_limbs_residue(SLICE, d)
+    while at > 0:
+        status = poll()
+        if status != OK:
+            return status
+        at -= SLICE
+        r[0] = cl_multiply_add(r[0], step, limbs_mod_1(a + at, SLICE, d), d)
+    return OK
+
+
+cdef int _schoolbook(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un, const uint64_t* v,
+                     int64_t vn, uint64_t reciprocal) noexcept nogil:
+    """limbs_divide, a slice of the quotient between two looks at the signals."""
+    cdef int64_t at = un - vn, most, size
+    cdef int status
+    if at <= SLICE and vn <= SLICE and at * vn <= SLICE:
+        top[0] = exact_primitives().division.div_basecase(q, u, un, v, vn, reciprocal)
+        return OK
+    most = SLICE // vn + 1
+    size = (at - 1) % most + 1
+    at -= size
+    top[0] = exact_primitives().division.div_basecase(q + at, u + at, vn + size, v, vn, reciprocal)
+    while at > 0:
+        status = poll()
+        if status != OK:
+            return status
+        at -= most
+        # below v after the first slice: nothing above the quotient's limbs
+        exact_primitives().division.div_basecase(q + at, u + at, vn + most, v, vn, reciprocal)
+    return OK
 
 
 cdef int _mul(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
@@ -84,8 +165,7 @@ cdef int _block(uint64_t* q, uint64_t* top, uint64_t* u, int64_t qn, const uint6
     cdef int64_t rest = vn - qn
     cdef uint64_t borrow
     if qn < 4 or qn < thresholds().div_recursive:
-        top[0] = exact_primitives().division.div_basecase(q, u, vn + qn, v, vn, reciprocal)
-        return OK
+        return _schoolbook(q, top, u, vn + qn, v, vn, reciprocal)
     cdef int status = _recursive(q, top, u + rest, v + rest, qn, reciprocal, scratch)
     if status != OK or rest == 0:
         return status
@@ -241,8 +321,7 @@ cdef int limbs_divide(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un, const
     cdef uint64_t reciprocal = exact_primitives().division.reciprocal_2(v[vn - 1], v[vn - 2])
     cdef int64_t size
     if shorter < 4 or shorter < thresholds().div_recursive:
-        top[0] = exact_primitives().division.div_basecase(q, u, un, v, vn, reciprocal)
-        return OK
+        return _schoolbook(q, top, u, un, v, vn, reciprocal)
     if shorter < thresholds().div_newton:
         return _divide_recursively(q, top, u, un, v, vn, reciprocal)
     if qn > vn:
@@ -257,8 +336,7 @@ cdef int limbs_divide(uint64_t* q, uint64_t* top, uint64_t* u, int64_t un, const
 cdef int limbs_divrem(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
                       int64_t bn) noexcept nogil:
     if bn == 1:
-        r[0] = limbs_divrem_1(q, a, an, b[0])
-        return OK
+        return limbs_divrem_long(q, r, a, an, b[0])
     # The numerator gains a limb, so that the quotient's top limb comes out below.
     cdef int shift = __builtin_clzll(b[bn - 1])
     cdef uint64_t[SMALL] local
@@ -269,18 +347,22 @@ cdef int limbs_divrem(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t an, c
             return NO_MEMORY
     cdef uint64_t* v = u + an + 1
     cdef uint64_t top
-    if shift:
+    cdef int status = OK
+    if an > SLICE:
+        status = limbs_lshift_long(u + an, u, a, an, shift)
+        if status == OK:
+            status = limbs_lshift_long(&top, v, b, bn, shift)
+    elif shift:
         u[an] = exact_primitives().limbs.lshift(u, a, an, shift)
         exact_primitives().limbs.lshift(v, b, bn, shift)
     else:
         u[an] = 0
         limbs_copy(u, a, an)
         limbs_copy(v, b, bn)
-    cdef int status
-    if u[an] == 0 and u[an - 1] < v[bn - 1]:
+    if status == OK and u[an] == 0 and u[an - 1] < v[bn - 1]:
         q[an - bn] = 0  # known to be zero: a block less
         status = limbs_divide(q, &top, u, an, v, bn)
-    else:
+    elif status == OK:
         status = limbs_divide(q, &top, u, an + 1, v, bn)
     if status == OK and shift:
         exact_primitives().limbs.rshift(r, u, bn, shift)
@@ -294,8 +376,7 @@ cdef int limbs_divrem(uint64_t* q, uint64_t* r, const uint64_t* a, int64_t an, c
 cdef int limbs_rem(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
                    int64_t bn) noexcept nogil:
     if bn == 1:
-        r[0] = limbs_mod_1(a, an, b[0])
-        return OK
+        return limbs_mod_long(r, a, an, b[0])
     cdef uint64_t[SMALL] local
     cdef uint64_t* q = local
     if an - bn + 1 > SMALL:

@@ -13,8 +13,9 @@ from libc.stdlib cimport free, malloc
 from crystalline._kernels.bigint.div cimport limbs_divrem, limbs_rem
 from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport (NO_MEMORY, OK, limbs_add, limbs_compare,
-                                                limbs_copy, limbs_normalize, limbs_sub,
-                                                limbs_sub_1, limbs_zero)
+                                                limbs_copy, limbs_copy_long, limbs_normalize,
+                                                limbs_sub, limbs_sub_1, limbs_zero,
+                                                limbs_zero_long)
 from crystalline._kernels.bigint.mul cimport limbs_mul
 from crystalline._kernels.bigint.tuning cimport thresholds
 from crystalline._kernels.checks cimport expect_length
@@ -431,6 +432,26 @@ cdef int _euclid(uint64_t* a, uint64_t* b, int64_t n, Row* row,
     return status
 
 
+cdef int _pad(uint64_t* x, uint64_t* y, int64_t n, const uint64_t* a, int64_t an,
+              const uint64_t* b, int64_t bn) noexcept nogil:
+    """x[n] = a[an], y[n] = b[bn]."""
+    cdef int status
+    if n <= SMALL:
+        limbs_copy(x, a, an)
+        limbs_zero(x + an, n - an)
+        limbs_copy(y, b, bn)
+        limbs_zero(y + bn, n - bn)
+        return OK
+    status = limbs_copy_long(x, a, an)
+    if status == OK:
+        status = limbs_zero_long(x + an, n - an)
+    if status == OK:
+        status = limbs_copy_long(y, b, bn)
+    if status == OK:
+        status = limbs_zero_long(y + bn, n - bn)
+    return status
+
+
 cdef int limbs_gcd(uint64_t* g, int64_t* gn, const uint64_t* a, int64_t an, const uint64_t* b,
                    int64_t bn) noexcept nogil:
     cdef int64_t n = max(an, bn)
@@ -446,11 +467,9 @@ cdef int limbs_gcd(uint64_t* g, int64_t* gn, const uint64_t* a, int64_t an, cons
     row.x = NULL
     row.y = NULL
     row.n = 0
-    limbs_copy(x, a, an)
-    limbs_zero(x + an, n - an)
-    limbs_copy(y, b, bn)
-    limbs_zero(y + bn, n - bn)
-    cdef int status = _euclid(x, y, n, &row, NULL)
+    cdef int status = _pad(x, y, n, a, an, b, bn)
+    if status == OK:
+        status = _euclid(x, y, n, &row, NULL)
     if status == OK:
         gn[0] = limbs_normalize(x, n)
         if gn[0] == 0:
@@ -550,11 +569,9 @@ cdef int limbs_gcdext(uint64_t* g, int64_t* gn, uint64_t* s, int64_t* sn, uint64
     row.n = 1
     row.x[0] = 0
     row.y[0] = 1
-    limbs_copy(x, a, an)
-    limbs_zero(x + an, n - an)
-    limbs_copy(y, b, bn)
-    limbs_zero(y + bn, n - bn)
-    status = _euclid(x, y, n, &row, NULL)
+    status = _pad(x, y, n, a, an, b, bn)
+    if status == OK:
+        status = _euclid(x, y, n, &row, NULL)
     if status == OK:
         gn[0] = limbs_normalize(x, min(an, bn))
         first = gn[0] > 0
@@ -618,15 +635,13 @@ cdef int limbs_jacobi(int* symbol, const uint64_t* a, int64_t an, const uint64_t
     row.x = NULL
     row.y = NULL
     row.n = 0
-    limbs_copy(x, a, an)
-    limbs_zero(x + an, n - an)
-    limbs_copy(y, b, bn)
-    limbs_zero(y + bn, n - bn)
+    cdef int status = _pad(x, y, n, a, an, b, bn)
     state.low[0] = x[0] & 7
     state.low[1] = y[0] & 7
     state.denominator = 1
     state.negative = 0
-    cdef int status = _euclid(x, y, n, &row, &state)
+    if status == OK:
+        status = _euclid(x, y, n, &row, &state)
     if status == OK:
         # (0 / 1) = 1, and 0 where the gcd is more than 1
         if limbs_normalize(x, bn) == 0:

@@ -30,6 +30,17 @@ cdef inline int64_t limbs_normalize(const uint64_t* a, int64_t n) noexcept nogil
     return n
 
 
+# The same with looks at the signals, for vectors of any length; they return a status.
+cdef int limbs_copy_long(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil
+cdef int limbs_zero_long(uint64_t* r, int64_t n) noexcept nogil
+# r[n] = a[n] 2^count, 0 <= count < 64; *out: what was shifted out; r may be a
+cdef int limbs_lshift_long(uint64_t* out, uint64_t* r, const uint64_t* a, int64_t n,
+                           int count) noexcept nogil
+# r[an] = a[an] + b[bn] or, for a >= b, a[an] - b[bn], an >= bn; *out: the carry; r may be a or b
+cdef int limbs_add_long(uint64_t* out, uint64_t* r, const uint64_t* a, int64_t an,
+                        const uint64_t* b, int64_t bn, bint subtract) noexcept nogil
+
+
 cdef inline int limbs_compare(const uint64_t* a, const uint64_t* b, int64_t n) noexcept nogil:
     """-1, 0 or 1 as a[n] is below, equal to or above b[n]."""
     cdef int64_t i = n - 1

@@ -4,6 +4,9 @@ ASCII only; the face has replaced the digits and blanks of other scripts.
 """
 from libc.stdint cimport int64_t
 
+from crystalline._kernels.bigint.interrupt cimport poll
+from crystalline._kernels.bigint.limbs cimport OK
+
 cdef extern from *:
     """
     /* The value of an ASCII digit or letter in bases up to 36; 99 for other characters. */
@@ -27,10 +30,14 @@ cdef inline int prefix_base(char c) noexcept nogil:
     return 2 if c == c'b' or c == c'B' else 0
 
 
-cdef bint read_literal(char* digits, int64_t* count, int* base, bint* negative, const char* text,
-                       int64_t n) noexcept nogil:
-    cdef int64_t i = 0, out = 0
-    cdef int named
+cdef enum:
+    SLICE = 1 << 18  # characters between two looks at the signals
+
+
+cdef int read_literal(char* digits, int64_t* count, int* base, bint* negative, const char* text,
+                      int64_t n) noexcept nogil:
+    cdef int64_t i = 0, out = 0, end
+    cdef int named, status
     cdef bint zero_only = False, after_digit = False, other_than_zero = False
     while n > 0 and is_blank(text[n - 1]):
         n -= 1
@@ -50,17 +57,23 @@ cdef bint read_literal(char* digits, int64_t* count, int* base, bint* negative, 
     if base[0] == 0:
         base[0] = 10
     while i < n:
-        if text[i] == c'_':
-            if not after_digit:
-                return False
-            after_digit = False
-        elif digit_value(text[i]) < base[0]:
-            other_than_zero = other_than_zero or text[i] != c'0'
-            digits[out] = text[i]
-            out += 1
-            after_digit = True
-        else:
-            return False
-        i += 1
+        end = min(n, i + SLICE)
+        while i < end:
+            if text[i] == c'_':
+                if not after_digit:
+                    return INVALID
+                after_digit = False
+            elif digit_value(text[i]) < base[0]:
+                other_than_zero = other_than_zero or text[i] != c'0'
+                digits[out] = text[i]
+                out += 1
+                after_digit = True
+            else:
+                return INVALID
+            i += 1
+        if i < n:
+            status = poll()
+            if status != OK:
+                return status
     count[0] = out
-    return out > 0 and after_digit and not (zero_only and other_than_zero)
+    return OK if out > 0 and after_digit and not (zero_only and other_than_zero) else INVALID

@@ -10,13 +10,15 @@
 Where each begins is in `primitives/tuning.h`.  Factors of unequal length: the shorter one decides;
 the longer one is cut into pieces of its length when it is twice as long.  A square is the product
 of a vector and itself, same address and length, and stays one through every recursion.  Scratch
-is one block, on the stack when it is small, so that nothing below the door can fail.
+is one block, on the stack when it is small, so that nothing below the door can fail.  Longer
+factors than LONG, beside one too short for a transform, are cut at the door, where Ctrl-C is heard.
 """
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 import numpy as np
 
+from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport (
     NO_MEMORY, OK, limbs_add, limbs_add_1, limbs_compare, limbs_copy, limbs_normalize, limbs_sub_1,
     limbs_zero,
@@ -49,6 +51,7 @@ cdef const LimbPrimitives* P = &exact_primitives().limbs
 cdef const Thresholds* T = thresholds()
 
 cdef enum:
+    LONG = 1 << 17  # limbs: with the longest factor that has no transform, some milliseconds
     KARATSUBA_AT_LEAST = 2
     TOOM3_AT_LEAST = 11  # 4 ceil(an / 3) + 4 limbs of evaluations find room in the product
 
@@ -57,7 +60,7 @@ cdef int limbs_mul(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b
                    int64_t bn) noexcept nogil:
     if a == b and an == bn:
         return limbs_sqr(r, a, an)
-    if bn < T.vector and bn < T.karatsuba and bn < T.ntt:
+    if bn < T.vector and bn < T.karatsuba and bn < T.ntt and an <= LONG:
         P.mul_basecase(r, a, an, b, bn)
         return OK
     return large(r, a, an, b, bn)
@@ -81,6 +84,8 @@ cdef int large(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
         return ntt_sqr(r, a, an)
     if not square and (bn >= T.ntt or bn >= T.ntt_long and (an >> 1) + (bn >> 1) >= T.ntt):
         return ntt_mul(r, a, an, b, bn)
+    if an > LONG and an >= 2 * bn:
+        return by_slices(r, a, an, b, bn)
     if is_basecase(bn, square):
         basecase(r, a, an, b, bn)
         return OK
@@ -94,6 +99,30 @@ cdef int large(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
     product(r, a, an, b, bn, heap)
     free(heap)
     return OK
+
+
+cdef int by_slices(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
+                   int64_t bn) noexcept nogil:
+    """The product by slices of a, with a look at the signals after each."""
+    cdef int64_t slice_ = max(<int64_t>LONG, bn), done = 0, size
+    cdef int status = OK
+    cdef uint64_t* kept = <uint64_t*>malloc(bn * sizeof(uint64_t))
+    if kept == NULL:
+        return NO_MEMORY
+    while done < an and status == OK:
+        size = min(slice_, an - done)
+        limbs_copy(kept, r + done, bn if done else 0)
+        if size >= bn:
+            status = limbs_mul(r + done, a + done, size, b, bn)
+        else:
+            status = limbs_mul(r + done, b, bn, a + done, size)
+        if done:
+            add_at(r + done, size + bn, kept, bn)
+        done += size
+        if status == OK and done < an:
+            status = poll()
+    free(kept)
+    return status
 
 
 cdef int64_t scratch_size(int64_t an, int64_t bn) noexcept nogil:
@@ -344,6 +373,7 @@ def multiply(const uint64_t[::1] a, const uint64_t[::1] b, int64_t times=1):
                 break
     if status == NO_MEMORY:
         raise MemoryError(f"no memory for a product of {an} and {bn} limbs")
+    check(status)
     return result
 
 

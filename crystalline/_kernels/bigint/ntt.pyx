@@ -5,6 +5,7 @@ The arithmetic, its bounds and the transforms are in primitives/ntt*.h; when to 
 """
 from libc.stdint cimport int64_t, uint64_t
 
+from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport NO_MEMORY
 from crystalline._kernels.exact_isa cimport NTT_THREE_PRIMES_MAX, exact_primitives
 
@@ -15,11 +16,11 @@ cdef int _limbs_per_coefficient(int64_t bn) noexcept nogil:
 
 cdef int ntt_mul(uint64_t* r, const uint64_t* a, int64_t an, const uint64_t* b,
                  int64_t bn) noexcept nogil:
-    return exact_primitives().ntt.mul(r, a, an, b, bn, _limbs_per_coefficient(bn))
+    return exact_primitives().ntt.mul(r, a, an, b, bn, _limbs_per_coefficient(bn), poll)
 
 
 cdef int ntt_sqr(uint64_t* r, const uint64_t* a, int64_t n) noexcept nogil:
-    return exact_primitives().ntt.mul(r, a, n, a, n, _limbs_per_coefficient(n))
+    return exact_primitives().ntt.mul(r, a, n, a, n, _limbs_per_coefficient(n), poll)
 
 
 def product(uint64_t[::1] r, const uint64_t[::1] a, const uint64_t[::1] b,
@@ -45,9 +46,10 @@ def product(uint64_t[::1] r, const uint64_t[::1] a, const uint64_t[::1] b,
     if h != 2 and not (h == 1 and bn <= NTT_THREE_PRIMES_MAX):
         raise ValueError(f"{h} limbs a coefficient do not do for {bn} limbs")
     with nogil:
-        status = exact_primitives().ntt.mul(&r[0], &a[0], an, &b[0], bn, h)
+        status = exact_primitives().ntt.mul(&r[0], &a[0], an, &b[0], bn, h, poll)
     if status == NO_MEMORY:
         raise MemoryError(f"no memory for a product of {an} and {bn} limbs")
+    check(status)
 
 
 def square(uint64_t[::1] r, const uint64_t[::1] a) -> None:
@@ -69,3 +71,4 @@ def square(uint64_t[::1] r, const uint64_t[::1] a) -> None:
         status = ntt_sqr(&r[0], &a[0], n)
     if status == NO_MEMORY:
         raise MemoryError(f"no memory for a square of {n} limbs")
+    check(status)

@@ -204,6 +204,8 @@ cdef int montgomery_pow(uint64_t* r, const uint64_t* a, const uint64_t* exp, int
         i = 1
         while i < odd_powers and status == OK:
             status = montgomery_mul(power + i * n, power + (i - 1) * n, x, m, scratch)
+            if status == OK:
+                status = poll()
             i += 1
     while bit >= 0 and status == OK:
         if not _bit(exp, bit):

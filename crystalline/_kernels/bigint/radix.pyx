@@ -83,6 +83,7 @@ cl_fill_digit_values()
 
 cdef enum:
     MAX_LEVELS = 60
+    SLICE = 1 << 17  # digits between two looks at the signals
 
 # One power of the tree: big^(t 2^j).
 cdef struct Power:
@@ -319,8 +320,9 @@ cdef int _write_by_tree(char* digits, int64_t* count, const uint64_t* a, int64_t
 cdef int limbs_to_digits(char* digits, int64_t* count, const uint64_t* a, int64_t n,
                          int base) noexcept nogil:
     cdef int k = _bits_of_base(base)
-    cdef int64_t i, bit, limb, bits
+    cdef int64_t i, bit, limb, bits, end
     cdef uint64_t digit
+    cdef int status
     cdef const char* alphabet = cl_alphabet(base)
     n = limbs_normalize(a, n)
     if n == 0:
@@ -331,13 +333,21 @@ cdef int limbs_to_digits(char* digits, int64_t* count, const uint64_t* a, int64_
         return _write_by_tree(digits, count, a, n, base)
     bits = 64 * n - __builtin_clzll(a[n - 1])
     count[0] = (bits + k - 1) // k
-    for i in range(count[0]):
-        bit = (count[0] - 1 - i) * k
-        limb = bit >> 6
-        digit = a[limb] >> (bit & 63)
-        if (bit & 63) + k > 64 and limb + 1 < n:
-            digit |= a[limb + 1] << (64 - (bit & 63))
-        digits[i] = alphabet[digit & <uint64_t>(base - 1)]
+    i = 0
+    while i < count[0]:
+        end = min(count[0], i + SLICE)
+        while i < end:
+            bit = (count[0] - 1 - i) * k
+            limb = bit >> 6
+            digit = a[limb] >> (bit & 63)
+            if (bit & 63) + k > 64 and limb + 1 < n:
+                digit |= a[limb + 1] << (64 - (bit & 63))
+            digits[i] = alphabet[digit & <uint64_t>(base - 1)]
+            i += 1
+        if i < count[0]:
+            status = poll()
+            if status != OK:
+                return status
     return OK
 
 
@@ -411,26 +421,40 @@ cdef int _read_node(uint64_t* r, int64_t* rn, const char* digits, int64_t count,
 cdef int limbs_from_digits(uint64_t* r, int64_t* rn, const char* digits, int64_t count,
                            int base) noexcept nogil:
     cdef int k = _bits_of_base(base)
-    cdef int64_t i, bit, n
+    cdef int64_t i = 0, bit, n, end
     cdef uint64_t digit
     cdef Tree tree
     cdef int status
-    i = cl_bad_digit(digits, count, base)
-    if i < count:
-        rn[0] = i
-        return BAD_DIGIT
+    while i < count:
+        end = min(count, i + SLICE)
+        i += cl_bad_digit(digits + i, end - i, base)
+        if i < end:
+            rn[0] = i
+            return BAD_DIGIT
+        if i < count:
+            status = poll()
+            if status != OK:
+                return status
     while count > 0 and digits[0] == c'0':
         digits += 1
         count -= 1
     if k:
         n = (count * k + 63) // 64
         limbs_zero(r, n)
-        for i in range(count):
-            digit = cl_digit_values[base > 36][<unsigned char>digits[count - 1 - i]]
-            bit = i * k
-            r[bit >> 6] |= digit << (bit & 63)
-            if (bit & 63) + k > 64 and (bit >> 6) + 1 < n:
-                r[(bit >> 6) + 1] = digit >> (64 - (bit & 63))
+        i = 0
+        while i < count:
+            end = min(count, i + SLICE)
+            while i < end:
+                digit = cl_digit_values[base > 36][<unsigned char>digits[count - 1 - i]]
+                bit = i * k
+                r[bit >> 6] |= digit << (bit & 63)
+                if (bit & 63) + k > 64 and (bit >> 6) + 1 < n:
+                    r[(bit >> 6) + 1] = digit >> (64 - (bit & 63))
+                i += 1
+            if i < count:
+                status = poll()
+                if status != OK:
+                    return status
         rn[0] = limbs_normalize(r, n)
         return OK
     _tree_start(&tree, base, count, max(thresholds().from_digits, 2))

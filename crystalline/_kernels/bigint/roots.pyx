@@ -8,10 +8,13 @@ from libc.math cimport exp2, log2
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from crystalline._kernels.bigint.div cimport limbs_divide, limbs_divrem, limbs_divrem_1, limbs_mod_1
+from crystalline._kernels.bigint.div cimport (
+    limbs_divide, limbs_divrem, limbs_divrem_1, limbs_mod_1, limbs_mod_long,
+)
 from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport (NO_MEMORY, OK, limbs_add, limbs_add_1,
-                                                limbs_compare, limbs_copy, limbs_normalize,
+                                                limbs_compare, limbs_copy, limbs_lshift_long,
+                                                limbs_normalize,
                                                 limbs_sub_1, limbs_zero)
 from crystalline._kernels.bigint.mul cimport limbs_mul, limbs_sqr
 from crystalline._kernels.checks cimport expect_length
@@ -115,12 +118,11 @@ cdef int limbs_sqrtrem(uint64_t* s, uint64_t* r, int64_t* rn, const uint64_t* a,
     cdef int64_t carry
     cdef int half = (shift + 64 * pad) >> 1
     cdef int status
+    cdef uint64_t out  # nothing
     u[0] = 0
-    if shift:
-        exact_primitives().limbs.lshift(u + pad, a, n, shift)
-    else:
-        limbs_copy(u + pad, a, n)
-    status = _sqrt(s, u, m, &carry, u + 2 * m)
+    status = limbs_lshift_long(&out, u + pad, a, n, shift)
+    if status == OK:
+        status = _sqrt(s, u, m, &carry, u + 2 * m)
     if status == OK and half:
         exact_primitives().limbs.rshift(s, s, m, half)
     if status == OK and r != NULL:
@@ -348,7 +350,9 @@ cdef int limbs_is_square(bint* yes, const uint64_t* a, int64_t n) noexcept nogil
     yes[0] = n == 0
     if n == 0 or not (<uint64_t>0x0202021202030213 >> (a[0] & 63)) & 1:  # squares modulo 64
         return OK
-    rest = limbs_mod_1(a, n, 152125131763605)  # their product
+    status = limbs_mod_long(&rest, a, n, 152125131763605)  # their product
+    if status != OK:
+        return status
     for i in range(12):
         if not _is_residue(rest, cl_filter_primes[i]):
             return OK
@@ -372,36 +376,44 @@ cdef bint _is_prime(uint64_t x) noexcept nogil:
     return True
 
 
-cdef bint _may_be_power(const uint64_t* a, int64_t n, uint64_t k) noexcept nogil:
-    """False where a is no k-th power modulo one of three primes 2 c k + 1."""
+cdef int _may_be_power(bint* may, const uint64_t* a, int64_t n, uint64_t k) noexcept nogil:
+    """*may = False where a is no k-th power modulo one of three primes 2 c k + 1."""
     cdef uint64_t p = 1, rest
-    cdef int found = 0
+    cdef int found = 0, status
+    may[0] = True
     while found < 3 and p < <uint64_t>1 << 31:
         p += 2 * k
         if not _is_prime(p):
             continue
         found += 1
-        rest = limbs_mod_1(a, n, p)
+        status = limbs_mod_long(&rest, a, n, p)
+        if status != OK:
+            return status
         if rest and _mod_power(rest, (p - 1) // k, p) != 1:
-            return False
-    return True
+            may[0] = False
+            return OK
+    return OK
 
 
 cdef int limbs_is_power(bint* yes, const uint64_t* a, int64_t n) noexcept nogil:
     """A k-th power for a prime k; k divides how often any prime divides a, and where none below
     1,000 does, the root is above 1,000."""
     cdef int64_t bits, sn, divides = 0, most
-    cdef uint64_t p = 2, k
+    cdef uint64_t p = 2, k, rest
     cdef uint64_t* s
-    cdef bint exact = False
+    cdef bint exact = False, may = False
     cdef int status = OK
     yes[0] = True
     if n == 0 or (n == 1 and a[0] == 1):
         return OK
     bits = 64 * n - __builtin_clzll(a[n - 1])
     while p < 1000 and divides == 0:
-        if _is_prime(p) and limbs_mod_1(a, n, p) == 0:
-            status = _multiplicity(&divides, a, n, p)
+        if _is_prime(p):
+            status = limbs_mod_long(&rest, a, n, p)
+            if status == OK and rest == 0:
+                status = _multiplicity(&divides, a, n, p)
+            if status == OK:
+                status = poll()
             if status != OK:
                 return status
         p += 1
@@ -415,8 +427,10 @@ cdef int limbs_is_power(bint* yes, const uint64_t* a, int64_t n) noexcept nogil:
             status = poll()
             if status == OK and k == 2:
                 status = limbs_is_square(&exact, a, n)
-            elif status == OK and _may_be_power(a, n, k):
-                status = limbs_root(s, &sn, &exact, a, n, k)
+            elif status == OK:
+                status = _may_be_power(&may, a, n, k)
+                if status == OK and may:
+                    status = limbs_root(s, &sn, &exact, a, n, k)
         k += 1
     free(s)
     yes[0] = exact

@@ -14,6 +14,8 @@ from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from crystalline._kernels.bigint.interrupt cimport check, poll
+from crystalline._kernels.bigint.limbs cimport OK
 from crystalline._kernels.exact_isa cimport exact_primitives
 from crystalline._kernels.fixedarray.elements cimport block_of, expect_elements, step_of
 
@@ -168,6 +170,7 @@ def matmul(uint64_t[:, :, ::1] out not None, const uint64_t[:, :, ::1] a not Non
     """
     cdef int64_t M = out.shape[0], N = out.shape[1], L = out.shape[2], K = b.shape[0]
     cdef int64_t j = 0, at, first = M * N
+    cdef int status
     expect_elements(L, frac_bits)
     if (a.shape[0] != M or a.shape[1] != K or a.shape[2] != L or b.shape[1] != N
             or b.shape[2] != L):
@@ -185,11 +188,16 @@ def matmul(uint64_t[:, :, ::1] out not None, const uint64_t[:, :, ::1] a not Non
         raise MemoryError(f"no memory for a matrix product's {size} bytes of digits")
     try:
         with nogil:
-            exact_primitives().fixedarray.matmul_begin(work, &a[0, 0, 0], M, K, <int>L)
+            status = exact_primitives().fixedarray.matmul_begin(work, &a[0, 0, 0], M, K, <int>L,
+                                                                poll)
+        check(status)
         while j < N:
             with nogil:
                 at = exact_primitives().fixedarray.matmul_columns(
-                    &out[0, 0, 0], &a[0, 0, 0], &b[0, 0, 0], M, K, N, j, <int>L, frac_bits, work)
+                    &out[0, 0, 0], &a[0, 0, 0], &b[0, 0, 0], M, K, N, j, <int>L, frac_bits, work,
+                    poll)
+            if at < 0:
+                check(<int>at)
             first = min(first, at)
             PyErr_CheckSignals()
             j += 8
@@ -248,12 +256,19 @@ def absolute(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None) -
     >>> absolute(a, a), a.tolist()
     (1, [[3, 0]])
     """
-    cdef int64_t n = out.shape[0], L = out.shape[1], i, k
+    cdef int64_t n = out.shape[0], L = out.shape[1], i, k, block = block_of(L, L), since = 0
     cdef uint64_t sign, carry
+    cdef int status = OK
     if a.shape[0] != n or a.shape[1] != L:
         raise ValueError(f"a is [{a.shape[0]}, {a.shape[1]}], expected [{n}, {L}]")
     with nogil:
         for i in range(n):
+            since += 1
+            if since == block:
+                since = 0
+                status = poll()
+                if status != OK:
+                    break
             sign = -(a[i, L - 1] >> 63)
             carry = sign & 1
             for k in range(L):
@@ -263,6 +278,7 @@ def absolute(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None) -
                 break
         else:
             i = n
+    check(status)
     return i
 
 
@@ -277,13 +293,21 @@ def compare(int8_t[::1] out not None, const uint64_t[:, ::1] a not None,
     >>> compare(out, a, a[1:]); out.tolist()
     [-1, 0]
     """
-    cdef int64_t n = out.shape[0], L = a.shape[1], i
+    cdef int64_t n = out.shape[0], L = a.shape[1], i, block = block_of(L, L), since = 0
     cdef int64_t a_step = step_of(a, "a", n, L), b_step = step_of(b, "b", n, L)
+    cdef int status = OK
     if n == 0:
         return
     with nogil:
         for i in range(n):
+            since += 1
+            if since == block:
+                since = 0
+                status = poll()
+                if status != OK:
+                    break
             out[i] = _order(&a[0, 0] + i * a_step, &b[0, 0] + i * b_step, L)
+    check(status)
 
 
 cdef int8_t _order(const uint64_t* a, const uint64_t* b, int64_t L) noexcept nogil:
@@ -306,14 +330,57 @@ def extreme(const uint64_t[:, ::1] a not None, int sign) -> int:
     >>> extreme(np.array([[7, 0], [9, 0], [0, 2**63]], "u8"), 1)
     1
     """
-    cdef int64_t n = a.shape[0], L = a.shape[1], i, best = 0
+    cdef int64_t n = a.shape[0], L = a.shape[1], i, best = 0, block = block_of(L, L), start = 1
+    cdef int status = OK
     if n == 0:
         raise ValueError("an empty array has no extreme element")
     with nogil:
-        for i in range(1, n):
-            if _order(&a[i, 0], &a[best, 0], L) * sign > 0:
-                best = i
+        while start < n and status == OK:
+            for i in range(start, min(n, start + block)):
+                if _order(&a[i, 0], &a[best, 0], L) * sign > 0:
+                    best = i
+            start += block
+            status = poll()
+    check(status)
     return best
+
+
+def merge(int64_t[::1] out not None, const int64_t[::1] order not None,
+          const uint64_t[:, ::1] a not None, int64_t run) -> None:
+    """out = the indices in `order`, sorted runs of length `run`, merged in pairs; stable.
+
+    order [n]: IN; out [n]: OUT, apart from it; a [any, L]: IN, what is sorted.
+
+    >>> import numpy as np
+    >>> a, out = np.array([[2], [4], [1], [2]], "u8"), np.empty(4, "i8")
+    >>> merge(out, np.arange(4), a, 2); out.tolist()
+    [2, 0, 3, 1]
+    """
+    cdef int64_t n = order.shape[0], L = a.shape[1], start = 0, k, i, j, middle, end
+    cdef int64_t block = block_of(L, 16 * L), since = 0
+    cdef int status = OK
+    if out.shape[0] != n:
+        raise ValueError(f"out has {out.shape[0]} elements, expected {n}")
+    with nogil:
+        while start < n and status == OK:
+            middle, end = min(n, start + run), min(n, start + 2 * run)
+            i, j = start, middle
+            for k in range(start, end):
+                if j == end or (i < middle
+                                and _order(&a[order[i], 0], &a[order[j], 0], L) <= 0):
+                    out[k] = order[i]
+                    i += 1
+                else:
+                    out[k] = order[j]
+                    j += 1
+                since += 1
+                if since == block:
+                    since = 0
+                    status = poll()
+                    if status != OK:
+                        break
+            start = end
+    check(status)
 
 
 def rescale(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None, int shift) -> int:
@@ -329,7 +396,9 @@ def rescale(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None, in
     """
     cdef int64_t n = out.shape[0], L = out.shape[1], m = a.shape[1], i, k
     cdef int64_t words = max(shift, 0) // 64, bits = max(shift, 0) % 64
+    cdef int64_t block = block_of(L, m + words), since = 0
     cdef bint fits
+    cdef int status = OK
     expect_elements(L, 0)
     expect_elements(max(L, m), abs(shift))
     if a.shape[0] != n:
@@ -341,6 +410,12 @@ def rescale(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None, in
         raise MemoryError(f"no memory for {size} limbs")
     with nogil:
         for i in range(n):
+            since += 1
+            if since == block:
+                since = 0
+                status = poll()
+                if status != OK:
+                    break
             sign = -(a[i, m - 1] >> 63)
             memset(p, 0, words * sizeof(uint64_t))
             memcpy(p + words, &a[i, 0], m * sizeof(uint64_t))
@@ -355,4 +430,5 @@ def rescale(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None, in
         else:
             i = n
     free(p)
+    check(status)
     return i

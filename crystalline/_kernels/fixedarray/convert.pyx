@@ -8,8 +8,11 @@ from libc.math cimport ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
+from crystalline._kernels.bigint.interrupt cimport check, poll
+from crystalline._kernels.bigint.limbs cimport OK
 from crystalline._kernels.fixedarray.elements cimport (
     CL_FA_LIMBS,
+    block_of,
     expect_elements,
     magnitude_of,
     negate_if,
@@ -30,16 +33,24 @@ def from_doubles(uint64_t[:, ::1] out not None, const double[::1] x not None,
     >>> from_doubles(out, np.array([2.5, -0.5]), 1), out.tolist()
     (2, [[5], [18446744073709551615]])
     """
-    cdef int64_t n = out.shape[0], L = out.shape[1], i
+    cdef int64_t n = out.shape[0], L = out.shape[1], i, block = block_of(L, 8 * L), since = 0
+    cdef int status = OK
     expect_elements(L, frac_bits)
     if x.shape[0] != n:
         raise ValueError(f"x has {x.shape[0]} elements, expected {n}")
     with nogil:
         for i in range(n):
+            since += 1
+            if since == block:
+                since = 0
+                status = poll()
+                if status != OK:
+                    break
             if not _from_double(&out[i, 0], x[i], L, frac_bits):
                 break
         else:
             i = n
+    check(status)
     return i
 
 
@@ -89,16 +100,24 @@ def to_doubles(double[::1] out not None, const uint64_t[:, ::1] a not None,
     >>> to_doubles(out, np.array([[2**64 - 5, 2**64 - 1]], "u8"), 1), out.tolist()
     (1, [-2.5])
     """
-    cdef int64_t n = out.shape[0], L = a.shape[1], i
+    cdef int64_t n = out.shape[0], L = a.shape[1], i, block = block_of(L, 8 * L), since = 0
+    cdef int status = OK
     expect_elements(L, frac_bits)
     if a.shape[0] != n:
         raise ValueError(f"a has {a.shape[0]} elements, expected {n}")
     with nogil:
         for i in range(n):
+            since += 1
+            if since == block:
+                since = 0
+                status = poll()
+                if status != OK:
+                    break
             if not _to_double(&out[i], &a[i, 0], L, frac_bits):
                 break
         else:
             i = n
+    check(status)
     return i
 
 

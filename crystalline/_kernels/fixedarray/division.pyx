@@ -8,8 +8,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
 
 from crystalline._kernels.bigint.div cimport limbs_divrem
+from crystalline._kernels.bigint.interrupt cimport check
 from crystalline._kernels.bigint.limbs cimport (
-    NO_MEMORY,
+    OK,
     limbs_add_1,
     limbs_compare,
     limbs_normalize,
@@ -26,6 +27,10 @@ from crystalline._kernels.fixedarray.elements cimport (
 )
 
 
+cdef enum:
+    TOO_LARGE = 1
+
+
 def divide(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None,
            const uint64_t[:, ::1] b not None, int frac_bits) -> int:
     """out = a / b; a division by zero is left to the caller to find, and counts as too large.
@@ -40,7 +45,7 @@ def divide(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None,
     cdef int64_t n = out.shape[0], L = out.shape[1], start = 0, count, i
     cdef int64_t a_step = step_of(a, "a", n, L), b_step = step_of(b, "b", n, L)
     cdef int64_t block = block_of(L, 64 * L)
-    cdef int status = 1
+    cdef int status = OK
     expect_elements(L, frac_bits)
     while start < n:
         count = min(block, n - start)
@@ -48,11 +53,10 @@ def divide(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None,
             for i in range(start, start + count):
                 status = _divide(&out[i, 0], &a[0, 0] + i * a_step, &b[0, 0] + i * b_step, L,
                                  frac_bits)
-                if status != 1:
+                if status != OK:
                     break
-        if status == NO_MEMORY:
-            raise MemoryError(f"no memory to divide numbers of {L} limbs")
-        if status == 0:
+        check(status)
+        if status == TOO_LARGE:
             return i
         PyErr_CheckSignals()
         start += count
@@ -61,19 +65,19 @@ def divide(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None,
 
 cdef int _divide(uint64_t* r, const uint64_t* a, const uint64_t* b, int64_t L,
                  int F) noexcept nogil:
-    """1 where r = a / b fits, 0 where it does not, NO_MEMORY."""
+    """r = a / b: OK, TOO_LARGE where it does not fit, NO_MEMORY or INTERRUPTED."""
     cdef uint64_t u[2 * CL_FA_LIMBS + 1]
     cdef uint64_t v[CL_FA_LIMBS]
     cdef uint64_t q[2 * CL_FA_LIMBS + 2]
     cdef uint64_t rest[CL_FA_LIMBS]
     cdef uint64_t negative = (a[L - 1] ^ b[L - 1]) >> 63
     cdef int64_t un, vn, qn, k, words = F // 64
-    cdef int bits = F % 64, order
+    cdef int bits = F % 64, order, status
     magnitude_of(u + words, a, L)
     magnitude_of(v, b, L)
     vn = limbs_normalize(v, L)
     if vn == 0:
-        return 0
+        return TOO_LARGE
     limbs_zero(u, words)
     u[L + words] = 0
     if bits:
@@ -85,8 +89,9 @@ cdef int _divide(uint64_t* r, const uint64_t* a, const uint64_t* b, int64_t L,
         for k in range(vn):
             rest[k] = u[k] if k < un else 0
     else:
-        if limbs_divrem(q, rest, u, un, v, vn) == NO_MEMORY:
-            return NO_MEMORY
+        status = limbs_divrem(q, rest, u, un, v, vn)
+        if status != OK:
+            return status
         qn = un - vn + 1
     # the remainder against half of the divisor: is 2 rest above v, or equal with q odd?
     cdef uint64_t out = exact_primitives().limbs.lshift(rest, rest, vn, 1)
@@ -96,7 +101,7 @@ cdef int _divide(uint64_t* r, const uint64_t* a, const uint64_t* b, int64_t L,
         qn += 1
     qn = limbs_normalize(q, qn)
     if qn > L:
-        return 0
+        return TOO_LARGE
     for k in range(qn):
         r[k] = q[k]
-    return negate_if(r, L, negative)
+    return OK if negate_if(r, L, negative) else TOO_LARGE

@@ -222,25 +222,37 @@ static void fa_dot_scalar(uint64_t *exact, const uint64_t *a, const uint64_t *b,
   fa_dot_steps(exact, a, b, L, n, L);
 }
 
+enum { FA_SLICE = 1 << 18 }; /* products of limbs between two looks at the signals */
+
 static int64_t fa_matmul_work_scalar(int64_t M, int64_t K, int L) {
   (void)M, (void)K, (void)L;
   return 0;
 }
 
-static void fa_matmul_begin_scalar(void *work, const uint64_t *a, int64_t M, int64_t K, int L) {
-  (void)work, (void)a, (void)M, (void)K, (void)L;
+static int fa_matmul_begin_scalar(void *work, const uint64_t *a, int64_t M, int64_t K, int L,
+                                  ExactPoll poll) {
+  (void)work, (void)a, (void)M, (void)K, (void)L, (void)poll;
+  return 0;
 }
 
 static int64_t fa_matmul_columns_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b,
                                         int64_t M, int64_t K, int64_t N, int64_t j, int L, int F,
-                                        void *work) {
+                                        void *work, ExactPoll poll) {
   (void)work;
-  int64_t end = j + 8 < N ? j + 8 : N;
+  int64_t end = j + 8 < N ? j + 8 : N, most = FA_SLICE / (L * L) + 1, since = 0;
   uint64_t exact[2 * L + 2];
   for (int64_t i = 0; i < M; i++)
     for (int64_t k = j; k < end; k++) {
       memset(exact, 0, sizeof exact);
-      fa_dot_steps(exact, a + i * K * L, b + k * L, N * L, K, L);
+      for (int64_t at = 0; at < K; at += most) {
+        int64_t n = K - at < most ? K - at : most;
+        fa_dot_steps(exact, a + (i * K + at) * L, b + (at * N + k) * L, N * L, n, L);
+        if ((since += n) >= most) {
+          int status = poll();
+          if (status) return status;
+          since = 0;
+        }
+      }
       if (!fa_round(r + (i * N + k) * L, exact, 2 * L + 2, NULL, L, F))
         return i * N + k;
     }

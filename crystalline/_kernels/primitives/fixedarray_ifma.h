@@ -327,10 +327,12 @@ static int64_t fa_matmul_work(int64_t M, int64_t K, int L) {
   return 8 * (8 * K * D + M * K * D + M * (D + 1));
 }
 
-static void fa_matmul_begin(void *work, const uint64_t *a, int64_t M, int64_t K, int L) {
+static int fa_matmul_begin(void *work, const uint64_t *a, int64_t M, int64_t K, int L,
+                           ExactPoll poll) {
   const int D = FA_DIGITS(L);
+  int64_t since = 0;
   if (L < 2 || L > 8)
-    return;
+    return 0;
   uint64_t *digits = (uint64_t *)work + 8 * K * D, *sums = digits + M * K * D;
   memset(sums, 0, 8 * (size_t)(M * (D + 1)));
   for (int64_t i = 0; i < M; i++, sums += D + 1)
@@ -345,11 +347,18 @@ static void fa_matmul_begin(void *work, const uint64_t *a, int64_t M, int64_t K,
       }
       if (k % 1024 == 1023)
         fa_settle_one(sums, D + 1);
+      if ((since += D) > FA_SLICE) {
+        int status = poll();
+        if (status) return status;
+        since = 0;
+      }
     }
+  return 0;
 }
 
 FA_INLINE int64_t fa_columns_vector(uint64_t *r, const uint64_t *b, int64_t M, int64_t K,
-                                    int64_t N, int64_t j, int F, void *work, int L) {
+                                    int64_t N, int64_t j, int F, void *work, ExactPoll poll,
+                                    int L) {
   static const int lane_order[2][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {0, 2, 1, 3, 4, 6, 5, 7}};
   const int *element = lane_order[L == 4];
   const int D = FA_DIGITS(L);
@@ -367,6 +376,10 @@ FA_INLINE int64_t fa_columns_vector(uint64_t *r, const uint64_t *b, int64_t M, i
     FA_UNROLL for (int i = 0; i < D; i++) b_sums[i] = _mm512_add_epi64(b_sums[i], bd[k * D + i]);
     if (k % 1024 == 1023)
       fa_settle(b_sums, D + 1);
+    if (k % 8192 == 8191) {
+      int status = poll();
+      if (status) return status;
+    }
   }
   /* half a unit, and K 2^(2W-2) */
   uint64_t constant[2 * D + 1];
@@ -377,8 +390,14 @@ FA_INLINE int64_t fa_columns_vector(uint64_t *r, const uint64_t *b, int64_t M, i
   constant[(128 * L - 2) / 52 + 1] += (uint64_t)K >> (52 - (128 * L - 2) % 52);
   const V mask = _mm512_set1_epi64(FA_MASK), one = _mm512_set1_epi64(F > 0);
   const uint64_t *ad = (const uint64_t *)work + 8 * K * D, *a_sums = ad + M * K * D;
+  int64_t since = K * D;
   for (int64_t i = 0; i < M; i++, a_sums += D + 1) {
     V columns[2 * D + 1];
+    if ((since += (K + D) * D) > FA_SLICE) {
+      int status = poll();
+      if (status) return status;
+      since = 0;
+    }
     for (int c = 0; c <= 2 * D; c++)
       columns[c] = _mm512_setzero_si512();
     for (int64_t k = 0; k < K;) {
@@ -429,10 +448,11 @@ FA_INLINE int64_t fa_columns_vector(uint64_t *r, const uint64_t *b, int64_t M, i
 }
 
 static int64_t fa_matmul_columns(uint64_t *r, const uint64_t *a, const uint64_t *b, int64_t M,
-                                 int64_t K, int64_t N, int64_t j, int L, int F, void *work) {
+                                 int64_t K, int64_t N, int64_t j, int L, int F, void *work,
+                                 ExactPoll poll) {
   FA_IFMA_BY_LIMBS(fa_columns_vector,
-                   fa_matmul_columns_scalar(r, a, b, M, K, N, j, L, F, work), r, b, M, K, N, j, F,
-                   work)
+                   fa_matmul_columns_scalar(r, a, b, M, K, N, j, L, F, work, poll), r, b, M, K, N,
+                   j, F, work, poll)
 }
 
 #define fa_add fa_add_scalar

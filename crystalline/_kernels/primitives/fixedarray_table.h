@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#include "exact_poll.h"
+
 #define CL_FA_LIMBS 64 /* the widest element: intermediate results lie on the stack */
 
 enum { CL_FA_DIGITS = 13 }; /* of 52 bits: the most that a function works with, and one */
@@ -52,11 +54,13 @@ typedef struct {
   /* Eight columns of a matrix product: r[M, 8 of N] = a[M, K] b[K, 8 of N] from column j of N, or
    * as many as there are.  `work` is what matmul_work says in bytes, prepared by matmul_begin,
    * aligned to 64 bytes.  Returns the flat index in r[M, N] of the first that does not fit, among
-   * these columns, or M N. */
+   * these columns, or M N; matmul_begin returns 0.  Either returns what `poll` returned, which is
+   * negative, where that is not 0. */
   int64_t (*matmul_work)(int64_t M, int64_t K, int L);
-  void (*matmul_begin)(void *work, const uint64_t *a, int64_t M, int64_t K, int L);
+  int (*matmul_begin)(void *work, const uint64_t *a, int64_t M, int64_t K, int L, ExactPoll poll);
   int64_t (*matmul_columns)(uint64_t *r, const uint64_t *a, const uint64_t *b, int64_t M,
-                            int64_t K, int64_t N, int64_t j, int L, int F, void *work);
+                            int64_t K, int64_t N, int64_t j, int L, int F, void *work,
+                            ExactPoll poll);
   /* r = the function of a, for the first elements; returns for how many of the n.  Where
    * undecided[i] is then set, r[i] is as it was, and left to the caller. */
   int64_t (*function)(int which, uint64_t *r, const uint64_t *a, int64_t n, int L, int F,

@@ -65,9 +65,10 @@ typedef struct {
   int given, h;                          /* how many of them: the others are zero */
 } NttInput;
 
-/* x[m B] = the remainders of the input modulo x^B - e(rev(j)), j < m: from 0.6 to 2.8. */
+/* x[m B] = the remainders of the input modulo x^B - e(rev(j)), j < m: from 0.6 to 2.8; columns
+ * from .. to of B. */
 NTT_INLINE void ntt_first_pass_m(NttElement *x, const NttInput *in, int m, int64_t B,
-                                 const NttRoots *roots) {
+                                 const NttRoots *roots, int64_t from, int64_t to) {
   const NttField field = ntt_field(&roots->modulus), *f = &field;
   const NttDirection *way = &roots->forward;
   NttFactorVec i4 = ntt_factor(&way->quarter), i8 = ntt_factor(&way->eighth),
@@ -75,7 +76,7 @@ NTT_INLINE void ntt_first_pass_m(NttElement *x, const NttInput *in, int m, int64
   NttFactor factor = ntt_as_factor(
       &roots->modulus, (uint64_t)(((unsigned __int128)1 << 64) % roots->modulus.p));
   NttFactorVec two64 = ntt_factor(&factor);
-  for (int64_t i = 0; i < B; i += NTT_W) {
+  for (int64_t i = from; i < to; i += NTT_W) {
     NttVec a[8];
     for (int t = 0; t < 8; t++) a[t] = (NttVec){0};
     for (int t = 0; t < m && t < in->given; t++)
@@ -102,25 +103,30 @@ NTT_INLINE void ntt_first_pass_m(NttElement *x, const NttInput *in, int m, int64
   }
 }
 
-static void ntt_first_pass(NttElement *x, const NttInput *in, NttShape s, const NttRoots *roots) {
+static int ntt_first_pass(NttElement *x, const NttInput *in, NttShape s, const NttRoots *roots,
+                          ExactPoll poll) {
   int64_t B = (int64_t)1 << s.log;
-  if (s.blocks == 4) ntt_first_pass_m(x, in, 4, B, roots);
-  if (s.blocks == 5) ntt_first_pass_m(x, in, 5, B, roots);
-  if (s.blocks == 6) ntt_first_pass_m(x, in, 6, B, roots);
-  if (s.blocks == 7) ntt_first_pass_m(x, in, 7, B, roots);
+  NTT_IN_SLICES(B, {
+    if (s.blocks == 4) ntt_first_pass_m(x, in, 4, B, roots, from, to);
+    if (s.blocks == 5) ntt_first_pass_m(x, in, 5, B, roots, from, to);
+    if (s.blocks == 6) ntt_first_pass_m(x, in, 6, B, roots, from, to);
+    if (s.blocks == 7) ntt_first_pass_m(x, in, 7, B, roots, from, to);
+  });
+  return 0;
 }
 
 /* Back from m remainders, in place, times 4, 8, 8, 16 for m = 4 .. 7: from 1 to at most 4.
  *
  * In capitals four times the value, X = x^B: U is c modulo X^4 - 1, from the first four remainders;
  * the others give D_t, t < 4, of c_t - c_(t + 4), which is U_t where c_(t + 4) = 0. */
-NTT_INLINE void ntt_last_pass_m(NttElement *x, int m, int64_t B, const NttRoots *roots) {
+NTT_INLINE void ntt_last_pass_m(NttElement *x, int m, int64_t B, const NttRoots *roots,
+                                int64_t from, int64_t to) {
   const NttField field = ntt_field(&roots->modulus), *f = &field;
   const NttDirection *way = &roots->forward, *back = &roots->inverse;
   NttFactorVec i4 = ntt_factor(&way->quarter), i8 = ntt_factor(&way->eighth),
                i38 = ntt_factor(&way->three_eighths);
   NttFactorVec j4 = ntt_factor(&back->quarter), j8 = ntt_factor(&back->eighth);
-  for (int64_t i = 0; i < B; i += NTT_W) {
+  for (int64_t i = from; i < to; i += NTT_W) {
     NttVec c[NTT_MAX_BLOCKS], y[NTT_MAX_BLOCKS];
     for (int t = 0; t < m; t++) y[t] = ntt_load(x + t * B + i);
     NttVec e0 = y[0] + y[1], e1 = y[0] - y[1], f0 = y[2] + y[3]; /* 2 */
@@ -165,12 +171,15 @@ NTT_INLINE void ntt_last_pass_m(NttElement *x, int m, int64_t B, const NttRoots 
   }
 }
 
-static void ntt_last_pass(NttElement *x, NttShape s, const NttRoots *roots) {
+static int ntt_last_pass(NttElement *x, NttShape s, const NttRoots *roots, ExactPoll poll) {
   int64_t B = (int64_t)1 << s.log;
-  if (s.blocks == 4) ntt_last_pass_m(x, 4, B, roots);
-  if (s.blocks == 5) ntt_last_pass_m(x, 5, B, roots);
-  if (s.blocks == 6) ntt_last_pass_m(x, 6, B, roots);
-  if (s.blocks == 7) ntt_last_pass_m(x, 7, B, roots);
+  NTT_IN_SLICES(B, {
+    if (s.blocks == 4) ntt_last_pass_m(x, 4, B, roots, from, to);
+    if (s.blocks == 5) ntt_last_pass_m(x, 5, B, roots, from, to);
+    if (s.blocks == 6) ntt_last_pass_m(x, 6, B, roots, from, to);
+    if (s.blocks == 7) ntt_last_pass_m(x, 7, B, roots, from, to);
+  });
+  return 0;
 }
 
 /* Each vector of coefficients is a chain of some 150 dependent cycles: this many go abreast. */
@@ -319,10 +328,10 @@ NTT_INLINE void ntt_add_three(uint64_t *out, const NttWords w[3], NttCarry *c) {
 #endif
 #endif
 
-/* r[rn] = the coefficients at 64 h bits each, carries propagated. */
-NTT_INLINE void ntt_recompose_h(uint64_t *r, int64_t rn, const NttElement *c, int64_t N, int h,
-                                int doublings, const NttRoots *const *roots,
-                                const NttField *fields) {
+/* r[rn] = the coefficients at 64 h bits each, carries propagated; 0, or what `poll` returned. */
+NTT_INLINE int ntt_recompose_h(uint64_t *r, int64_t rn, const NttElement *c, int64_t N, int h,
+                               int doublings, const NttRoots *const *roots,
+                               const NttField *fields, ExactPoll poll) {
   const int primes = 3 * h, words = h == 1 ? 3 : 5;
   NttFactor first[NTT_PRIMES];
   for (int i = 0; i < primes; i++) {
@@ -349,20 +358,26 @@ NTT_INLINE void ntt_recompose_h(uint64_t *r, int64_t rn, const NttElement *c, in
       for (int u = 0; u < NTT_ABREAST; u++)
         ntt_add_values(to + u * h * NTT_W, sum, words, h, x[u], primes);
     if (to == out) memcpy(r + i * h, out, left * sizeof(uint64_t));
+    int status = i && i % NTT_SLICE == 0 ? poll() : 0;
+    if (status) return status;
   }
+  return 0;
 }
 
-/* The blocks of a[n]; the last one, where not full, is padded in pad[h B]. */
-static NttInput ntt_input(const uint64_t *a, int64_t n, int h, NttShape s, uint64_t *pad) {
-  NttInput in = {.h = h};
+/* The blocks of a[n]; the last one, where not full, is padded in pad[h B].  Returns 0, or what
+ * `poll` returned. */
+static int ntt_input(NttInput *in, const uint64_t *a, int64_t n, int h, NttShape s, uint64_t *pad,
+                     ExactPoll poll) {
   int64_t block = (int64_t)h << s.log;
-  for (; n >= block; n -= block, a += block) in.block[in.given++] = a;
-  if (n) {
-    memcpy(pad, a, n * sizeof(uint64_t));
-    memset(pad + n, 0, (block - n) * sizeof(uint64_t));
-    in.block[in.given++] = pad;
-  }
-  return in;
+  in->h = h;
+  in->given = 0;
+  for (; n >= block; n -= block, a += block) in->block[in->given++] = a;
+  if (n == 0) return 0;
+  in->block[in->given++] = pad;
+  NTT_IN_SLICES(n, memcpy(pad + from, a + from, (to - from) * sizeof(uint64_t)));
+  pad += n;
+  NTT_IN_SLICES(block - n, memset(pad + from, 0, (to - from) * sizeof(uint64_t)));
+  return 0;
 }
 
 /* Memory for a transform; in huge pages where it is long: fewer faults, and strides of 2^k bytes
@@ -376,8 +391,24 @@ static NttElement *ntt_workspace(int64_t bytes) {
   return memory;
 }
 
+/* z[N] = the product of the inputs modulo one prime, times a power of two; y[N] is scratch, z where
+ * a square is wanted. */
+static int ntt_product_modulo(NttElement *z, NttElement *y, const NttInput *a, const NttInput *b,
+                              NttShape s, const NttRoots *roots, const NttField *f, ExactPoll poll) {
+  int64_t B = (int64_t)1 << s.log;
+  int status = ntt_first_pass(z, a, s, roots, poll);
+  if (!status && y != z) status = ntt_first_pass(y, b, s, roots, poll);
+  for (int j = 0; j < s.blocks && !status; j += s.log == NTT_LEAF_LOG ? 2 : 1) {
+    if (s.log == NTT_LEAF_LOG)
+      ntt_leaf_products(z + j * B, y + j * B, j, roots, f);
+    else
+      status = ntt_node_product(z + j * B, y + j * B, s.log, j, roots, f, poll);
+  }
+  return status ? status : ntt_last_pass(z, s, roots, poll);
+}
+
 static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b, int64_t bn,
-                   int h) {
+                   int h, ExactPoll poll) {
   int primes = 3 * h;
   int square = a == b && an == bn;
   NttShape s = ntt_shape((an + h - 1) / h + (bn + h - 1) / h);
@@ -388,34 +419,30 @@ static int ntt_mul(uint64_t *r, const uint64_t *a, int64_t an, const uint64_t *b
 
   const NttRoots *roots[NTT_PRIMES];
   NttField fields[NTT_PRIMES];
+  int status = 0;
   for (int i = 0; i < primes; i++) {
-    roots[i] = ntt_roots(i, leaves);
-    if (!roots[i]) return -1;
+    status = ntt_roots(&roots[i], i, leaves, poll);
+    if (status) return status;
     fields[i] = ntt_field(&roots[i]->modulus);
   }
   int64_t bytes = (primes + !square) * N * sizeof(NttElement) + 2 * h * B * sizeof(uint64_t);
   NttElement *x = ntt_workspace(bytes), *y = x + primes * N;
   if (!x) return -1;
   uint64_t *pad = (uint64_t *)(square ? y : y + N);
-  NttInput a_in = ntt_input(a, an, h, s, pad), b_in = ntt_input(b, bn, h, s, pad + h * B);
-  for (int i = 0; i < primes; i++) {
+  NttInput a_in, b_in;
+  status = ntt_input(&a_in, a, an, h, s, pad, poll);
+  if (!status) status = ntt_input(&b_in, b, bn, h, s, pad + h * B, poll);
+  for (int i = 0; i < primes && !status; i++) {
     NttElement *z = x + i * N;
-    ntt_first_pass(z, &a_in, s, roots[i]);
-    if (!square) ntt_first_pass(y, &b_in, s, roots[i]);
-    NttElement *second = square ? z : y;
-    for (int j = 0; j < s.blocks; j += s.log == NTT_LEAF_LOG ? 2 : 1) {
-      if (s.log == NTT_LEAF_LOG)
-        ntt_leaf_products(z + j * B, second + j * B, j, roots[i], &fields[i]);
-      else
-        ntt_node_product(z + j * B, second + j * B, s.log, j, roots[i], &fields[i]);
-    }
-    ntt_last_pass(z, s, roots[i]);
+    status = ntt_product_modulo(z, square ? z : y, &a_in, &b_in, s, roots[i], &fields[i], poll);
   }
   int doublings = ntt_shape_doublings(s);
-  if (h == 1) ntt_recompose_h(r, an + bn, x, N, 1, doublings, roots, fields);
-  if (h == 2) ntt_recompose_h(r, an + bn, x, N, 2, doublings, roots, fields);
+  if (h == 1 && !status)
+    status = ntt_recompose_h(r, an + bn, x, N, 1, doublings, roots, fields, poll);
+  if (h == 2 && !status)
+    status = ntt_recompose_h(r, an + bn, x, N, 2, doublings, roots, fields, poll);
   free(x);
-  return 0;
+  return status;
 }
 
 #endif

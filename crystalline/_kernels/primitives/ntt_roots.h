@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "exact_poll.h"
 #include "ntt_modular.h"
 
 #define NTT_PRIMES 6
@@ -70,71 +71,90 @@ static uint64_t ntt_power(uint64_t a, uint64_t exponent, uint64_t p) {
   return r;
 }
 
-/* r[j] = e(+-rev(j) / 2^shift), j < n, n a power of two; unit[k] = e(+-2^-k).  Bit d of j
- * multiplies by e(+-2^-(d + 1 + shift)). */
-static void ntt_fill_roots(NttFactor *r, int64_t n, int shift, const uint64_t *unit,
-                           const NttModulus *m) {
+/* Do `call` for the slices [from, to) of [0, n), with a look at the signals after each full one. */
+enum { NTT_SLICE = 1 << 16, NTT_POLL_LOG = 18 }; /* columns, a node: about a millisecond */
+#define NTT_IN_SLICES(n, call)                                                 \
+  for (int64_t from = 0, to; from < (n); from = to) {                          \
+    to = (n) - from > NTT_SLICE ? from + NTT_SLICE : (n);                      \
+    call;                                                                      \
+    int status_ = to - from == NTT_SLICE ? poll() : 0;                         \
+    if (status_) return status_;                                               \
+  }
+
+/* r[half + i] = step r[i] for from <= i < to, at most half. */
+static void ntt_fill_stretch(NttFactor *r, int64_t half, int64_t from, int64_t to, uint64_t step,
+                             const NttModulus *m) {
   uint64_t p = m->p;
+  int64_t i = from;
+#if NTT_W > 1
+  NttField f = ntt_field(m);
+  NttVec s = ntt_set(ntt_as_factor(m, step));
+  for (; half >= NTT_W && i < to; i += NTT_W)
+    ntt_store(r + half + i, ntt_reduce(ntt_mulmod(ntt_load(r + i), s, &f), &f));
+  for (; i < to; i++) {
+    uint64_t residue = (uint64_t)(int64_t)(r[i] < 0 ? r[i] + (double)p : r[i]);
+    r[half + i] = ntt_as_factor(m, ntt_product(residue, step, p));
+  }
+#else
+  for (; i < to; i++) {
+    uint64_t residue = (uint64_t)(r[i].w < 0 ? r[i].w + (int64_t)p : r[i].w);
+    r[half + i] = ntt_as_factor(m, ntt_product(residue, step, p));
+  }
+#endif
+}
+
+/* r[j] = e(+-rev(j) / 2^shift), j < n, n a power of two; unit[k] = e(+-2^-k).  Bit d of j
+ * multiplies by e(+-2^-(d + 1 + shift)).  Returns 0, or what `poll` returned. */
+static int ntt_fill_roots(NttFactor *r, int64_t n, int shift, const uint64_t *unit,
+                          const NttModulus *m, ExactPoll poll) {
   r[0] = ntt_as_factor(m, 1);
   int d = 0;
   for (int64_t half = 1; half < n; half *= 2, d++) {
     uint64_t step = unit[d + 1 + shift];
-    int64_t i = 0;
-#if NTT_W > 1
-    NttField f = ntt_field(m);
-    NttVec s = ntt_set(ntt_as_factor(m, step));
-    for (; half >= NTT_W && i < half; i += NTT_W)
-      ntt_store(r + half + i, ntt_reduce(ntt_mulmod(ntt_load(r + i), s, &f), &f));
-    for (; i < half; i++) {
-      uint64_t residue = (uint64_t)(int64_t)(r[i] < 0 ? r[i] + (double)p : r[i]);
-      r[half + i] = ntt_as_factor(m, ntt_product(residue, step, p));
-    }
-#else
-    for (; i < half; i++) {
-      uint64_t residue = (uint64_t)(r[i].w < 0 ? r[i].w + (int64_t)p : r[i].w);
-      r[half + i] = ntt_as_factor(m, ntt_product(residue, step, p));
-    }
-#endif
+    NTT_IN_SLICES(half, ntt_fill_stretch(r, half, from, to, step, m));
   }
+  return 0;
 }
 
-static NttFactor *ntt_fill_direction(NttDirection *way, NttFactor *memory, int64_t leaves,
-                                     uint64_t root, const NttModulus *m) {
+/* Fills `way`, whose tables begin at *memory, and moves *memory behind them. */
+static int ntt_fill_direction(NttDirection *way, NttFactor **memory, int64_t leaves, uint64_t root,
+                              const NttModulus *m, ExactPoll poll) {
   uint64_t unit[NTT_ORDER + 1];
   unit[NTT_ORDER] = root;
   for (int k = NTT_ORDER; k > 0; k--) unit[k - 1] = ntt_product(unit[k], unit[k], m->p);
   way->quarter = ntt_as_factor(m, unit[2]);
   way->eighth = ntt_as_factor(m, unit[3]);
   way->three_eighths = ntt_as_factor(m, ntt_product(unit[2], unit[3], m->p));
-  way->half = memory;
-  ntt_fill_roots(way->half, leaves * NTT_ROOTS_PER_LEAF, 1, unit, m);
-  memory += leaves * NTT_ROOTS_PER_LEAF;
+  way->half = *memory;
+  int status = ntt_fill_roots(way->half, leaves * NTT_ROOTS_PER_LEAF, 1, unit, m, poll);
+  *memory += leaves * NTT_ROOTS_PER_LEAF;
 #if NTT_W > 1
-  for (int k = 0; k < NTT_LANE_LEVELS; k++, memory += leaves) {
-    ntt_fill_roots(way->lane[k], NTT_W, k + 1, unit, m);
-    way->leaf[k] = memory;
-    ntt_fill_roots(way->leaf[k], leaves, NTT_LANE_LEVELS + k + 1, unit, m);
+  for (int k = 0; k < NTT_LANE_LEVELS && !status; k++, *memory += leaves) {
+    ntt_fill_roots(way->lane[k], NTT_W, k + 1, unit, m, poll);
+    way->leaf[k] = *memory;
+    status = ntt_fill_roots(way->leaf[k], leaves, NTT_LANE_LEVELS + k + 1, unit, m, poll);
   }
 #endif
-  return memory;
+  return status;
 }
 
-/* The roots of prime `index` for at least `leaves` leaves, a power of two >= NTT_W; NULL where
- * memory does not suffice.
+/* *found = the roots of prime `index` for at least `leaves` leaves, a power of two >= NTT_W.
+ * Returns 0, -1 where memory does not suffice, or what `poll` returned.
  *
  * Published by compare-and-swap without a lock, so that a fork at any moment leaves a child with a
  * whole table; two threads that meet here may compute the same one, and one of them drops its own.
  * All that is ever kept is below twice the largest. */
-static const NttRoots *ntt_roots(int index, int64_t leaves) {
+static int ntt_roots(const NttRoots **found, int index, int64_t leaves, ExactPoll poll) {
   static const NttRoots *published[NTT_PRIMES];
   const NttRoots *current = __atomic_load_n(&published[index], __ATOMIC_ACQUIRE);
-  if (current && current->leaves >= leaves) return current;
+  *found = current;
+  if (current && current->leaves >= leaves) return 0;
 
   uint64_t p = ntt_prime[index][0], root = ntt_prime[index][1];
   int64_t entries = leaves * (NTT_ROOTS_PER_LEAF + NTT_LANE_LEVELS);
   int64_t header = (sizeof(NttRoots) + 63) / 64 * 64;
   NttRoots *roots = aligned_alloc(64, header + (2 * entries * sizeof(NttFactor) + 63) / 64 * 64);
-  if (!roots) return NULL;
+  if (!roots) return -1;
   roots->leaves = leaves;
   roots->modulus = (NttModulus){p, 1.0 / (double)p};
   uint64_t product = 1;
@@ -144,16 +164,25 @@ static const NttRoots *ntt_roots(int index, int64_t leaves) {
   }
   roots->unit = ntt_power(product, p - 2, p);
   NttFactor *memory = (NttFactor *)((char *)roots + header);
-  memory = ntt_fill_direction(&roots->forward, memory, leaves, root, &roots->modulus);
-  ntt_fill_direction(&roots->inverse, memory, leaves, ntt_power(root, p - 2, p), &roots->modulus);
+  int status =
+      ntt_fill_direction(&roots->forward, &memory, leaves, root, &roots->modulus, poll);
+  if (!status)
+    status = ntt_fill_direction(&roots->inverse, &memory, leaves, ntt_power(root, p - 2, p),
+                                &roots->modulus, poll);
+  if (status) {
+    free(roots);
+    return status;
+  }
+  *found = roots;
   while (!current || current->leaves < leaves) {
     roots->smaller = current;
     if (__atomic_compare_exchange_n(&published[index], &current, roots, 0, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE))
-      return roots;
+      return 0;
   }
   free(roots);
-  return current;
+  *found = current;
+  return 0;
 }
 
 #endif

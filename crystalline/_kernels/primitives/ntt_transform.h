@@ -26,12 +26,12 @@
     (y) = ntt_mulmod(t_, w, f);         \
   } while (0)
 
-/* A node of size M at x becomes its two halves. */
-static void ntt_forward_2(NttElement *x, int64_t M, int64_t j, const NttDirection *way,
-                          const NttField *field) {
+/* A node of size M at x becomes its two halves: columns from .. to of M / 2. */
+static void ntt_forward_2(NttElement *x, int64_t M, int64_t from, int64_t to, int64_t j,
+                          const NttDirection *way, const NttField *field) {
   const NttField copy = *field, *f = &copy;
   NttFactorVec w = ntt_factor(way->half + j);
-  for (int64_t i = 0; i < M / 2; i += NTT_W) {
+  for (int64_t i = from; i < to; i += NTT_W) {
     NttVec x0 = ntt_reduce(ntt_load(x + i), f), x1 = ntt_load(x + i + M / 2);
     NTT_SPLIT(x0, x1, w); /* 1/2 + T(2.8) = 1.35 */
     ntt_store(x + i, x0);
@@ -39,11 +39,11 @@ static void ntt_forward_2(NttElement *x, int64_t M, int64_t j, const NttDirectio
   }
 }
 
-static void ntt_inverse_2(NttElement *x, int64_t M, int64_t j, const NttDirection *way,
-                          const NttField *field) {
+static void ntt_inverse_2(NttElement *x, int64_t M, int64_t from, int64_t to, int64_t j,
+                          const NttDirection *way, const NttField *field) {
   const NttField copy = *field, *f = &copy;
   NttFactorVec w = ntt_factor(way->half + j);
-  for (int64_t i = 0; i < M / 2; i += NTT_W) {
+  for (int64_t i = from; i < to; i += NTT_W) {
     NttVec x0 = ntt_load(x + i), x1 = ntt_load(x + i + M / 2);
     NTT_JOIN(x0, x1, w); /* 2; T(2) = 3/4 */
     ntt_store(x + i, ntt_reduce(x0, f));
@@ -51,13 +51,13 @@ static void ntt_inverse_2(NttElement *x, int64_t M, int64_t j, const NttDirectio
   }
 }
 
-/* A node of size M at x becomes its four quarters; two columns abreast. */
-static void ntt_forward_4(NttElement *x, int64_t M, int64_t j, const NttDirection *way,
-                          const NttField *field) {
+/* A node of size M at x becomes its four quarters: columns from .. to of M / 4, two abreast. */
+static void ntt_forward_4(NttElement *x, int64_t M, int64_t from, int64_t to, int64_t j,
+                          const NttDirection *way, const NttField *field) {
   const NttField copy = *field, *f = &copy;
   NttFactorVec w1 = ntt_factor(way->half + j), w2 = ntt_factor(way->half + 2 * j),
                w3 = ntt_factor(way->half + 2 * j + 1);
-  for (int64_t i = 0; i < M / 4; i += 2 * NTT_W) {
+  for (int64_t i = from; i < to; i += 2 * NTT_W) {
     NttVec y[2][4];
     for (int t = 0; t < 4; t++)
       for (int u = 0; u < 2; u++) y[u][t] = ntt_load(x + i + t * (M / 4) + u * NTT_W);
@@ -71,12 +71,12 @@ static void ntt_forward_4(NttElement *x, int64_t M, int64_t j, const NttDirectio
   }
 }
 
-static void ntt_inverse_4(NttElement *x, int64_t M, int64_t j, const NttDirection *way,
-                          const NttField *field) {
+static void ntt_inverse_4(NttElement *x, int64_t M, int64_t from, int64_t to, int64_t j,
+                          const NttDirection *way, const NttField *field) {
   const NttField copy = *field, *f = &copy;
   NttFactorVec w1 = ntt_factor(way->half + j), w2 = ntt_factor(way->half + 2 * j),
                w3 = ntt_factor(way->half + 2 * j + 1);
-  for (int64_t i = 0; i < M / 4; i += 2 * NTT_W) {
+  for (int64_t i = from; i < to; i += 2 * NTT_W) {
     NttVec y[2][4];
     for (int t = 0; t < 4; t++)
       for (int u = 0; u < 2; u++) y[u][t] = ntt_load(x + i + t * (M / 4) + u * NTT_W);
@@ -318,27 +318,32 @@ static void ntt_leaf_products(NttElement *x, const NttElement *y, int64_t j, con
 #endif
 
 /* x = x y modulo node j of size 2^log, at least two leaves, times 2^log (2^log / 4 with one lane);
- * y is destroyed; x == y squares. */
-static void ntt_node_product(NttElement *x, NttElement *y, int log, int64_t j,
-                             const NttRoots *roots, const NttField *f) {
+ * y is destroyed; x == y squares.  Returns 0, or what `poll` returned; small nodes do not ask. */
+static int ntt_node_product(NttElement *x, NttElement *y, int log, int64_t j,
+                            const NttRoots *roots, const NttField *f, ExactPoll poll) {
   int64_t M = (int64_t)1 << log;
   if (log == NTT_LEAF_LOG + 1) {
-    ntt_forward_2(x, M, j, &roots->forward, f);
-    if (x != y) ntt_forward_2(y, M, j, &roots->forward, f);
+    ntt_forward_2(x, M, 0, M / 2, j, &roots->forward, f);
+    if (x != y) ntt_forward_2(y, M, 0, M / 2, j, &roots->forward, f);
     ntt_leaf_products(x, y, 2 * j, roots, f);
-    ntt_inverse_2(x, M, j, &roots->inverse, f);
-  } else {
-    ntt_forward_4(x, M, j, &roots->forward, f);
-    if (x != y) ntt_forward_4(y, M, j, &roots->forward, f);
-    if (log == NTT_LEAF_LOG + 2) {
-      ntt_leaf_products(x, y, 4 * j, roots, f);
-      ntt_leaf_products(x + M / 2, y + M / 2, 4 * j + 2, roots, f);
-    } else {
-      for (int c = 0; c < 4; c++)
-        ntt_node_product(x + c * (M / 4), y + c * (M / 4), log - 2, 4 * j + c, roots, f);
-    }
-    ntt_inverse_4(x, M, j, &roots->inverse, f);
+    ntt_inverse_2(x, M, 0, M / 2, j, &roots->inverse, f);
+    return 0;
   }
+  NTT_IN_SLICES(M / 4, ntt_forward_4(x, M, from, to, j, &roots->forward, f));
+  if (x != y) NTT_IN_SLICES(M / 4, ntt_forward_4(y, M, from, to, j, &roots->forward, f));
+  if (log == NTT_LEAF_LOG + 2) {
+    ntt_leaf_products(x, y, 4 * j, roots, f);
+    ntt_leaf_products(x + M / 2, y + M / 2, 4 * j + 2, roots, f);
+  } else {
+    for (int c = 0; c < 4; c++) {
+      int status = ntt_node_product(x + c * (M / 4), y + c * (M / 4), log - 2, 4 * j + c, roots, f,
+                                    poll);
+      if (!status && log >= NTT_POLL_LOG) status = poll();
+      if (status) return status;
+    }
+  }
+  NTT_IN_SLICES(M / 4, ntt_inverse_4(x, M, from, to, j, &roots->inverse, f));
+  return 0;
 }
 
 #endif
