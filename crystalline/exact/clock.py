@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline.exact import _arguments as arguments
+from crystalline.exact import _parts as parts
 from crystalline.exact.primes import nth_prime
 
 HOURS: Final = 12
@@ -35,7 +36,7 @@ def clock_number(ring: SupportsIndex, hour: SupportsIndex) -> int:
     """
     at = arguments.integer("hour", hour, least=0)
     if at >= HOURS:
-        raise ValueError(f"hour must be from 0 to 11, not {at}")
+        raise ValueError(f"hour must be from 0 to 11, not {arguments.short(at)}")
     return HOURS * arguments.integer("ring", ring) + at
 
 
@@ -46,7 +47,11 @@ def clock_positions(n: Any) -> npt.NDArray[np.uint64]:
     [[0, 2], [1, 1], [8, 1]]
     """
     numbers = arguments.words("n", n)
-    return np.stack(np.divmod(numbers, np.uint64(HOURS)), axis=-1)
+    flat = parts.contiguous(numbers).reshape(-1)
+    positions = np.empty((flat.size, 2), dtype=np.uint64)
+    for part in parts.slices(flat.size):
+        positions[part, 0], positions[part, 1] = np.divmod(flat[part], np.uint64(HOURS))
+    return positions.reshape(*numbers.shape, 2)
 
 
 def prime_clock_position(i: SupportsIndex) -> tuple[int, int]:

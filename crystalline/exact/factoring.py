@@ -9,6 +9,8 @@ primes (`is_prime`).
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import random
 from collections import Counter
@@ -22,6 +24,7 @@ import numpy.typing as npt
 from crystalline._kernels.primes import ecm
 from crystalline._kernels.primes import factor as kernel
 from crystalline.exact import _arguments as arguments
+from crystalline.exact import _parts as parts
 from crystalline.exact.primes import is_prime, prime_array
 
 # Factors of so many digits are found with a chance of 1 - 1/e by so many curves with that first
@@ -36,6 +39,7 @@ _LEVELS = (
 )
 _SECOND_STAGE = 80  # times the first bound
 _TRIAL_LIMIT = 1 << 14
+_SORTED_AT_ONCE = 1 << 19  # numbers
 _SLOTS = 15  # different primes that a 64-bit number can have
 _MOST_DIGITS = _LEVELS[-1][0]
 
@@ -118,7 +122,7 @@ def factor(n: SupportsIndex, *, digits: int = 25) -> Factorization:
     """
     number = arguments.integer("n", n, least=1)
     if not 15 <= digits <= _MOST_DIGITS:
-        raise ValueError(f"digits must be from 15 to {_MOST_DIGITS}, not {digits}")
+        raise ValueError(f"digits must be from 15 to {_MOST_DIGITS}, not {arguments.short(digits)}")
     exponents: Counter[int] = Counter()
     if number >= arguments.LIMIT:
         number = _divide_by_small(number, exponents)
@@ -261,9 +265,13 @@ def divisors(n: SupportsIndex | Factorization) -> list[int]:
     arguments.room(f"a list of {count} divisors", 48 * count)
     result = [1]
     for p, e in found.items():
-        powers = [p**i for i in range(e + 1)]
-        result = [d * power for power in powers for d in result]
-    return sorted(result)
+        # Each ascending; merged by Python, which hears Ctrl-C, where there are many.
+        runs = [[d * power for d in result] for power in (p**i for i in range(e + 1))]
+        if len(result) * len(runs) > _SORTED_AT_ONCE:
+            result = list(heapq.merge(*runs))
+        else:
+            result = sorted(itertools.chain.from_iterable(runs))
+    return result
 
 
 def divisor_count(n: SupportsIndex | Factorization) -> int:
@@ -282,7 +290,9 @@ def divisor_sum(n: SupportsIndex | Factorization, k: int = 1) -> int:
     (168, 50)
     """
     power = arguments.integer("k", k, least=0)
-    return math.prod(sum(p ** (power * i) for i in range(e + 1)) for p, e in _complete(n).items())
+    found = _complete(n)
+    arguments.room("the sum of such powers of divisors", power * (found.n.bit_length() - 1) // 4)
+    return math.prod(sum(p ** (power * i) for i in range(e + 1)) for p, e in found.items())
 
 
 def totient(n: SupportsIndex | Factorization) -> int:
@@ -332,7 +342,7 @@ def factor_signatures(n: Any) -> npt.NDArray[np.uint8]:
     [[3, 2, 1, 0], [1, 0, 0, 0]]
     """
     numbers = arguments.words("n", n)
-    flat = np.ascontiguousarray(numbers.reshape(-1))
+    flat = parts.contiguous(numbers).reshape(-1)
     out = np.empty((flat.size, _SLOTS), dtype=np.uint8)
     if kernel.signatures(flat, out) >= 0:
         raise ValueError("0 has no factorization")
@@ -359,7 +369,7 @@ def factor_arrays(
     primes = np.empty((size, _SLOTS), dtype=np.uint64)
     exponents = np.empty((size, _SLOTS), dtype=np.uint8)
     counts = np.empty(size, dtype=np.uint8)
-    if kernel.factor_array(np.ascontiguousarray(numbers), primes, exponents, counts) >= 0:
+    if kernel.factor_array(parts.contiguous(numbers), primes, exponents, counts) >= 0:
         raise ValueError("0 has no factorization")
     starts = np.zeros(size + 1, dtype=np.int64)
     np.cumsum(counts, out=starts[1:])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crystalline._kernels.primes import gcd as kernel
 from crystalline.exact import _arguments as arguments
+from crystalline.exact import _parts as parts
 
 Words = npt.NDArray[np.uint64]
 
@@ -24,9 +25,9 @@ def _pair(a: Any, b: Any) -> tuple[Words, Words, tuple[int, ...]]:
     if x.size == 1 and y.size != 1 and x.ndim <= y.ndim:
         x, y = y, x  # all of these functions are symmetric
     if y.size == 1 and y.ndim <= x.ndim:
-        return np.ascontiguousarray(x.reshape(-1)), y.reshape(-1).copy(), x.shape
+        return parts.contiguous(x).reshape(-1), y.reshape(-1).copy(), x.shape
     shape = np.broadcast_shapes(x.shape, y.shape)
-    flat = [np.ascontiguousarray(np.broadcast_to(z, shape)).reshape(-1) for z in (x, y)]
+    flat = [parts.contiguous(np.broadcast_to(z, shape)).reshape(-1) for z in (x, y)]
     return flat[0], flat[1], shape
 
 
@@ -93,7 +94,7 @@ def _rows_and_columns(a: Any, b: Any, size: int) -> tuple[Words, Words]:
         vector = arguments.words(name, value)
         if vector.ndim != 1:
             raise ValueError(f"{name} must have one dimension, not {vector.ndim}")
-        vectors.append(np.ascontiguousarray(vector))
+        vectors.append(parts.contiguous(vector))
     shape = (vectors[0].size, vectors[1].size)
     arguments.room(f"a matrix of {shape[0]} x {shape[1]}", shape[0] * shape[1] * size)
     return vectors[0], vectors[1]

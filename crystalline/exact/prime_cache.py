@@ -22,6 +22,7 @@ import mmap
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,7 @@ HEADER_BYTES = 64
 _MAGIC = b"CRYPRIME"
 _VERSION = 1
 _FIELDS = struct.Struct("<8sIIQQI")
+_PART = 1 << 22  # primes
 _SHARED_MEMORY = Path("/dev/shm")
 _Memory = mmap.mmap | SharedMemory | None
 
@@ -93,7 +95,7 @@ class PrimeCache:
         view = memoryview(buffer).cast("B")
         bound, width, count, checksum = _read_header(view)
         array = np.frombuffer(view, dtype=f"<u{width}", count=count, offset=HEADER_BYTES)
-        if verify and zlib.crc32(array.data) != checksum:
+        if verify and _checksum(array) != checksum:
             raise ValueError(f"the {count} primes of the cache do not have their checksum")
         cache = cls.__new__(cls)
         cache._take(bound, array, memory)
@@ -157,7 +159,8 @@ class PrimeCache:
         """
         with atomic_write(path) as file:
             file.write(self._header())
-            file.write(self.array.data)
+            for part in _parts(self.array):
+                file.write(part.data)
 
     def tobytes(self) -> bytes:
         """Return header and primes as bytes.
@@ -170,13 +173,16 @@ class PrimeCache:
     def _header(self) -> bytes:
         array = self.array
         fields = _FIELDS.pack(
-            _MAGIC, _VERSION, array.itemsize, self._bound, array.size, zlib.crc32(array.data)
+            _MAGIC, _VERSION, array.itemsize, self._bound, array.size, _checksum(array)
         )
         return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(HEADER_BYTES, b"\0")
 
     def _write(self, buffer: memoryview | None) -> None:
         assert buffer is not None
-        buffer[HEADER_BYTES : self.size_bytes] = self.array.view(np.uint8).data
+        at = HEADER_BYTES
+        for part in _parts(self.array):
+            buffer[at : at + part.nbytes] = part.view(np.uint8).data
+            at += part.nbytes
         buffer[:HEADER_BYTES] = self._header()  # last: a reader never finds a header too early
 
     @property
@@ -213,14 +219,16 @@ class PrimeCache:
         """Return the i-th prime, counted from 1; IndexError beyond the last."""
         at = arguments.integer("i", i, least=1)
         if at > len(self):
-            raise IndexError(f"the cache has {len(self)} primes, not {at}")
+            raise IndexError(f"the cache has {len(self)} primes, not {arguments.short(at)}")
         return int(self.array[at - 1])
 
     def count(self, n: SupportsIndex) -> int:
         """Return the number of primes up to n <= bound; ValueError beyond."""
         number = arguments.integer("n", n)
         if number > self._bound:
-            raise ValueError(f"the cache knows the primes up to {self._bound}, not {number}")
+            raise ValueError(
+                f"the cache knows the primes up to {self._bound}, not {arguments.short(number)}"
+            )
         key = self.array.dtype.type(max(number, 0))  # of the same type, or NumPy converts them all
         return int(self.array.searchsorted(key, side="right"))
 
@@ -279,6 +287,19 @@ class PrimeCache:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _parts(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Yield the primes in parts of some ten milliseconds' work: Ctrl-C is heard in between."""
+    for at in range(0, array.size, _PART):
+        yield array[at : at + _PART]
+
+
+def _checksum(array: npt.NDArray[Any]) -> int:
+    checksum = 0
+    for part in _parts(array):
+        checksum = zlib.crc32(part.data, checksum)
+    return checksum
 
 
 def _read_header(view: memoryview) -> tuple[int, int, int, int]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from crystalline._kernels.primes import counting, primality, sieve
 from crystalline.exact import _arguments as arguments
+from crystalline.exact import _parts as parts
 
 _SIEVE_NS = 0.1  # a number of an interval, sieved
 _LEGENDRE_NS = 1.5  # x^(3/4) / log x of these count the primes up to x
@@ -31,7 +32,7 @@ def _interval(start: SupportsIndex, stop: SupportsIndex | None) -> tuple[int, in
     first = max(arguments.integer("start", start), 0)
     last = arguments.integer("stop", stop) - 1
     if last >= arguments.LIMIT:
-        raise OverflowError(f"stop must be at most 2^64, not {last + 1}")
+        raise OverflowError(f"stop must be at most 2^64, not {arguments.short(last + 1)}")
     return (first, last) if last >= first else (1, 0)
 
 
@@ -108,7 +109,7 @@ def prime_pi(x: SupportsIndex) -> int:
     if n < 2:
         return 0
     if n >= 1 << 63:
-        raise OverflowError(f"x must be below 2^63, not {n}")
+        raise OverflowError(f"x must be below 2^63, not {arguments.short(n)}")
     arguments.room(f"counting the primes up to {n}", 9 * math.isqrt(n))
     return counting.prime_pi(n)
 
@@ -146,7 +147,7 @@ def nth_prime(n: SupportsIndex) -> int:
     if wanted <= 1000:
         return int(prime_array(7920)[wanted - 1])
     if wanted > 216289611853439384:  # of the primes below 2^63; p(n) > n log n tells sooner
-        raise OverflowError(f"the prime number {wanted} is not below 2^63")
+        raise OverflowError(f"the prime number {arguments.short(wanted)} is not below 2^63")
     x = wanted * math.log(wanted)
     for _ in range(20):  # Newton's steps; the slope of the count is 1 / log x
         step = (wanted - _riemann(x)) * math.log(x)
@@ -273,7 +274,7 @@ def are_prime(n: Any) -> npt.NDArray[np.bool_]:
     array([ True,  True, False,  True])
     """
     numbers = arguments.words("n", n)
-    flat = np.ascontiguousarray(numbers.reshape(-1))
+    flat = parts.contiguous(numbers).reshape(-1)
     out = np.empty(flat.size, dtype=np.uint8)
     primality.are_prime(flat, out)
     return out.view(np.bool_).reshape(numbers.shape)
@@ -344,7 +345,7 @@ def is_strong_lucas_probable_prime(n: SupportsIndex) -> bool:
 def _odd(n: SupportsIndex) -> int:
     number = arguments.integer("n", n, least=3)
     if number % 2 == 0:
-        raise ValueError(f"n must be odd, not {number}")
+        raise ValueError(f"n must be odd, not {arguments.short(number)}")
     return number
 
 
@@ -372,8 +373,14 @@ def primorial(n: SupportsIndex) -> int:
     limit = arguments.integer("n", n)
     if limit < 2:
         return 1
-    arguments.room(f"the primes up to {limit} and their product", 10 * count_estimate(0, limit))
-    return math.prod(_products(prime_array(limit + 1).tolist()))
+    arguments.room(
+        f"the primes up to {arguments.short(limit)} and their product",
+        10 * count_estimate(0, limit) if limit < arguments.LIMIT else limit,
+    )
+    primes = prime_array(limit + 1)
+    return math.prod(
+        _products([math.prod(primes[part].tolist()) for part in parts.slices(primes.size, 1024)])
+    )
 
 
 def _products(numbers: list[int]) -> list[int]:

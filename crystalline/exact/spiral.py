@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from crystalline._kernels.primes import spiral as kernel
 from crystalline.exact import _arguments as arguments
+from crystalline.exact import _parts as parts
 
 
 def spiral_place(n: SupportsIndex) -> tuple[int, int]:
@@ -80,11 +81,14 @@ def spiral_places(n: Any) -> npt.NDArray[np.int64]:
     [[0, 0], [1, 0], [1, 1], [2, -1]]
     """
     numbers = arguments.words("n", n)
-    flat = np.ascontiguousarray(numbers.reshape(-1))
+    flat = parts.contiguous(numbers).reshape(-1)
     x, y = np.empty(flat.size, dtype=np.int64), np.empty(flat.size, dtype=np.int64)
     if kernel.places(flat, x, y) >= 0:
         raise ValueError("the spiral begins with 1: 0 has no place")
-    return np.stack([x, y], axis=-1).reshape(*numbers.shape, 2)
+    places = np.empty((flat.size, 2), dtype=np.int64)
+    parts.assign(places[:, 0], x)
+    parts.assign(places[:, 1], y)
+    return places.reshape(*numbers.shape, 2)
 
 
 def spiral_numbers(places: Any) -> npt.NDArray[np.uint64]:
@@ -100,8 +104,8 @@ def spiral_numbers(places: Any) -> npt.NDArray[np.uint64]:
         raise TypeError(f"places must be signed integers of up to 64 bits, not {array.dtype}")
     if array.ndim == 0 or array.shape[-1] != 2:
         raise ValueError(f"places must have the shape (..., 2), not {array.shape}")
-    x = array[..., 0].astype(np.int64).reshape(-1)
-    y = array[..., 1].astype(np.int64).reshape(-1)
+    x = parts.contiguous(array[..., 0], np.int64).reshape(-1)
+    y = parts.contiguous(array[..., 1], np.int64).reshape(-1)
     out = np.empty(x.size, dtype=np.uint64)
     at = kernel.numbers(x, y, out)
     if at >= 0:
@@ -120,7 +124,7 @@ def spiral_distances_squared(a: Any, b: Any) -> npt.NDArray[np.uint64]:
     """
     x, y = arguments.words("a", a), arguments.words("b", b)
     shape = np.broadcast_shapes(x.shape, y.shape)
-    x, y = (np.ascontiguousarray(np.broadcast_to(z, shape)).reshape(-1) for z in (x, y))
+    x, y = (parts.contiguous(np.broadcast_to(z, shape)).reshape(-1) for z in (x, y))
     out = np.empty(x.size, dtype=np.uint64)
     at = kernel.distances(x, y, out)
     if at >= 0 and 0 in (x[at], y[at]):

@@ -71,3 +71,13 @@ def test_overflow_and_bad_input() -> None:
     with pytest.raises(MemoryError, match="matrix of 10000000 x 10000000"):
         big = np.ones(10**7, dtype=np.uint64)
         exact.gcd_matrix(big, big)
+
+
+def test_lists_longer_than_numpy_converts_at_once() -> None:
+    x = list(range(1, 300_001))
+    assert (exact.gcd_array(x, 6) == np.gcd(np.array(x, np.uint64), np.uint64(6))).all()
+    assert exact.gcd_array([[2, 4]] * 300_000, [6, 10]).shape == (300_000, 2)
+    with pytest.raises(ValueError, match="negative"):
+        exact.gcd_array([*x, -1], 6)
+    with pytest.raises(OverflowError, match="below 2\\^64"):
+        exact.gcd_array([*x, 2**64], 6)

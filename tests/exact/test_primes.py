@@ -199,3 +199,15 @@ def test_bad_arrays() -> None:
         primes.is_strong_lucas_probable_prime(10)
     with pytest.raises(ValueError, match="multiple of 7"):
         primes.is_strong_probable_prime(7, 14)
+
+
+def test_messages_with_numbers_of_many_digits() -> None:
+    """Python prints no more than 4,300 digits."""
+    huge = 10**5000
+    for call in (exact.prime_pi, exact.nth_prime, exact.prime_array):
+        with pytest.raises(OverflowError, match=r"some 2\^16609"):
+            call(huge)
+    for guarded in (exact.primorial, lambda n: exact.divisor_sum(6, n)):
+        with pytest.raises(MemoryError, match=r"would take some 2\^"):
+            guarded(huge)
+    assert exact.divisor_sum(1, huge) == 1

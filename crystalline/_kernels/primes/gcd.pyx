@@ -124,18 +124,20 @@ def gcd_matrix(const uint64_t[::1] a not None, const uint64_t[::1] b not None,
     [[2 3 1]
      [2 5 1]]
     """
-    cdef int64_t n = a.shape[0], m = b.shape[0], i, since = 0
+    cdef int64_t n = a.shape[0], m = b.shape[0], i, done, step, since = 0
     expect_length("out", out.shape[0], n)
     expect_length("a row of out", out.shape[1], m)
-    if n == 0 or m == 0:
-        return
     with nogil:
         for i in range(n):
-            exact_primitives().primes.gcd_1(&out[i, 0], &b[0], a[i], m)
-            since += m
-            if since >= CHUNK:
-                since = 0
-                check_signals()
+            done = 0
+            while done < m:
+                step = min(m - done, <int64_t>CHUNK)
+                exact_primitives().primes.gcd_1(&out[i, done], &b[done], a[i], step)
+                done += step
+                since += step
+                if since >= CHUNK:
+                    since = 0
+                    check_signals()
 
 
 cdef inline double _ratio(uint64_t divisor, uint64_t a, uint64_t b) noexcept nogil:
@@ -193,7 +195,7 @@ def similarity_matrix(const uint64_t[::1] a not None, const uint64_t[::1] b not 
                 for j in range(step):
                     out[i, done + j] = _ratio(divisors[j], a[i], b[done + j])
                 done += step
-            since += m
-            if since >= CHUNK:
-                since = 0
-                check_signals()
+                since += step
+                if since >= CHUNK:
+                    since = 0
+                    check_signals()

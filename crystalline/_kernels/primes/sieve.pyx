@@ -231,6 +231,8 @@ cdef int _sieve_long(Sieve* s) except -1 nogil:
                 at = cl_first_multiple(primes[i], s.first, &number)
                 if at < <uint64_t>s.size:
                     cl_cross_sparse(s.bits, <uint64_t>s.size, primes[i], at, number)
+                if i & 0x3FF == 0x3FF:
+                    check_signals()
     finally:
         free(primes)
         sieve_close(&nest)
@@ -287,6 +289,7 @@ cdef int sieve_next(Sieve* s) except -1 nogil:
         part = min(s.size - done, <int64_t>L2_BYTES)
         _sieve_stretch(s, s.bits + done, part, s.first + <uint64_t>done)
         done += part
+        check_signals()
     if s.tests:
         _trim(s)
         _test_survivors(s)

@@ -7,12 +7,16 @@ the left side, and along the bottom to (k, -k).
 from libc.stdint cimport int64_t, uint64_t
 
 from crystalline._kernels.checks cimport expect_length
+from crystalline._kernels.primes.interrupt cimport check_signals
 
 cdef extern from "primes_modular.h":
     uint64_t cl_root_64(uint64_t n) noexcept nogil
 
 cdef extern from *:
     bint __builtin_add_overflow(uint64_t a, uint64_t b, uint64_t* sum_) noexcept nogil
+
+cdef enum:
+    CHUNK = 1 << 16  # numbers between two looks at the signals
 
 cdef int64_t FARTHEST = 2147483648  # the ring that 2^64 lies in
 
@@ -76,6 +80,8 @@ def places(const uint64_t[::1] n not None, int64_t[::1] x not None,
                 bad = i
                 break
             _place(n[i], &x[i], &y[i])
+            if i % CHUNK == CHUNK - 1:
+                check_signals()
     return bad
 
 
@@ -99,6 +105,8 @@ def numbers(const int64_t[::1] x not None, const int64_t[::1] y not None,
             if not _number(x[i], y[i], &n[i]):
                 bad = i
                 break
+            if i % CHUNK == CHUNK - 1:
+                check_signals()
     return bad
 
 
@@ -131,4 +139,6 @@ def distances(const uint64_t[::1] a not None, const uint64_t[::1] b not None,
                     or __builtin_add_overflow(dx * dx, dy * dy, &out[i])):
                 bad = i
                 break
+            if i % CHUNK == CHUNK - 1:
+                check_signals()
     return bad
