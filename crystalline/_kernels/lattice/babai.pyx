@@ -11,12 +11,14 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from crystalline._kernels.bigint.limbs cimport NO_MEMORY, OK
+from crystalline._kernels.bigint.interrupt cimport check, poll
+from crystalline._kernels.bigint.limbs cimport INTERRUPTED, NO_MEMORY, OK
 from crystalline._kernels.lattice.basis cimport (
     IntMatrix,
     IntRows,
     Multiplier,
     row_subtract_from,
+    rows_alloc,
 )
 from crystalline._kernels.lattice.gso cimport (
     axpy,
@@ -67,6 +69,9 @@ cdef class PlaneSolver:
             raise MemoryError(f"no memory for {gso_size(d, n)} floating numbers")
         with nogil:
             self.phi = gso_factor(&basis.rows, 0, self.a)
+        if self.phi < 0:
+            check(INTERRUPTED)
+        with nogil:
             # rows of W are off by a multiple of the norms that they are sums of (see gso)
             vt = self.a + d * ld + ld + ld * ld
             for i in range(d):
@@ -101,7 +106,9 @@ cdef class PlaneSolver:
                 f"targets have {targets.rows.n} entries, the basis has {self.basis.rows.n}"
             )
         cdef IntMatrix residuals = targets.copy()
-        cdef IntMatrix coordinates = IntMatrix([[0] * d for _ in range(count)])
+        cdef IntMatrix coordinates = IntMatrix.__new__(IntMatrix)
+        if rows_alloc(&coordinates.rows, count, d, 1) != OK:
+            raise MemoryError(f"no memory for {count} x {d} coordinates")
         cdef bytearray proved = bytearray(count)
         cdef unsigned char* flags = proved
         cdef Multiplier* x = <Multiplier*>malloc((d + 1) * sizeof(Multiplier))
@@ -116,6 +123,8 @@ cdef class PlaneSolver:
                         flags[i] = status == 1
                         done += cost
                         i += 1
+                if status == INTERRUPTED:
+                    check(status)
                 PyErr_CheckSignals()
         finally:
             free(x)
@@ -125,7 +134,7 @@ cdef class PlaneSolver:
 
     cdef int _solve(self, IntRows* v, IntRows* coordinates, int64_t i,
                     Multiplier* x) noexcept nogil:
-        """1: proved, 0: undecided, NO_MEMORY."""
+        """1: proved, 0: undecided, NO_MEMORY, INTERRUPTED."""
         cdef const IntRows* b = &self.basis.rows
         cdef int64_t d = b.d, n = b.n, ld = padded(d), j, c, k, count, e, _pass
         cdef const double* low = self.a + d * ld + ld + 2 * ld * ld
@@ -136,6 +145,8 @@ cdef class PlaneSolver:
         if not self.kappa < 0.01:
             return 0
         for _pass in range(MOST_PASSES):
+            if poll() != OK:
+                return INTERRUPTED
             e = v.bits[i]
             entries_of(v, i, row, e)
             gram_row(z, wt, ld, row, n, d)

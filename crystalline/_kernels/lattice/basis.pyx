@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 
 from crystalline._kernels.bigint.limbs cimport NO_MEMORY, OK
@@ -20,6 +21,9 @@ cdef extern from "<math.h>" nogil:
 
 cdef extern from *:
     int __builtin_clzll(unsigned long long x) noexcept nogil
+
+cdef enum:
+    POLL_ENTRIES = 4096  # entries of a row, as Python's objects, between two looks at the signals
 
 # Packed rows larger than this are refused: 2^40 bytes.
 cdef double MAX_BYTES = 1099511627776.0
@@ -242,7 +246,9 @@ cdef class IntMatrix:
             if len(row) != n:
                 raise ValueError(f"row {i} has {len(row)} entries, row 0 has {n}")
             width = 1
-            for entry in row:
+            for c, entry in enumerate(row):
+                if c % POLL_ENTRIES == 0:
+                    PyErr_CheckSignals()
                 PyLong_AsLongLongAndOverflow(entry, &overflow)
                 if overflow:
                     width = max(width, <int64_t>(<object>entry).bit_length() // 64 + 1)
@@ -255,6 +261,8 @@ cdef class IntMatrix:
             width = widths[i]
             self.rows.width[i] = width
             for c in range(n):
+                if c % POLL_ENTRIES == 0:
+                    PyErr_CheckSignals()
                 if width == 1:
                     self.rows.row[i][c] = <uint64_t>PyLong_AsLongLongAndOverflow(row[c], &overflow)
                 else:
@@ -290,6 +298,8 @@ cdef class IntMatrix:
             width = self.rows.width[i]
             data = self.rows.row[i]
             for c in range(self.rows.n):
+                if c % POLL_ENTRIES == 0:
+                    PyErr_CheckSignals()
                 if width == 1:
                     row.append(<int64_t>data[c])
                 else:

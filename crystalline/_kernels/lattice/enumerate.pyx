@@ -46,14 +46,18 @@ cdef extern from *:
      * products <b_i, b*_j>, the coefficients, and bounds of their errors.  worst is the largest
      * error of the doubles: relative of r, and of mu relative to max(|mu|, 2^-20).  Bounds are
      * sums of positive doubles, so a factor of 1 + 2^-20 covers their own rounding up to
-     * dimension 2^12.  Returns 0 when a squared norm is not certainly positive. */
+     * dimension 2^12.  Returns 1, 0 when a squared norm is not certainly positive, or what
+     * poll returned. */
     static int cl_orthogonalize(int64_t n, const double *high, const double *low, double *mu,
                                 double *r, cl_quad *value, cl_quad *m, double *value_bad,
-                                double *m_bad, double *worst) {
+                                double *m_bad, double *worst, int (*poll)(void)) {
       const double unit = 0x1p-112, up = 1 + 0x1p-20;
       *worst = 0x1p-53;
       for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j <= i; j++) {
+          int status = j % 16 == 0 ? poll() : 0;
+          if (status)
+            return status;
           cl_quad sum = (cl_quad)high[i * n + j] + low[i * n + j];
           double bad = fabs(high[i * n + j]) * 0x1p-104;
           for (int64_t k = 0; k < j; k++) {
@@ -85,17 +89,22 @@ cdef extern from *:
       }
       return 1;
     }
-    /* The Gram matrix of rows[n, m] as sums of two doubles: exact while m is below 2^14. */
-    static inline void cl_gram(int64_t n, int64_t m, const int64_t *rows, double *high,
-                               double *low) {
+    /* The Gram matrix of rows[n, m] as sums of two doubles: exact while m is below 2^14.  Returns
+     * 0, or what poll returned. */
+    static inline int cl_gram(int64_t n, int64_t m, const int64_t *rows, double *high,
+                              double *low, int (*poll)(void)) {
       for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j <= i; j++) {
+          int status = j % 64 == 0 ? poll() : 0;
+          if (status)
+            return status;
           __int128 sum = 0;
           for (int64_t k = 0; k < m; k++)
             sum += (__int128)rows[i * m + k] * rows[j * m + k];
           high[i * n + j] = (double)sum;
           low[i * n + j] = (double)(sum - (__int128)high[i * n + j]);
         }
+      return 0;
     }
 
     typedef unsigned __int128 cl_u128;
@@ -147,9 +156,9 @@ cdef extern from *:
         pass
     int cl_orthogonalize(int64_t n, const double* high, const double* low, double* mu, double* r,
                          cl_quad* value, cl_quad* m, double* value_bad, double* m_bad,
-                         double* worst) noexcept nogil
-    void cl_gram(int64_t n, int64_t m, const int64_t* rows, double* high,
-                 double* low) noexcept nogil
+                         double* worst, int (*poll)() noexcept nogil) noexcept nogil
+    int cl_gram(int64_t n, int64_t m, const int64_t* rows, double* high, double* low,
+                int (*poll)() noexcept nogil) noexcept nogil
     cl_u128 cl_squared(int64_t n, int64_t m, const int64_t* rows, const double* x,
                        const int64_t* target) noexcept nogil
     double cl_difference(cl_u128 a, cl_u128 b) noexcept nogil
@@ -391,6 +400,7 @@ def gram(const int64_t[:, ::1] rows):
     ([7.0, 17.0], [0.0, 0.0])
     """
     cdef int64_t n = rows.shape[0], m = rows.shape[1], i, j
+    cdef int status
     cdef double[:, ::1] high = np.zeros((n, n))
     cdef double[:, ::1] low = np.zeros((n, n))
     for i in range(n):
@@ -399,7 +409,8 @@ def gram(const int64_t[:, ::1] rows):
                 raise OverflowError(f"entry {rows[i, j]} of row {i} is not below 2^56")
     if n and m:
         with nogil:
-            cl_gram(n, m, &rows[0, 0], &high[0, 0], &low[0, 0])
+            status = cl_gram(n, m, &rows[0, 0], &high[0, 0], &low[0, 0], poll)
+        check(status)
     return high.base, low.base
 
 
@@ -473,8 +484,9 @@ cdef class Enumerator:
         cdef double* bad = <double*>(value + 2 * n * n)
         with nogil:
             status = cl_orthogonalize(n, &high[0, 0], &low[0, 0], &self._mu[0, 0], &self._r[0],
-                                      value, value + n * n, bad, bad + n * n, &self.worst)
+                                      value, value + n * n, bad, bad + n * n, &self.worst, poll)
         free(value)
+        check(status)
         if not status or self.worst > WORST:
             raise ValueError(TOO_FAR)
 
@@ -629,6 +641,9 @@ cdef class Enumerator:
                     distance[2 * i] = cl_low(exact.best)
                     distance[2 * i + 1] = cl_high(exact.best)
                     self.nodes += search.nodes
+                    status = poll()  # a search of few nodes does not ask
+                    if status != OK:
+                        break
             if status == TOO_LARGE:
                 raise OverflowError(f"target {i} leaves the range of 128-bit arithmetic")
             check(status)

@@ -85,7 +85,7 @@ cdef inline real scaled(real x, int64_t e) noexcept nogil:
 # Gram-Schmidt of rows first..d-1, each scaled by 2^-bits of its row, into `a`, which has
 # gso_size elements: mu'[m][ld] at `a`, r'[m] behind it, for m = d - first rows, ld = padded(m).
 # Returns a proved bound phi of the relative error: the true triangular factor is (I + P) times
-# the one computed, with ||P||_F <= phi; or infinity where nothing is proved.
+# the one computed, with ||P||_F <= phi; or infinity where nothing is proved; or INTERRUPTED.
 cdef double gso_factor(const IntRows* b, int64_t first, real* a) noexcept nogil
 cdef int64_t gso_size(int64_t m, int64_t n) noexcept nogil
 # Whether the data of gso_factor prove rows first..d-1 reduced: |mu_ij| <= eta, Lovasz with delta.

@@ -12,9 +12,14 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
+from crystalline._kernels.bigint.interrupt cimport check, poll
+from crystalline._kernels.bigint.limbs cimport INTERRUPTED, OK
 from crystalline._kernels.lattice.basis cimport IntMatrix, IntRows
 
 PRECISIONS = ("double", "quad")
+
+cdef enum:
+    POLL_ROWS = 32  # row operations between two looks at the signals
 
 
 cdef double _unit(real* tag) noexcept nogil:
@@ -66,6 +71,8 @@ cdef double gso_factor(const IntRows* b, int64_t first, real* a) noexcept nogil:
         a[i] = 0
     # The factor itself, row by row
     for k in range(m):
+        if poll() != OK:
+            return INTERRUPTED
         entries_of(b, first + k, vectors + k * wide, b.bits[first + k])
         gram_row(row, bt, ld, vectors + k * wide, n, k)
         total = 0
@@ -92,6 +99,8 @@ cdef double gso_factor(const IntRows* b, int64_t first, real* a) noexcept nogil:
     for k in range(m):
         vt[k * ld + k] = 1
         for j in range(k):
+            if j % POLL_ROWS == 0 and poll() != OK:
+                return INTERRUPTED
             axpy(vt + k * ld, vt + j * ld, j + 1, mu[k * ld + j])
     for k in range(m):
         x = 1 / root[k]
@@ -108,6 +117,8 @@ cdef double gso_factor(const IntRows* b, int64_t first, real* a) noexcept nogil:
         total = 0
         slack = 0
         for j in range(k + 1):
+            if j % POLL_ROWS == 0 and poll() != OK:
+                return INTERRUPTED
             x = vt[k * ld + j]
             axpy(w, vectors + j * wide, n, -x)
             axpy(spare, low + j * ld, j + 1, -x)
@@ -176,9 +187,13 @@ cdef bint gso_proves(const IntRows* b, int64_t first, const real* a, double phi,
     return True
 
 
-cdef bint _reduced(const IntRows* b, int64_t first, real* a, double delta,
-                   double eta) noexcept nogil:
-    return gso_proves(b, first, a, gso_factor(b, first, a), delta, eta)
+cdef int _reduced(bint* result, const IntRows* b, int64_t first, real* a, double delta,
+                  double eta) noexcept nogil:
+    cdef double phi = gso_factor(b, first, a)
+    if phi < 0:
+        return INTERRUPTED
+    result[0] = gso_proves(b, first, a, phi, delta, eta)
+    return OK
 
 
 cdef bint in_doubles(str precision) except -1:
@@ -213,16 +228,18 @@ def is_reduced(IntMatrix b not None, double delta, double eta, str precision="do
     False
     """
     cdef int64_t first = zero_rows(b), size = gso_size(b.rows.d - first, b.rows.n)
-    cdef bint result, doubles = in_doubles(precision)
+    cdef bint result = False, doubles = in_doubles(precision)
+    cdef int status
     cdef void* a = malloc(size * (8 if doubles else 16))
     if a == NULL:
         raise MemoryError(f"no memory for {size} floating numbers")
     with nogil:
         if doubles:
-            result = _reduced(&b.rows, first, <double*>a, delta, eta)
+            status = _reduced(&result, &b.rows, first, <double*>a, delta, eta)
         else:
-            result = _reduced(&b.rows, first, <quad*>a, delta, eta)
+            status = _reduced(&result, &b.rows, first, <quad*>a, delta, eta)
     free(a)
+    check(status)
     return result
 
 
@@ -254,6 +271,8 @@ def gram_schmidt(IntMatrix b not None, str precision="double") -> tuple:
         else:
             phi = gso_factor(&b.rows, 0, q)
     try:
+        if phi < 0:
+            check(INTERRUPTED)
         mu, r = [], []
         for i in range(m):
             mu.append([d[i * ld + j] if doubles else <double>q[i * ld + j] for j in range(i)])

@@ -12,7 +12,8 @@ from libc.math cimport INFINITY, log2, rint
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from crystalline._kernels.bigint.limbs cimport NO_MEMORY, OK
+from crystalline._kernels.bigint.interrupt cimport check, poll
+from crystalline._kernels.bigint.limbs cimport INTERRUPTED, NO_MEMORY, OK
 from crystalline._kernels.lattice.basis cimport (
     IntMatrix,
     IntRows,
@@ -37,8 +38,9 @@ cdef extern from "<math.h>" nogil:
     double frexp(double x, int* e) noexcept
     double fabs(double x) noexcept
 
-# Floating operations in a slice: a few milliseconds.
+# Floating operations in a slice: a few milliseconds; those of quad take some ten times as long.
 cdef int64_t SLICE = 4000000
+cdef int64_t QUAD_SLICE = 250000
 # Rows of at most so many bits are not scaled: their Gram entries are within the range of double.
 cdef int64_t UNSCALED_BITS = 400
 # A pass with a larger multiplier is repeated with fresh floats.
@@ -135,6 +137,8 @@ cdef int _visit(Lll* s, real* a) noexcept nogil:
     cdef double largest
     cdef int64_t most = 16 + s.b.bits[k] // 8
     while True:
+        if s.work < 0 and poll() != OK:  # many passes over one row, of large entries
+            return INTERRUPTED
         if s.b.bits[k] == 0:
             s.end -= 1
             row_move(s.b, k, s.end)
@@ -218,7 +222,7 @@ cdef int _visit(Lll* s, real* a) noexcept nogil:
 
 cdef int lll_slice(Lll* s, real* a) noexcept nogil:
     cdef int status
-    s.work = SLICE
+    s.work = SLICE if real is double else QUAD_SLICE
     while s.k < s.end:
         if s.work < 0:
             return PAUSED
@@ -271,6 +275,8 @@ def reduce(IntMatrix b not None, double delta, double eta, IntMatrix u=None, bin
                     status = lll_slice(&s, <double*>a)
                 else:
                     status = lll_slice(&s, <quad*>a)
+            if status == INTERRUPTED:
+                check(status)
             PyErr_CheckSignals()
     finally:
         lll_end(&s)

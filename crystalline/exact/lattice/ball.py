@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.lattice.enumerate import LARGEST_NORM, Enumerator, gram
+from crystalline.exact import _parts as parts
 from crystalline.exact.lattice.babai import nearest_plane
 
 Row = Sequence[int]
@@ -134,6 +135,9 @@ class Ball:
         """Return (vectors[N, m], squared distances) for targets[N, m]; needs a `small` basis."""
         coefficients = np.zeros((len(targets), len(self.rows)), np.int64)
         distances = np.zeros((len(targets), 2), np.uint64)
-        self.enumerator.closest(np.ascontiguousarray(targets), coefficients, distances, pruning)
-        vectors = coefficients @ np.array(self.rows, np.int64)
+        self.enumerator.closest(parts.contiguous(targets), coefficients, distances, pruning)
+        basis = np.array(self.rows, np.int64)
+        vectors = np.empty((len(targets), basis.shape[1]), np.int64)
+        for part in parts.slices(len(targets), 1 + parts.PART // basis.size):
+            vectors[part] = coefficients[part] @ basis
         return vectors, [low + (high << 64) for low, high in distances.tolist()]

@@ -265,7 +265,10 @@ class LatticeBasis:
             ]
             for line in inverse
         ]
-        common = math.gcd(determinant, *(entry for row in top for entry in row))
+        common = determinant
+        for row in top:  # one by one: Ctrl-C is heard in between
+            for entry in row:
+                common = math.gcd(common, entry)
         return LatticeBasis([[x // common for x in row] for row in top], determinant // common)
 
     def hnf(self) -> LatticeBasis:
@@ -418,7 +421,11 @@ def rational_rows(rows: Iterable[Iterable[Any]], name: str) -> tuple[list[list[i
         if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
             raise TypeError(f"{name} {i} is {row!r}, expected a sequence of rationals")
         lists.append([_ratio(entry, name, i) for entry in row])
-    denominator = math.lcm(*(bottom for row in lists for _, bottom in row))
+    denominator = 1
+    for line in lists:
+        for _, bottom in line:
+            if denominator % bottom:
+                denominator = math.lcm(denominator, bottom)
     return [[top * (denominator // bottom) for top, bottom in row] for row in lists], denominator
 
 
