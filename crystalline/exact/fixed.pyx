@@ -6,6 +6,7 @@ quotients and conversions are rounded to the nearest multiple of 2^-prec_bits, t
 another rounding is asked for.  The integers underneath are `exact.integer`; roots, exponentials,
 logarithms and the trigonometric functions are in `exact.functions`.
 """
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
@@ -17,8 +18,11 @@ import numbers
 import re
 from fractions import Fraction
 
+from crystalline.exact import _arguments as arguments
+
 from crystalline._kernels.bigfixed.elementary cimport limbs_scaled
 from crystalline._kernels.bigint.limbs cimport limbs_add_1, limbs_normalize
+from crystalline._kernels.bigint.signed cimport limbs_trailing_zeros
 from crystalline.exact.integer cimport (
     BigInt,
     as_bigint,
@@ -49,7 +53,8 @@ _ROUNDINGS = {
     "floor": FLOOR,
     "ceiling": CEILING,
 }
-_DECIMAL = re.compile(r"([+-]?)(\d+(?:_\d+)*)?(?:\.(\d+(?:_\d+)*)?)?(?:[eE]([+-]?\d+))?", re.ASCII)
+_DIGITS = re.compile(r"[0-9_]*")
+_EXPONENT = re.compile(r"(?:[eE]([+-]?[0-9]+))?")
 
 
 cdef Rounding rounding_mode(object name) except *:
@@ -66,9 +71,9 @@ cdef int64_t prec_bits_of(object prec_bits) except -1:
         raise TypeError(f"prec_bits is an integer, not {type(prec_bits).__name__}")
     value = int(prec_bits.__index__())
     if value < 0:
-        raise ValueError(f"prec_bits is not negative, got {value}")
+        raise ValueError(f"prec_bits is not negative, got {arguments.short(value)}")
     if value > MAX_PREC_BITS:
-        raise OverflowError(f"prec_bits is at most 2**40, got {value}")
+        raise OverflowError(f"prec_bits is at most 2**40, got {arguments.short(value)}")
     return value
 
 
@@ -183,17 +188,46 @@ cdef tuple _ratio_of(object x):
     return None
 
 
+cdef Py_ssize_t _end_of_digits(str text, Py_ssize_t at) except -1:
+    """Where digits and underscores end, looked for in slices, so that Ctrl-C is heard."""
+    cdef Py_ssize_t end = at
+    while end == at and at < len(text):
+        at = min(len(text), at + (1 << 20))
+        end = _DIGITS.match(text, end, at).end()
+        PyErr_CheckSignals()
+    return end
+
+
+cdef tuple _parts_of_decimal(str text):
+    """(whether negative, digits before the point, digits after it, exponent); None: no decimal."""
+    cdef Py_ssize_t start = text[:1] in ("+", "-"), end = _end_of_digits(text, start)
+    whole, fraction = text[start:end], ""
+    if text[end : end + 1] == ".":
+        start = end + 1
+        end = _end_of_digits(text, start)
+        fraction = text[start:end]
+    exponent = _EXPONENT.fullmatch(text, end)
+    if exponent is None or not (whole or fraction):
+        return None
+    for digits in (whole, fraction):
+        if "_" in digits and (digits.startswith("_") or digits.endswith("_") or "__" in digits):
+            return None
+    return (text[:1] == "-", whole.replace("_", ""), fraction.replace("_", ""),
+            _exponent(exponent[1] or "0"))
+
+
 cdef BigFixed _of_string(str text, object prec_bits, Rounding rounding):
-    found = _DECIMAL.fullmatch(text.strip())
-    if found is None or not (found[2] or found[3]):
+    parts = _parts_of_decimal(text.strip())
+    if parts is None:
         shown = text if len(text) <= 80 else text[:77] + "..."
         raise ValueError(f"not a decimal number: {shown!r}")
+    negative, whole, fraction, exponent = parts
     if prec_bits is None:
         raise TypeError("prec_bits is needed to read a decimal string")
     cdef int64_t bits = prec_bits_of(prec_bits)
-    whole = (found[2] or "").replace("_", "")
-    fraction = (found[3] or "").replace("_", "")
-    exponent = int(found[4] or 0) - len(fraction)
+    exponent -= len(fraction)
+    if negative:
+        rounding = _mirrored(rounding)
     digits = BigInt((whole + fraction).lstrip("0") or "0")
     cdef BigInt mantissa
     if digits == 0:
@@ -202,11 +236,17 @@ cdef BigFixed _of_string(str text, object prec_bits, Rounding rounding):
         mantissa = (digits * _TEN**exponent) << bits
     elif -exponent > len(whole + fraction) + bits // 3 + 2:
         # below a quarter of a unit, so that 10^-exponent need not be formed
-        mantissa = round_shift(_ONE, 2, rounding if found[1] != "-" else _mirrored(rounding))
+        mantissa = round_shift(_ONE, 2, rounding)
     else:
-        mantissa = round_quotient(digits << bits, _TEN**-exponent,
-                                  rounding if found[1] != "-" else _mirrored(rounding))
-    return bigfixed_new(-mantissa if found[1] == "-" else mantissa, bits)
+        mantissa = round_quotient(digits << bits, _TEN**-exponent, rounding)
+    return bigfixed_new(-mantissa if negative else mantissa, bits)
+
+
+cdef object _exponent(str text):
+    """An exponent, or where that has many digits, one that means the same: too large, or tiny."""
+    magnitude = text.lstrip("+-").lstrip("0")
+    value = int(magnitude or "0") if len(magnitude) <= 30 else 10**30
+    return -value if text[0] == "-" else value
 
 
 cdef Rounding _mirrored(Rounding rounding):
@@ -492,8 +532,13 @@ cdef class BigFixed:
     def __round__(self, ndigits=None):
         if ndigits is None:
             return round_shift(self.mantissa, self.prec_bits, NEAREST)
-        cdef BigInt scale = _TEN ** abs(ndigits)
+        cdef BigInt scale
         cdef BigInt digits
+        if ndigits >= self.prec_bits * 30103 // 100000 + 2:
+            return self  # 10^-ndigits is less than a unit
+        if ndigits < 0 and -ndigits > self.mantissa.bit_length() - self.prec_bits + 1:
+            return bigfixed_new(as_bigint(0), self.prec_bits)  # less than half of 10^-ndigits
+        scale = _TEN ** abs(ndigits)
         if ndigits >= 0:
             digits = round_shift(self.mantissa * scale, self.prec_bits, NEAREST)
             return _of_ratio(digits, scale, self.prec_bits, NEAREST)
@@ -506,8 +551,8 @@ cdef class BigFixed:
         >>> BigFixed(0.75, 10).as_integer_ratio()
         (BigInt(3), BigInt(4))
         """
-        fraction = self.as_fraction()
-        return BigInt(fraction.numerator), BigInt(fraction.denominator)
+        cdef int64_t twos = _common_twos(self)
+        return self.mantissa >> twos, _ONE << (self.prec_bits - twos)
 
     def as_fraction(self):
         """Return the number as a Fraction of Python ints.
@@ -515,7 +560,13 @@ cdef class BigFixed:
         >>> BigFixed(0.75, 10).as_fraction()
         Fraction(3, 4)
         """
-        return Fraction(bigint_to_int(self.mantissa), <object>1 << self.prec_bits)
+        cdef int64_t twos = _common_twos(self)
+        fraction = Fraction()
+        # In lowest terms already: Fraction would look for a divisor, in quadratic time, deaf to
+        # Ctrl-C.
+        fraction._numerator = bigint_to_int(self.mantissa >> twos)
+        fraction._denominator = <object>1 << (self.prec_bits - twos)
+        return fraction
 
     def is_integer(self):
         """Return whether the number is an integer."""
@@ -575,6 +626,13 @@ cdef class BigFixed:
 # Parts of the operators
 
 
+cdef int64_t _common_twos(BigFixed x):
+    """How many factors of two the mantissa and 2^prec_bits share."""
+    if x.mantissa.size == 0:
+        return x.prec_bits
+    return min(x.prec_bits, limbs_trailing_zeros(x.mantissa.limbs, abs(x.mantissa.size)))
+
+
 cdef str _shown(BigFixed x):
     """The value for a message, however long it is."""
     if x.prec_bits > 400 or x.mantissa.size > 8 or x.mantissa.size < -8:
@@ -624,7 +682,7 @@ cdef BigFixed _shifted(BigFixed x, object count, int sign):
         raise TypeError(f"shifts are by integers, not {type(count).__name__}")
     count = count.__index__()
     if count < 0:
-        raise ValueError(f"negative shift count {count}")
+        raise ValueError(f"negative shift count {arguments.short(count)}")
     if sign > 0:
         return bigfixed_new(x.mantissa << count, x.prec_bits)
     # beyond this everything has gone

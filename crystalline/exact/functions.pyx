@@ -13,6 +13,8 @@ combine these with `wp` bits, more than prec_bits; their docstrings carry the fe
 """
 from libc.stdint cimport int64_t, uint64_t
 
+from crystalline.exact import _arguments as arguments
+
 from crystalline._kernels.bigfixed.constants cimport constant
 from crystalline._kernels.bigfixed.elementary cimport (
     FIXED_ERROR_BITS,
@@ -55,6 +57,7 @@ cdef extern from *:
     const int64_t MAX_RESULT_BITS "CL_MAX_RESULT_BITS"
 
 cdef enum:
+    DECISIVE = 42  # the log2 of a log2 beyond all results, and all precisions
     UNLOCKED_LIMBS = 24  # from here on the GIL is released: it costs less than 1 % of the work
 
 cdef BigInt _ZERO = bigint_from_int64(0)
@@ -350,11 +353,13 @@ def root(x, k, prec_bits=None, rounding="nearest"):
         raise TypeError(f"roots have integer degrees, not {type(k).__name__}")
     degree = k.__index__()
     if degree < 1:
-        raise ValueError(f"the degree of a root is at least 1, got {degree}")
+        raise ValueError(f"the degree of a root is at least 1, got {arguments.short(degree)}")
     if value.mantissa.size < 0 and degree % 2 == 0:
         raise ValueError(f"an even root of {_shown(value)}, which is negative")
     if degree * (bits + 1) + abs(value.mantissa.bit_length()) > MAX_RESULT_BITS:
-        raise MemoryError(f"a root of degree {degree} to {bits} bits needs 2**36 bits and more")
+        raise MemoryError(
+            f"a root of degree {arguments.short(degree)} to {bits} bits needs 2**36 bits and more"
+        )
     return _root(value, degree, bits, mode)
 
 
@@ -453,8 +458,9 @@ def power(x, y, prec_bits=None):
     exact power, or its reciprocal, correctly rounded.  Otherwise exp(y log|x|) with wp = prec_bits
     + k + 8 bits, where 2**k bounds the result, and log|x| with as many more as y has before its
     point: the exponent is within 2**-(wp - 2), so the result within 2**(k + 2 - wp) < 2**-6 units
-    and one rounding.  0**0 is 1.  Raises ZeroDivisionError for 0**negative, ValueError for
-    negative**fraction, OverflowError where the result has more than 2**36 bits.
+    and one rounding.  0**0 is 1, and exponents may be of any size where the result is not.  Raises
+    ZeroDivisionError for 0**negative, ValueError for negative**fraction, OverflowError where the
+    result has more than 2**36 bits.
 
     >>> from crystalline.exact import BigFixed
     >>> power(2, 0.5, 64), BigFixed(1.5, 8) ** -2
@@ -462,7 +468,7 @@ def power(x, y, prec_bits=None):
     """
     cdef BigFixed base = _number(x, "power")
     cdef BigFixed exponent
-    cdef int64_t bits, wp, k, before
+    cdef int64_t bits, wp, k, before, nearness
     cdef bint whole
     cdef BigFixed size, result
     if prec_bits is not None:
@@ -482,10 +488,20 @@ def power(x, y, prec_bits=None):
         return bigfixed_new(_ZERO, bits)
     if base.mantissa.size < 0 and not whole:
         raise ValueError(f"{_shown(base)} to the power {_shown(exponent)} is not real")
+    if abs(base) == 1:
+        minus = base.mantissa.size < 0 and int(exponent) & 1
+        return bigfixed_new((-_ONE if minus else _ONE) << bits, bits)
+    # |log2 |x|| is at least 2^nearness, |y| at least 2^(before - 1): enough where they are decisive
+    before = _magnitude(exponent)
+    nearness = min(<int64_t>0, _magnitude(abs(base) - 1) - 1)
+    if nearness + before - 1 > DECISIVE:
+        if (abs(base) > 1) == (exponent.mantissa.size > 0):
+            _refuse(f"power {_shown(exponent)}", base)
+        return bigfixed_new(_ZERO, bits)
     # k: log2 of the result, rounded up with a unit to spare
-    size = _log_to_base(abs(base), LN2, 8)
-    estimate = (size.mantissa * exponent.mantissa >> (8 + exponent.prec_bits)) + 2
-    estimate += abs(exponent.mantissa) >> (7 + exponent.prec_bits)
+    wp = 8 + max(<int64_t>0, before)
+    size = _log_to_base(abs(base), LN2, wp)
+    estimate = (size.mantissa * exponent.mantissa >> (wp + exponent.prec_bits)) + 2
     if estimate > MAX_RESULT_BITS:
         _refuse(f"power {_shown(exponent)}", base)
     if estimate < -bits - 2:
@@ -497,7 +513,7 @@ def power(x, y, prec_bits=None):
         if exact_bits <= 4096 + 4 * (bits + k):
             return _whole_power(base, count, exponent.mantissa.size < 0, bits)
     wp = bits + k + 8
-    before = max(0, _magnitude(exponent))
+    before = max(<int64_t>0, before)
     result = _exp(
         bigfixed_at(_exact_product(exponent, _log(abs(base), wp + before + 2)), wp + 2, NEAREST),
         bits,

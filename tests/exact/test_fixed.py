@@ -280,3 +280,52 @@ def test_values_do_not_change() -> None:
     y += 1
     assert (x, y) == (1.5, 2.5)
     assert operator.index(x.mantissa) == 3
+
+
+def test_exponents_of_many_digits() -> None:
+    for text in ("1e-" + "9" * 40, "1e-" + "9" * 5000, "-0e" + "9" * 5000, "0e-5"):
+        assert BigFixed(text, 64) == 0
+    assert BigFixed("-1e-" + "9" * 40, 8, "floor").mantissa == -1
+    assert BigFixed("1e-" + "9" * 5000, 8, "up").mantissa == 1
+    for text in ("1e" + "9" * 40, "1e+" + "9" * 5000):
+        with pytest.raises(MemoryError):
+            BigFixed(text, 64)
+    assert BigFixed("1e" + "0" * 5000 + "2", 0) == 100
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "+", "1__0", "_1", "1_", "1._0", "1.0_", "1e", "1e1.0", "e5", "1 2", "１"]
+)
+def test_texts_that_are_no_decimals(text: str) -> None:
+    with pytest.raises(ValueError, match="not a decimal number"):
+        BigFixed(text, 8)
+
+
+def test_long_texts() -> None:
+    """Longer than a slice of the search for the end of the digits."""
+    digits = "12345" * 250_000
+    assert BigFixed(f"0.{digits}", 100) == BigFixed(f"0.{digits[:100]}", 100)
+    assert BigFixed(f" -{digits}.5e-1249999 ", 4) == BigFixed("-1.25", 4)
+    with pytest.raises(ValueError, match=r"not a decimal number: '0.1234.*\.\.\.'"):
+        BigFixed(f"0.{digits}x", 100)
+
+
+def test_rounding_to_places_beyond_the_number() -> None:
+    x = BigFixed("-12.75", 8)
+    for places in (5, 10**9, 10**50):
+        assert round(x, places) == x
+    for places in (-3, -(10**9), -(10**50)):
+        assert round(x, places) == 0
+    assert round(x, -1) == -10
+    assert round(BigFixed(155.5), -2) == 200
+    assert round(BigFixed(95), -2) == 100
+
+
+def test_fractions_are_made_in_lowest_terms() -> None:
+    """Without Fraction's search for a divisor, which is quadratic and deaf to Ctrl-C."""
+    for mantissa in (0, 1, -6, 3 << 70, (1 << 200) + 4):
+        x = BigFixed.from_mantissa(mantissa, 72)
+        true = Fraction(mantissa, 1 << 72)
+        assert (x.as_fraction().numerator, x.as_fraction().denominator) == true.as_integer_ratio()
+        assert tuple(map(int, x.as_integer_ratio())) == true.as_integer_ratio()
+        assert x.as_fraction() + Fraction(1, 3) == true + Fraction(1, 3)

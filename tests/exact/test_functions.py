@@ -10,8 +10,6 @@ import concurrent.futures
 import math
 import operator
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -160,23 +158,49 @@ def test_bursts_of_long_arguments(name: str, p: int) -> None:
     assert off_by(getattr(F, name)(x, p), ONE_ARGUMENT[name], x) < PROMISED
 
 
-def test_ctrl_c_ends_a_long_call() -> None:
-    """In a process of its own, so that no other test meets the signal."""
-    code = (
-        "import signal\n"
-        "from crystalline.exact import exp, pi\n"
-        "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
-        "for call in (lambda: pi(10**9), lambda: exp(1, 10**8)):\n"
-        "    signal.setitimer(signal.ITIMER_REAL, 0.2)\n"
-        "    try:\n"
-        "        call()\n"
-        "    except KeyboardInterrupt:\n"
-        "        print('stopped', flush=True)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == "stopped\n" * 2
+HUGE = 10**50
+
+
+@pytest.mark.parametrize("bits", [0, 64])
+def test_ones_to_any_power(bits: int) -> None:
+    for exponent in (HUGE, -HUGE, HUGE + 1, 10**5000, BigFixed(HUGE), BigFixed(-HUGE - 1)):
+        odd = int(exponent) % 2
+        assert BigFixed(1, bits) ** exponent == 1
+        assert BigFixed(-1, bits) ** exponent == (-1 if odd else 1)
+        assert (BigFixed(-1, bits) ** exponent).prec_bits == bits
+    assert F.power(1, HUGE, 5) == F.power(BigFixed(1), 0.25, 5) == 1
+    assert BigFixed(0, bits) ** HUGE == 0
+    with pytest.raises(ZeroDivisionError):
+        BigFixed(0, bits) ** -HUGE
+    with pytest.raises(ValueError, match="is not real"):
+        BigFixed(-1, bits) ** 0.5
+
+
+def test_powers_beyond_all_numbers() -> None:
+    for base in (2, -2, 1.5, BigFixed(3, 64)):
+        with pytest.raises(OverflowError, match="has more than 2\\*\\*36 bits"):
+            F.power(base, HUGE, 64)
+        with pytest.raises(OverflowError, match="has more than 2\\*\\*36 bits"):
+            F.power(base, 10**5000, 64)
+        assert F.power(base, -HUGE, 64) == 0
+    assert BigFixed(0.5) ** HUGE == 0
+    with pytest.raises(OverflowError):
+        BigFixed(0.5) ** -HUGE
+    with pytest.raises(MemoryError, match="a root of degree some 2"):
+        F.root(2, 10**5000, 64)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_powers_of_what_is_nearly_one(sign: int) -> None:
+    """Huge exponents of bases that they suit: the logarithm needs as many bits as they have."""
+    base = BigFixed.from_mantissa((1 << 200) + sign, 200)
+    for exponent in (10**50, 10**60, -(10**60), 3 * 10**61):
+        result = base**exponent
+        assert off_by(result, lambda x, n=exponent: (x.log() * n).exp(), base) < PROMISED
+    grows = 10**75 * sign
+    assert base**-grows == 0
+    with pytest.raises(OverflowError):
+        base**grows
 
 
 @pytest.mark.parametrize("name", ["exp", "log", "sin", "cos", "tan", "atan", "tanh", "erf"])
