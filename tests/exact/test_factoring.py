@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import flint
 import numpy as np
@@ -124,33 +119,3 @@ def test_bad_input() -> None:
         exact.divisors(exact.factor(math.prod(sympy.primerange(400))))
     with pytest.raises(ValueError, match="k must be at least 0, not -1"):
         exact.divisor_sum(6, -1)
-
-
-LONG_CALLS = {
-    "curves": "exact.factor((10**60 + 7) * (10**61 + 3), digits=40)",
-    "one curve": "f._curve((10**200 + 357) * (10**300 + 331), 11, exact.prime_array(10**8), 10**6)",
-    "array": "exact.factor_signatures(np.full(10**7, (2**32 - 5) * (2**32 - 17), np.uint64))",
-    "primality": "exact.are_prime(np.full(10**8, 2**64 - 59, np.uint64))",
-    "sieve": "exact.count_primes(10**17, 10**17 + 10**12)",
-    "counting": "exact.prime_pi(10**16)",
-    "gcd": "exact.gcd_matrix(*2 * [np.arange(2**63, 2**63 + 20000, dtype=np.uint64)])",
-}
-
-
-@pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS.keys())
-def test_ctrl_c(call: str) -> None:
-    code = (
-        "import numpy as np\nfrom crystalline import exact\n"
-        "from crystalline.exact import factoring as f\n"
-        f"print('ready', flush=True)\ntry:\n    {call}\n    print('done')\n"
-        "except KeyboardInterrupt:\n    print('stopped')\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.4)
-    sent = time.monotonic()
-    os.kill(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
-    assert out == "stopped\n"
-    assert time.monotonic() - sent < 2.0
