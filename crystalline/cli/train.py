@@ -322,8 +322,9 @@ def _new_run(settings: TrainSettings, stack: contextlib.ExitStack) -> _Ready:
     from crystalline.machine.cores import usable_cores
     from crystalline.model.params import parameter_table
     from crystalline.train.footprint import check_model, check_run, check_sizes
+    from crystalline.train.precision import resolve_precision
     from crystalline.train.sizing import choose_model, evaluation_tokens
-    from crystalline.train.speed import MODEL_SHARE, measure_peak, resolve_precision
+    from crystalline.train.speed import MODEL_SHARE, measure_peak
 
     check_sizes(settings)
     check_model(settings.train_config(), settings.workers)
@@ -695,6 +696,7 @@ def _describe(
     """Show the resolved settings, and store them in config.toml."""
     from crystalline import __version__
     from crystalline.formats.rundir import short_count
+    from crystalline.train.precision import summary
     from crystalline.train.schedule import effective_warmup
 
     config, model = spec.config, spec.model
@@ -713,7 +715,8 @@ def _describe(
         "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "
         f"{config.final_lr:g}, warm-up {warmup}{cut}",
         **_crystalline_parts(config),
-        "machine": f"{_count(spec.workers, 'worker')}, {spec.precision}, {spec.isa}",
+        "machine": f"{_count(spec.workers, 'worker')}, "
+        f"{summary(spec.precision, settings.train_config())}, {spec.isa}",
         "run": str(run.path),
     }
     text = "\n".join(f"{name:8} {line}" for name, line in lines.items())

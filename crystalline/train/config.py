@@ -99,7 +99,7 @@ class TrainConfig:
     """Gradient accumulators: a multiple of 12, fixed for the life of a run."""
     precision: Precision = "auto"
     """Operands of the matrix products; sums, weights and moments stay float32.  'auto' takes
-    bf16 where the processor multiplies it in one instruction, else float32."""
+    the fastest on this machine for this model, which it tries for a fraction of a second."""
     crystalline_epsilon: float = 0.0
     """Share of each target that goes to tokens similar to the right one (the crystalline loss),
     0 up to (not including) 1; 0 is plain cross-entropy."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from crystalline._kernels.attention import FEATURES
-from crystalline._kernels.formats import flops_per_second, is_native
+from crystalline._kernels.formats import flops_per_second
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
 from crystalline.train.config import TrainConfig
+from crystalline.train.precision import resolve_precision
 from crystalline.train.sizing import FORWARD_SHARE
 
 BYTES_PER_SECOND = 15e9  # of memory, by all cores: what reducing and updating live on
@@ -42,13 +42,6 @@ class Speed:
     def evaluation_s(self, eval_tokens: int) -> float:
         """Return the seconds of one evaluation over so many tokens."""
         return eval_tokens * FORWARD_SHARE / self.tokens_per_second
-
-
-def resolve_precision(config: TrainConfig) -> Literal["float32", "bf16"]:
-    """Return what 'auto' means on this machine, or the precision that was asked for."""
-    if config.precision == "auto":
-        return "bf16" if is_native("bf16") else "float32"
-    return config.precision
 
 
 def measure_peak(cores: int, precision: str) -> float:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from crystalline._kernels.formats import is_native
 from crystalline.cli import train as cli
 from crystalline.cli.settings import field_names
 from crystalline.formats.checkpoint import MANIFEST, MODEL, STATE, inspect_checkpoint
 from crystalline.formats.rundir import RunDir, read_toml
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
+from crystalline.train.precision import Choice, choose
 from tests.permissions import permissions_hold
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,11 @@ KEYS = {
 _TINY = """--tokenizer char --num-layers 1 --num-heads 2 --embed-dim 12 --seq-len 9 --batch-size 13
     --eval-interval 10 --save-interval 10 --log-interval 5 --workers 2 --plain"""
 TINY = _TINY.split()
+
+
+def chosen() -> Choice:
+    """What `--precision auto` has found for TINY, out of the cache."""
+    return choose(TrainConfig(embed_dim=12, num_heads=2, seq_len=9))
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +168,7 @@ def test_json_is_one_object_and_nothing_else(call, text: Path, tmp_path: Path) -
     assert set(result) == KEYS
     assert result["final_step"] == 20
     assert result["workers"] == 2
-    assert result["precision"] == ("bf16" if is_native("bf16") else "float32")
+    assert result["precision"] == chosen().precision
     assert result["run_dir"] == str(path)
     assert re.fullmatch("[0-9a-f]{64}", result["weights_sha256"])
     assert result["val_loss"] < 3.5
@@ -225,7 +230,7 @@ def test_the_resolved_settings_are_shown(call, text: Path) -> None:
     for words in (
         "text.txt", "1 layer, 2 heads, 12 channels, context 9", "3 of 13 × 9 tokens",
         "warm-up 0 (not 100: the run is short)", str(run),
-        "2 workers, bf16" if is_native("bf16") else "2 workers, float32",
+        f"2 workers, {chosen()}, ",
     ):  # fmt: skip
         assert words in err
 
