@@ -25,6 +25,7 @@ from crystalline.errors import EXIT_OK, CheckpointError, DataError, UsageError
 from crystalline.log import set_up_logging
 from crystalline.train.config import TokenizerKind, TrainConfig
 from crystalline.untrusted import message
+from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from crystalline.data.crystal.tokens import Crystal
@@ -262,7 +263,7 @@ def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedDat
     from crystalline.formats.rundir import CONFIG
 
     try:
-        vocabulary = (place / TOKENIZER).read_bytes()
+        vocabulary = TOKENIZER_FILE.read_bytes(place / TOKENIZER)
     except OSError as error:
         raise DataError(
             f"{place} has no crystal.json, and its {TOKENIZER} cannot be read ({error.strerror})",

@@ -187,17 +187,18 @@ def crystal_of(prepared: PreparedData, progress: Progress | None = None) -> Crys
     They follow from the tokenizer and the counts of the training split alone.  Any number of
     processes may ask at once.  Raises `DataError` when the tokens or the tokenizer are gone.
     """
-    return crystal_in(prepared.token_path.parent, progress)
+    return crystal_in(prepared.token_path.parent, progress, verify=False)  # it has just been read
 
 
-def crystal_in(folder: Path, progress: Progress | None = None) -> Crystal:
+def crystal_in(folder: Path, progress: Progress | None = None, *, verify: bool = True) -> Crystal:
     """Return what `crystal_of` does, for the cached `tokens.bin` and `tokenizer.json` in a folder.
 
-    A damaged `crystal.json`, or one of other tokens, is made again.
+    A damaged `crystal.json`, or one of other tokens, is made again.  With `verify` the tokens are
+    read whole first: their checksum, and every id.
     """
     from crystalline.data.crystal.tokens import Crystal, build_crystal
 
-    tokens = TokenFile.open(folder / TOKENS)
+    tokens = TokenFile.open(folder / TOKENS, verify=verify)
     path = folder / CRYSTAL
     if path.is_file():
         try:

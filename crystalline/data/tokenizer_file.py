@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from crystalline.data.pieces import BOUNDED_PATTERN, word_pattern
-from crystalline.untrusted import BadContent, Field, Record, parse_json, read_bytes, shown
+from crystalline.untrusted import BadContent, Field, Record, parse_json, shown
+from crystalline.untrusted.files import TOKENIZER
 
-LIMIT_BYTES = 64_000_000  # the largest of well-known models has 34 MB
 MOST_TOKENS = 1 << 20
 LONGEST_TOKEN = 4096  # characters
 DEEPEST = 4  # sequences within sequences
@@ -56,7 +56,7 @@ def read_tokenizer_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], l
     Raises `OSError` for a file that cannot be read, and `BadContent` for one that is no
     tokenizer of a kind known here.
     """
-    return check_tokenizer(parse_json(read_bytes(path, LIMIT_BYTES)))
+    return check_tokenizer(parse_json(TOKENIZER.read_bytes(path)))
 
 
 def check_tokenizer(document: Any) -> tuple[dict[str, Any], list[str]]:

@@ -81,6 +81,7 @@ from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.untrusted import shown
 from crystalline.untrusted.files import STATE as STATE_FILE
+from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
 # This module is the door to the package: others take the names of its neighbors from here.
 __all__ = [
@@ -185,7 +186,7 @@ def save_checkpoint(
         tidy(run_dir)
         temporary.mkdir()
         try:
-            shutil.copyfile(tokenizer_path, temporary / TOKENIZER)
+            (temporary / TOKENIZER).write_bytes(TOKENIZER_FILE.read_bytes(tokenizer_path))
             end_of_text = end_of_text_id(temporary / TOKENIZER)
             write_tokenizer_config(temporary, end_of_text, model_config.seq_len)
             config_text = json_document(gpt2_config(model_config, end_of_text))

@@ -155,7 +155,7 @@ MODEL_CONFIG = FileKind(
 TOKENIZER = FileKind(
     "tokenizer.json",
     "RUN/, RUN/checkpoints/STEP/, MODEL/, CACHE/corpora/KEY/",
-    64 * _MEGABYTE,
+    64 * _MEGABYTE,  # the largest of well-known models has 34 MB
     "anybody",
     "renamed",
     parse_json,

@@ -12,12 +12,12 @@ import tokenizers
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.tokenizer_file import (
-    LIMIT_BYTES,
     check_tokenizer,
     read_tokenizer_file,
     to_text,
 )
 from crystalline.untrusted import BadContent, RefusedFile
+from crystalline.untrusted.files import TOKENIZER
 
 TEXTS = ["Hello world, it's 2026!  \n\n  naïve 漢字\tend", "def f(x):\n    return x + 12345"]
 
@@ -151,7 +151,7 @@ def test_numbers_of_tokens_fit_together() -> None:
 def test_a_file_longer_than_any_tokenizer_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     with path.open("wb") as file:
-        file.truncate(LIMIT_BYTES + 1)
+        file.truncate(TOKENIZER.limit_bytes + 1)
     with pytest.raises(RefusedFile):
         read_tokenizer_file(path)
 

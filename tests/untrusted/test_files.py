@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from crystalline.cli import train as cli
+from crystalline.cli import vocab
 from crystalline.cli.length import resumed_length
 from crystalline.cli.settings import toml_layer
 from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
-from crystalline.data.crystal.tokens import Crystal
 from crystalline.data.prepare import crystal_of, prepare
 from crystalline.formats.checkpoint import load_checkpoint, resolve
 from crystalline.formats.rundir import RunDir, newest_run
@@ -37,6 +37,7 @@ from tests.untrusted.hostile import (
     damages,
     forgeries,
     listing,
+    remove,
     replacements,
     texts,
 )
@@ -68,6 +69,7 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     """The world, whole; afterwards the folder outside must be as it was."""
     monkeypatch.chdir(origin.root)
     monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
+    monkeypatch.setattr("crystalline.data.prepare.default_corpus", lambda: [origin.text])
     logging.getLogger("crystalline").handlers.clear()
     origin.restore("runs", "cache", "other.txt")
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -120,8 +122,29 @@ def read_settings(world: World) -> None:
     toml_layer(cli.TrainSettings, world.run / "config.toml", exclude=cli.FLAGS_ONLY)
 
 
-def read_run_crystal(world: World) -> None:
-    Crystal.load(world.run / "crystal.json")
+def look_up(place: Path) -> None:
+    vocab.find_crystal(vocab.VocabSettings("roots", from_=str(place), quiet=True))
+
+
+def look_up_run(world: World) -> None:
+    look_up(world.run)
+
+
+def look_up_checkpoint(world: World) -> None:
+    """Without its numbers, which are then counted from the text."""
+    remove(world.checkpoint / "crystal.json")
+    look_up(world.checkpoint)
+
+
+def look_up_file(world: World) -> None:
+    look_up(world.run / "crystal.json")
+
+
+def look_up_tokens(world: World) -> None:
+    """A folder of the cache that was given by name, its numbers not made yet."""
+    entry = world.entry
+    remove(entry / "crystal.json")
+    look_up(entry)
 
 
 Act = Callable[[World], None]
@@ -131,25 +154,50 @@ Row = tuple[FileKind, str, Place, tuple[Act, ...]]
 
 PLACES: list[Row] = [
     (files.TEXT, "text", lambda w: w.other_text, (read_text,)),
-    (files.RUN_CONFIG, "run", lambda w: w.run / "config.toml", (read_settings, resume)),
+    (
+        files.RUN_CONFIG,
+        "run",
+        lambda w: w.run / "config.toml",
+        (read_settings, resume, look_up_checkpoint),
+    ),
     (files.RUN_LOCK, "run", lambda w: w.run / "run.lock", (resume, choose)),
     (files.METRICS, "run", lambda w: w.run / "metrics.jsonl", (resume,)),
-    (files.POINTER, "latest", lambda w: w.run / "latest", (choose, resume, generate)),
+    (files.POINTER, "latest", lambda w: w.run / "latest", (choose, resume, generate, look_up_run)),
     (files.POINTER, "best", lambda w: w.run / "best", (generate, choose, resume)),
     (files.MANIFEST, "run", lambda w: w.checkpoint / "manifest.json", (resume, generate, choose)),
-    (files.STATE, "run", lambda w: w.checkpoint / "state.json", (resume, generate)),
+    (
+        files.STATE,
+        "run",
+        lambda w: w.checkpoint / "state.json",
+        (resume, generate, look_up_checkpoint),
+    ),
     (files.MODEL_CONFIG, "run", lambda w: w.checkpoint / "config.json", (resume, generate, choose)),
-    (files.TOKENIZER, "checkpoint", lambda w: w.checkpoint / "tokenizer.json", (resume, generate)),
-    (files.TOKENIZER, "cache", lambda w: w.entry / "tokenizer.json", (prepare_text,)),
+    (
+        files.TOKENIZER,
+        "checkpoint",
+        lambda w: w.checkpoint / "tokenizer.json",
+        (resume, generate, look_up_checkpoint),
+    ),
+    (
+        files.TOKENIZER,
+        "cache",
+        lambda w: w.entry / "tokenizer.json",
+        (look_up_tokens, prepare_text),
+    ),
     (files.WEIGHTS, "model", lambda w: w.checkpoint / "model.safetensors", (generate, resume)),
     (files.WEIGHTS, "moments", lambda w: w.checkpoint / "optimizer.safetensors", (resume,)),
-    (files.CRYSTAL, "checkpoint", lambda w: w.checkpoint / "crystal.json", (generate, resume)),
-    (files.CRYSTAL, "run", lambda w: w.run / "crystal.json", (read_run_crystal, resume)),
+    (
+        files.CRYSTAL,
+        "checkpoint",
+        lambda w: w.checkpoint / "crystal.json",
+        (generate, resume, look_up_run),
+    ),
+    (files.CRYSTAL, "run", lambda w: w.run / "crystal.json", (look_up_file, resume)),
     (files.CRYSTAL, "cache", lambda w: w.entry / "crystal.json", (prepare_text,)),
-    (files.TOKENS, "cache", lambda w: w.entry / "tokens.bin", (prepare_text,)),
+    (files.TOKENS, "cache", lambda w: w.entry / "tokens.bin", (look_up_tokens, prepare_text)),
     (files.REQUEST, "cache", lambda w: next(w.cache.glob("requests/*.json")), (prepare_text,)),
     (files.NEIGHBORS, "cache", lambda w: next(w.entry.glob("neighbors-*")), (prepare_text,)),
-]  # fmt: skip
+]
 IDS = [f"{kind.name.split(',')[0]}-{where}".replace("*.", "") for kind, where, _, _ in PLACES]
 each_place = pytest.mark.parametrize("row", PLACES, ids=IDS)
 
