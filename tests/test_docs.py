@@ -41,6 +41,11 @@ def test_tree_lists_every_file_with_what_it_says_of_itself() -> None:
     assert inside == dev.tree(), "run: python3 tools/dev.py tree"
 
 
+def test_the_table_of_files_is_that_of_the_package() -> None:
+    _, inside, _ = dev.split_security((ROOT / "SECURITY.md").read_text("utf-8"))
+    assert inside == dev.table_of_files(), "run: python3 tools/dev.py files"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_python_in_the_pages_does_what_it_says(page: str) -> None:
     results = doctest.testfile(str(ROOT / page), module_relative=False)

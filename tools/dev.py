@@ -42,6 +42,7 @@ BUILD_LOG = BUILD / "build.log"
 
 TREE_PAGE = Path("docs", "FILES.md")
 TREE_FOLDERS = ("crystalline", "tools", "bench")
+FILES_BEGIN, FILES_END = "<!-- files: tools/dev.py files -->\n", "<!-- end of files -->\n"
 TREE_BEGIN, TREE_END = "<!-- tree: tools/dev.py tree -->\n", "<!-- end of tree -->\n"
 
 # What `sanitize` runs when no tests are named.
@@ -371,11 +372,31 @@ def _files_before_folders(path: Path) -> list[tuple[int, int, str]]:
 
 def split_page(text: str) -> tuple[str, str, str]:
     """Return the text of `TREE_PAGE` before, inside and after the tree's markers."""
-    before, begin, rest = text.partition(TREE_BEGIN)
-    inside, end, after = rest.partition(TREE_END)
+    return _split(text, str(TREE_PAGE), TREE_BEGIN, TREE_END)
+
+
+def split_security(text: str) -> tuple[str, str, str]:
+    """Return SECURITY.md before, inside and after the markers of its table of files."""
+    return _split(text, "SECURITY.md", FILES_BEGIN, FILES_END)
+
+
+def _split(text: str, name: str, first: str, last: str) -> tuple[str, str, str]:
+    before, begin, rest = text.partition(first)
+    inside, end, after = rest.partition(last)
     if not (begin and end):
-        raise DeveloperError(f"{TREE_PAGE} lacks the lines {TREE_BEGIN!r} and {TREE_END!r}")
+        raise DeveloperError(f"{name} lacks the lines {first!r} and {last!r}")
     return before + begin, inside, end + after
+
+
+def table_of_files() -> str:
+    """Return SECURITY.md's table of the files that are read and written, from the package."""
+    path = [str(ROOT), *sys.path]
+    before, sys.path[:] = sys.path[:], path
+    try:
+        from crystalline.untrusted.files import table
+    finally:
+        sys.path[:] = before
+    return table()
 
 
 # The subcommands
@@ -480,6 +501,14 @@ def run_tree(_options: argparse.Namespace) -> int:
     return 0
 
 
+def run_files(_options: argparse.Namespace) -> int:
+    """Rewrite the table of files in SECURITY.md."""
+    security = ROOT / "SECURITY.md"
+    before, _, after = split_security(security.read_text("utf-8"))
+    security.write_text(before + table_of_files() + after, "utf-8")
+    return 0
+
+
 COMMANDS = {
     "demo": (run_demo, "train on the embedded default for two minutes, then generate text"),
     "test": (run_test, "build and run every test; further arguments go to pytest"),
@@ -488,6 +517,7 @@ COMMANDS = {
     "lint": (run_lint, "run ruff, cython-lint, mypy and the layer checks"),
     "bench": (run_bench, "run the benchmarks; further arguments go to pytest"),
     "tree": (run_tree, "rewrite the file tree in docs/FILES.md"),
+    "files": (run_files, "rewrite the table of files in SECURITY.md"),
 }
 TAKES_MORE = ("test", "sanitize", "bench")
 

@@ -35,6 +35,7 @@ from crystalline._kernels.primes import sieve
 from crystalline.atomic import atomic_write
 from crystalline.exact import _arguments as arguments
 from crystalline.exact import primes
+from crystalline.untrusted import open_regular
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -103,8 +104,11 @@ class PrimeCache:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> PrimeCache:
-        """Return the cache in a file, mapped read-only.  Raises OSError, or ValueError as above."""
-        with Path(path).open("rb") as file:
+        """Return the cache in a file, mapped read-only.  Raises OSError, or ValueError as above.
+
+        A pipe or a device is refused and not waited for.
+        """
+        with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size < HEADER_BYTES:
                 raise ValueError(f"{os.fspath(path)} is too short for a cache of primes")
             memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)

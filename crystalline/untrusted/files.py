@@ -26,7 +26,7 @@ _NATS = 1e9  # a loss beyond this is no loss of a model
 _MEGABYTE = 10**6
 
 Maker = Literal["us", "anybody"]
-Writing = Literal["renamed", "appended", "locked", "never"]
+Writing = Literal["renamed", "appended", "locked", "removed", "never"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class FileKind:
     `limit_bytes` None: of any size, read in blocks or mapped.  `maker` says whether only this
     program makes such files (they may still come from somebody else's copy of it) or other
     programs too.  `writing` is how we write it: "renamed" (a temporary name beside it, forced to
-    disk, then renamed), "appended" or "locked" (opened without following a link), or "never".
+    disk, then renamed), "appended" or "locked" (opened without following a link), "removed"
+    (where it is what we leave behind, and nothing else), or "never".  Some are written for others
+    and never read here: `is_read`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class FileKind:
     parse: Callable[[bytes], Any] | None = None
     record: Record | None = None
     checks: str = ""
+    is_read: bool = True
 
     def open(self, path: str | os.PathLike[str]) -> BinaryIO:
         """Open one to read.  Raises `OSError` for what is no regular file of that size."""
@@ -161,6 +164,15 @@ TOKENIZER = FileKind(
     parse_json,
     None,
     "part by part; only what was checked reaches the tokenizers library",
+)
+TOKENIZER_CONFIG = FileKind(
+    "tokenizer_config.json",
+    "RUN/checkpoints/STEP/",
+    None,
+    "anybody",
+    "renamed",
+    checks="written for transformers; only its checksum is looked at, on resuming",
+    is_read=False,
 )
 WEIGHTS = FileKind(
     "*.safetensors",
@@ -283,6 +295,32 @@ PROMPT = FileKind(
     checks="UTF-8",
 )
 
+PRIMES = FileKind(
+    "a cache of primes",
+    "a path that the caller gives to `crystalline.exact.PrimeCache`",
+    None,
+    "us",
+    "renamed",
+    checks="header and checksum, the size that the header gives; mapped read-only",
+)
+SHARED_MEMORY = FileKind(
+    "cllm-ID-PID-START",
+    "/dev/shm/, RUN/",
+    None,
+    "us",
+    "removed",
+    checks="a regular file of this user whose process is gone; memory in use has no name",
+    is_read=False,
+)
+CACHE_TAG = FileKind(
+    "CACHEDIR.TAG",
+    "CACHE/, CACHE/corpora/, CACHE/requests/",
+    None,
+    "anybody",
+    "renamed",
+    checks="its first 4,096 bytes, as those of any file that may tell that a folder holds no text",
+)
+
 KINDS = (
     TEXT,
     PROMPT,
@@ -294,27 +332,39 @@ KINDS = (
     STATE,
     MODEL_CONFIG,
     TOKENIZER,
+    TOKENIZER_CONFIG,
     WEIGHTS,
     CRYSTAL,
     TOKENS,
     REQUEST,
     NEIGHBORS,
+    CACHE_TAG,
+    PRIMES,
+    SHARED_MEMORY,
 )
 
 
 def table() -> str:
     """Return the rows as a table of Markdown, as SECURITY.md shows it."""
-    head = "| file | where | made by | at most | what is checked | written |\n"
+    head = "| file | where | made by | read up to | what is checked | written |\n"
     lines = [head, "|---|---|---|---|---|---|\n"]
     for kind in KINDS:
         limit = "any size" if kind.limit_bytes is None else _size(kind.limit_bytes)
+        limit = limit if kind.is_read else "is not read"
         checks = kind.checks
         if kind.record is not None:
-            names = ", ".join(f"`{name}`" for name in kind.record.fields)
-            checks = f"{names}: type and range; {checks}"
+            checks = f"{_fields(kind.record)}; {checks}"
+        if kind is STATE:
+            checks += f"; the settings of training: type and range; {_fields(PROGRESS)}, no step "
+            checks += "beyond that of the checkpoint"
         cells = (f"`{kind.name}`", kind.place, kind.maker, limit, checks, kind.writing)
         lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)
+
+
+def _fields(record: Record) -> str:
+    names = ", ".join(f"`{name}`" for name in record.fields)
+    return f"{names}: type and range"
 
 
 def _size(size_bytes: int) -> str:
