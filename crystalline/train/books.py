@@ -7,6 +7,7 @@ state in a checkpoint follow from it.  When to do anything is left to Node Zero.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from crystalline.ipc.board import Board
 from crystalline.log import get_logger
 from crystalline.train.clock import RunningClock
 from crystalline.train.evaluation import Outcome
-from crystalline.train.metrics import MetricsLog, read_metrics
+from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec, resume_command
 from crystalline.train.stats import RUN_STATES
 
@@ -93,13 +94,22 @@ class Books:
         A checkpoint is saved before its evaluation.  If that was finished, and is in the
         metrics, it need not be made again.
         """
-        lines = read_metrics(self.metrics.path)
-        losses = [(n["step"], n["loss"]) for n in lines if n.get("loss") is not None]
-        stride = 1 + len(losses) // (b.LOSS_RING // 2)
-        for number, loss in losses[::stride]:
+        losses: list[tuple[int, float]] = []  # every so many; the file may have any number
+        evaluations: deque[dict[str, Any]] = deque(maxlen=b.EVAL_RING // 2)
+        stride, seen = 1, 0
+        for line in metrics_lines(self.metrics.path):
+            if line.get("loss") is not None:
+                if seen % stride == 0:
+                    losses.append((line["step"], line["loss"]))
+                seen += 1
+                if len(losses) > b.LOSS_RING // 2:
+                    del losses[1::2]
+                    stride *= 2
+            if all(line.get(name) is not None for name in EVALUATION):
+                evaluations.append(line)
+        for number, loss in losses:
             self._enter_loss(number, loss)
-        evaluations = [n for n in lines if all(n.get(name) is not None for name in EVALUATION)]
-        for line in evaluations[-b.EVAL_RING // 2 :]:
+        for line in evaluations:
             self._enter_evaluation(line["step"], line["val_loss"], line["val_bits_per_byte"])
         if not evaluations or self.evaluated_step == step:
             return False

@@ -144,13 +144,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     Raises `OSError`, and `ValueError` when a whole line is none that is written here.
     """
-    lines = []
+    return list(metrics_lines(path))
+
+
+def metrics_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what `read_metrics` returns, without holding it in memory."""
     for number, line in enumerate(_whole_lines(path), 1):
         try:
-            lines.append(METRICS_FILE.of(line))
+            yield METRICS_FILE.of(line)
         except BadContent as error:
             raise BadContent(f"line {number} of {path} is damaged: {error}") from None
-    return lines
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -120,6 +120,17 @@ def test_an_endless_standard_input_is_refused(copied: Path, tmp_path: Path) -> N
     assert "more than the 1,000,000,000 bytes" in require_refusal(done, 3)
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"caf\xe9", b"\xed\xa0\x80"])
+def test_a_standard_input_that_is_no_text_is_refused(
+    copied: Path, content: bytes, tmp_path: Path
+) -> None:
+    given = tmp_path / "given"
+    given.write_bytes(content)
+    for flag in ("--prompt", "--perplexity"):
+        done = limited("cllm-infer", copied, flag, "-", stdin=given, cwd=tmp_path)
+        require_refusal(done, 3)
+
+
 # --- the terminal ---------------------------------------------------------------------------------
 
 

@@ -25,7 +25,9 @@ from crystalline.cli.length import resumed_length
 from crystalline.cli.settings import toml_layer
 from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
+from crystalline.data.finding import find_sources
 from crystalline.data.prepare import crystal_of, prepare
+from crystalline.exact import PrimeCache
 from crystalline.formats.checkpoint import load_checkpoint, resolve
 from crystalline.formats.rundir import RunDir, newest_run
 from crystalline.infer.loading import open_model
@@ -71,7 +73,7 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
     monkeypatch.setattr("crystalline.data.prepare.default_corpus", lambda: [origin.text])
     logging.getLogger("crystalline").handlers.clear()
-    origin.restore("runs", "cache", "other.txt")
+    origin.restore("runs", "cache", "other.txt", "primes")
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield origin
     grown_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_bytes
@@ -147,12 +149,34 @@ def look_up_tokens(world: World) -> None:
     look_up(entry)
 
 
+def open_primes(world: World) -> None:
+    try:
+        cache = PrimeCache.open(world.primes)
+    except (OSError, ValueError):  # what it raises for any that is none
+        return
+    assert len(cache) == 168  # the primes below 1,000
+    cache.close()
+
+
+def find_cache(world: World) -> None:
+    """As a folder of text, which it is not."""
+    find_sources([world.cache])
+
+
 Act = Callable[[World], None]
 Place = Callable[[World], Path]
 
 Row = tuple[FileKind, str, Place, tuple[Act, ...]]
 
 PLACES: list[Row] = [
+    (files.PRIMES, "file", lambda w: w.primes, (open_primes,)),
+    (files.CACHE_TAG, "cache", lambda w: w.cache / "CACHEDIR.TAG", (prepare_text, find_cache)),
+    (
+        files.TOKENIZER_CONFIG,
+        "run",
+        lambda w: w.checkpoint / "tokenizer_config.json",
+        (resume, generate),
+    ),
     (files.TEXT, "text", lambda w: w.other_text, (read_text,)),
     (
         files.RUN_CONFIG,
@@ -203,7 +227,8 @@ each_place = pytest.mark.parametrize("row", PLACES, ids=IDS)
 
 
 def test_every_row_of_the_table_is_tried() -> None:
-    assert {kind.name for kind, *_ in PLACES} | {files.PROMPT.name} == {k.name for k in KINDS}
+    apart = {files.PROMPT.name, files.SHARED_MEMORY.name}  # in the tests of e2e and of ipc
+    assert {kind.name for kind, *_ in PLACES} | apart == {kind.name for kind in KINDS}
 
 
 def attempt(origin: Origin, acts: tuple[Act, ...], label: str) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from crystalline.cli import train as cli
 from crystalline.data.tokenfile import DATA_OFFSET
 from crystalline.errors import CrystallineError
+from crystalline.exact import PrimeCache
 from crystalline.untrusted import message
 from tests.untrusted.hostile import listing, remove
 
@@ -46,6 +47,7 @@ class World:
         self.outside = root / "outside"
         self.text = root / "text.txt"  # of the run
         self.other_text = root / "other.txt"
+        self.primes = root / "primes"
 
     @property
     def entry(self) -> Path:
@@ -61,6 +63,7 @@ class Origin(World):
         self.root.mkdir()
         self.kept = root / "kept"
         self.other_text.write_text(TEXT[:200])
+        PrimeCache(1000).save(self.primes)
         self.text.write_text(TEXT)
         past_s = time.time() - 3600  # changed long ago, so that the cache remembers it
         os.utime(self.text, (past_s, past_s))
