@@ -186,7 +186,7 @@ def save_checkpoint(
         tidy(run_dir)
         temporary.mkdir()
         try:
-            (temporary / TOKENIZER).write_bytes(TOKENIZER_FILE.read_bytes(tokenizer_path))
+            copy_tokenizer(tokenizer_path, temporary / TOKENIZER)
             end_of_text = end_of_text_id(temporary / TOKENIZER)
             write_tokenizer_config(temporary, end_of_text, model_config.seq_len)
             config_text = json_document(gpt2_config(model_config, end_of_text))
@@ -222,6 +222,11 @@ def save_checkpoint(
     if best:
         move_pointer(run_dir, BEST, target)
     return target
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy a tokenizer.json, if it is one by its size and kind.  Raises `OSError`."""
+    target.write_bytes(TOKENIZER_FILE.read_bytes(source))
 
 
 def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
