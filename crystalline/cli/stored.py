@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from crystalline.cli.settings import checked_values
+from crystalline.cli.settings import checked_values, field_names
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.catalog import damage
 from crystalline.formats.checkpoint import STATE, CheckpointInfo
@@ -29,8 +29,7 @@ def stored_config(info: CheckpointInfo) -> dict[str, Any]:
     Raises:
         CheckpointError: an unknown setting, or values that cannot be a run's.
     """
-    fields = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
-    unknown = sorted(set(info.train_config) - set(fields))
+    unknown = sorted(set(info.train_config) - field_names(TrainConfig))
     if unknown:
         raise CheckpointError(
             f"the checkpoint {info.path} has a setting '{shown(unknown[0])}', unknown to this "
@@ -39,7 +38,8 @@ def stored_config(info: CheckpointInfo) -> dict[str, Any]:
         )
     try:
         values = checked_values(TrainConfig, info.train_config)
-        stored: dict[str, Any] = fields | {"eval_tokens": 0} | values  # all were evaluated
+        stored: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+        stored |= {"eval_tokens": 0} | values  # all were evaluated
         TrainConfig(**stored)
         if stored["plan"] is None and stored["max_steps"] is None:
             raise BadContent("it has neither 'plan' nor 'max_steps'")

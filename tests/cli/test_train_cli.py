@@ -487,9 +487,7 @@ def test_files_that_may_not_be_read(call, run: Path, name: str) -> None:
 
 def test_a_checkpoint_of_another_version_is_refused(call, run: Path, monkeypatch) -> None:
     fields = field_names(TrainConfig) - {"beta2"}
-    monkeypatch.setattr(
-        cli, "field_names", lambda settings: fields if settings is TrainConfig else frozenset()
-    )
+    monkeypatch.setattr("crystalline.cli.stored.field_names", lambda _: fields)
     code, _, err = call("--resume", run)
     assert code == 4
     assert "has a setting 'beta2', unknown to this program" in err
