@@ -26,6 +26,8 @@ from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
 from crystalline.train.config import Precision, TrainConfig
+from crystalline.untrusted import BadContent, parse_json
+from crystalline.untrusted.files import PRECISION
 
 FILE = "precision.json"  # in the cache
 SECONDS = 0.2  # that trying takes, about
@@ -34,6 +36,7 @@ ROWS = 128  # of one try: a block of rows, as the layers' products take them
 VOCABULARY = 64  # the head's share differs from model to model; layers are what is compared
 USUAL = (256, 4)  # channels and heads, while the corpus has yet to choose them
 MOST_CHANNELS = 512  # wider layers do not differ any more, and take long
+MOST_TIMES = 1e6  # that one precision may be faster than another
 WORTH_IT = 1.03  # float32 stays, unless another one is faster by more than this
 
 _log = get_logger(__name__)
@@ -173,15 +176,15 @@ def _read(folder: Path | None) -> dict[str, dict[str, float]]:
     if folder is None:
         return {}
     try:
-        found = json.loads((folder / FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+        found = parse_json(PRECISION.read_bytes(folder / FILE))
+    except (OSError, BadContent):
         return {}
     known = {}
     for key, speeds in found.items() if isinstance(found, dict) else ():
         if (
             isinstance(speeds, dict)
             and {"float32"} <= speeds.keys() <= _KNOWN
-            and all(isinstance(v, int | float) and v > 0 for v in speeds.values())
+            and all(isinstance(v, int | float) and 0 < v < MOST_TIMES for v in speeds.values())
         ):
             known[key] = {name: float(v) for name, v in speeds.items()}
     return known

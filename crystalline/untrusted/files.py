@@ -278,6 +278,16 @@ NEIGHBORS = FileKind(
     "renamed",
     checks="the size that its settings give, a SHA-256, every id in the vocabulary",
 )
+PRECISION = FileKind(
+    "precision.json",
+    "CACHE/",
+    _MEGABYTE,
+    "us",
+    "renamed",
+    parse_json,
+    None,
+    "speeds of known formats, greater than 0; it is measured again where it is anything else",
+)
 TEXT = FileKind(
     "text, JSON lines, HTML",
     "DATA, --perplexity",
@@ -338,6 +348,7 @@ KINDS = (
     TOKENS,
     REQUEST,
     NEIGHBORS,
+    PRECISION,
     CACHE_TAG,
     PRIMES,
     SHARED_MEMORY,
