@@ -361,6 +361,9 @@ class EmptyProgram:
     def mark_best(self, checkpoint: Path) -> None:
         """Mark nothing."""
 
+    def lost_file(self) -> str | None:
+        return None
+
     def weights_sha256(self) -> str:
         """Return the hash of no weights."""
         return hashlib.sha256().hexdigest()

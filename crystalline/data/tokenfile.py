@@ -98,6 +98,19 @@ class TokenFile:
             _verify(path, header, tokens)
         return cls(path, header, tokens[: header.train_tokens], tokens[header.train_tokens :])
 
+    def lost(self) -> str | None:
+        """Return what has become of the mapped file since it was opened, None where it is whole."""
+        try:
+            size_bytes = self.path.stat().st_size
+        except OSError as error:  # its name is gone; what is mapped is still there
+            return None if isinstance(error, FileNotFoundError) else f"{self.path} is not to be had"
+        if size_bytes >= self.header.file_bytes:
+            return None
+        return (
+            f"the token file {self.path} was cut off while it was in use "
+            f"({size_bytes:,} of {self.header.file_bytes:,} bytes are left)"
+        )
+
     @property
     def vocab_size(self) -> int:
         """V: tokens are 0 to V - 1."""

@@ -246,6 +246,9 @@ class Crew:
         self._board.state.bump(DEATHS, 1)
         words = self._board.last_words(index).strip()
         cause = _cause(status)
+        lost = self._program.lost_file() if _signal_of(status) == signal.SIGBUS else None
+        if lost is not None:
+            raise EngineError(lost, advice="It is made again from the text on the next start.")
         logger.warning("sphere %d %s and is replaced", index, cause)
         now = time.monotonic()
         deaths = self._deaths.setdefault(index, deque(maxlen=MOST_DEATHS))
@@ -293,6 +296,11 @@ class Crew:
 
     def _set_state(self, index: int, state: int) -> None:
         self._board.spheres.put(index * SPHERE_WORDS + S_STATE, state)
+
+
+def _signal_of(status: int) -> int:
+    """Return the signal that ended a process, 0 for none."""
+    return max(0, -os.waitstatus_to_exitcode(status))
 
 
 def _cause(status: int) -> str:

@@ -208,6 +208,10 @@ class TrainingProgram:
         except (OSError, CheckpointError) as error:
             _log.warning("old checkpoints of %s cannot be removed (%s)", run_dir, error)
 
+    def lost_file(self) -> str | None:
+        """Return how much of the token file is gone, if any is."""
+        return self.tokens.lost()
+
     def weights_sha256(self) -> str:
         """Return the hash of the weights."""
         return weights_sha256(self._weights, self.table)

@@ -88,6 +88,14 @@ class Program(Protocol):
         """
         ...
 
+    def lost_file(self) -> str | None:
+        """Return what is wrong with a file that the spheres have mapped, as a sentence's beginning.
+
+        Asked when one of them died by SIGBUS, which is how a file that was cut off shows; None
+        where all are whole, and memory is short.
+        """
+        ...
+
     def weights_sha256(self) -> str:
         """Return the hash of the weights, in hexadecimal."""
         ...

@@ -188,3 +188,15 @@ def test_a_pipe_in_its_place_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t.bin")
     with pytest.raises(DataError, match="it is a pipe"):
         TokenFile.open(tmp_path / "t.bin")
+
+
+def test_a_file_that_is_cut_off_in_use_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "t.bin")
+    tokens = TokenFile.open(tmp_path / "t.bin")
+    assert tokens.lost() is None
+    os.truncate(tmp_path / "t.bin", 1030)
+    lost = tokens.lost()
+    assert lost is not None
+    assert lost.endswith("was cut off while it was in use (1,030 of 1,036 bytes are left)")
+    (tmp_path / "t.bin").unlink()
+    assert tokens.lost() is None  # what is mapped is whole

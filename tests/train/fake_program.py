@@ -15,6 +15,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     thread_s       seconds that a thread begun by initialize lives
     discoveries    what a root discovery adds to each weight; 0: it finds nothing new
     discovery_s    seconds that it takes
+    lost           what a death by SIGBUS is explained by
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "thread_s": 0.0,
     "discoveries": 0.0,
     "discovery_s": 0.0,
+    "lost": None,
 }
 
 
@@ -124,6 +126,10 @@ class FakeProgram:
     def mark_best(self, checkpoint: Path) -> None:
         with (self.checkpoints.parent / "best.txt").open("a") as file:
             file.write(f"{checkpoint.name}\n")
+
+    def lost_file(self) -> str | None:
+        lost: str | None = self.options["lost"]
+        return lost
 
     def weights_sha256(self) -> str:
         return hashlib.sha256(self.weights.tobytes() + self.packed.tobytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 
 from crystalline.errors import CrystallineError, EngineError
 from crystalline.train import launcher
+from crystalline.train.stats import Snapshot
 from tests.train.engine_runs import make_spec, run, serial_run
 
 pytestmark = pytest.mark.timeout(60)
@@ -236,6 +238,19 @@ def test_a_sphere_that_dies_again_and_again_leaves_a_way_on(tmp_path: Path) -> N
     with pytest.raises(EngineError, match="died 5 times") as caught:
         run(tmp_path / "new", steps=30, options={"fail_lane": [3, 1]})
     assert "--resume" not in caught.value.advice
+
+
+def test_a_file_cut_off_in_use_is_not_called_lack_of_memory(tmp_path: Path) -> None:
+    def break_one(snapshot: Snapshot) -> None:
+        if snapshot.step > 3:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(snapshot.spheres[0].pid, signal.SIGBUS)
+
+    options = {"lost": "the token file t was cut off while it was in use"}
+    with pytest.raises(EngineError, match="was cut off while it was in use") as caught:
+        run(tmp_path, break_one, steps=3000, save_interval=2, jitter_s=0.002, options=options)
+    assert "memory" not in str(caught.value)
+    assert f"cllm-train --resume {tmp_path}" in caught.value.advice
 
 
 def test_an_arena_that_cannot_be_mapped_is_a_sentence(
