@@ -150,5 +150,5 @@ def require_sentence(label: str, words: str) -> None:
     """Raise unless `words` are one sentence that a command can print."""
     assert len(words) < 3000, f"{label}: a message of {len(words):,} characters"
     assert message(words).isprintable(), f"{label}: {words[:300]!r}"
-    assert words.endswith((".", "'", '"')), f"{label}: {words[-300:]!r}"
+    assert words.endswith((".", "?", "'", '"')), f"{label}: {words[-300:]!r}"
     assert "Traceback" not in words
