@@ -194,7 +194,7 @@ def crystal_in(folder: Path, progress: Progress | None = None, *, verify: bool =
     """Return what `crystal_of` does, for the cached `tokens.bin` and `tokenizer.json` in a folder.
 
     A damaged `crystal.json`, or one of other tokens, is made again.  With `verify` the tokens are
-    read whole first: their checksum, and every id.
+    read whole first: their checksum, every id, and that they were made with this tokenizer.
     """
     from crystalline.data.crystal.tokens import Crystal, build_crystal
 
@@ -210,6 +210,11 @@ def crystal_in(folder: Path, progress: Progress | None = None, *, verify: bool =
         except DataError as error:
             _log.warning("The numbers of a vocabulary are made again: %s", error)
     tokenizer = Tokenizer.load(folder / TOKENIZER)
+    if verify and _file_sha256(folder / TOKENIZER) != tokens.header.tokenizer_sha256:
+        raise DataError(
+            f"{folder / TOKENIZER} is not the tokenizer that {tokens.path.name} was made with",
+            advice="Name a folder of the cache as it was made, or the text with --data.",
+        )
     ticker = _Ticker(progress)
     counts = _count(tokens, ticker)
     ticker.tick("Finding affixes", 0, tokens.vocab_size)

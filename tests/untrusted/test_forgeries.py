@@ -244,7 +244,7 @@ def tokens_of(world: Origin) -> bytes:
 
 
 # A folder that is named by itself is whoever's it is.
-BELIEVED_ALONE = ("another entry", "no entry", "another tokenizer")
+BELIEVED_ALONE = ("another entry", "no entry")
 
 
 def headers() -> dict[str, Callable[[dict[str, Any], bytes], bytes]]:
@@ -281,6 +281,15 @@ def test_a_forged_token_file_is_made_again(world: Origin, case: str) -> None:
     assert words or case in BELIEVED_ALONE
     assert outcome(case, lambda: prepare_text(world)) == ""
     assert parts_of(tokens_of(world)) == parts_of(whole)
+
+
+def test_tokens_of_another_tokenizer_are_not_counted(world: Origin) -> None:
+    path = world.entry / "tokenizer.json"
+    document = json.loads(path.read_bytes())
+    document["model"]["vocab"]["another word"] = len(document["model"]["vocab"]) + 40
+    path.write_text(json.dumps(document))
+    assert "is not the tokenizer" in outcome("more", lambda: look_up_tokens(world))
+    assert outcome("more", lambda: prepare_text(world)) == ""
 
 
 def test_an_entry_of_another_corpus_is_not_taken(world: Origin) -> None:
