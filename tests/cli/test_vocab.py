@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crystalline.cli import vocab_view
 from crystalline.cli.vocab import VocabSettings, main
 from crystalline.cli.vocab_view import quoted
 from crystalline.data.crystal.affixes import Affix, Derivations
@@ -460,3 +461,8 @@ def test_defaults_are_those_of_training() -> None:
     settings = VocabSettings("roots", data=("x",))
     assert settings.tokenizer == TrainConfig.tokenizer
     assert settings.vocab_size == TrainConfig.vocab_size
+
+
+def test_affixes_of_strangers_give_no_orders_to_the_terminal() -> None:
+    line = vocab_view._line([("\x1b[2J", "cyan"), ("\x9b31m", ""), (" walk", "")])
+    assert line.plain == "?[2J?31m walk"
