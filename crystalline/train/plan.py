@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from crystalline.errors import UsageError
+from crystalline.untrusted import shown
 
 _PIECE = re.compile(r"(\d{1,15}):(\d{1,15})", re.ASCII)
 
@@ -51,7 +52,7 @@ class Plan:
         found = [_PIECE.fullmatch(part.strip()) for part in text.split(",")]
         pieces = tuple((int(m[1]), int(m[2])) for m in found if m)
         if len(pieces) < len(found):
-            raise UsageError(f"--plan is '{text}'", advice=advice)
+            raise UsageError(f"--plan is '{shown(text)}'", advice=advice)
         if pieces[0][0] != 0 or pieces[0][1] < 1:
             raise UsageError(
                 f"--plan begins with {pieces[0][0]}:{pieces[0][1]}",

@@ -101,6 +101,7 @@ def test_a_stored_setting_of_another_type_is_refused(world: Origin, name: str) -
         ("max_steps", None),
         ("plan", "nonsense"),
         ("plan", "0:4,9:2"),
+        ("plan", "é" * 100_000),
         ("seed", 2**70),
         ("beta1", 1.5),
         ("keep", 0),
