@@ -2,8 +2,8 @@
  *
  * Operands are the pairs of gemm.h with rows padded to whole tiles, so that the inner length needs
  * no care; rows that do not fill a tile make a smaller tile, and columns beyond n are computed from
- * the panel's zeros and not stored.  Sums stay in tiles over the whole of a pass; what is added to
- * them (bias, residual, what c holds) is added once, on the way to memory.
+ * the panel's zeros and not stored.  Sums begin at the bias and stay in tiles over the whole of a pass;
+ * residual, or what c holds, is added once, on the way to memory.
  */
 #ifndef CL_AMX_H
 #define CL_AMX_H
@@ -28,17 +28,15 @@ static void tiles_end_thread(void) {
   cl_tiles_rows = 0;
 }
 
-/* c (+)= sums (+ bias) (+ residual) for a block of the result, n <= PANEL columns. */
+/* c (+)= sums (+ residual) for a block of the result, n <= PANEL columns. */
 CL_INLINE void tiles_finish(int64_t rows, int64_t n, const float *sums, float *c, int64_t ldc,
-                            const float *bias, const float *residual, StoreMode store) {
+                            const float *residual, StoreMode store) {
   for (int64_t j = 0; j < n; j += VL) {
     int64_t m = n - j < VL ? n - j : VL;
-    vf b = !bias ? vzero() : m == VL ? vload(bias + j) : vloadn(bias + j, m);
     for (int64_t i = 0; i < rows; i++) {
       float *p = c + i * ldc + j;
       vf r = vload(sums + i * CL_PANEL + j);
       if (m == VL) {
-        if (bias) r += b;
         if (residual) r += vload(residual + i * ldc + j);
         if (store == CL_ADD) r += vload(p);
         if (store == CL_STREAM)
@@ -46,7 +44,6 @@ CL_INLINE void tiles_finish(int64_t rows, int64_t n, const float *sums, float *c
         else
           vstore(p, r);
       } else {
-        if (bias) r += b;
         if (residual) r += vloadn(residual + i * ldc + j, m);
         if (store == CL_ADD) r += vloadn(p, m);
         vstoren(p, r, m);
@@ -79,12 +76,19 @@ CL_INLINE void tiles_fetch(TilesAhead *f) {
 
 /* Two by two tiles, or with half the rows or columns fewer: constants at every call. */
 CL_INLINE void tiles_sums(const int LOWER, const int RIGHT, int64_t K, const float *a, int64_t lda,
-                          const float *panel, TilesAhead *fetch) {
+                          const float *panel, const float *bias, TilesAhead *fetch) {
   const float *below = a + TILE_ROWS * lda;
-  tile_zero(0);
-  if (RIGHT) tile_zero(1);
-  if (LOWER) tile_zero(2);
-  if (LOWER && RIGHT) tile_zero(3);
+  if (bias) { /* in every row */
+    tile_load(0, bias, 0);
+    if (RIGHT) tile_load(1, bias + TILE_WORDS, 0);
+    if (LOWER) tile_load(2, bias, 0);
+    if (LOWER && RIGHT) tile_load(3, bias + TILE_WORDS, 0);
+  } else {
+    tile_zero(0);
+    if (RIGHT) tile_zero(1);
+    if (LOWER) tile_zero(2);
+    if (LOWER && RIGHT) tile_zero(3);
+  }
   for (int64_t k = 0; k < K; k += TILE_WORDS) {
     tile_load(6, panel + k * CL_PANEL, 4 * CL_PANEL);
     tile_load(4, a + k, 4 * lda);
@@ -113,7 +117,9 @@ static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64
                           const float *bias, const float *residual, StoreMode store) {
   /* Two blocks of sums in turn: one goes to memory while the tiles are at the next. */
   float sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
-  const int is_whole = n == CL_PANEL && !bias && !residual && store == CL_STORE;
+  const int is_whole = n == CL_PANEL && !residual && store == CL_STORE;
+  float padded[CL_PANEL] __attribute__((aligned(64))) = {0};
+  if (bias && n < CL_PANEL) bias = memcpy(padded, bias, (size_t)n * sizeof(float));
   const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * K;
   const int64_t steps = K / TILE_WORDS;
   /* The next panel is fetched evenly over the blocks. */
@@ -135,14 +141,13 @@ static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64
     fetch.rows_at_once = (rows + steps - 1) / steps;
 #define CL_CASE(LOWER, RIGHT) \
   if (lower == LOWER && right == RIGHT) { \
-    tiles_sums(LOWER, RIGHT, K, x, lda, panel, &fetch); \
+    tiles_sums(LOWER, RIGHT, K, x, lda, panel, bias, &fetch); \
     tiles_store(LOWER, RIGHT, out, ldo); \
   }
     CL_CASE(1, 1) CL_CASE(1, 0) CL_CASE(0, 1) CL_CASE(0, 0)
 #undef CL_CASE
     if (!is_whole)
-      tiles_finish(rows, n, out, c + row * ldc, ldc, bias, residual ? residual + row * ldc : 0,
-                   store);
+      tiles_finish(rows, n, out, c + row * ldc, ldc, residual ? residual + row * ldc : 0, store);
   }
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
@@ -152,10 +157,36 @@ CL_INLINE void tiles_fill(int64_t K, float *panel) {
   int64_t pairs = (K + 1) / 2, whole = (pairs + TILE_WORDS - 1) / TILE_WORDS * TILE_WORDS;
   memset(panel + pairs * CL_PANEL, 0, (size_t)((whole - pairs) * CL_PANEL) * sizeof(float));
 }
+/* Rows of b lie far apart: they are fetched ahead, and each is read once, both vectors of it. */
 static void tiles_pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
                              float *column_sums) {
-  bf16_pack_panel(K, n, b, ldb, panel, column_sums);
+  enum { AHEAD = 16 }; /* rows */
   tiles_fill(K, panel);
+  if (n < CL_PANEL) {
+    bf16_pack_panel(K, n, b, ldb, panel, column_sums);
+    return;
+  }
+  vf left = vzero(), right = vzero();
+  for (int64_t k = 0; k < K; k += 2) {
+    const float *p = b + k * ldb, *q = p + ldb;
+    if (k + AHEAD + 2 <= K)
+      for (int i = 0; i < 2; i++) {
+        __builtin_prefetch(p + (AHEAD + i) * ldb);
+        __builtin_prefetch(p + (AHEAD + i) * ldb + CL_LINE);
+      }
+    vf x0 = vload(p), x1 = vload(p + VL), y0 = vzero(), y1 = vzero();
+    if (k + 1 < K) y0 = vload(q), y1 = vload(q + VL);
+    vstore(panel + k / 2 * CL_PANEL, vpair(x0, y0));
+    vstore(panel + k / 2 * CL_PANEL + VL, vpair(x1, y1));
+    left += x0;
+    left += y0;
+    right += x1;
+    right += y1;
+  }
+  if (column_sums) {
+    vstore(column_sums, vload(column_sums) + left);
+    vstore(column_sums + VL, vload(column_sums + VL) + right);
+  }
 }
 static void tiles_pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
   bf16_pack_panel_t(K, n, b, ldb, panel);
