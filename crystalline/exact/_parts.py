@@ -59,6 +59,22 @@ def copied(array: npt.NDArray[Any], dtype: Any = None) -> npt.NDArray[Any]:
     return result
 
 
+def reshaped(array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return the elements in another shape: a view where that can be, else copied in parts.
+
+    >>> reshaped(np.arange(6).reshape(2, 3).T, (6,)).tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+    if array.size <= PART or array.flags.c_contiguous:
+        return array.reshape(shape)
+    try:
+        return np.reshape(array, shape, copy=False)
+    except ValueError:
+        return copied(array).reshape(shape)
+    except TypeError:  # NumPy 2.0, which cannot be asked
+        return array.reshape(shape)
+
+
 def concatenated(arrays: Sequence[npt.NDArray[Any]], axis: int) -> npt.NDArray[Any]:
     """Return arrays of one type joined along an axis counted from the first, as NumPy joins them.
 

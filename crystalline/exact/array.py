@@ -317,7 +317,7 @@ class BigFixedArray:
             sizes[sizes.index(-1)] = self.size // rest
         if min(sizes, default=0) < 0 or math.prod(sizes) != self.size:
             raise ValueError(f"{self.size} elements do not fill shape {tuple(sizes)}")
-        return self._like(self._limbs.reshape(*sizes, self._limbs.shape[-1]))
+        return self._like(parts.reshaped(self._limbs, (*sizes, self._limbs.shape[-1])))
 
     def ravel(self) -> BigFixedArray:
         """Return the elements along one axis, a view where that can be."""

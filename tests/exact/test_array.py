@@ -493,6 +493,11 @@ def test_copies_in_parts() -> None:
         assert (copy_.limbs == view.limbs).all()
         assert copy_.limbs.flags.c_contiguous
         assert not np.may_share_memory(copy_.limbs, a.limbs)
+    for view in (a, a.T, a[:, ::2], a[:, :, :1], a[::-1]):
+        flat = view.reshape(-1)
+        assert (flat.limbs == view.limbs.reshape(-1, 2)).all()
+        shares = np.may_share_memory(view.limbs.reshape(-1, 2), a.limbs)
+        assert np.may_share_memory(flat.limbs, a.limbs) == shares
     for axis in (0, 1, -1):
         joined = BigFixedArray.concatenate([a, a[::-1]], axis)
         assert (joined.limbs == np.concatenate([a.limbs, a[::-1].limbs], axis % 3)).all()

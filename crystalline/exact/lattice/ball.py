@@ -140,4 +140,7 @@ class Ball:
         vectors = np.empty((len(targets), basis.shape[1]), np.int64)
         for part in parts.slices(len(targets), 1 + parts.PART // basis.size):
             vectors[part] = coefficients[part] @ basis
-        return vectors, [low + (high << 64) for low, high in distances.tolist()]
+        squared: list[int] = []
+        for part in parts.slices(len(distances), 1 << 14):
+            squared += [low + (high << 64) for low, high in distances[part].tolist()]
+        return vectors, squared
