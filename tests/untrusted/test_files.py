@@ -31,6 +31,7 @@ from crystalline.exact import PrimeCache
 from crystalline.formats.checkpoint import load_checkpoint, resolve
 from crystalline.formats.rundir import RunDir, newest_run
 from crystalline.infer.loading import open_model
+from crystalline.train import precision
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import MetricsLog, read_metrics
 from crystalline.untrusted import files
@@ -158,6 +159,11 @@ def open_primes(world: World) -> None:
     cache.close()
 
 
+def recall_precisions(world: World) -> None:
+    known = precision._read(world.cache)
+    precision._write(world.cache, known | {"one more": {"float32": 1.0}})
+
+
 def find_cache(world: World) -> None:
     """As a folder of text, which it is not."""
     find_sources([world.cache])
@@ -170,6 +176,7 @@ Row = tuple[FileKind, str, Place, tuple[Act, ...]]
 
 PLACES: list[Row] = [
     (files.PRIMES, "file", lambda w: w.primes, (open_primes,)),
+    (files.PRECISION, "cache", lambda w: w.cache / "precision.json", (recall_precisions,)),
     (files.CACHE_TAG, "cache", lambda w: w.cache / "CACHEDIR.TAG", (prepare_text, find_cache)),
     (
         files.TOKENIZER_CONFIG,

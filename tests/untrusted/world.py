@@ -20,6 +20,7 @@ from crystalline.cli import train as cli
 from crystalline.data.tokenfile import DATA_OFFSET
 from crystalline.errors import CrystallineError
 from crystalline.exact import PrimeCache
+from crystalline.train import precision
 from crystalline.untrusted import message
 from tests.untrusted.hostile import listing, remove
 
@@ -75,6 +76,7 @@ class Origin(World):
         time.sleep(0.15)
         code = cli.main([str(self.text), *SETTINGS, "--checkpoint-dir", str(self.run)])
         assert code == 0
+        precision._write(self.cache, {"a shape": {"float32": 1.0, "bf16": 2.5}})
         shutil.copytree(self.root, self.kept, symlinks=True)
         self.untouched = listing(self.outside)
 
