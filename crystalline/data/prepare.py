@@ -57,7 +57,7 @@ from crystalline.data.tokenizer import Ids, Tokenizer
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, real_directory
-from crystalline.untrusted.files import REQUEST
+from crystalline.untrusted.files import PRECISION, REQUEST
 from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
 if TYPE_CHECKING:
@@ -529,7 +529,7 @@ class _Cache:
 
     def _tag(self) -> None:
         """Mark the folder as a cache; where it holds something else too, its two parts."""
-        ours = {CORPORA, REQUESTS, CACHE_TAG}
+        ours = {CORPORA, REQUESTS, CACHE_TAG, PRECISION.name}
         with suppress(OSError):  # a cache serves without
             alone = all(name in ours or name.startswith(".") for name in os.listdir(self.root))
             for folder in [self.root] if alone else [self.corpora, self.requests]:

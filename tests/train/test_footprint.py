@@ -102,6 +102,5 @@ def test_a_model_alone_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_no_machine_has_sizes_like_these() -> None:
     for name in ("embed_dim", "num_heads", "num_layers", "seq_len", "vocab_size"):
-        config = dataclasses.replace(CONFIG, **{name: 2**40})
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is 1099511627776"):
-            footprint.check_sizes(config)
+            footprint.check_sizes(dataclasses.replace(CONFIG, **{name: 2**40}))

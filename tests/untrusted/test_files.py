@@ -2,7 +2,7 @@
 
 The variants come from the table of kinds and from `hostile`; each is opened as the commands open
 it.  By default a part of the flips and of the nested fields is drawn, so that every row still
-meets every kind of harm; the slow sweep takes all.
+meets every kind of harm; the sweep that -m exhaustive runs takes all.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def test_damage(world: Origin, row: Row) -> None:
     sweep(world, row, flips=FEW_FLIPS)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @each_place
 def test_all_damage(world: Origin, row: Row) -> None:
@@ -337,7 +337,7 @@ def test_values(world: Origin, row: Row) -> None:
     forge(world, row, all_of_them=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "row",

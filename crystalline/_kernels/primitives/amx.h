@@ -14,7 +14,11 @@
 enum { TILE_BLOCK = 2 * TILE_ROWS };
 
 /* The rows that this thread's tiles are configured for, r0 + 32 r1; 0: they are not. */
+#ifdef CL_PLAIN_TILES /* whose tiles are too large for the static block of late libraries */
+static __thread int cl_tiles_rows;
+#else
 static __thread int cl_tiles_rows __attribute__((tls_model("initial-exec")));
+#endif
 
 CL_INLINE void tiles_take(int r0, int r1) {
   int rows = r0 + 32 * r1;
