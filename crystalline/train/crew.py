@@ -51,7 +51,7 @@ _BUSY_SHARE = 0.02  # of a core: below this a suspect is not running
 MOST_DEATHS, DEATHS_WITHIN_S = 5, 60.0
 RETIRE_S = 1.0
 JOINED_S = 1.0
-REST_S = 0.05  # between looks at a launcher that is stopped
+REST_S = 0.1  # between looks at a launcher that is stopped
 
 logger = get_logger("train")
 
