@@ -250,10 +250,10 @@ class Books:
         number, words = RUN_STATES.index(state), self._board.state
         if number == words.load(b.RUN_STATE) and words.load(b.SINCE_NS):
             return
-        words.store(b.WORK_TOTAL, 0)
-        words.store(b.WORK_DONE, 0)
         words.store(b.SINCE_NS, monotonic_ns())
         words.store(b.RUN_STATE, number)
+        words.store(b.WORK_TOTAL, 0)  # after the state: watchers look in the opposite order,
+        words.store(b.WORK_DONE, 0)  # so that no progress seems to fall back to nothing
 
     def enter_progress(self, done: int, total: int, took_ns: int) -> None:
         """Tell watchers how far it is, after `took_ns` of running time."""

@@ -110,6 +110,7 @@ class Controller:
         Each figure is whole; two of them may belong to neighboring steps.
         """
         spec, state, status = self._spec, self._board.state, self._board.status
+        work_done, work_total = state.load(b.WORK_DONE), state.load(b.WORK_TOTAL)
         self._read_losses()
         self._read_evals()
         step, tokens = state.load(b.STEP), state.load(b.TOKENS)
@@ -161,8 +162,8 @@ class Controller:
             spheres=self._spheres(),
             crystalline_loss=_known(status[b.CRYSTALLINE_LOSS]) if step else None,
             state_s=max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
-            work_done=state.load(b.WORK_DONE),
-            work_total=state.load(b.WORK_TOTAL),
+            work_done=work_done,
+            work_total=work_total,
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:
