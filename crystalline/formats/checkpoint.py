@@ -54,6 +54,7 @@ from crystalline.formats.documents import (
     json_document,
     read_config,
     read_document,
+    tokenizer_document,
 )
 from crystalline.formats.files import (
     BEST,
@@ -69,6 +70,7 @@ from crystalline.formats.files import (
     OPTIONAL_FILES,
     STATE,
     TOKENIZER,
+    TOKENIZER_CONFIG,
     is_there,
     step_name,
     step_of,
@@ -76,7 +78,7 @@ from crystalline.formats.files import (
 from crystalline.formats.manifest import fingerprint, read_manifest, sync_file, verify
 from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
 from crystalline.formats.tensors import Flat, read_flat, weights_sha256, write_tensors
-from crystalline.formats.tokenizer_config import write_tokenizer_config
+from crystalline.formats.tokenizer_config import tokenizer_config
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.untrusted import shown
@@ -186,9 +188,10 @@ def save_checkpoint(
         tidy(run_dir)
         temporary.mkdir()
         try:
-            copy_tokenizer(tokenizer_path, temporary / TOKENIZER)
-            end_of_text = end_of_text_id(temporary / TOKENIZER)
-            write_tokenizer_config(temporary, end_of_text, model_config.seq_len)
+            tokenizer = copy_tokenizer(tokenizer_path, temporary / TOKENIZER)
+            end_of_text = end_of_text_id(tokenizer)
+            told = tokenizer_config(tokenizer, end_of_text, model_config.seq_len)
+            (temporary / TOKENIZER_CONFIG).write_text(json_document(told), encoding="utf-8")
             config_text = json_document(gpt2_config(model_config, end_of_text))
             (temporary / CONFIG).write_text(config_text, encoding="utf-8")
             (temporary / STATE).write_text(state_text, encoding="utf-8")
@@ -224,9 +227,14 @@ def save_checkpoint(
     return target
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer.json, if it is one by its size and kind.  Raises `OSError`."""
-    target.write_bytes(TOKENIZER_FILE.read_bytes(source))
+def copy_tokenizer(source: Path, target: Path) -> dict[str, Any]:
+    """Copy a tokenizer.json, and return its content.
+
+    Raises `OSError`, and `CheckpointError` for what is no tokenizer.
+    """
+    data = TOKENIZER_FILE.read_bytes(source)
+    target.write_bytes(data)
+    return tokenizer_document(data, source)
 
 
 def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:

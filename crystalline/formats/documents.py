@@ -11,7 +11,7 @@ from crystalline.formats.catalog import damage, unreadable
 from crystalline.formats.files import CONFIG
 from crystalline.model.config import LAYER_NORM_EPSILON, ModelConfig
 from crystalline.untrusted import BadContent, parse_json, shown
-from crystalline.untrusted.files import MODEL_CONFIG, TOKENIZER, FileKind
+from crystalline.untrusted.files import MODEL_CONFIG, FileKind
 
 END_OF_TEXT = "<|endoftext|>"
 CRYSTALLINE_TYPE = "crystalline-gpt2"  # model_type of a model with crystalline attention
@@ -73,20 +73,29 @@ def gpt2_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
     }
 
 
-def end_of_text_id(path: Path) -> int | None:
-    """Return the number of the document separator in a tokenizer.json, if it has one."""
+def tokenizer_document(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the content of the tokenizer.json `path`, as far as a checkpoint looks into it.
+
+    Raises `CheckpointError`.
+    """
     try:
-        document = parse_json(TOKENIZER.read_bytes(path))
-        for token in document.get("added_tokens") or []:
-            if token["content"] == END_OF_TEXT:
-                return int(token["id"])
-        vocabulary = (document.get("model") or {}).get("vocab")
-        found = vocabulary.get(END_OF_TEXT) if isinstance(vocabulary, dict) else None
-        return None if found is None else int(found)
+        document: dict[str, Any] = parse_json(data)
+        end_of_text_id(document)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{path} is not a tokenizer file", advice="Prepare the data again."
         ) from None
+    return document
+
+
+def end_of_text_id(tokenizer: dict[str, Any]) -> int | None:
+    """Return the number of the document separator in a tokenizer's content, if it has one."""
+    for token in tokenizer.get("added_tokens") or []:
+        if token["content"] == END_OF_TEXT:
+            return int(token["id"])
+    vocabulary = (tokenizer.get("model") or {}).get("vocab")
+    found = vocabulary.get(END_OF_TEXT) if isinstance(vocabulary, dict) else None
+    return None if found is None else int(found)
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -11,13 +11,10 @@ lack it, stay complete.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from crystalline.data.pieces import END_OF_TEXT
-from crystalline.formats.files import TOKENIZER, TOKENIZER_CONFIG
 
 
 def tokenizer_config(
@@ -47,11 +44,3 @@ def tokenizer_config(
     if unknown is not None and unknown in model.get("vocab", ()):
         config["unk_token"] = unknown
     return config
-
-
-def write_tokenizer_config(folder: Path, end_of_text: int | None, seq_len: int) -> None:
-    """Write tokenizer_config.json beside the tokenizer.json in `folder`.  Raises `OSError`."""
-    tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
-    config = tokenizer_config(tokenizer, end_of_text, seq_len)
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    (folder / TOKENIZER_CONFIG).write_text(text, encoding="utf-8")
