@@ -531,10 +531,9 @@ def _read_text(name: str, text_field: str | None) -> list[str]:
 
 def _stdin() -> bytes:
     """Return all of standard input, which must end before it is too much."""
-    from crystalline.untrusted import read_stream
     from crystalline.untrusted.files import PROMPT
 
-    return read_stream(sys.stdin.buffer, "standard input", PROMPT.limit_bytes or 0)
+    return PROMPT.read_stream(sys.stdin.buffer, "standard input")
 
 
 def _echo(settings: InferSettings, prompt: str) -> None:

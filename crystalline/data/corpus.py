@@ -36,7 +36,7 @@ from crystalline.data.pieces import cut, has_long_word
 from crystalline.data.records import array_values, line_values, text_of, texts
 from crystalline.errors import DataError
 from crystalline.log import get_logger
-from crystalline.untrusted import open_regular, read_stream
+from crystalline.untrusted import open_regular
 from crystalline.untrusted.files import PROMPT
 
 DIGEST_BYTES = 16
@@ -188,7 +188,7 @@ def read_documents(path: str | os.PathLike[str], text_field: str | None = None) 
     if _is_inherited_pipe(path, status.st_mode):
         try:
             with Path(path).open("rb") as pipe:
-                data = read_stream(pipe, os.fspath(path), PROMPT.limit_bytes or 0)
+                data = PROMPT.read_stream(pipe, os.fspath(path))
         except OSError as error:
             raise unreadable(Path(path), error) from None
         return ["".join(text_blocks(io.BytesIO(data).read, shown(path)))]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-from crystalline.untrusted.opening import open_regular, read_bytes
+from crystalline.untrusted.opening import open_regular, read_bytes, read_stream
 from crystalline.untrusted.parsing import parse_json, parse_toml
 from crystalline.untrusted.records import Field, Record
 
@@ -59,6 +59,11 @@ class FileKind:
         """Return the content.  Raises `OSError` for what is no regular file of that size."""
         assert self.limit_bytes is not None
         return read_bytes(path, self.limit_bytes)
+
+    def read_stream(self, stream: BinaryIO, name: str) -> bytes:
+        """Return all of a stream, which is no file.  Raises `OSError` where it is longer."""
+        assert self.limit_bytes is not None
+        return read_stream(stream, name, self.limit_bytes)
 
     def read(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Return the checked fields.  Raises `OSError` and `BadContent`."""

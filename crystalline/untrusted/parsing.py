@@ -7,9 +7,11 @@ it is one `BadContent` with a clause.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 if sys.version_info >= (3, 11):
@@ -40,21 +42,11 @@ def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     ...     print(error)
     it is nested too deeply
     """
-    try:
+    with _in_words():
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         value = json.loads(
             text, parse_int=_whole, parse_float=_real, parse_constant=_refuse_constant
         )
-    except BadContent:
-        raise
-    except UnicodeDecodeError as error:
-        raise BadContent(f"it is not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise BadContent("it is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise BadContent(
-            f"it is not valid JSON (line {error.lineno}, column {error.colno})"
-        ) from None
     check_depth(value, max_depth)
     return value
 
@@ -65,18 +57,8 @@ def parse_toml(data: bytes) -> dict[str, Any]:
     >>> parse_toml(b"seed = 5")
     {'seed': 5}
     """
-    try:
+    with _in_words():
         table = tomllib.loads(data.decode("utf-8-sig"), parse_float=_real)
-    except BadContent:
-        raise
-    except UnicodeDecodeError as error:
-        raise BadContent(f"it is not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise BadContent("it is nested too deeply") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadContent(f"it is not valid TOML: {error}") from None
-    except ValueError:  # the digits of a whole number, or of a date
-        raise BadContent("it is not valid TOML: a number is out of range") from None
     check_depth(table, MAX_DEPTH)
     return table
 
@@ -95,6 +77,27 @@ def check_depth(value: Any, most: int) -> None:
         if not level:
             return
     raise BadContent("it is nested too deeply")
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn whatever the parsers raise into `BadContent`."""
+    try:
+        yield
+    except BadContent:
+        raise
+    except UnicodeDecodeError as error:
+        raise BadContent(f"it is not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise BadContent("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise BadContent(
+            f"it is not valid JSON (line {error.lineno}, column {error.colno})"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadContent(f"it is not valid TOML: {error}") from None
+    except ValueError:  # the digits of TOML's whole numbers, or a date
+        raise BadContent("it is not valid TOML: a number is out of range") from None
 
 
 def _whole(digits: str) -> int:
