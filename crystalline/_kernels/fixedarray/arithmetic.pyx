@@ -17,7 +17,12 @@ from libc.string cimport memcpy, memset
 from crystalline._kernels.bigint.interrupt cimport check, poll
 from crystalline._kernels.bigint.limbs cimport OK
 from crystalline._kernels.exact_isa cimport exact_primitives
-from crystalline._kernels.fixedarray.elements cimport block_of, expect_elements, step_of
+from crystalline._kernels.fixedarray.elements cimport (
+    block_of,
+    expect_elements,
+    poll_each,
+    step_of,
+)
 
 cdef extern from *:
     """
@@ -263,12 +268,9 @@ def absolute(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None) -
         raise ValueError(f"a is [{a.shape[0]}, {a.shape[1]}], expected [{n}, {L}]")
     with nogil:
         for i in range(n):
-            since += 1
-            if since == block:
-                since = 0
-                status = poll()
-                if status != OK:
-                    break
+            status = poll_each(&since, block)
+            if status != OK:
+                break
             sign = -(a[i, L - 1] >> 63)
             carry = sign & 1
             for k in range(L):
@@ -300,12 +302,9 @@ def compare(int8_t[::1] out not None, const uint64_t[:, ::1] a not None,
         return
     with nogil:
         for i in range(n):
-            since += 1
-            if since == block:
-                since = 0
-                status = poll()
-                if status != OK:
-                    break
+            status = poll_each(&since, block)
+            if status != OK:
+                break
             out[i] = _order(&a[0, 0] + i * a_step, &b[0, 0] + i * b_step, L)
     check(status)
 
@@ -373,12 +372,9 @@ def merge(int64_t[::1] out not None, const int64_t[::1] order not None,
                 else:
                     out[k] = order[j]
                     j += 1
-                since += 1
-                if since == block:
-                    since = 0
-                    status = poll()
-                    if status != OK:
-                        break
+                status = poll_each(&since, block)
+                if status != OK:
+                    break
             start = end
     check(status)
 
@@ -410,12 +406,9 @@ def rescale(uint64_t[:, ::1] out not None, const uint64_t[:, ::1] a not None, in
         raise MemoryError(f"no memory for {size} limbs")
     with nogil:
         for i in range(n):
-            since += 1
-            if since == block:
-                since = 0
-                status = poll()
-                if status != OK:
-                    break
+            status = poll_each(&since, block)
+            if status != OK:
+                break
             sign = -(a[i, m - 1] >> 63)
             memset(p, 0, words * sizeof(uint64_t))
             memcpy(p + words, &a[i, 0], m * sizeof(uint64_t))

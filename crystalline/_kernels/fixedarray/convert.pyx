@@ -8,7 +8,7 @@ from libc.math cimport ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from crystalline._kernels.bigint.interrupt cimport check, poll
+from crystalline._kernels.bigint.interrupt cimport check
 from crystalline._kernels.bigint.limbs cimport OK
 from crystalline._kernels.fixedarray.elements cimport (
     CL_FA_LIMBS,
@@ -16,6 +16,7 @@ from crystalline._kernels.fixedarray.elements cimport (
     expect_elements,
     magnitude_of,
     negate_if,
+    poll_each,
 )
 
 cdef extern from *:
@@ -40,12 +41,9 @@ def from_doubles(uint64_t[:, ::1] out not None, const double[::1] x not None,
         raise ValueError(f"x has {x.shape[0]} elements, expected {n}")
     with nogil:
         for i in range(n):
-            since += 1
-            if since == block:
-                since = 0
-                status = poll()
-                if status != OK:
-                    break
+            status = poll_each(&since, block)
+            if status != OK:
+                break
             if not _from_double(&out[i, 0], x[i], L, frac_bits):
                 break
         else:
@@ -107,12 +105,9 @@ def to_doubles(double[::1] out not None, const uint64_t[:, ::1] a not None,
         raise ValueError(f"a has {a.shape[0]} elements, expected {n}")
     with nogil:
         for i in range(n):
-            since += 1
-            if since == block:
-                since = 0
-                status = poll()
-                if status != OK:
-                    break
+            status = poll_each(&since, block)
+            if status != OK:
+                break
             if not _to_double(&out[i], &a[i, 0], L, frac_bits):
                 break
         else:

@@ -1,6 +1,9 @@
 # What the doors of arrays of fixed-width numbers check, and how much they do between signals.
 from libc.stdint cimport int64_t, uint64_t
 
+from crystalline._kernels.bigint.interrupt cimport poll
+from crystalline._kernels.bigint.limbs cimport OK
+
 cdef extern from "fixedarray_table.h":
     enum:
         CL_FA_LIMBS
@@ -24,6 +27,15 @@ cdef inline int64_t step_of(const uint64_t[:, ::1] x, str name, int64_t n, int64
 cdef inline int64_t block_of(int64_t L, int64_t limb_steps) noexcept:
     """Elements that take a few milliseconds at so many steps each; eight go together."""
     return 8 + (1 << 22) // (8 * (L + limb_steps)) * 8
+
+
+cdef inline int poll_each(int64_t* since, int64_t block) noexcept nogil:
+    """Count an element in `since`; poll at the last of every block, and return what that says."""
+    since[0] += 1
+    if since[0] < block:
+        return OK
+    since[0] = 0
+    return poll()
 
 
 cdef inline void magnitude_of(uint64_t* r, const uint64_t* a, int64_t L) noexcept nogil:
