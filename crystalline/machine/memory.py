@@ -1,14 +1,27 @@
-"""How much memory this process can still get, and how large the caches of its cores are."""
+"""How much memory this process may have, and how much of it there is still to get.
+
+What counts is the machine, the control groups of the process and its own limits.
+"""
 
 from __future__ import annotations
 
+import re
+import resource
+from dataclasses import dataclass
 from pathlib import Path
 
 from crystalline.machine import cgroup
 
 _MEMINFO = Path("/proc/meminfo")
-_CACHES = Path("/sys/devices/system/cpu")
-_UNITS = {"K": 10, "M": 20, "G": 30}
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """The most bytes that shared memory can have here, and a clause that says why."""
+
+    size_bytes: int
+    words: str
+    raisable: bool = False  # by the user, with ulimit
 
 
 def available_bytes() -> int:
@@ -21,8 +34,7 @@ def available_bytes() -> int:
 
 
 def _available(meminfo: Path, membership: Path, root: Path) -> int:
-    fields = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
-    available = int(fields["MemAvailable"].split()[0]) << 10
+    available = _sizes(meminfo)["MemAvailable"]
     for version, directory in cgroup.directories("memory", membership, root):
         limit_name, used_name = (
             ("memory.max", "memory.current")
@@ -42,21 +54,53 @@ def _idle_file_bytes(stat: Path) -> int:
     return int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))
 
 
-def cache_bytes(level: int, core: int = 0) -> int | None:
-    """Return the size of a core's data or unified cache of this level; None if Linux knows none.
+def memory_limit() -> MemoryLimit:
+    """Return the narrowest limit: no larger piece of memory can work on this machine."""
+    machine = _limits(_MEMINFO, cgroup.MEMBERSHIP, cgroup.ROOT)
+    limits = [(size_bytes, words, False) for size_bytes, words in machine]
+    for kind, words in (
+        (resource.RLIMIT_AS, "the limit on address space is {} (ulimit -v)"),
+        (resource.RLIMIT_FSIZE, "the limit on files, which count, is {} (ulimit -f)"),
+    ):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            limits.append((soft, words, True))
+    size_bytes, words, raisable = min(limits)
+    return MemoryLimit(size_bytes, words.format(size_words(size_bytes)), raisable)
 
-    >>> cache_bytes(9) is None
-    True
+
+def _limits(meminfo: Path, membership: Path, root: Path) -> list[tuple[int, str]]:
+    """Return the limits on memory, swap space included, each with words for it."""
+    sizes = _sizes(meminfo)
+    swap = sizes.get("SwapTotal", 0)
+    found = [(sizes["MemTotal"] + swap, "this machine has {}")]
+    for version, directory in cgroup.directories("memory", membership, root):
+        name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+        limit = cgroup.whole(directory / name)
+        if limit is not None:
+            more = cgroup.whole(directory / "memory.swap.max") if version == 2 else None
+            total = limit + (swap if more is None else min(swap, more))
+            found.append((total, "its control group may have {}"))
+    return found
+
+
+def size_words(size_bytes: int) -> str:
+    """Return a size with its unit.
+
+    >>> size_words(999), size_words(25_270_000_000), size_words(224 * 10**12), size_words(10**22)
+    ('999 bytes', '25.3 GB', '224 TB', '10,000 EB')
     """
-    return _cache_bytes(level, _CACHES / f"cpu{core}" / "cache")
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+    power = min(len(units) - 1, (len(str(size_bytes)) - 1) // 3)
+    number = size_bytes / 1000**power
+    return (
+        f"{number:,.0f} {units[power]}"
+        if number >= 100 or not power
+        else (f"{number:.3g} {units[power]}")
+    )
 
 
-def _cache_bytes(level: int, folder: Path) -> int | None:
-    for index in sorted(folder.glob("index*")):
-        if cgroup.whole(index / "level") == level and cgroup.read(index / "type").strip() in (
-            "Data",
-            "Unified",
-        ):
-            size = cgroup.read(index / "size").strip()
-            return int(size[:-1]) << _UNITS[size[-1]]
-    return None
+def _sizes(meminfo: Path) -> dict[str, int]:
+    """Return the bytes of every size that the kernel tells of the machine's memory."""
+    found = re.findall(r"^(\w+): +(\d+) kB$", meminfo.read_text("ascii"), re.MULTILINE)
+    return {name: int(kib) << 10 for name, kib in found}

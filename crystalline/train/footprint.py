@@ -17,7 +17,7 @@ from crystalline.errors import UsageError
 from crystalline.ipc.arena import Layout
 from crystalline.ipc.board import engine_regions
 from crystalline.machine.cores import usable_cores
-from crystalline.machine.limits import MemoryLimit, memory_limit, size_words
+from crystalline.machine.memory import MemoryLimit, memory_limit, size_words
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table

@@ -29,7 +29,6 @@ from crystalline.train.config import Precision, TrainConfig
 from crystalline.untrusted import BadContent, parse_json
 from crystalline.untrusted.files import PRECISION
 
-FILE = "precision.json"  # in the cache
 SECONDS = 0.2  # that trying takes, about
 ROUNDS = 9  # at most, of all formats in turn
 ROWS = 128  # of one try: a block of rows, as the layers' products take them
@@ -176,7 +175,7 @@ def _read(folder: Path | None) -> dict[str, dict[str, float]]:
     if folder is None:
         return {}
     try:
-        found = parse_json(PRECISION.read_bytes(folder / FILE))
+        found = parse_json(PRECISION.read_bytes(folder / PRECISION.name))
     except (OSError, BadContent):
         return {}
     known = {}
@@ -195,7 +194,7 @@ def _write(folder: Path | None, known: dict[str, dict[str, float]]) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / FILE) as file:
+        with atomic_write(folder / PRECISION.name) as file:
             file.write(json.dumps(known, indent=1).encode())
     except OSError as error:  # it is measured again next time
-        _log.info("%s cannot be written (%s)", folder / FILE, error.strerror)
+        _log.info("%s cannot be written (%s)", folder / PRECISION.name, error.strerror)

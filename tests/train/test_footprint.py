@@ -10,7 +10,7 @@ import pytest
 
 from crystalline.data.prepare import prepare
 from crystalline.errors import UsageError
-from crystalline.machine.limits import MemoryLimit
+from crystalline.machine.memory import MemoryLimit
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train import footprint

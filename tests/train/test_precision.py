@@ -12,7 +12,6 @@ from crystalline.model.config import ModelConfig
 from crystalline.train import precision
 from crystalline.train.config import TrainConfig
 from crystalline.train.precision import (
-    FILE,
     Choice,
     choose,
     label,
@@ -20,6 +19,7 @@ from crystalline.train.precision import (
     resolve_precision,
     summary,
 )
+from crystalline.untrusted.files import PRECISION
 
 AUTO = TrainConfig(embed_dim=64, num_heads=4, seq_len=32)
 NAMED = TrainConfig(embed_dim=64, num_heads=4, seq_len=32, precision="bf16")
@@ -69,7 +69,7 @@ def test_what_was_found_is_remembered_for_a_shape(
 def test_a_file_that_is_not_ours_is_measured_again(
     text: str, measured: list[ModelConfig], tmp_path: Path
 ) -> None:
-    (tmp_path / FILE).write_text(text.replace("KEY", precision._key(AUTO)))
+    (tmp_path / PRECISION.name).write_text(text.replace("KEY", precision._key(AUTO)))
     assert choose(AUTO, tmp_path).precision == "bf16"
     assert len(measured) == 1
     assert choose(AUTO, tmp_path).precision == "bf16"

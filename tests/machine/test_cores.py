@@ -1,4 +1,4 @@
-"""What limits this process: cores by affinity and quota, memory by control group; cache sizes."""
+"""How many cores this process may use, by affinity and by quota."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from crystalline.machine import cores as machine_cores
-from crystalline.machine import memory
 from crystalline.machine.cores import usable_cores
 
 
@@ -56,42 +55,3 @@ def test_usable_cores(
 
 def test_usable_cores_here() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
-
-
-MIB = 1 << 20
-
-
-@pytest.mark.parametrize(("membership", "files", "available"), [
-    ("0::/a\n", {}, 4096),
-    ("0::/a\n", {"a__memory_dot_max": "max", "a__memory_dot_current": f"{9 * MIB}"}, 4096),
-    ("0::/a\n", {"a__memory_dot_max": f"{64 * MIB}", "a__memory_dot_current": f"{24 * MIB}"}, 40),
-    ("0::/a/b\n", {"a__memory_dot_max": f"{64 * MIB}", "a__memory_dot_current": f"{60 * MIB}"}, 4),
-    ("0::/a\n", {"a__memory_dot_max": f"{64 * MIB}", "a__memory_dot_current": f"{60 * MIB}",
-                 "a__memory_dot_stat": f"anon 1\ninactive_file {30 * MIB}\n"}, 34),
-    ("4:memory:/x\n", {"memory__x__memory_dot_limit_in_bytes": f"{32 * MIB}",
-                       "memory__x__memory_dot_usage_in_bytes": f"{40 * MIB}"}, 0),
-])  # fmt: skip
-def test_available_memory(
-    tmp_path: Path, membership: str, files: dict[str, str], available: int
-) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 9999 kB\nMemAvailable: 4194304 kB\n")
-    (tmp_path / "membership").write_text(membership)
-    _write(tmp_path / "root", **{"unused": "", **files})
-    found = memory._available(tmp_path / "meminfo", tmp_path / "membership", tmp_path / "root")
-    assert found == available * MIB
-
-
-def test_cache_sizes(tmp_path: Path) -> None:
-    for index, (level, kind, size) in enumerate(
-        [(1, "Data", "48K"), (1, "Instruction", "64K"), (2, "Unified", "2048K"),
-         (3, "Unified", "480M")]
-    ):  # fmt: skip
-        _write(tmp_path, **{f"index{index}__level": f"{level}", f"index{index}__type": f"{kind}\n",
-                            f"index{index}__size": f"{size}\n"})  # fmt: skip
-    sizes = [memory._cache_bytes(level, tmp_path) for level in (1, 2, 3, 4)]
-    assert sizes == [48 << 10, 2 << 20, 480 << 20, None]
-
-
-def test_what_is_here() -> None:
-    assert memory.available_bytes() > MIB
-    assert all(size is None or size > 0 for size in map(memory.cache_bytes, (1, 2, 3)))

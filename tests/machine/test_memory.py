@@ -1,4 +1,4 @@
-"""The narrowest limit on memory, from files as the kernel writes them."""
+"""Memory that is left and that there may be, from files as the kernel writes them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from crystalline.machine import limits as memory
-from crystalline.machine.limits import memory_limit, size_words
+from crystalline.machine import memory
+from crystalline.machine.memory import available_bytes, memory_limit, size_words
 
+MIB = 1 << 20
 MEMINFO = "MemTotal:        1000 kB\nMemFree:  3 kB\nSwapTotal:        500 kB\n"
 MACHINE = (1500 * 1024, "this machine has {}")
 GROUP = "its control group may have {}"
+
+
+def _write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 @pytest.mark.parametrize(("membership", "files", "limits"), [
@@ -29,10 +37,7 @@ GROUP = "its control group may have {}"
 def test_limits(
     tmp_path: Path, membership: str, files: dict[str, str], limits: list[tuple[int, str]]
 ) -> None:
-    for name, text in files.items():
-        path = tmp_path / "root" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    _write(tmp_path / "root", files)
     (tmp_path / "meminfo").write_text(MEMINFO)
     (tmp_path / "membership").write_text(membership)
     found = memory._limits(tmp_path / "meminfo", tmp_path / "membership", tmp_path / "root")
@@ -51,3 +56,24 @@ def test_limits_of_the_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_machine_has_memory() -> None:
     assert memory_limit().size_bytes > 2**28
     assert size_words(memory_limit().size_bytes) in memory_limit().words
+    assert available_bytes() > MIB
+
+
+@pytest.mark.parametrize(("membership", "files", "available"), [
+    ("0::/a\n", {}, 4096),
+    ("0::/a\n", {"a/memory.max": "max", "a/memory.current": f"{9 * MIB}"}, 4096),
+    ("0::/a\n", {"a/memory.max": f"{64 * MIB}", "a/memory.current": f"{24 * MIB}"}, 40),
+    ("0::/a/b\n", {"a/memory.max": f"{64 * MIB}", "a/memory.current": f"{60 * MIB}"}, 4),
+    ("0::/a\n", {"a/memory.max": f"{64 * MIB}", "a/memory.current": f"{60 * MIB}",
+                 "a/memory.stat": f"anon 1\ninactive_file {30 * MIB}\n"}, 34),
+    ("4:memory:/x\n", {"memory/x/memory.limit_in_bytes": f"{32 * MIB}",
+                       "memory/x/memory.usage_in_bytes": f"{40 * MIB}"}, 0),
+])  # fmt: skip
+def test_available_memory(
+    tmp_path: Path, membership: str, files: dict[str, str], available: int
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9999 kB\nMemAvailable: 4194304 kB\n")
+    (tmp_path / "membership").write_text(membership)
+    _write(tmp_path / "root", files)
+    found = memory._available(tmp_path / "meminfo", tmp_path / "membership", tmp_path / "root")
+    assert found == available * MIB
