@@ -19,12 +19,15 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from crystalline.untrusted import open_regular
 
 _NAME_BYTES = 200  # of the final name kept in the temporary one: names end at 255
 _TEMPORARY = re.compile(r"\..*\.(\d+)-([0-9a-f]+)\.tmp", re.DOTALL)
@@ -64,6 +67,23 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(target.parent)
+
+
+def replace_shared(path: str | os.PathLike[str]) -> None:
+    """Give a file with several names (hard links: a backup made so) a copy under this one.
+
+    Anything else is left alone.  Raises `OSError`.
+    """
+    target = Path(path)
+    try:
+        status = os.lstat(target)
+    except OSError:
+        return
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
+        return
+    with open_regular(target) as source, atomic_write(target) as copy:
+        os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode))
+        shutil.copyfileobj(source, copy)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:

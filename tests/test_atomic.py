@@ -15,12 +15,14 @@ from crystalline import atomic
 from crystalline.atomic import (
     atomic_write,
     is_temporary,
+    replace_shared,
     sweep_leftovers,
     temporary_beside,
     write_bytes,
     write_json,
     write_text,
 )
+from crystalline.untrusted import open_ours
 
 
 def test_replaces_the_content_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -140,3 +142,27 @@ def test_json_holds_names_that_are_not_utf8(tmp_path: Path) -> None:
     value = {"run_dir": "caf\udce9", "text": "Zürich 😀"}
     write_json(tmp_path / "a.json", value)
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == value
+
+
+def test_a_file_with_two_names_is_copied_before_it_is_written(tmp_path: Path) -> None:
+    backup, path = tmp_path / "backup", tmp_path / "metrics"
+    backup.write_bytes(b"old")
+    backup.chmod(0o640)
+    os.link(backup, path)
+    replace_shared(path)
+    descriptor = open_ours(path)
+    os.pwrite(descriptor, b"new", 0)
+    os.close(descriptor)
+    assert (backup.read_bytes(), path.read_bytes()) == (b"old", b"new")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "metrics"]
+
+
+def test_a_file_with_one_name_stays_itself(tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    path.write_bytes(b"old")
+    inode = path.stat().st_ino
+    replace_shared(path)
+    os.close(open_ours(path))
+    assert path.stat().st_ino == inode
+    replace_shared(tmp_path / "missing")

@@ -28,7 +28,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from crystalline.atomic import is_temporary, remove, sweep_leftovers, write_bytes, write_text
+from crystalline.atomic import (
+    is_temporary,
+    remove,
+    replace_shared,
+    sweep_leftovers,
+    write_bytes,
+    write_text,
+)
 from crystalline.data import artifacts
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, UsageError
@@ -50,7 +57,6 @@ from crystalline.untrusted import (
     RefusedFile,
     open_ours,
     real_directory,
-    replace_shared,
     shown,
 )
 from crystalline.untrusted.files import RUN_LOCK

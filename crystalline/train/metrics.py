@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystalline.atomic import json_text
+from crystalline.atomic import json_text, replace_shared
 from crystalline.errors import SaveError
 from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
-from crystalline.untrusted import BadContent, open_ours, replace_shared
+from crystalline.untrusted import BadContent, open_ours
 from crystalline.untrusted.files import METRICS as METRICS_FILE
 
 if TYPE_CHECKING:

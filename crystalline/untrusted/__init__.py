@@ -22,7 +22,6 @@ from crystalline.untrusted.opening import (
     read_bytes,
     read_stream,
     real_directory,
-    replace_shared,
 )
 from crystalline.untrusted.parsing import BadContent, parse_json, parse_toml
 from crystalline.untrusted.records import Field, Record
@@ -44,6 +43,5 @@ __all__ = [
     "read_bytes",
     "read_stream",
     "real_directory",
-    "replace_shared",
     "shown",
 ]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -86,7 +84,7 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     it is a pipe, not a file
     """
     with open_regular(path, limit_bytes=limit_bytes) as file:
-        return _read(file, os.fspath(path), limit_bytes)
+        return read_stream(file, os.fspath(path), limit_bytes)
 
 
 def read_stream(stream: BinaryIO, name: str, limit_bytes: int) -> bytes:
@@ -94,10 +92,6 @@ def read_stream(stream: BinaryIO, name: str, limit_bytes: int) -> bytes:
 
     Raises `RefusedFile` as soon as there are more than `limit_bytes`.
     """
-    return _read(stream, name, limit_bytes)
-
-
-def _read(stream: BinaryIO, name: str, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     size_bytes = 0
     while part := stream.read(min(_BLOCK_BYTES, limit_bytes + 1 - size_bytes)):
@@ -129,7 +123,7 @@ def open_ours(path: str | os.PathLike[str], *, append: bool = False) -> int:
     With `append` everything is written at its end.
 
     The name must be a regular file, no link.  Where it may have further names, see
-    `replace_shared`.
+    `atomic.replace_shared`.
 
     Raises `RefusedFile` for anything else, `OSError` when it cannot be opened.
     """
@@ -144,32 +138,6 @@ def open_ours(path: str | os.PathLike[str], *, append: bool = False) -> int:
         os.close(descriptor)
         raise RefusedFile(path, f"it is {kind_of(status.st_mode)}, not a file")
     return descriptor
-
-
-def replace_shared(path: str | os.PathLike[str]) -> None:
-    """Give a file with several names (hard links: a backup made so) a copy under this one.
-
-    Anything else is left alone.  Raises `OSError`.
-    """
-    target = Path(path)
-    try:
-        status = os.lstat(target)
-    except OSError:
-        return
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
-        return
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with open_regular(target) as source, temporary.open("xb") as copy:
-            os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode))
-            while part := source.read(_BLOCK_BYTES):
-                copy.write(part)
-            copy.flush()
-            os.fsync(copy.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _what_is_there(path: str | os.PathLike[str]) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -16,6 +13,7 @@ from crystalline.data import corpus, decoding
 from crystalline.data.corpus import read_corpus, read_pieces, read_text
 from crystalline.data.finding import find_sources
 from crystalline.errors import DataError
+from tests.data.folders import denied, put
 
 
 def documents(path: Path) -> list[str]:
@@ -27,16 +25,6 @@ def documents(path: Path) -> list[str]:
             texts.append("")
         texts[number] += piece
     return texts
-
-
-def put(folder: Path, *files: str) -> None:
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"text of {name}\n")
-
-
-def denied(path: Path, *_: object) -> NoReturn:
-    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
 
 # --- reading ----------------------------------------------------------------------------------

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from crystalline.data import finding
 from crystalline.data.finding import find, find_sources
 from crystalline.errors import DataError
+from tests.data.folders import denied, put
 
 
 def names(paths: list[Path], root: Path) -> list[str]:
     return [os.path.relpath(source.path, root) for source in find_sources(paths)]
-
-
-def put(folder: Path, *files: str) -> None:
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"text of {name}\n")
-
-
-def denied(path: Path, *_: object) -> NoReturn:
-    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
 
 def test_a_folder_is_read_at_every_depth_in_sorted_order(tmp_path: Path) -> None:

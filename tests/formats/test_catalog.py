@@ -18,15 +18,6 @@ from tests.formats.checkpoints import save
 from tests.permissions import permissions_hold
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run with checkpoints of steps 10 and 20."""
-    run = tmp_path / "run"
-    save(run, 10)
-    save(run, 20)
-    return run
-
-
 def steps(paths: list[Path]) -> list[int]:
     return [int(path.name[5:]) for path in paths]
 

@@ -24,15 +24,6 @@ from crystalline.train.config import TrainConfig
 from tests.formats.checkpoints import CONFIG, STATE, TABLE, TRAIN, flats, names, save, tokenizer
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run with checkpoints of steps 10 and 20."""
-    run = tmp_path / "run"
-    save(run, 10)
-    save(run, 20)
-    return run
-
-
 def test_gives_back_what_was_saved(run: Path) -> None:
     path = run / "checkpoints" / "step-00000020"
     loaded = cp.load_checkpoint(path)

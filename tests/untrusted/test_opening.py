@@ -16,7 +16,6 @@ from crystalline.untrusted import (
     read_bytes,
     read_stream,
     real_directory,
-    replace_shared,
 )
 
 
@@ -98,30 +97,6 @@ def test_a_pipe_is_not_written_to(tmp_path: Path) -> None:
         open_ours(tmp_path / "pipe")
     with pytest.raises(RefusedFile, match="a folder"):
         open_ours(tmp_path)
-
-
-def test_a_file_with_two_names_is_copied_before_it_is_written(tmp_path: Path) -> None:
-    backup, path = tmp_path / "backup", tmp_path / "metrics"
-    backup.write_bytes(b"old")
-    backup.chmod(0o640)
-    os.link(backup, path)
-    replace_shared(path)
-    descriptor = open_ours(path)
-    os.pwrite(descriptor, b"new", 0)
-    os.close(descriptor)
-    assert (backup.read_bytes(), path.read_bytes()) == (b"old", b"new")
-    assert path.stat().st_mode & 0o777 == 0o640
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "metrics"]
-
-
-def test_a_file_with_one_name_stays_itself(tmp_path: Path) -> None:
-    path = tmp_path / "metrics"
-    path.write_bytes(b"old")
-    inode = path.stat().st_ino
-    replace_shared(path)
-    os.close(open_ours(path))
-    assert path.stat().st_ino == inode
-    replace_shared(tmp_path / "missing")
 
 
 def test_a_folder_must_be_the_folder_itself(tmp_path: Path) -> None:
