@@ -74,11 +74,12 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
 
     Raises `OSError`, as `open_regular` does; also when it grows beyond the limit meanwhile.
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     os.mkfifo(Path(folder, "pipe"))
+    ...     pipe = pathlib.Path(folder, "pipe")
+    ...     os.mkfifo(pipe)
     ...     try:
-    ...         read_bytes(Path(folder, "pipe"), 100)
+    ...         read_bytes(pipe, 100)
     ...     except OSError as error:
     ...         print(error.strerror)
     it is a pipe, not a file
