@@ -88,6 +88,7 @@ EXTENSIONS = {
     "crystalline._kernels.memory": [],
     "crystalline._kernels.formats": [],
     "crystalline._kernels.matmul": [],
+    "crystalline._kernels.kept": [],
     "crystalline._kernels.attention": [],
     "crystalline._kernels.rows": [],
     "crystalline._kernels.crossentropy": [],

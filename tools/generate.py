@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes what follows from two lists: the instruction-set levels and the kernels' primitives.
+"""Writes what follows from two lists, the instruction-set levels and the kernels' primitives.
 
 From `crystalline/machine/levels.py`: `levels.h` and one translation unit a level.  From the structs
 of `primitives.h` and of the exact kernels' `*_table.h`: what Cython declares of them, and the
-floating-point levels' table.  All of it is checked in, so that it can be read and built without
+floating-point levels' table.  And the table of GELU's cubics.  All of it is checked in, so that it can be read and built without
 this tool; a test keeps it up to date.
 
     python3 tools/generate.py            write what differs, and name it
@@ -11,10 +11,11 @@ this tool; a test keeps it up to date.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,6 +169,71 @@ def level_table() -> str:
     )
 
 
+# --- tables ---------------------------------------------------------------------------------------
+
+SEGMENTS, SEGMENT_WIDTH = 32, 11 / 32  # of the real line, about 0; powers of two divide the width
+GELU_A = 2 * math.sqrt(2 / math.pi)
+GELU_B = 0.044715 * GELU_A
+
+
+def gelu_share(x: float) -> float:
+    """Return gelu(x) / x in GPT-2's tanh form, 1 / (1 + exp(-(A x + B x^3))).
+
+    >>> gelu_share(0.0), round(gelu_share(1.0), 4)
+    (0.5, 0.8412)
+    """
+    return 1 / (1 + math.exp(-x * (GELU_A + GELU_B * x * x)))
+
+
+def gelu_slope(x: float) -> float:
+    """Return the derivative of gelu at x.
+
+    >>> round(gelu_slope(1.0), 4)
+    1.083
+    """
+    share = gelu_share(x)
+    return share + x * share * (1 - share) * (GELU_A + 3 * GELU_B * x * x)
+
+
+def cubic(f: Callable[[float], float], middle: float, width: float) -> list[float]:
+    """Return c[0..3] of the cubic in x - middle that meets f at the Chebyshev nodes of a segment.
+
+    >>> [round(c, 6) for c in cubic(lambda x: 1 + 2 * x**3, 0.0, 1.0)]
+    [1.0, 0.0, 0.0, 2.0]
+    """
+    at = [width / 2 * math.cos((2 * i + 1) * math.pi / 8) for i in range(4)]
+    values = [f(middle + r) for r in at]
+    for gap in range(1, 4):  # Newton's divided differences, in place
+        for i in range(3, gap - 1, -1):
+            values[i] = (values[i] - values[i - 1]) / (at[i] - at[i - gap])
+    c = [values[3], 0.0, 0.0, 0.0]
+    for i in range(2, -1, -1):  # c = c (x - at[i]) + values[i]
+        c = [values[i] - at[i] * c[0], *(c[j - 1] - at[i] * c[j] for j in range(1, 4))]
+    return c
+
+
+def gelu_table() -> str:
+    """Return the header with both functions as cubics: segment k is entry k modulo SEGMENTS."""
+    text = (
+        f"/* gelu(x) / x and d gelu / dx as cubics in x - {SEGMENT_WIDTH} k, entry k modulo "
+        f"{SEGMENTS}; {WRITTEN}.\n"
+        " * The outermost segments are 0 and 1. */\n"
+        f"#define CL_SEGMENT_WIDTH {SEGMENT_WIDTH}f\n"
+        f"enum {{ CL_FIRST_SEGMENT = {-SEGMENTS // 2}, CL_LAST_SEGMENT = {SEGMENTS // 2 - 1} }};\n"
+    )
+    for name, f in (("share", gelu_share), ("slope", gelu_slope)):
+        numbers = [(k + SEGMENTS // 2) % SEGMENTS - SEGMENTS // 2 for k in range(SEGMENTS)]
+        rows = [cubic(f, SEGMENT_WIDTH * k, SEGMENT_WIDTH) for k in numbers]
+        rows[SEGMENTS // 2], rows[SEGMENTS // 2 - 1] = [0.0] * 4, [1.0, 0.0, 0.0, 0.0]
+        text += f"static const float cl_gelu_{name}[4][{SEGMENTS}] = {{\n"
+        for power in range(4):
+            entries = ", ".join(f"{row[power]:.9e}f" for row in rows)
+            lines = textwrap.fill(entries, 96, initial_indent="     ", subsequent_indent="     ")
+            text += f"    {{{lines.strip()}}},\n"
+        text += "};\n"
+    return text
+
+
 def exact_headers() -> list[Path]:
     """Return the headers that declare the exact primitives, the table of tables last."""
     table = PRIMITIVES / "exact.h"
@@ -183,6 +249,7 @@ def generated() -> dict[Path, str]:
     files = {
         ROOT / "crystalline" / "machine" / "levels.h": levels_header(),
         PRIMITIVES / "level_table.h": level_table(),
+        PRIMITIVES / "gelu_table.h": gelu_table(),
         isa: with_block(isa.read_text("utf-8"), declarations([PRIMITIVES / "primitives.h"])),
         exact_isa: with_block(exact_isa.read_text("utf-8"), declarations(exact_headers())),
     }

@@ -1,7 +1,7 @@
 # Causal attention for nogil callers.  Shapes as in attention.pyx.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from crystalline._kernels.isa cimport NumberFormat
+from crystalline._kernels.isa cimport Kept, NumberFormat
 
 cdef enum:
     CRYSTAL_FEATURES = 16  # F, numbers that describe a token to crystalline attention
@@ -22,14 +22,13 @@ cdef struct Crystal:
 cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline,
                             const NumberFormat* f) noexcept nogil
 cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
-                  const float* qkv__rc3, const Crystal* crystal,
-                  const AttentionDropout* dropout, float* out__rc, float* lse__bht,
-                  float* scratch) noexcept nogil
+                  const Kept* qkv, const Crystal* crystal, const AttentionDropout* dropout,
+                  const Kept* out, float* lse__bht, float* scratch) noexcept nogil
 # The gradient of the lambdas is added to dlambdas [H]; NULL: it is not wanted.
 cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
-                   const float* dout__rc, const float* qkv__rc3, const float* out__rc,
-                   const float* lse__bht, const Crystal* crystal, const AttentionDropout* dropout,
-                   float* dqkv__rc3, float* dlambdas, float* scratch) noexcept nogil
+                   const Kept* dout, const Kept* qkv, const Kept* out, const float* lse__bht,
+                   const Crystal* crystal, const AttentionDropout* dropout, const Kept* dqkv,
+                   float* dlambdas, float* scratch) noexcept nogil
 # similarities [n]: phi(query) . phi(key) of every key, or NULL for standard attention
 cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k__nc,
               const float* v__nc, int64_t ld, const float* similarities, const float* lambdas,

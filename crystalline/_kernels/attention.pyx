@@ -2,12 +2,13 @@
 
     s = q k^T / sqrt(D);  p = softmax over keys <= query;  out = dropout(p) v
 
-Only blocks of a few query rows of the score matrix exist at a time; they stay in the cache.
+Only blocks of a few query rows of the score matrix exist at a time; they stay in the cache.  A block
+is the format's `query_rows`, in groups of `block_rows`, which see no more keys than they need.
 The forward pass keeps the log of each row's normalizer (lse), from which the backward pass
 computes p again (Dao et al. 2022, FlashAttention; here on CPU caches, with whole rows).
 
 q, k and v are the three thirds of a row of `qkv` [B * T, 3 * C]; head h is its columns
-h * D .. (h + 1) * D.
+h * D .. (h + 1) * D.  qkv, out and their gradients are kept matrices (kept.pxd).
 
 Crystalline attention adds lambda_h K(a, b) to the score of a query token a and a key token b,
 where K(a, b) = phi(a) . phi(b) has F fixed features a token and lambda_h is learned:
@@ -27,21 +28,22 @@ import numpy as np
 
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from crystalline._kernels.formats cimport (
-    converts, float32, number_format, packed_words, padded, turned_stride, turned_words, words,
+    converts, float32, number_format, operand_size, packed_words, padded, turned_stride,
+    turned_words, words,
 )
 from crystalline._kernels.isa cimport (
-    CL_ADD, CL_PANEL, CL_STORE, NumberFormat, Primitives, StoreMode, begin_thread, end_thread,
-    primitives,
+    CL_ADD, CL_PANEL, CL_STORE, Kept, NumberFormat, Primitives, StoreMode, begin_thread,
+    end_thread, primitives,
+)
+from crystalline._kernels.kept cimport (
+    KeptRows, float_rows, floats, kept_rows, left_operand, multiply_beginning, pack_kept,
+    pack_kept_t, part,
 )
 from crystalline._kernels.matmul cimport multiply, pack, pack_t
 from crystalline._kernels.random cimport drop_threshold
-
-cdef enum:
-    MOST_QUERIES = 32  # rows of a block of scores: the format's, since small blocks waste little
-
 
 FEATURES = CRYSTAL_FEATURES
 
@@ -50,7 +52,7 @@ cdef struct Features:
     float* rows      # [T, F]
     float* packed    # [T, F]; backward only
     float* packed_t  # [F, T]
-    float* block     # [MOST_QUERIES, F]
+    float* block     # [query_rows, F]
 
 
 # Where the pieces of a head's work lie in the scratch memory.  Packed matrices are the format's.
@@ -59,34 +61,38 @@ cdef struct Scratch:
     float* kt            # [D, T] packed k^T
     float* vt            # [D, T] packed v^T; backward only
     float* kv            # [T, D] packed: v forward, k backward
-    float* q             # [MOST_QUERIES, D] packed; backward only, as dout, ds, dropped and delta
-    float* dout          # [MOST_QUERIES, D] packed
-    float* p             # [MOST_QUERIES, width]
-    float* ds            # [MOST_QUERIES, width]
-    float* dropped       # [MOST_QUERIES, width] p after dropout, where there is any
-    float* delta         # [MOST_QUERIES]
-    float* left          # [MOST_QUERIES, D or width] operand, where the format converts
-    float* left_t        # the turned operand of [MOST_QUERIES, width]; backward only
+    float* q             # [query_rows, D] packed; backward only, as dout, ds, dropped and delta
+    float* dout          # [query_rows, D] packed
+    float* p             # [query_rows, width]
+    float* ds            # [query_rows, width]
+    float* dropped       # [query_rows, width] p after dropout, where there is any
+    float* delta         # [query_rows]
+    float* left          # [query_rows, D or width] operand, where the format converts
+    float* left_t        # the turned operand of [query_rows, width]; backward only
+    float* dkv           # [T, D] and [T, D]: dk and dv, where they are kept as operands; likewise
+    float* rows          # [query_rows, D] and [query_rows, D]: rows of dout and out
     float* end
 
 
 cdef Scratch scratch_at(float* base, int64_t T, int64_t D, const NumberFormat* f) noexcept nogil:
     cdef Scratch z
-    cdef int64_t scores
+    cdef int64_t scores, queries = f.query_rows
     z.width = padded(T)
-    scores = MOST_QUERIES * z.width
+    scores = queries * z.width
     z.kt = base
     z.vt = z.kt + packed_words(f, D, T)
     z.kv = z.vt + packed_words(f, D, T)
     z.q = z.kv + packed_words(f, T, D)
-    z.dout = z.q + packed_words(f, MOST_QUERIES, D)
-    z.p = z.dout + packed_words(f, MOST_QUERIES, D)
+    z.dout = z.q + packed_words(f, queries, D)
+    z.p = z.dout + packed_words(f, queries, D)
     z.ds = z.p + scores
     z.dropped = z.ds + scores
     z.delta = z.dropped + scores
-    z.left = z.delta + 32
-    z.left_t = z.left + (MOST_QUERIES * max(words(f, D), words(f, z.width)) if converts(f) else 0)
-    z.end = z.left_t + turned_words(f, MOST_QUERIES, z.width)
+    z.left = z.delta + (queries + 15) // 16 * 16
+    z.left_t = z.left + (operand_size(f, queries, max(D, z.width)) if converts(f) else 0)
+    z.dkv = z.left_t + turned_words(f, queries, z.width)
+    z.rows = z.dkv + (2 * T * D if f.keeps != NULL else 0)
+    z.end = z.rows + (2 * queries * D if f.keeps != NULL else 0)
     return z
 
 
@@ -103,7 +109,7 @@ cdef int64_t scratch_floats(int64_t T, int64_t D, bint crystalline,
                             const NumberFormat* f) noexcept nogil:
     cdef float* end = scratch_at(NULL, T, D, f).end
     if crystalline:
-        end = features_at(end, T).block + MOST_QUERIES * CRYSTAL_FEATURES
+        end = features_at(end, T).block + f.query_rows * CRYSTAL_FEATURES
     return <int64_t><size_t>end // <int64_t>sizeof(float)
 
 
@@ -159,38 +165,32 @@ cdef void drop_rows(int64_t rows, int64_t keys, int64_t T, const float* x, float
 
 # Scores of a block before softmax, or the gradient of p: out [rows, keys] = x [rows, D] packed.
 cdef inline void block_scores(const NumberFormat* f, int64_t rows, int64_t keys, int64_t D,
-                              const float* x, int64_t ldx, const float* packed, float* out,
+                              const Kept* x, const float* packed, float* out,
                               const Scratch* z) noexcept nogil:
-    if converts(f):
-        f.to_operand(rows, D, x, ldx, z.left)
-        x, ldx = z.left, words(f, D)
-    multiply(f, rows, padded(keys), D, x, ldx, packed, out, z.width, NULL, NULL, CL_STORE)
+    cdef int64_t lda
+    cdef const float* left = left_operand(f, rows, D, x, z.left, &lda)
+    multiply(f, rows, padded(keys), D, left, lda, packed, out, z.width, NULL, NULL, CL_STORE)
 
 
-# out [rows, D] = x [rows, keys] packed [T, D]; of T, the keys are the beginning.
-cdef inline void over_keys(const NumberFormat* f, int64_t rows, int64_t keys, int64_t T, int64_t D,
-                           const float* x, const float* packed, float* out, int64_t ldo,
-                           const Scratch* z) noexcept nogil:
-    cdef int64_t d = 0, ldx = z.width
-    if converts(f):
-        f.to_operand(rows, keys, x, ldx, z.left)
-        x, ldx = z.left, words(f, keys)
-    while d < D:
-        f.product(rows, min(<int64_t>CL_PANEL, D - d), words(f, keys), x, ldx,
-                  packed + d * words(f, T), 0, out + d, ldo, NULL, NULL, CL_STORE)
-        d += CL_PANEL
+# The operand of x [rows, keys], scores of a block, ldx[0] words a row.
+cdef inline const float* scores_operand(const NumberFormat* f, int64_t rows, int64_t keys,
+                                        const float* x, int64_t* ldx,
+                                        const Scratch* z) noexcept nogil:
+    ldx[0] = z.width
+    if not converts(f):
+        return x
+    f.to_operand(rows, keys, x, z.width, z.left)
+    ldx[0] = words(f, keys)
+    return z.left
 
 
-# out [keys, D] (+)= x [rows, keys]^T packed [rows, D]; `converted` says that z.left holds the
-# operand of x already.
+# out [keys, D] (+)= x [rows, keys]^T packed [rows, D], of x's operand
 cdef inline void over_queries(const NumberFormat* f, int64_t rows, int64_t keys, int64_t D,
-                              const float* x, bint converted, const float* packed, float* out,
+                              const float* x, int64_t ldx, const float* packed, float* out,
                               int64_t ldo, StoreMode store, const Scratch* z) noexcept nogil:
-    cdef int64_t d = 0, ldx = z.width
+    cdef int64_t d = 0
     if converts(f):
-        if not converted:
-            f.to_operand(rows, keys, x, ldx, z.left)
-        f.turn_operand(rows, keys, z.left, z.left_t)
+        f.turn_operand(rows, keys, x, z.left_t)
         x, ldx = z.left_t, turned_stride(f, rows, keys)
     while d < D:
         f.product_ta(keys, min(<int64_t>CL_PANEL, D - d), words(f, rows), x, ldx,
@@ -198,19 +198,28 @@ cdef inline void over_queries(const NumberFormat* f, int64_t rows, int64_t keys,
         d += CL_PANEL
 
 
+# delta [rows] = the sums over D of dout out
+cdef inline void row_sums(const NumberFormat* f, int64_t rows, int64_t D, const Kept* dout,
+                          const Kept* out, const Scratch* z) noexcept nogil:
+    cdef int64_t lda, ldb
+    cdef const float* a = floats(f, rows, D, dout, z.rows, &lda)
+    cdef const float* b = floats(f, rows, D, out, z.rows + rows * D, &ldb)
+    primitives().row_dots(rows, D, a, lda, b, ldb, z.delta)
+
+
 cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
-                  const float* qkv__rc3, const Crystal* crystal,
-                  const AttentionDropout* dropout, float* out__rc, float* lse__bht,
-                  float* scratch) noexcept nogil:
+                  const Kept* qkv, const Crystal* crystal, const AttentionDropout* dropout,
+                  const Kept* out, float* lse__bht, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t C = H * D, ld = 3 * C
+    cdef int64_t C = H * D
     cdef float scale = <float>(1.0 / sqrt(<double>D))
     cdef Scratch z = scratch_at(scratch, T, D, f)
-    cdef const float* q
-    cdef float* out
+    cdef Kept q, k, v, y
+    cdef float* at
+    cdef const float* left
     cdef float factor = 0.0
     cdef Features features
-    cdef int64_t b, h, first, rows, keys
+    cdef int64_t b, h, first, rows, keys, row, n, seen, ldx
     if crystal.features != NULL:
         features = features_at(z.end, T)
     for b in range(B):
@@ -219,43 +228,57 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
         for h in range(H):
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
-            q = qkv__rc3 + b * T * ld + h * D
-            out = out__rc + b * T * C + h * D
-            pack_t(f, D, T, q + C, ld, z.kt)
-            pack(f, T, D, q + 2 * C, ld, z.kv, NULL)
+            k, v = part(qkv, b * T, C + h * D), part(qkv, b * T, 2 * C + h * D)
+            pack_kept_t(f, D, T, &k, z.kt)
+            pack_kept(f, T, D, 0, T, &v, z.kv, NULL)
             first = 0
             while first < T:
-                rows = min(f.block_rows, T - first)
+                rows = min(f.query_rows, T - first)
                 keys = first + rows
-                block_scores(f, rows, keys, D, q + first * ld, ld, z.kt, z.p, &z)
-                if factor != 0.0:
-                    add_similarity(rows, first, keys, factor, &features, z.p, z.width)
-                p.softmax_causal(rows, first, keys, scale, z.p, z.width,
-                                 lse__bht + (b * H + h) * T + first)
+                row = 0
+                while row < rows:
+                    n = min(f.block_rows, rows - row)
+                    seen = first + row + n
+                    at = z.p + row * z.width
+                    q = part(qkv, b * T + first + row, h * D)
+                    block_scores(f, n, seen, D, &q, z.kt, at, &z)
+                    if factor != 0.0:
+                        add_similarity(n, first + row, seen, factor, &features, at, z.width)
+                    p.softmax_causal(n, first + row, keys, scale, at, z.width,
+                                     lse__bht + (b * H + h) * T + first + row)
+                    row += n
                 if dropout.threshold:
                     drop_rows(rows, keys, T, z.p, z.p, z.width,
                               ((dropout.first_sequence + b) * H + h) * T, dropout)
-                over_keys(f, rows, keys, T, D, z.p, z.kv, out + first * C, C, &z)
+                left = scores_operand(f, rows, keys, z.p, &ldx, &z)
+                row = 0
+                while row < rows:
+                    n = min(f.block_rows, rows - row)
+                    y = part(out, b * T + first + row, h * D)
+                    multiply_beginning(f, n, D, first + row + n, T, left + row * ldx, ldx, z.kv, &y)
+                    row += n
                 first += rows
 
 
 cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
-                   const float* dout__rc, const float* qkv__rc3, const float* out__rc,
-                   const float* lse__bht, const Crystal* crystal, const AttentionDropout* dropout,
-                   float* dqkv__rc3, float* dlambdas, float* scratch) noexcept nogil:
+                   const Kept* dout, const Kept* qkv, const Kept* out, const float* lse__bht,
+                   const Crystal* crystal, const AttentionDropout* dropout, const Kept* dqkv,
+                   float* dlambdas, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t C = H * D, ld = 3 * C
+    cdef int64_t C = H * D, ld = D
     cdef float scale = <float>(1.0 / sqrt(<double>D))
     cdef Scratch z = scratch_at(scratch, T, D, f)
     cdef float* used
-    cdef const float* q
-    cdef const float* do
-    cdef const float* o
-    cdef float* dq
+    cdef float* at
+    cdef float* ds
+    cdef const float* left
+    cdef float* dk
+    cdef float* dv
+    cdef Kept q, k, v, do, y, dq, dk_kept, dv_kept
     cdef float factor = 0.0
     cdef double dlambda
     cdef Features features
-    cdef int64_t b, h, first, rows, keys
+    cdef int64_t b, h, first, rows, keys, row, n, seen, ldx, i
     cdef uint64_t base
     cdef StoreMode store
     cdef bint learning = crystal.features != NULL and dlambdas != NULL
@@ -271,43 +294,70 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
             dlambda = 0.0
-            q = qkv__rc3 + b * T * ld + h * D
-            do = dout__rc + b * T * C + h * D
-            o = out__rc + b * T * C + h * D
-            dq = dqkv__rc3 + b * T * ld + h * D
+            k, v = part(qkv, b * T, C + h * D), part(qkv, b * T, 2 * C + h * D)
+            dk_kept = part(dqkv, b * T, C + h * D)
+            dv_kept = part(dqkv, b * T, 2 * C + h * D)
+            if f.keeps != NULL:
+                dk, dv = z.dkv, z.dkv + T * D
+            else:
+                dk, dv = float_rows(&dk_kept), float_rows(&dv_kept)
+                ld = dqkv.ld
             base = ((dropout.first_sequence + b) * H + h) * T
-            pack_t(f, D, T, q + C, ld, z.kt)
-            pack_t(f, D, T, q + 2 * C, ld, z.vt)
-            pack(f, T, D, q + C, ld, z.kv, NULL)
+            pack_kept_t(f, D, T, &k, z.kt)
+            pack_kept_t(f, D, T, &v, z.vt)
+            pack_kept(f, T, D, 0, T, &k, z.kv, NULL)
             # The last block sees every key, so it stores dk and dv; the others add.
-            first = (T - 1) // f.block_rows * f.block_rows
+            first = (T - 1) // f.query_rows * f.query_rows
             store = CL_STORE
             while first >= 0:
-                rows = min(f.block_rows, T - first)
+                rows = min(f.query_rows, T - first)
                 keys = first + rows
-                pack(f, rows, D, q + first * ld, ld, z.q, NULL)
-                pack(f, rows, D, do + first * C, C, z.dout, NULL)
-                block_scores(f, rows, keys, D, q + first * ld, ld, z.kt, z.p, &z)
-                if factor != 0.0:
-                    add_similarity(rows, first, keys, factor, &features, z.p, z.width)
-                p.softmax_causal_again(rows, first, keys, scale, z.p, z.width,
-                                       lse__bht + (b * H + h) * T + first)
-                block_scores(f, rows, keys, D, do + first * C, C, z.vt, z.ds, &z)
+                q, do = part(qkv, b * T + first, h * D), part(dout, b * T + first, h * D)
+                y = part(out, b * T + first, h * D)
+                pack_kept(f, rows, D, 0, rows, &q, z.q, NULL)
+                pack_kept(f, rows, D, 0, rows, &do, z.dout, NULL)
+                row_sums(f, rows, D, &do, &y, &z)
+                row = 0
+                while row < rows:
+                    n = min(f.block_rows, rows - row)
+                    seen = first + row + n
+                    at, ds = z.p + row * z.width, z.ds + row * z.width
+                    q, do = part(qkv, b * T + first + row, h * D), part(dout, b * T + first + row,
+                                                                       h * D)
+                    block_scores(f, n, seen, D, &q, z.kt, at, &z)
+                    if factor != 0.0:
+                        add_similarity(n, first + row, seen, factor, &features, at, z.width)
+                    p.softmax_causal_again(n, first + row, keys, scale, at, z.width,
+                                           lse__bht + (b * H + h) * T + first + row)
+                    block_scores(f, n, seen, D, &do, z.vt, ds, &z)
+                    for i in range(n if seen < keys else 0):  # keys that no query of the group sees
+                        memset(ds + i * z.width + seen, 0, (keys - seen) * sizeof(float))
+                    row += n
                 used = z.p
                 if dropout.threshold:
                     used = z.dropped
                     drop_rows(rows, keys, T, z.p, z.dropped, z.width, base, dropout)
                     drop_rows(rows, keys, T, z.ds, z.ds, z.width, base, dropout)
-                p.row_dots(rows, D, do + first * C, C, o + first * C, C, z.delta)
                 p.softmax_backward(rows, keys, scale, z.p, z.ds, z.width, z.delta)
                 if learning:
                     dlambda += similarity_gradient(rows, first, keys, z.ds, z.width, &features,
                                                    z.delta)
-                over_keys(f, rows, keys, T, D, z.ds, z.kv, dq + first * ld, ld, &z)
-                over_queries(f, rows, keys, D, z.ds, True, z.q, dq + C, ld, store, &z)
-                over_queries(f, rows, keys, D, used, False, z.dout, dq + 2 * C, ld, store, &z)
+                left = scores_operand(f, rows, keys, z.ds, &ldx, &z)
+                row = 0
+                while row < rows:
+                    n = min(f.block_rows, rows - row)
+                    dq = part(dqkv, b * T + first + row, h * D)
+                    multiply_beginning(f, n, D, first + row + n, T, left + row * ldx, ldx, z.kv,
+                                       &dq)
+                    row += n
+                over_queries(f, rows, keys, D, left, ldx, z.q, dk, ld, store, &z)
+                left = scores_operand(f, rows, keys, used, &ldx, &z)
+                over_queries(f, rows, keys, D, left, ldx, z.dout, dv, ld, store, &z)
                 store = CL_ADD
-                first -= f.block_rows
+                first -= f.query_rows
+            if f.keeps != NULL:
+                f.keeps.keep(T, D, dk, D, &dk_kept)
+                f.keeps.keep(T, D, dv, D, &dv_kept)
             if learning:
                 dlambdas[h] += <float>(dlambda * sqrt(<double>D))  # ds holds 1 / sqrt(D)
 
@@ -395,11 +445,13 @@ def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::
     cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, f),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
+    cdef KeptRows qkv_rows = kept_rows(f, qkv), out_rows = kept_rows(f, out)
     with nogil:
         begin_thread()
-        forward(f, B, T, H, C // H, &qkv[0, 0], &crystal, &drop, &out[0, 0], &lse[0, 0, 0],
+        forward(f, B, T, H, C // H, &qkv_rows.all, &crystal, &drop, &out_rows.all, &lse[0, 0, 0],
                 &scratch[0])
         end_thread()
+    out_rows.give_back()
 
 
 def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
@@ -430,11 +482,14 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
     cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, f),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
+    cdef KeptRows dout_rows = kept_rows(f, dout), qkv_rows = kept_rows(f, qkv)
+    cdef KeptRows out_rows = kept_rows(f, out), dqkv_rows = kept_rows(f, dqkv)
     with nogil:
         begin_thread()
-        backward(f, B, T, H, C // H, &dout[0, 0], &qkv[0, 0], &out[0, 0], &lse[0, 0, 0], &crystal,
-                 &drop, &dqkv[0, 0], gradient, &scratch[0])
+        backward(f, B, T, H, C // H, &dout_rows.all, &qkv_rows.all, &out_rows.all, &lse[0, 0, 0],
+                 &crystal, &drop, &dqkv_rows.all, gradient, &scratch[0])
         end_thread()
+    dqkv_rows.give_back()
 
 
 def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, ::1] values,

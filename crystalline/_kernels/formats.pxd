@@ -21,6 +21,16 @@ cdef inline int64_t padded(int64_t N) noexcept nogil:
     return (N + CL_PANEL - 1) // CL_PANEL * CL_PANEL
 
 
+# Rows rounded up to whole groups, of which an operand has room.
+cdef inline int64_t grouped(const NumberFormat* f, int64_t rows) noexcept nogil:
+    return (rows + f.row_group - 1) // f.row_group * f.row_group
+
+
+# Words of the operand of x [rows, K].
+cdef inline int64_t operand_size(const NumberFormat* f, int64_t rows, int64_t K) noexcept nogil:
+    return grouped(f, rows) * words(f, K)
+
+
 # Words of a packed right-hand side [K, N].
 cdef inline int64_t packed_words(const NumberFormat* f, int64_t K, int64_t N) noexcept nogil:
     return padded(N) * words(f, K)
@@ -34,7 +44,7 @@ cdef inline bint converts(const NumberFormat* f) noexcept nogil:
 # Words of a turned operand of x [rows, K], 0 where it is the operand itself; and from one row of
 # words to the next.
 cdef inline int64_t turned_words(const NumberFormat* f, int64_t rows, int64_t K) noexcept nogil:
-    return K * words(f, rows) if f.turn_operand != NULL else 0
+    return operand_size(f, K, rows) if f.turn_operand != NULL else 0
 
 
 cdef inline int64_t turned_stride(const NumberFormat* f, int64_t rows, int64_t K) noexcept nogil:

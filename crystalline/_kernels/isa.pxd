@@ -11,6 +11,10 @@ cdef extern from "primitives.h":
         CL_STORE
         CL_ADD
         CL_STREAM
+    ctypedef enum Activation:
+        CL_LINEAR
+        CL_GELU
+        CL_GELU_SLOPE
     # written by tools/generate.py
     ctypedef struct OptimizerStep:
         float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2
@@ -19,11 +23,31 @@ cdef extern from "primitives.h":
         const int32_t* ids
         const float* weights
         double epsilon
+    ctypedef struct Kept:
+        float* words
+        int64_t ld, row, column, columns
+    ctypedef struct KeptFunctions:
+        void (*expand)(int64_t rows, int64_t n, const Kept* x, float* out,
+                       int64_t ldo) noexcept nogil
+        void (*keep)(int64_t rows, int64_t n, const float* x, int64_t ldx,
+                     const Kept* out) noexcept nogil
+        void (*take_operand)(int64_t rows, int64_t K, const Kept* x, float* out) noexcept nogil
+        void (*pack_panel)(int64_t K, int64_t n, const Kept* x, float* panel,
+                           float* column_sums) noexcept nogil
+        void (*pack_panel_t)(int64_t K, int64_t n, const Kept* x, float* panel) noexcept nogil
+        void (*product)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                        const float* panel, int64_t next, const float* bias, Activation activation,
+                        const Kept* out, const Kept* other) noexcept nogil
     ctypedef struct NumberFormat:
         const char* name
         int native
         int64_t elements, step
+        int64_t row_group, stride
         int64_t block_rows
+        int64_t query_rows
+        int64_t pass_rows
+        int64_t pass_words
+        const KeptFunctions* keeps
         void (*pack_panel)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                            float* column_sums) noexcept nogil
         void (*pack_panel_t)(int64_t K, int64_t n, const float* b, int64_t ldb,

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 
 from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.formats cimport (
-    number_format, packed_words, turned_stride, words,
+    grouped, number_format, packed_words, turned_stride, words,
 )
 from crystalline._kernels.isa cimport (
     CL_ADD, CL_FEW_ROWS, CL_PANEL, CL_STORE, CL_STREAM, NumberFormat, StoreMode, begin_thread,
@@ -23,13 +23,17 @@ from crystalline._kernels.isa cimport (
 
 # The part of the left-hand side that one sweep over the panels uses: it stays in L2.
 cdef int64_t LEFT_BLOCK_FLOATS = 128 * 1024
-# Longest inner length of one pass: longer ones add up in memory, for the cache's sake and because
-# one chain of thousands of float32 additions rounds worse than a few short ones.
-cdef int64_t INNER_BLOCK = 1024
 
 
 cdef int64_t panels(int64_t N) noexcept nogil:
     return (N + CL_PANEL - 1) // CL_PANEL
+
+
+# Where a block of rows begins; those of a group stay together.
+cdef int64_t first_row(const NumberFormat* f, int64_t M, int64_t block,
+                       int64_t blocks) noexcept nogil:
+    cdef int64_t step = 2 * f.row_group if f.row_group > 1 else 1  # two tiles
+    return M if block == blocks else M * block // blocks // step * step
 
 
 cdef void pack(const NumberFormat* f, int64_t K, int64_t N, const float* b, int64_t ldb,
@@ -60,15 +64,17 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
                    const float* residual, StoreMode store) noexcept nogil:
     product = f.product if M > CL_FEW_ROWS else f.product_few
     cdef int64_t height = words(f, K), steps = height // f.step
-    cdef int64_t depths = (height + INNER_BLOCK - 1) // INNER_BLOCK
+    cdef int64_t depths = (height + f.pass_words - 1) // f.pass_words
     cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length, next_panel
     for depth in range(depths):
         k = steps * depth // depths * f.step
         length = steps * (depth + 1) // depths * f.step - k
         blocks = (M * length + LEFT_BLOCK_FLOATS - 1) // LEFT_BLOCK_FLOATS
         for block in range(blocks):
-            row = M * block // blocks
-            rows = M * (block + 1) // blocks - row
+            row = first_row(f, M, block, blocks)
+            rows = first_row(f, M, block + 1, blocks) - row
+            if rows == 0:
+                continue
             for panel in range(panels(N)):
                 j = panel * CL_PANEL
                 n = min(<int64_t>CL_PANEL, N - j)
@@ -78,7 +84,7 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
                             c + row * ldc + j, ldc, bias + j if bias != NULL else NULL,
                             residual + row * ldc + j if residual != NULL else NULL, store)
                 else:
-                    product(rows, n, length, a + row * lda + k, lda,
+                    product(rows, n, length, a + row * lda + k * f.stride, lda,
                             packed + j * height + k * CL_PANEL, next_panel, c + row * ldc + j, ldc,
                             NULL, NULL, CL_ADD)
 
@@ -93,8 +99,10 @@ cdef void multiply_ta(const NumberFormat* f, int64_t M, int64_t N, int64_t K, co
     if store == CL_STORE and N % 16 == 0 and ldc % 16 == 0 and <size_t>c % 64 == 0:
         store = CL_STREAM
     for block in range(blocks):
-        row = M * block // blocks
-        rows = M * (block + 1) // blocks - row
+        row = first_row(f, M, block, blocks)
+        rows = first_row(f, M, block + 1, blocks) - row
+        if rows == 0:
+            continue
         for panel in range(panels(N)):
             j = panel * CL_PANEL
             f.product_ta(rows, min(<int64_t>CL_PANEL, N - j), height,
@@ -112,13 +120,14 @@ def packed_size(int64_t K, int64_t N, str precision="float32") -> int:
     return packed_words(number_format(precision), K, N)
 
 
-def operand_words(int64_t K, str precision="float32") -> int:
-    """Return the 32-bit words that a row of K elements takes as an operand.
+def operand_shape(int64_t M, int64_t K, str precision="float32") -> tuple[int, int]:
+    """Return the shape of the operand of a matrix [M, K]: whole groups of rows, and their words.
 
-    >>> operand_words(32), operand_words(32, "bf16")
-    (32, 16)
+    >>> operand_shape(5, 32), operand_shape(5, 32, "bf16")[1]
+    ((5, 32), 16)
     """
-    return words(number_format(precision), K)
+    cdef const NumberFormat* f = number_format(precision)
+    return grouped(f, M), words(f, K)
 
 
 def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=None,
@@ -151,24 +160,31 @@ def pack_transposed(const float[:, ::1] b, float[::1] out, str precision="float3
 
 
 def to_operand(const float[:, ::1] x, float[:, ::1] out, str precision) -> None:
-    """Store x [M, K] as the left-hand side of a product, out [M, operand_words(K)].
+    """Store x [M, K] as the left-hand side of a product, out of `operand_shape(M, K)`.
 
     >>> import numpy as np
-    >>> out = np.empty((1, operand_words(3, "bf16")), np.float32)
+    >>> out = np.empty(operand_shape(1, 3, "bf16"), np.float32)
     >>> to_operand(np.float32([[1, 2, -1]]), out, "bf16")
     >>> [hex(word) for word in out.view(np.uint32)[0, :2]]
     ['0x40003f80', '0xbf80']
     """
     cdef const NumberFormat* f = number_format(precision)
     cdef int64_t M = x.shape[0], K = x.shape[1]
-    if out.shape[0] != M or out.shape[1] != words(f, K):
-        raise ValueError(
-            f"out is [{out.shape[0]}, {out.shape[1]}], expected [{M}, {words(f, K)}]")
+    _expect_operand("out", out, M, K, f)
     if f.to_operand == NULL:
         out[...] = x
     elif M and K:
         with nogil:
             f.to_operand(M, K, &x[0, 0], K, &out[0, 0])
+
+
+cdef int _expect_operand(str name, const float[:, :] x, int64_t M, int64_t K,
+                         const NumberFormat* f) except -1:
+    if x.shape[0] != grouped(f, M) or x.shape[1] != words(f, K):
+        raise ValueError(
+            f"{name} is [{x.shape[0]}, {x.shape[1]}], expected [{grouped(f, M)}, {words(f, K)}] "
+            f"for {M} rows of {K} elements")
+    return 0
 
 
 def turned_shape(int64_t M, int64_t K, str precision) -> tuple[int, int]:
@@ -178,20 +194,21 @@ def turned_shape(int64_t M, int64_t K, str precision) -> tuple[int, int]:
     (5, 3)
     """
     cdef const NumberFormat* f = number_format(precision)
-    return (K, words(f, M)) if f.turned_by_rows else (words(f, M), K)
+    return (grouped(f, K), words(f, M)) if f.turned_by_rows else (words(f, M), K)
 
 
-def turn_operand(const float[:, ::1] x, int64_t K, float[:, ::1] out, str precision) -> None:
+def turn_operand(const float[:, ::1] x, int64_t M, int64_t K, float[:, ::1] out,
+                 str precision) -> None:
     """Turn the operand x of a matrix [M, K] into the left-hand side of its transpose.
 
     out has `turned_shape(M, K)`.
     """
     cdef const NumberFormat* f = number_format(precision)
-    cdef int64_t M = x.shape[0]
-    if x.shape[1] != words(f, K) or (out.shape[0], out.shape[1]) != turned_shape(M, K, precision):
+    _expect_operand("x", x, M, K, f)
+    if (out.shape[0], out.shape[1]) != turned_shape(M, K, precision):
         raise ValueError(
-            f"x [{M}, {x.shape[1]}] of {K} elements and out [{out.shape[0]}, {out.shape[1]}] "
-            "do not fit")
+            f"out is [{out.shape[0]}, {out.shape[1]}], "
+            f"expected {[*turned_shape(M, K, precision)]}")
     if f.turn_operand == NULL:
         out[...] = x
     elif M and K:
@@ -214,11 +231,8 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     [[11.0]]
     """
     cdef const NumberFormat* f = number_format(precision)
-    cdef int64_t M = a.shape[0], K = a.shape[1] if inner is None else inner, N = out.shape[1]
-    if out.shape[0] != M:
-        raise ValueError(f"out has {out.shape[0]} rows, a has {M}")
-    if a.shape[1] != words(f, K):
-        raise ValueError(f"a has {a.shape[1]} words a row, expected {words(f, K)}")
+    cdef int64_t M = out.shape[0], K = a.shape[1] if inner is None else inner, N = out.shape[1]
+    _expect_operand("a", a, M, K, f)
     expect_length("packed", packed.shape[0], packed_words(f, K, N))
     if bias is not None:
         expect_length("bias", bias.shape[0], N)

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from crystalline._kernels.attention cimport AttentionDropout, Crystal
-from crystalline._kernels.isa cimport NumberFormat, SoftTargets, StoreMode
+from crystalline._kernels.isa cimport Kept, NumberFormat, SoftTargets, StoreMode
 
 # The tensors of a layer, in the order of `Gpt2._offsets`.
 cdef enum:
@@ -54,21 +54,22 @@ cdef class Gpt2:
                      StoreMode store, const SoftTargets* soft, double* smoothed) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        StoreMode store, uint64_t key, uint64_t first_sequence) noexcept nogil
-    # What the last `forward` left in the workspace: a layer's qkv [rows, 3C], the final
+    # What the last `forward` left in the workspace: a layer's qkv [rows, 3C] (where float32 is kept), the final
     # LayerNorm's last row [C].
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil
     cdef const float* last_hidden(self, int64_t rows) noexcept nogil
     cdef int64_t ln_f_beta(self) noexcept nogil  # offset in floats
     cdef void norm(self, int64_t rows, const float* x__rc, const float* gamma, const float* beta,
                    float* narrow, float* out, float* mean, float* rstd) noexcept nogil
-    cdef void activate(self, int64_t rows, const float* fc__rc4, float* wide,
-                       float* out) noexcept nogil
     cdef void linear(self, int64_t rows, int64_t K, int64_t N, const float* operand, int64_t layer,
                      int matrix, int bias, const float* residual__rn, float* y__rn) noexcept nogil
     cdef void head_logits(self, int64_t rows, const float* operand,
                           float* logits__rv) noexcept nogil
+    cdef const float* float_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t N,
+                                     const float* dy__rn, float* dbias, float* dy_packed,
+                                     float* operand) noexcept nogil
     cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
-                             const float* dy__rn, int64_t layer, int matrix, float* dbias,
+                             const Kept* dy, int64_t layer, int matrix, float* dbias,
                              float* dy_packed, float* operand, float* dx__rk) noexcept nogil
     cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,
                               float* turned, const float* dy_packed, float* dw__kn,

@@ -5,13 +5,14 @@ packed panels, and a workspace for activations.  `compute` runs whole sequences 
 backward without the GIL and stores or adds the gradients of every tensor in one flat buffer.
 
 What is kept from forward to backward is listed once, in `Activations`.  Between two attentions all
-work is row by row, so it is done in blocks of BLOCK_ROWS rows that stay in the cache from one pass
-to the next; the weight gradients then take all rows of a chunk of sequences at once.  Letters as in
+work is row by row, so it is done in blocks of the format's pass_rows, which stay in the cache from
+one pass to the next; the weight gradients then take all rows of a chunk of sequences at once.  Letters as in
 `config.py`; R = rows of a chunk.  Chunks and blocks depend on the configuration only, so the bits
 do too.
 
 The operands of every product with weights, and in attention, are rounded to the model's precision,
-a number format (see `NumberFormat` in `primitives/primitives.h`); sums, and all else, are float32.
+a number format (see `NumberFormat` in `primitives/primitives.h`); sums are float32, and so is the
+stream of residuals.  What else is kept is float32 or the format's operand (see `kept.pxd`).
 """
 
 import numpy as np
@@ -29,11 +30,15 @@ from crystalline._kernels.crossentropy cimport (
     expect_epsilon, expect_neighbors, expect_neighbors_of,
 )
 from crystalline._kernels.formats cimport (
-    converts, number_format, packed_words, turned_words, words,
+    converts, grouped, number_format, operand_size, packed_words, turned_words, words,
 )
 from crystalline._kernels.isa cimport (
-    CL_ADD, CL_STORE, NumberFormat, Primitives, SoftTargets, StoreMode, begin_thread, end_thread,
-    primitives,
+    CL_ADD, CL_STORE, Kept, NumberFormat, Primitives, SoftTargets, StoreMode, begin_thread,
+    end_thread, primitives,
+)
+from crystalline._kernels.kept cimport (
+    float_rows, kept, kept_size, multiply_gelu, multiply_gelu_slope, multiply_kept, pack_kept, part,
+    row_operand,
 )
 from crystalline._kernels.matmul cimport multiply, multiply_ta, pack, pack_rows, pack_t
 from crystalline._kernels.random cimport drop_threshold, mix
@@ -44,8 +49,7 @@ CHUNK_ROWS = CHUNK
 
 cdef enum:
     CHUNK = 512                    # rows that one chunk of sequences aims at
-    BLOCK_ROWS = 128               # rows that pass through a layer's products together
-    STRIP_ROWS = 8                 # rows that become an operand right after they are computed
+    STRIP_ROWS = 16                # rows that become an operand right after they are computed
     LOGITS_FLOATS = 16 * 1024 * 1024  # the head's block of logits: 64 MiB
 
 cdef enum:  # where dropout acts, besides the attention probabilities
@@ -67,15 +71,15 @@ cdef struct Activations:
     float* ln1        # [R, C] operand
     float* ln1_mean   # [R]
     float* ln1_rstd   # [R]
-    float* qkv        # [R, 3C]
+    float* qkv        # [R, 3C] kept
     float* lse        # [B, H, t]
-    float* att        # [R, C]
-    float* att_in     # [R, C] operand; att itself where the format does not convert
+    float* att        # [R, C] kept
+    float* att_in     # [R, C] operand; att itself where that is one
     float* mid        # [R, C] after attention
     float* ln2        # [R, C] operand
     float* ln2_mean   # [R]
     float* ln2_rstd   # [R]
-    float* fc         # [R, 4C]
+    float* fc         # [R, 4C] kept
     float* gelu       # [R, 4C] operand
 
 cdef struct Shared:
@@ -85,13 +89,13 @@ cdef struct Shared:
     float* ln_f_mean  # [R]
     float* ln_f_rstd  # [R]
     float* dx         # [R, C] gradient of the residual stream
-    float* datt       # [R, C] gradient of att; before, of ln_f
-    float* dqkv       # [R, 3C]
+    float* datt       # [R, C] gradient of ln_f; after, of att, kept
+    float* dqkv       # [R, 3C] kept
     float* dy_packed  # [R, C] in panels
     float* wide_packed  # [R, 4C] in panels
-    float* narrow     # [BLOCK_ROWS, C]
-    float* wide       # [BLOCK_ROWS, 4C]
-    float* operand    # [BLOCK_ROWS, 4C] operand
+    float* narrow     # [pass_rows, C]
+    float* wide       # [pass_rows, 4C] kept; a strip of float32
+    float* operand    # [pass_rows, 4C] operand
     float* turned     # the turned operand of [R, 4C]
     float* logits     # [head rows, V], and room for their operand
     float* scratch    # attention
@@ -137,20 +141,31 @@ cdef void add_back(const int32_t* ids, int64_t R, int64_t C, float* tokens,
         primitives().add(C, saved + i * C, row, row)
 
 
-cdef inline int64_t head_rows(int64_t rows, int64_t V) noexcept nogil:
-    # Rows of logits that exist at once: blocks of equal size within the buffer.
-    cdef int64_t most = most_head_rows(V)
+cdef inline int64_t head_rows(const Sizes* z, int64_t rows) noexcept nogil:
+    # Rows of logits that exist at once: blocks of equal size within the buffer, whole groups.
+    cdef int64_t most = most_head_rows(z.V)
     cdef int64_t blocks = (rows + most - 1) // most
-    return (rows + blocks - 1) // blocks
+    return grouped(z.f, (rows + blocks - 1) // blocks)
 
 
 cdef inline int64_t operand_words(const Sizes* z, int64_t R, int64_t K) noexcept nogil:
-    return up(R * words(z.f, K))
+    return up(operand_size(z.f, R, K))
+
+
+cdef inline int64_t kept_floats(const Sizes* z, int64_t R, int64_t K) noexcept nogil:
+    return up(kept_size(z.f, R, K))
+
+
+# Whether an operand is made of what is kept.
+cdef inline bint converts_kept(const Sizes* z) noexcept nogil:
+    return converts(z.f) and z.f.keeps == NULL
 
 
 cdef int64_t layer_floats(const Sizes* z, int64_t R) noexcept nogil:
-    return (3 * up(R * z.C) + up(R * 3 * z.C) + up(R * 4 * z.C) + 4 * up(R) + up(R * z.H)
-            + (3 if converts(z.f) else 2) * operand_words(z, R, z.C) + operand_words(z, R, 4 * z.C))
+    return (2 * up(R * z.C) + kept_floats(z, R, z.C) + kept_floats(z, R, 3 * z.C)
+            + kept_floats(z, R, 4 * z.C) + 4 * up(R) + up(R * z.H)
+            + (3 if converts_kept(z) else 2) * operand_words(z, R, z.C)
+            + operand_words(z, R, 4 * z.C))
 
 
 cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
@@ -162,27 +177,28 @@ cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
     a.ln1_mean = a.ln1 + op
     a.ln1_rstd = a.ln1_mean + r
     a.qkv = a.ln1_rstd + r
-    a.lse = a.qkv + up(R * 3 * z.C)
+    a.lse = a.qkv + kept_floats(z, R, 3 * z.C)
     a.att = a.lse + up(R * z.H)
-    a.mid = a.att + rc
+    a.mid = a.att + kept_floats(z, R, z.C)
     a.ln2 = a.mid + rc
     a.ln2_mean = a.ln2 + op
     a.ln2_rstd = a.ln2_mean + r
     a.fc = a.ln2_rstd + r
-    a.gelu = a.fc + up(R * 4 * z.C)
-    a.att_in = a.gelu + operand_words(z, R, 4 * z.C) if converts(z.f) else a.att
+    a.gelu = a.fc + kept_floats(z, R, 4 * z.C)
+    a.att_in = a.gelu + operand_words(z, R, 4 * z.C) if converts_kept(z) else a.att
     return a
 
 
 cdef inline int64_t dlogits_at(const NumberFormat* f, int64_t rows, int64_t V) noexcept nogil:
     # Where the operand of the logits' gradient begins in their buffer: it takes their place, row by
     # row, unless a row of it is longer.
-    return rows * V if words(f, V) > V else 0
+    return rows * V if operand_size(f, rows, V) > rows * V or f.row_group > 1 else 0
 
 
 cdef Shared shared_activations(float* base, const Sizes* z, int64_t R) noexcept nogil:
     cdef Shared s
-    cdef int64_t rc = up(R * z.C), r = up(R), rows = min(R, most_head_rows(z.V))
+    cdef int64_t rc = up(R * z.C), r = up(R), rows = grouped(z.f, min(R, most_head_rows(z.V)))
+    cdef int64_t block = z.f.pass_rows
     s.last = base + z.L * layer_floats(z, R)  # the x of a layer beyond the last
     s.ln_f = s.last + rc
     s.ln_f_mean = s.ln_f + rc
@@ -190,16 +206,16 @@ cdef Shared shared_activations(float* base, const Sizes* z, int64_t R) noexcept 
     s.ln_f_in = s.ln_f_rstd + r if converts(z.f) else s.ln_f
     s.dx = s.ln_f_rstd + r + (operand_words(z, R, z.C) if converts(z.f) else 0)
     s.datt = s.dx + rc
-    s.dqkv = s.datt + rc
-    s.dy_packed = s.dqkv + up(R * 3 * z.C)
+    s.dqkv = s.datt + max(rc, kept_floats(z, R, z.C))
+    s.dy_packed = s.dqkv + kept_floats(z, R, 3 * z.C)
     s.wide_packed = s.dy_packed + up(packed_words(z.f, R, z.C))
     s.narrow = s.wide_packed + up(packed_words(z.f, R, 4 * z.C))
-    s.wide = s.narrow + up(BLOCK_ROWS * z.C)
-    s.operand = s.wide + up(BLOCK_ROWS * 4 * z.C)
-    s.turned = s.operand + operand_words(z, BLOCK_ROWS, 4 * z.C)
+    s.wide = s.narrow + up(block * z.C)
+    s.operand = s.wide + max(kept_floats(z, block, 4 * z.C), STRIP_ROWS * 4 * z.C)
+    s.turned = s.operand + operand_words(z, block, 4 * z.C)
     s.logits = s.turned + up(turned_words(z.f, R, 4 * z.C))
     s.scratch = s.logits + up(max(rows * z.V, dlogits_at(z.f, rows, z.V)
-                                  + (rows * words(z.f, z.V) if converts(z.f) else 0)
+                                  + (operand_size(z.f, rows, z.V) if converts(z.f) else 0)
                                   + turned_words(z.f, rows, z.V)))
     return s
 
@@ -535,7 +551,7 @@ cdef class Gpt2:
             begin_thread()
             self.forward(&tokens[0], 1, t, 0, 0, False)
             while row < t:
-                n = min(head_rows(t, V), t - row)
+                n = min(head_rows(&self.z, t), t - row)
                 self.head_logits(n, s.ln_f_in + row * words(self.z.f, C), s.logits)
                 for i in range(n):
                     losses[row + i] = primitives().cross_entropy(1, V, s.logits + i * V, V,
@@ -580,6 +596,8 @@ cdef class Gpt2:
         cdef float* nxt
         cdef AttentionDropout drop
         cdef Crystal crystal
+        cdef Kept qkv, att, fc, all_qkv, all_att, all_fc
+        cdef const float* att_in
         p.embed(R, t, C, ids, w + self._wte, w + self._wpe, a.x)
         if dropping:
             self.drop(R * C, a.x, a.x, key, EMBEDDING, 0, first)
@@ -587,35 +605,38 @@ cdef class Gpt2:
             o = &self._offsets[layer, 0]
             a = layer_activations(base, &self.z, R, layer)
             nxt = base + (layer + 1) * layer_floats(&self.z, R)  # x of the next layer, or last
+            all_qkv, all_att = kept(f, a.qkv, 3 * C), kept(f, a.att, C)
+            all_fc = kept(f, a.fc, 4 * C)
             row = 0
             while row < R:
-                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                rows = min(f.pass_rows, R - row)
                 self.norm(rows, a.x + row * C, w + o[LN1_GAMMA], w + o[LN1_BETA], s.narrow,
                           a.ln1 + row * wc, a.ln1_mean + row, a.ln1_rstd + row)
-                self.linear(rows, C, 3 * C, a.ln1 + row * wc, layer, W_QKV, B_QKV, NULL,
-                            a.qkv + row * 3 * C)
+                qkv = part(&all_qkv, row, 0)
+                multiply_kept(f, rows, 3 * C, C, a.ln1 + row * wc, wc,
+                              &self._packed[self._packs[layer, W_QKV, 0]], w + o[B_QKV], &qkv)
                 row += rows
             drop = self.attention_dropout(key, layer, first_sequence, dropping)
             crystal = self.crystal(ids, layer)
-            attention.forward(f, n, t, self.z.H, self.z.D, a.qkv, &crystal, &drop, a.att,
+            attention.forward(f, n, t, self.z.H, self.z.D, &all_qkv, &crystal, &drop, &all_att,
                               a.lse, s.scratch)
             row = 0
             while row < R:
-                rows = min(<int64_t>BLOCK_ROWS, R - row)
-                if converts(f):
-                    f.to_operand(rows, C, a.att + row * C, C, a.att_in + row * wc)
+                rows = min(f.pass_rows, R - row)
+                att = part(&all_att, row, 0)
+                att_in = row_operand(f, rows, C, &att, a.att_in + row * wc)
                 residual = NULL if dropping else a.x + row * C
-                self.linear(rows, C, C, a.att_in + row * wc, layer, W_OUT, B_OUT, residual,
-                            a.mid + row * C)
+                self.linear(rows, C, C, att_in, layer, W_OUT, B_OUT, residual, a.mid + row * C)
                 if dropping:
                     self.drop(rows * C, a.mid + row * C, a.mid + row * C, key, ATTENTION_OUT,
                               layer, first + row * C)
                     p.add(rows * C, a.mid + row * C, a.x + row * C, a.mid + row * C)
                 self.norm(rows, a.mid + row * C, w + o[LN2_GAMMA], w + o[LN2_BETA], s.narrow,
                           a.ln2 + row * wc, a.ln2_mean + row, a.ln2_rstd + row)
-                self.linear(rows, C, 4 * C, a.ln2 + row * wc, layer, W_FC, B_FC, NULL,
-                            a.fc + row * 4 * C)
-                self.activate(rows, a.fc + row * 4 * C, s.wide, a.gelu + row * J)
+                fc = part(&all_fc, row, 0)
+                multiply_gelu(f, rows, 4 * C, C, a.ln2 + row * wc,
+                              &self._packed[self._packs[layer, W_FC, 0]], w + o[B_FC], &fc, s.wide,
+                              a.gelu + row * J)
                 residual = NULL if dropping else a.mid + row * C
                 self.linear(rows, 4 * C, C, a.gelu + row * J, layer, W_PROJ, B_PROJ, residual,
                             nxt + row * C)
@@ -644,21 +665,6 @@ cdef class Gpt2:
             f.to_operand(n, C, narrow, C, out + row * wc)
             row += n
 
-    cdef void activate(self, int64_t rows, const float* fc__rc4, float* wide,
-                       float* out) noexcept nogil:
-        # GELU into an operand; where that converts, strip by strip through `wide`.
-        cdef const Primitives* p = primitives()
-        cdef const NumberFormat* f = self.z.f
-        cdef int64_t W = 4 * self.z.C, J = words(f, W), row = 0, n
-        if not converts(f):
-            p.gelu(rows * W, fc__rc4, out)
-            return
-        while row < rows:
-            n = min(<int64_t>STRIP_ROWS, rows - row)
-            p.gelu(n * W, fc__rc4 + row * W, wide)
-            f.to_operand(n, W, wide, W, out + row * J)
-            row += n
-
     cdef void linear(self, int64_t rows, int64_t K, int64_t N, const float* operand, int64_t layer,
                      int matrix, int bias, const float* residual__rn, float* y__rn) noexcept nogil:
         # y = x W + b (+ residual)
@@ -676,7 +682,7 @@ cdef class Gpt2:
         # Loss of all rows, block by block; with grads, d(wte), also d(ln_f) into datt.  The
         # loss against soft targets goes into smoothed.
         cdef const Primitives* p = primitives()
-        cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(rows, V), row = 0, n
+        cdef int64_t C = self.z.C, V = self.z.V, block = head_rows(&self.z, rows), row = 0, n
         cdef const NumberFormat* f = self.z.f
         cdef int64_t wc = words(f, C)
         cdef Shared s = shared_activations(<float*>&self._workspace[0], &self.z, rows)
@@ -699,8 +705,8 @@ cdef class Gpt2:
                 multiply(f, n, C, V, dlogits, words(f, V), &self._packed[self._wte_back],
                          s.datt + row * C, C, NULL, NULL, CL_STORE)
                 if converts(f):
-                    f.turn_operand(n, V, dlogits, dlogits + n * words(f, V))
-                    dlogits += n * words(f, V)
+                    f.turn_operand(n, V, dlogits, dlogits + operand_size(f, n, V))
+                    dlogits += operand_size(f, n, V)
                 pack(f, n, C, s.ln_f + row * C, C, s.dy_packed, NULL)
                 multiply_ta(f, V, C, n, dlogits, s.dy_packed, grads, C, store)
             store = CL_ADD
@@ -723,6 +729,10 @@ cdef class Gpt2:
         cdef Crystal crystal
         cdef float* dlambdas = NULL
         cdef bint dropping = self._threshold > 0
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t wc = words(f, C)
+        cdef const float* left
+        cdef Kept fc, wide, datt, all_datt, qkv, att, dqkv, all_dqkv
         p.layernorm_backward(R, C, s.datt, s.last, w + self._ln_f, s.ln_f_mean, s.ln_f_rstd, s.dx,
                              0, g.vectors + self._ln_f, g.vectors + self.ln_f_beta())
         for layer in range(self.z.L - 1, -1, -1):
@@ -731,15 +741,18 @@ cdef class Gpt2:
             # mlp: next = mid + drop(gelu(fc) W_PROJ + b), fc = ln2 W_FC + b
             row = 0
             while row < R:
-                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                rows = min(f.pass_rows, R - row)
                 dy = s.dx + row * C
                 if dropping:
                     self.drop(rows * C, dy, s.narrow, key, MLP_OUT, layer, first + row * C)
                     dy = s.narrow
-                self.input_gradient(R, row, rows, W, C, dy, layer, W_PROJ, g.vectors + o[B_PROJ],
-                                    s.dy_packed, s.operand, s.wide)
-                p.gelu_backward(rows * W, a.fc + row * W, s.wide, s.wide)
-                self.input_gradient(R, row, rows, C, W, s.wide, layer, W_FC, g.vectors + o[B_FC],
+                left = self.float_gradient(R, row, rows, C, dy, g.vectors + o[B_PROJ],
+                                           s.dy_packed, s.operand)
+                fc, wide = kept(f, a.fc, W), kept(f, s.wide, W)
+                fc = part(&fc, row, 0)
+                multiply_gelu_slope(f, rows, W, C, left,
+                                    &self._packed[self._packs[layer, W_PROJ, 1]], &fc, &wide)
+                self.input_gradient(R, row, rows, C, W, &wide, layer, W_FC, g.vectors + o[B_FC],
                                     s.wide_packed, s.operand, s.narrow)
                 p.layernorm_backward(rows, C, s.narrow, a.mid + row * C, w + o[LN2_GAMMA],
                                      a.ln2_mean + row, a.ln2_rstd + row, s.dx + row * C, 1,
@@ -750,15 +763,20 @@ cdef class Gpt2:
             self.weight_gradient(R, C, W, a.ln2, s.turned, s.wide_packed, g.matrices + o[W_FC],
                                  store)
             # attention: mid = x + drop(att W_OUT + b), qkv = ln1 W_QKV + b
+            all_datt, all_dqkv = kept(f, s.datt, C), kept(f, s.dqkv, 3 * C)
+            qkv, att = kept(f, a.qkv, 3 * C), kept(f, a.att, C)
             row = 0
             while row < R:
-                rows = min(<int64_t>BLOCK_ROWS, R - row)
+                rows = min(f.pass_rows, R - row)
                 dy = s.dx + row * C
                 if dropping:
                     self.drop(rows * C, dy, s.narrow, key, ATTENTION_OUT, layer, first + row * C)
                     dy = s.narrow
-                self.input_gradient(R, row, rows, C, C, dy, layer, W_OUT, g.vectors + o[B_OUT],
-                                    s.dy_packed, s.operand, s.datt + row * C)
+                left = self.float_gradient(R, row, rows, C, dy, g.vectors + o[B_OUT], s.dy_packed,
+                                           s.operand)
+                datt = part(&all_datt, row, 0)
+                multiply_kept(f, rows, C, C, left, wc,
+                              &self._packed[self._packs[layer, W_OUT, 1]], NULL, &datt)
                 row += rows
             self.weight_gradient(R, C, C, a.att_in, s.turned, s.dy_packed, g.matrices + o[W_OUT],
                                  store)
@@ -766,12 +784,13 @@ cdef class Gpt2:
             crystal = self.crystal(ids, layer)
             if crystal.features != NULL and not self.freeze_lambda:
                 dlambdas = g.vectors + self._lambdas[layer]
-            attention.backward(self.z.f, n, t, self.z.H, self.z.D, s.datt, a.qkv, a.att, a.lse,
-                               &crystal, &drop, s.dqkv, dlambdas, s.scratch)
+            attention.backward(f, n, t, self.z.H, self.z.D, &all_datt, &qkv, &att, a.lse, &crystal,
+                               &drop, &all_dqkv, dlambdas, s.scratch)
             row = 0
             while row < R:
-                rows = min(<int64_t>BLOCK_ROWS, R - row)
-                self.input_gradient(R, row, rows, C, 3 * C, s.dqkv + row * 3 * C, layer, W_QKV,
+                rows = min(f.pass_rows, R - row)
+                dqkv = part(&all_dqkv, row, 0)
+                self.input_gradient(R, row, rows, C, 3 * C, &dqkv, layer, W_QKV,
                                     g.vectors + o[B_QKV], s.wide_packed, s.operand, s.narrow)
                 p.layernorm_backward(rows, C, s.narrow, a.x + row * C, w + o[LN1_GAMMA],
                                      a.ln1_mean + row, a.ln1_rstd + row, s.dx + row * C, 1,
@@ -783,17 +802,27 @@ cdef class Gpt2:
             self.drop(R * C, s.dx, s.dx, key, EMBEDDING, 0, first)
         p.embed_backward(R, t, C, ids, s.dx, g.tokens, g.positions)
 
-    cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
-                             const float* dy__rn, int64_t layer, int matrix, float* dbias,
-                             float* dy_packed, float* operand, float* dx__rk) noexcept nogil:
-        # For y = x W + b and some rows of dy:  dx = dy W^T;  db += column sums of dy;  and dy goes
-        # into its place among the panels of all R rows, for `weight_gradient`.
+    cdef const float* float_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t N,
+                                     const float* dy__rn, float* dbias, float* dy_packed,
+                                     float* operand) noexcept nogil:
+        # For y = x W + b and some rows of dy: db += column sums of dy; dy goes into its place among
+        # the panels of all R rows, for `weight_gradient`.  Returns the operand of dy.
         cdef const NumberFormat* f = self.z.f
         pack_rows(f, R, N, row, rows, dy__rn, N, dy_packed, dbias)
-        if converts(f):
-            f.to_operand(rows, N, dy__rn, N, operand)
-            dy__rn = operand
-        multiply(f, rows, K, N, dy__rn, words(f, N), &self._packed[self._packs[layer, matrix, 1]],
+        if not converts(f):
+            return dy__rn
+        f.to_operand(rows, N, dy__rn, N, operand)
+        return operand
+
+    cdef void input_gradient(self, int64_t R, int64_t row, int64_t rows, int64_t K, int64_t N,
+                             const Kept* dy, int64_t layer, int matrix, float* dbias,
+                             float* dy_packed, float* operand, float* dx__rk) noexcept nogil:
+        # The same for dy that is kept, and dx = dy W^T.
+        cdef const NumberFormat* f = self.z.f
+        cdef const float* left
+        pack_kept(f, R, N, row, rows, dy, dy_packed, dbias)
+        left = row_operand(f, rows, N, dy, operand)
+        multiply(f, rows, K, N, left, words(f, N), &self._packed[self._packs[layer, matrix, 1]],
                  dx__rk, K, NULL, NULL, CL_STORE)
 
     cdef void weight_gradient(self, int64_t R, int64_t K, int64_t N, const float* operand,

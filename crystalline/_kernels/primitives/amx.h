@@ -1,15 +1,16 @@
 /* Products of bfloat16 in matrix tiles: two by two tiles of the result, over one panel.
  *
- * Operands are the pairs of gemm.h with rows padded to whole tiles, so that the inner length needs
- * no care; rows that do not fill a tile make a smaller tile, and columns beyond n are computed from
- * the panel's zeros and not stored.  Sums begin at the bias and stay in tiles over the whole of a pass;
- * residual, or what c holds, is added once, on the way to memory.
+ * Operands lie in tiles (tile_operands.h), so that the inner length needs no care; rows that do not
+ * fill a tile make a smaller tile, and columns beyond n are computed from the panel's zeros and not
+ * stored.  Sums begin at the bias and stay in tiles over the whole of a pass.  What follows is done
+ * to blocks of 32 by 32 sums in L1, while the tiles are at the next: a residual, or what c holds, is
+ * added; or the sums become an operand again, through an activation where one follows.
  */
 #ifndef CL_AMX_H
 #define CL_AMX_H
 
-#include "gemm.h"
-#include "tiles.h"
+#include "gelu_table.h"
+#include "tile_operands.h"
 
 enum { TILE_BLOCK = 2 * TILE_ROWS };
 
@@ -32,55 +33,129 @@ static void tiles_end_thread(void) {
   cl_tiles_rows = 0;
 }
 
-/* c (+)= sums (+ residual) for a block of the result, n <= PANEL columns. */
-CL_INLINE void tiles_finish(int64_t rows, int64_t n, const float *sums, float *c, int64_t ldc,
-                            const float *residual, StoreMode store) {
-  for (int64_t j = 0; j < n; j += VL) {
-    int64_t m = n - j < VL ? n - j : VL;
-    for (int64_t i = 0; i < rows; i++) {
-      float *p = c + i * ldc + j;
-      vf r = vload(sums + i * CL_PANEL + j);
-      if (m == VL) {
-        if (residual) r += vload(residual + i * ldc + j);
-        if (store == CL_ADD) r += vload(p);
-        if (store == CL_STREAM)
-          vstream(p, r);
-        else
-          vstore(p, r);
-      } else {
-        if (residual) r += vloadn(residual + i * ldc + j, m);
-        if (store == CL_ADD) r += vloadn(p, m);
-        vstoren(p, r, m);
-      }
+/* GELU's functions of rows.h for results of eight bits: a cubic for each segment of the real line,
+ * found by two shuffles in registers a coefficient.  While the tiles compute there is room for one vector
+ * operation a cycle, and this takes a dozen where an exponential and a quotient take two.
+ * The functions are 0 or 1 beyond the segments to 1e-7; within, the error is that of interpolation in
+ * Chebyshev nodes, width^4 / 3072 times the fourth derivative (at most 2e-5 for the slope, less for
+ * gelu(x) / x), and rounding. */
+typedef struct {
+  vf low[4], high[4]; /* the coefficients of segments 0 to 15, and 16 to 31 */
+} Cubics;
+
+CL_INLINE Cubics cubics(const float table[4][32]) {
+  Cubics c;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) c.low[i] = vload(table[i]), c.high[i] = vload(table[i] + VL);
+  return c;
+}
+CL_INLINE vf vcubic(const Cubics *c, vf x) {
+  const float width = CL_SEGMENT_WIDTH, integer = 12582912.0f; /* 1.5 2^23: sums are integers */
+  x = vmin(vset1(CL_LAST_SEGMENT * width), vmax(vset1(CL_FIRST_SEGMENT * width), x)); /* or NaN */
+  vf t = vfma(x, vset1(1.0f / width), vset1(integer));
+  vf r = vfnma(t - vset1(integer), vset1(width), x);
+  vf k[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    k[i] = (vf)_mm512_permutex2var_ps((__m512)c->low[i], (__m512i)t, (__m512)c->high[i]);
+  return vfma(vfma(vfma(k[3], r, k[2]), r, k[1]), r, k[0]);
+}
+
+/* What becomes of a product's sums. */
+typedef struct {
+  int64_t n; /* columns */
+  /* c (+)= sums (+ residual) */
+  StoreMode store;
+  float *c;
+  int64_t ldc;
+  const float *residual;
+  /* or, where `out` is not NULL, they are kept */
+  const Kept *out, *other;
+  Activation activation;
+} Finish;
+
+CL_INLINE void finish_floats(const Finish *f, int64_t row, const float *sums) {
+  float *p = f->c + row * f->ldc;
+  const float *q = f->residual ? f->residual + row * f->ldc : 0;
+  for (int64_t j = 0; j < f->n; j += VL) {
+    int64_t m = f->n - j < VL ? f->n - j : VL;
+    vf r = vload(sums + j);
+    if (m == VL) {
+      if (q) r += vload(q + j);
+      if (f->store == CL_ADD) r += vload(p + j);
+      if (f->store == CL_STREAM)
+        vstream(p + j, r);
+      else
+        vstore(p + j, r);
+    } else {
+      if (q) r += vloadn(q + j, m);
+      if (f->store == CL_ADD) r += vloadn(p + j, m);
+      vstoren(p + j, r, m);
     }
   }
 }
+CL_INLINE void finish_kept(const Finish *f, const Cubics *c, int64_t row, const float *sums) {
+  vf first = vload(sums), second = vload(sums + VL);
+  if (f->activation == CL_GELU) {
+    tile_put(f->other, row, 0, f->n, first, second);
+    first *= vcubic(c, first);
+    second *= vcubic(c, second);
+  } else if (f->activation == CL_GELU_SLOPE) {
+    vf x, y; /* a whole matrix: its columns begin at a tile */
+    vwords(tile_row_of(f->other, row) + f->other->column / TILE_ELEMENTS * TILE_FLOATS, &x, &y);
+    first *= vcubic(c, x);
+    second *= vcubic(c, y);
+  }
+  tile_put(f->out, row, 0, f->n, first, second);
+}
 
-/* What is fetched while the tiles compute, a little with every step: cache lines of the next panel
- * into L2, rows of where the sums go, and of the residual. */
+/* What is done beside the tiles' work, a little with every step of the inner length: the sums of the
+ * block before are finished; the next panel, and what this block's sums will meet, is fetched. */
 typedef struct {
+  const Finish *finish;
+  const float *sums;       /* of the block before */
+  int64_t row, end, count; /* its rows to come, and how many at once */
   const float *panel;
-  int64_t lines; /* a step */
-  const float *c, *residual;
-  int64_t ldc, rows, rows_at_once;
-} TilesAhead;
+  int64_t lines; /* of it, at once */
+  int64_t next_row, next_end, next_count;
+} Beside;
 
-CL_INLINE void tiles_fetch(TilesAhead *f) {
-  for (int64_t i = 0; i < f->lines; i++, f->panel += CL_LINE) __builtin_prefetch(f->panel, 0, 2);
-  for (int64_t i = 0; i < f->rows_at_once && f->rows > 0; i++, f->rows--, f->c += f->ldc) {
-    __builtin_prefetch(f->c, 1, 3);
-    __builtin_prefetch(f->c + CL_LINE, 1, 3);
-    if (f->residual) {
-      __builtin_prefetch(f->residual, 0, 3);
-      __builtin_prefetch(f->residual + CL_LINE, 0, 3);
-      f->residual += f->ldc;
+CL_INLINE void beside_rows(Beside *b, int64_t count) {
+  const Finish *f = b->finish;
+  const int64_t end = b->end - b->row < count ? b->end : b->row + count;
+  if (!f->out) {
+    for (; b->row < end; b->row++, b->sums += CL_PANEL) finish_floats(f, b->row, b->sums);
+    return;
+  }
+  const Cubics c = cubics(f->activation == CL_GELU ? cl_gelu_share : cl_gelu_slope);
+  for (; b->row < end; b->row++, b->sums += CL_PANEL) finish_kept(f, &c, b->row, b->sums);
+}
+CL_INLINE void beside(Beside *b) {
+  const Finish *f = b->finish;
+  for (int64_t i = 0; i < b->lines; i++, b->panel += CL_LINE) __builtin_prefetch(b->panel, 0, 2);
+  for (int64_t i = 0; i < b->next_count && b->next_row < b->next_end; i++, b->next_row++) {
+    if (f->out) {
+      int64_t across = f->out->column / TILE_ELEMENTS * TILE_FLOATS;
+      __builtin_prefetch(tile_row_of(f->out, b->next_row) + across, 1, 3);
+      if (f->activation == CL_LINEAR) continue;
+      across = f->other->column / TILE_ELEMENTS * TILE_FLOATS;
+      __builtin_prefetch(tile_row_of(f->other, b->next_row) + across, 1, 3);
+    } else {
+      const float *c = f->c + b->next_row * f->ldc;
+      __builtin_prefetch(c, 1, 3);
+      __builtin_prefetch(c + CL_LINE, 1, 3);
+      if (!f->residual) continue;
+      c = f->residual + b->next_row * f->ldc;
+      __builtin_prefetch(c, 0, 3);
+      __builtin_prefetch(c + CL_LINE, 0, 3);
     }
   }
+  beside_rows(b, b->count);
 }
 
 /* Two by two tiles, or with half the rows or columns fewer: constants at every call. */
 CL_INLINE void tiles_sums(const int LOWER, const int RIGHT, int64_t K, const float *a, int64_t lda,
-                          const float *panel, const float *bias, TilesAhead *fetch) {
+                          const float *panel, const float *bias, Beside *work) {
   const float *below = a + TILE_ROWS * lda;
   if (bias) { /* in every row */
     tile_load(0, bias, 0);
@@ -95,18 +170,18 @@ CL_INLINE void tiles_sums(const int LOWER, const int RIGHT, int64_t K, const flo
   }
   for (int64_t k = 0; k < K; k += TILE_WORDS) {
     tile_load(6, panel + k * CL_PANEL, 4 * CL_PANEL);
-    tile_load(4, a + k, 4 * lda);
+    tile_pass(4, a + k * TILE_ROWS, 4 * TILE_WORDS);
     tile_dot_bf16(0, 4, 6);
     if (RIGHT) {
       tile_load(7, panel + k * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
       tile_dot_bf16(1, 4, 7);
     }
     if (LOWER) {
-      tile_load(5, below + k, 4 * lda);
+      tile_pass(5, below + k * TILE_ROWS, 4 * TILE_WORDS);
       tile_dot_bf16(2, 5, 6);
       if (RIGHT) tile_dot_bf16(3, 5, 7);
     }
-    tiles_fetch(fetch);
+    beside(work);
   }
 }
 CL_INLINE void tiles_store(const int LOWER, const int RIGHT, float *c, int64_t ldc) {
@@ -116,122 +191,73 @@ CL_INLINE void tiles_store(const int LOWER, const int RIGHT, float *c, int64_t l
   if (LOWER && RIGHT) tile_store(3, c + TILE_ROWS * ldc + TILE_WORDS, 4 * ldc);
 }
 
-static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                          const float *panel, int64_t next, float *c, int64_t ldc,
-                          const float *bias, const float *residual, StoreMode store) {
-  /* Two blocks of sums in turn: one goes to memory while the tiles are at the next. */
+/* A product over one panel.  Sums alternate between two blocks in L1: one is finished while the tiles
+ * are at the next. */
+CL_INLINE void tiles_panel(int64_t M, int64_t K, const float *a, int64_t lda, const float *panel,
+                           int64_t next, const float *bias, const Finish *finish) {
   float sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
-  const int is_whole = n == CL_PANEL && !residual && store == CL_STORE;
   float padded[CL_PANEL] __attribute__((aligned(64))) = {0};
+  const int64_t n = finish->n, ldc = finish->ldc;
+  const int is_plain =
+      !finish->out && n == CL_PANEL && !finish->residual && finish->store == CL_STORE;
   if (bias && n < CL_PANEL) bias = memcpy(padded, bias, (size_t)n * sizeof(float));
   const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * K;
   const int64_t steps = K / TILE_WORDS;
+  const int right = n > TILE_WORDS;
   /* The next panel is fetched evenly over the blocks. */
-  TilesAhead fetch = {.panel = panel + next, .ldc = ldc};
-  fetch.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  Beside work = {.finish = finish, .panel = panel + next};
+  work.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  if (!right) memset(sums, 0, sizeof sums);
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
-    int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
-    int lower = rows > TILE_ROWS, right = n > TILE_WORDS;
-    float *out = is_whole ? c + row * ldc : sums[turn];
-    int64_t ldo = is_whole ? ldc : CL_PANEL;
+    const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
+    const int lower = rows > TILE_ROWS;
+    float *out = is_plain ? finish->c + row * ldc : sums[turn];
+    const int64_t ldo = is_plain ? ldc : CL_PANEL;
     const float *x = a + row * lda;
     if (lower)
       tiles_take(TILE_ROWS, (int)rows - TILE_ROWS);
     else
       tiles_take((int)rows, TILE_ROWS);
-    fetch.c = c + row * ldc;
-    fetch.residual = residual ? residual + row * ldc : 0;
-    fetch.rows = store == CL_STREAM ? 0 : rows;
-    fetch.rows_at_once = (rows + steps - 1) / steps;
+    work.count = (work.end - work.row + steps - 1) / steps;
+    work.next_row = row;
+    work.next_end = finish->store == CL_STREAM ? row : row + rows;
+    work.next_count = (rows + steps - 1) / steps;
 #define CL_CASE(LOWER, RIGHT) \
   if (lower == LOWER && right == RIGHT) { \
-    tiles_sums(LOWER, RIGHT, K, x, lda, panel, bias, &fetch); \
+    tiles_sums(LOWER, RIGHT, K, x, lda, panel, bias, &work); \
     tiles_store(LOWER, RIGHT, out, ldo); \
   }
     CL_CASE(1, 1) CL_CASE(1, 0) CL_CASE(0, 1) CL_CASE(0, 0)
 #undef CL_CASE
-    if (!is_whole)
-      tiles_finish(rows, n, out, c + row * ldc, ldc, residual ? residual + row * ldc : 0, store);
+    if (is_plain) continue;
+    work.row = row;
+    work.end = row + rows;
+    work.sums = out;
   }
+  beside_rows(&work, TILE_BLOCK);
+}
+static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                          const float *panel, int64_t next, float *c, int64_t ldc,
+                          const float *bias, const float *residual, StoreMode store) {
+  const Finish finish = {.n = n, .store = store, .c = c, .ldc = ldc, .residual = residual};
+  tiles_panel(M, K, a, lda, panel, next, bias, &finish);
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
-
-/* Zeros from a panel's last row of pairs to a whole tile. */
-CL_INLINE void tiles_fill(int64_t K, float *panel) {
-  int64_t pairs = (K + 1) / 2, whole = (pairs + TILE_WORDS - 1) / TILE_WORDS * TILE_WORDS;
-  memset(panel + pairs * CL_PANEL, 0, (size_t)((whole - pairs) * CL_PANEL) * sizeof(float));
-}
-/* Rows of b lie far apart: they are fetched ahead, and each is read once, both vectors of it. */
-static void tiles_pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
-                             float *column_sums) {
-  enum { AHEAD = 16 }; /* rows */
-  tiles_fill(K, panel);
-  if (n < CL_PANEL) {
-    bf16_pack_panel(K, n, b, ldb, panel, column_sums);
-    return;
-  }
-  vf left = vzero(), right = vzero();
-  for (int64_t k = 0; k < K; k += 2) {
-    const float *p = b + k * ldb, *q = p + ldb;
-    if (k + AHEAD + 2 <= K)
-      for (int i = 0; i < 2; i++) {
-        __builtin_prefetch(p + (AHEAD + i) * ldb);
-        __builtin_prefetch(p + (AHEAD + i) * ldb + CL_LINE);
-      }
-    vf x0 = vload(p), x1 = vload(p + VL), y0 = vzero(), y1 = vzero();
-    if (k + 1 < K) y0 = vload(q), y1 = vload(q + VL);
-    vstore(panel + k / 2 * CL_PANEL, vpair(x0, y0));
-    vstore(panel + k / 2 * CL_PANEL + VL, vpair(x1, y1));
-    left += x0;
-    left += y0;
-    right += x1;
-    right += y1;
-  }
-  if (column_sums) {
-    vstore(column_sums, vload(column_sums) + left);
-    vstore(column_sums + VL, vload(column_sums + VL) + right);
-  }
-}
-static void tiles_pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel) {
-  bf16_pack_panel_t(K, n, b, ldb, panel);
-  tiles_fill(K, panel);
+static void tiles_product_kept(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                               const float *panel, int64_t next, const float *bias,
+                               Activation activation, const Kept *out, const Kept *other) {
+  const Finish finish = {.n = n, .out = out, .other = other, .activation = activation};
+  tiles_panel(M, K, a, lda, panel, next, bias, &finish);
 }
 
-CL_INLINE int64_t tiles_words(int64_t K) {
-  return (K + 2 * TILE_WORDS - 1) / (2 * TILE_WORDS) * TILE_WORDS;
-}
-static void tiles_to_operand(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out) {
-  int64_t words = tiles_words(K);
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t w = 0; w < words; w += VL)
-      vstore(out + i * words + w, vneighbors(x + i * ldx + 2 * w, K - 2 * w));
-}
-
-/* Pairs along K become pairs along the rows: [K, words(rows)].  Squares of 32 by 32 elements: two
- * rows give sixteen words of even and sixteen of odd columns, which are turned like floats. */
-static void tiles_turn_operand(int64_t rows, int64_t K, const float *operand, float *out) {
-  int64_t words = tiles_words(K), ldo = tiles_words(rows);
-  for (int64_t m = 0; m < rows; m += 2 * TILE_WORDS)
-    for (int64_t w = 0; w < words; w += TILE_WORDS) {
-      vf even[TILE_WORDS], odd[TILE_WORDS];
-      int64_t columns = K - 2 * w < 2 * TILE_WORDS ? K - 2 * w : 2 * TILE_WORDS;
-#pragma GCC unroll 16
-      for (int i = 0; i < TILE_WORDS; i++) {
-        const float *p = operand + (m + 2 * i) * words + w;
-        vu x = m + 2 * i < rows ? (vu)vload(p) : (vu)vzero();
-        vu y = m + 2 * i + 1 < rows ? (vu)vload(p + words) : (vu)vzero();
-        even[i] = (vf)((x & 0xffff) | (y << 16));
-        odd[i] = (vf)((x >> 16) | (y & 0xffff0000u));
-      }
-      vtranspose(even);
-      vtranspose(odd);
-      float *o = out + 2 * w * ldo + m / 2;
-      for (int i = 0; 2 * i < columns; i++) {
-        vstore(o + 2 * i * ldo, even[i]);
-        if (2 * i + 1 < columns) vstore(o + (2 * i + 1) * ldo, odd[i]);
-      }
-    }
-}
+static const KeptFunctions tiles_keeps = {
+    .expand = tiles_expand,
+    .keep = tiles_keep,
+    .take_operand = tiles_take_operand,
+    .pack_panel = tiles_pack_kept,
+    .pack_panel_t = tiles_pack_kept_t,
+    .product = tiles_product_kept,
+};
 
 static int64_t tiles_peak(int64_t rounds, float *sink) {
   enum { UNROLL = 4 };
@@ -259,7 +285,13 @@ static const NumberFormat format_bf16 = {
 #endif
     .elements = 2,
     .step = TILE_WORDS,
+    .row_group = TILE_ROWS,
+    .stride = TILE_ROWS,
     .block_rows = TILE_BLOCK,
+    .query_rows = 4 * TILE_BLOCK,
+    .pass_rows = 512,
+    .pass_words = 2048,
+    .keeps = &tiles_keeps,
     .pack_panel = tiles_pack_panel,
     .pack_panel_t = tiles_pack_panel_t,
     .to_operand = tiles_to_operand,

@@ -17,14 +17,24 @@
 #define CL_BF16_IS_NATIVE 0
 #endif
 
-enum { CL_BLOCK_ROWS = 28 }; /* two tiles with AVX-512; the same at every level */
+enum {
+  CL_BLOCK_ROWS = 28, /* two tiles with AVX-512; the same at every level */
+  CL_PASS_ROWS = 128,
+  /* one chain of thousands of float32 additions rounds worse than a few short ones */
+  CL_PASS_WORDS = 1024,
+};
 
 static const NumberFormat format_float32 = {
     .name = "float32",
     .native = 1,
     .elements = 1,
     .step = 1,
+    .row_group = 1,
+    .stride = 1,
     .block_rows = CL_BLOCK_ROWS,
+    .query_rows = CL_BLOCK_ROWS,
+    .pass_rows = CL_PASS_ROWS,
+    .pass_words = CL_PASS_WORDS,
     .pack_panel = float32_pack_panel,
     .pack_panel_t = float32_pack_panel_t,
     .product = float32_product,
@@ -39,7 +49,12 @@ static const NumberFormat format_bf16 = {
     .native = CL_BF16_IS_NATIVE,
     .elements = 2,
     .step = 1,
+    .row_group = 1,
+    .stride = 1,
     .block_rows = CL_BLOCK_ROWS,
+    .query_rows = CL_BLOCK_ROWS,
+    .pass_rows = CL_PASS_ROWS,
+    .pass_words = CL_PASS_WORDS,
     .pack_panel = bf16_pack_panel,
     .pack_panel_t = bf16_pack_panel_t,
     .to_operand = bf16_to_operand,

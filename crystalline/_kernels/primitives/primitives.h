@@ -43,17 +43,59 @@ typedef enum {
   CL_STREAM, /* c =, past the cache: every row of n is whole, aligned cache lines */
 } StoreMode;
 
+/* What is done to a product before it is kept. */
+typedef enum {
+  CL_LINEAR,     /* nothing */
+  CL_GELU,       /* `other` keeps it, and gelu of it goes on */
+  CL_GELU_SLOPE, /* it is multiplied by the derivative of gelu at what `other` keeps */
+} Activation;
+
+/* A rectangle of a kept matrix: from this row and column on.  A row has `columns` elements in ld
+ * words. */
+typedef struct {
+  float *words;
+  int64_t ld, row, column, columns;
+} Kept;
+
+/* What a format does with matrices that it keeps as operands; the pointers never alias. */
+typedef struct {
+  /* out[rows, n] = the floats of x */
+  void (*expand)(int64_t rows, int64_t n, const Kept *x, float *out, int64_t ldo);
+  /* out = x[rows, n] */
+  void (*keep)(int64_t rows, int64_t n, const float *x, int64_t ldx, const Kept *out);
+  /* out[rows, words(K)] = the operand of x */
+  void (*take_operand)(int64_t rows, int64_t K, const Kept *x, float *out);
+  /* pack_panel and pack_panel_t of x[K, n] and x[n, K] */
+  void (*pack_panel)(int64_t K, int64_t n, const Kept *x, float *panel, float *column_sums);
+  void (*pack_panel_t)(int64_t K, int64_t n, const Kept *x, float *panel);
+  /* out[M, n] = a[M, K] panel[K, n] (+ bias[n]), n <= PANEL, then the activation */
+  void (*product)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, const float *panel,
+                  int64_t next, const float *bias, Activation activation, const Kept *out,
+                  const Kept *other);
+} KeptFunctions;
+
 /* A number format of products: a row of the table in formats.h, which says how to add one.
  *
  * The inner length K of a product lies in words of 32 bits, `elements` of it in a word: a row of
  * the left-hand side, its operand, takes words(K) = K / elements words, rounded up to a multiple of
  * `step` and filled with zeros, and so does a column of a panel, laid out [words(K)][PANEL].
- * Sums, c, bias and residual are float32 in every format. */
+ * Sums, c, bias and residual are float32 in every format.
+ *
+ * An operand is row_group rows side by side: row r begins at r words(K) where r is a multiple of
+ * row_group, and from one step of the inner length to the next it is step * stride words.
+ *
+ * What lives from one product to the next, and from forward to backward, is kept: as float32, or
+ * where `keeps` is not NULL, as an operand. */
 typedef struct {
   const char *name;
   int native; /* whether this level multiplies two words in one instruction */
   int64_t elements, step;
+  int64_t row_group, stride;
   int64_t block_rows; /* rows of a left-hand side that fill whole register tiles; at most 32 */
+  int64_t query_rows; /* of attention's blocks of scores: whole blocks, at most 128 */
+  int64_t pass_rows;  /* rows that go through a layer's products together, whole groups */
+  int64_t pass_words; /* the longest inner length of one pass: longer ones add up in memory */
+  const KeptFunctions *keeps; /* NULL: float32 is kept */
   /* panel = b[K, n], zero-filled; column_sums[n] += sums of b itself over K when not NULL */
   void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
                      float *column_sums);

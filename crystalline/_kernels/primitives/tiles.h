@@ -5,6 +5,8 @@
  *   tiles_release()           give them back
  *   tile_zero(t)
  *   tile_load(t, p, stride)   row i from p + i stride, in bytes; tile_store likewise
+ *   tile_pass(t, p, stride)   the same of what is not read again soon: it leaves the first cache to
+ *                             what is
  *   tile_dot_bf16(c, a, b)    c[i][j] += sum over k < 32 of a[i][k] b[k][j]: a row of a holds 16
  *                             words, the pairs (a[i][2 w], a[i][2 w + 1]); b's word [w][j] is the
  *                             pair (b[2 w][j], b[2 w + 1][j])
@@ -42,6 +44,7 @@ static void tile_load(int t, const void *p, int64_t stride) {
   for (int i = 0; i < cl_tiles.rows[t]; i++)
     memcpy(cl_tiles.words[t][i], (const char *)p + i * stride, sizeof cl_tiles.words[t][i]);
 }
+#define tile_pass tile_load
 static void tile_store(int t, void *p, int64_t stride) {
   for (int i = 0; i < cl_tiles.rows[t]; i++)
     memcpy((char *)p + i * stride, cl_tiles.words[t][i], sizeof cl_tiles.words[t][i]);
@@ -100,6 +103,8 @@ CL_INLINE void tiles_release(void) { __asm__ volatile("tilerelease"); }
 #define tile_zero(t) __asm__ volatile("tilezero %%tmm" #t ::)
 #define tile_load(t, p, stride) \
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((int64_t)(stride)) : "memory")
+#define tile_pass(t, p, stride) \
+  __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #t ::"r"(p), "r"((int64_t)(stride)) : "memory")
 #define tile_store(t, p, stride) \
   __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((int64_t)(stride)) : "memory")
 #define tile_dot_bf16(c, a, b) \
