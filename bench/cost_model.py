@@ -464,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    native = [name for name in formats.names() if formats.is_native(name)]
+    native = [name for name in formats.names() if formats.is_native(name) and formats.trains(name)]
     parser.add_argument("--precisions", default=",".join(native))
     parser.add_argument("--speeds", type=Path, help="take the speeds from this file")
     parser.add_argument("--save", type=Path, help="write the speeds to this file")

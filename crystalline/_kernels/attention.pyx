@@ -31,7 +31,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from crystalline._kernels.formats cimport (
-    converts, float32, number_format, operand_size, packed_words, padded, turned_stride,
+    converts, float32, operand_size, packed_words, padded, training_format, turned_stride,
     turned_words, words,
 )
 from crystalline._kernels.isa cimport (
@@ -436,7 +436,7 @@ def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::
     products' operands are rounded to `precision`.
     """
     array = np.asarray(qkv)
-    cdef const NumberFormat* f = number_format(precision)
+    cdef const NumberFormat* f = training_format(precision)
     cdef int64_t B, C
     B, C = _shapes(array, T, H)
     _same_shape("out", np.asarray(out), (B * T, C))
@@ -466,7 +466,7 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
     may be left out.
     """
     array = np.asarray(qkv)
-    cdef const NumberFormat* f = number_format(precision)
+    cdef const NumberFormat* f = training_format(precision)
     cdef int64_t B, C
     B, C = _shapes(array, T, H)
     _same_shape("dout", np.asarray(dout), (B * T, C))

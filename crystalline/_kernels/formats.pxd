@@ -3,17 +3,21 @@ from libc.stdint cimport int64_t
 
 from crystalline._kernels.isa cimport CL_FORMAT_float32, CL_PANEL, NumberFormat, primitives
 
-cdef const NumberFormat* number_format(str name) except NULL
+# The row of a name; with K, of a format whose sums are right at that inner length.
+cdef const NumberFormat* number_format(str name, int64_t K=*) except NULL
+# The same, of a format that weights can be trained in: the others have no gradients.
+cdef const NumberFormat* training_format(str name) except NULL
 
 
 cdef inline const NumberFormat* float32() noexcept nogil:
     return primitives().formats[<int>CL_FORMAT_float32]
 
 
-# Words of 32 bits of an operand's row, or of a panel's column, that holds K elements.
+# Words of 32 bits of an operand's row, or of a panel's column, that holds K elements, with the extra
+# ones.
 cdef inline int64_t words(const NumberFormat* f, int64_t K) noexcept nogil:
     cdef int64_t unit = f.elements * f.step
-    return (K + unit - 1) // unit * f.step
+    return (K + unit - 1) // unit * f.step + f.extra
 
 
 # Columns rounded up to whole panels.

@@ -1,4 +1,4 @@
-"""The number formats of products, by name: "float32", "bf16", and whatever the level's table has.
+"""The number formats of products, by name: "float32", "bf16", "int8", and what else the table has.
 
 A format is a row of the table in `primitives/formats.h`: how weights are packed and activations
 become operands, what multiplies them, whether the level has an instruction for it.  All that
@@ -19,7 +19,27 @@ cdef const NumberFormat* _adopted[MOST_ADOPTED]
 cdef int _adopted_count = 0
 
 
-cdef const NumberFormat* number_format(str name) except NULL:
+cdef const NumberFormat* number_format(str name, int64_t K=0) except NULL:
+    cdef const NumberFormat* f = _row(name)
+    if f == NULL:
+        raise ValueError(f"precision is {name!r}, expected one of {', '.join(names())}")
+    if f.longest and K > f.longest:
+        raise ValueError(
+            f"the inner length is {K}, the longest that {name} can sum is {f.longest}")
+    return f
+
+
+cdef const NumberFormat* training_format(str name) except NULL:
+    cdef const NumberFormat* f = number_format(name)
+    if f.product_ta == NULL:
+        able = ", ".join(one for one in names() if trains(one))
+        raise ValueError(
+            f"precision is {name!r}, which multiplies but has no gradients; "
+            f"expected one of {able}")
+    return f
+
+
+cdef const NumberFormat* _row(str name):
     cdef int i
     for i in range(CL_FORMATS):
         if (<bytes>primitives().formats[i].name).decode() == name:
@@ -27,14 +47,14 @@ cdef const NumberFormat* number_format(str name) except NULL:
     for i in range(_adopted_count):
         if (<bytes>_adopted[i].name).decode() == name:
             return _adopted[i]
-    raise ValueError(f"precision is {name!r}, expected one of {', '.join(names())}")
+    return NULL
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the formats, float32 first.
 
-    >>> names()[:2]
-    ('float32', 'bf16')
+    >>> names()[:3]
+    ('float32', 'bf16', 'int8')
     """
     cdef int i
     own = [(<bytes>primitives().formats[i].name).decode() for i in range(CL_FORMATS)]
@@ -50,6 +70,15 @@ def is_native(str name) -> bool:
     True
     """
     return number_format(name).native != 0
+
+
+def trains(str name) -> bool:
+    """Return whether weights can be trained in this format: whether it has gradients.
+
+    >>> trains("float32"), trains("int8")
+    (True, False)
+    """
+    return number_format(name).product_ta != NULL
 
 
 def flops_per_second(str name, double seconds=0.2) -> float:
@@ -81,8 +110,9 @@ def adopt(uintptr_t address) -> None:
     cdef const NumberFormat* f = <const NumberFormat*>address
     if (<bytes>f.name).decode() in names():
         raise ValueError(f"there is a format {(<bytes>f.name).decode()!r} already")
-    if (f.elements < 1 or f.step < 1 or f.row_group < 1 or f.pass_words < f.step
-            or not 1 <= f.block_rows <= 32 or not f.block_rows <= f.query_rows <= 128):
+    if (f.elements < 1 or f.step < 1 or f.extra < 0 or f.extra % f.step or f.row_group < 1
+            or f.pass_words < f.step or not 1 <= f.block_rows <= 32
+            or not f.block_rows <= f.query_rows <= 128):
         raise ValueError(f"the format {(<bytes>f.name).decode()!r} has no layout")
     if _adopted_count == MOST_ADOPTED:
         raise ValueError(f"{MOST_ADOPTED} formats have been adopted: that is the most")

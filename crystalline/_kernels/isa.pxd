@@ -41,7 +41,8 @@ cdef extern from "primitives.h":
     ctypedef struct NumberFormat:
         const char* name
         int native
-        int64_t elements, step
+        int64_t elements, step, extra
+        int64_t longest
         int64_t row_group, stride
         int64_t block_rows
         int64_t query_rows

@@ -8,6 +8,7 @@ from crystalline._kernels.isa cimport NumberFormat, StoreMode
 cdef void pack(const NumberFormat* f, int64_t K, int64_t N, const float* b, int64_t ldb,
                float* packed, float* column_sums) noexcept nogil
 # Only rows row .. row + rows of the K, row at the start of a step; b points at the first of them.
+# Formats with extra words have no parts: row = 0 and rows = K.
 cdef void pack_rows(const NumberFormat* f, int64_t K, int64_t N, int64_t row, int64_t rows,
                     const float* b, int64_t ldb, float* packed, float* column_sums) noexcept nogil
 cdef void pack_t(const NumberFormat* f, int64_t K, int64_t N, const float* b, int64_t ldb,

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 
 from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.formats cimport (
-    grouped, number_format, packed_words, turned_stride, words,
+    grouped, number_format, packed_words, training_format, turned_stride, words,
 )
 from crystalline._kernels.isa cimport (
     CL_ADD, CL_FEW_ROWS, CL_PANEL, CL_STORE, CL_STREAM, NumberFormat, StoreMode, begin_thread,
@@ -117,7 +117,7 @@ def packed_size(int64_t K, int64_t N, str precision="float32") -> int:
     >>> packed_size(32, 33), packed_size(32, 33, "bf16")
     (2048, 1024)
     """
-    return packed_words(number_format(precision), K, N)
+    return packed_words(number_format(precision, K), K, N)
 
 
 def operand_shape(int64_t M, int64_t K, str precision="float32") -> tuple[int, int]:
@@ -126,7 +126,7 @@ def operand_shape(int64_t M, int64_t K, str precision="float32") -> tuple[int, i
     >>> operand_shape(5, 32), operand_shape(5, 32, "bf16")[1]
     ((5, 32), 16)
     """
-    cdef const NumberFormat* f = number_format(precision)
+    cdef const NumberFormat* f = number_format(precision, K)
     return grouped(f, M), words(f, K)
 
 
@@ -134,10 +134,11 @@ def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=No
                 str precision="float32") -> None:
     """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K.
 
-    A narrow format rounds elements to nearest, ties to even; sums are of b itself.
+    A narrow format rounds elements to nearest, ties to even; int8 scales each column first, by its
+    largest magnitude (`primitives/int8.h` has the steps).  Sums are of b itself.
     """
-    cdef const NumberFormat* f = number_format(precision)
     cdef int64_t K = b.shape[0], N = b.shape[1]
+    cdef const NumberFormat* f = number_format(precision, K)
     expect_length("out", out.shape[0], packed_words(f, K, N))
     if column_sums is not None:
         expect_length("column_sums", column_sums.shape[0], N)
@@ -150,8 +151,8 @@ def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=No
 
 def pack_transposed(const float[:, ::1] b, float[::1] out, str precision="float32") -> None:
     """Pack the transpose of b [N, K] into `out` [packed_size(K, N)], as `pack_matrix(b.T)` does."""
-    cdef const NumberFormat* f = number_format(precision)
     cdef int64_t N = b.shape[0], K = b.shape[1]
+    cdef const NumberFormat* f = number_format(precision, K)
     expect_length("out", out.shape[0], packed_words(f, K, N))
     if K == 0 or N == 0:
         return
@@ -168,8 +169,8 @@ def to_operand(const float[:, ::1] x, float[:, ::1] out, str precision) -> None:
     >>> [hex(word) for word in out.view(np.uint32)[0, :2]]
     ['0x40003f80', '0xbf80']
     """
-    cdef const NumberFormat* f = number_format(precision)
     cdef int64_t M = x.shape[0], K = x.shape[1]
+    cdef const NumberFormat* f = number_format(precision, K)
     _expect_operand("out", out, M, K, f)
     if f.to_operand == NULL:
         out[...] = x
@@ -193,7 +194,7 @@ def turned_shape(int64_t M, int64_t K, str precision) -> tuple[int, int]:
     >>> turned_shape(5, 3, "float32")
     (5, 3)
     """
-    cdef const NumberFormat* f = number_format(precision)
+    cdef const NumberFormat* f = training_format(precision)
     return (grouped(f, K), words(f, M)) if f.turned_by_rows else (words(f, M), K)
 
 
@@ -203,7 +204,7 @@ def turn_operand(const float[:, ::1] x, int64_t M, int64_t K, float[:, ::1] out,
 
     out has `turned_shape(M, K)`.
     """
-    cdef const NumberFormat* f = number_format(precision)
+    cdef const NumberFormat* f = training_format(precision)
     _expect_operand("x", x, M, K, f)
     if (out.shape[0], out.shape[1]) != turned_shape(M, K, precision):
         raise ValueError(
@@ -230,8 +231,8 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     >>> pack_matrix(b, packed); matmul(a, packed, out); out.tolist()
     [[11.0]]
     """
-    cdef const NumberFormat* f = number_format(precision)
     cdef int64_t M = out.shape[0], K = a.shape[1] if inner is None else inner, N = out.shape[1]
+    cdef const NumberFormat* f = number_format(precision, K)
     _expect_operand("a", a, M, K, f)
     expect_length("packed", packed.shape[0], packed_words(f, K, N))
     if bias is not None:
@@ -261,7 +262,7 @@ def matmul_transposed(const float[:, ::1] a, const float[::1] packed, float[:, :
     In another precision than float32, `a` is what `turn_operand` makes of the operand of a matrix
     with `inner` = K rows.
     """
-    cdef const NumberFormat* f = number_format(precision)
+    cdef const NumberFormat* f = training_format(precision)
     cdef int64_t K = a.shape[0] if inner is None else inner, M = out.shape[0], N = out.shape[1]
     have, need = (a.shape[0], a.shape[1]), turned_shape(K, M, precision)
     if have != need:

@@ -30,7 +30,7 @@ from crystalline._kernels.crossentropy cimport (
     expect_epsilon, expect_neighbors, expect_neighbors_of,
 )
 from crystalline._kernels.formats cimport (
-    converts, grouped, number_format, operand_size, packed_words, turned_words, words,
+    converts, grouped, operand_size, packed_words, training_format, turned_words, words,
 )
 from crystalline._kernels.isa cimport (
     CL_ADD, CL_STORE, Kept, NumberFormat, Primitives, SoftTargets, StoreMode, begin_thread,
@@ -222,7 +222,7 @@ cdef Shared shared_activations(float* base, const Sizes* z, int64_t R) noexcept 
 
 cdef Sizes sizes_of(config, str precision):
     cdef Sizes z
-    z.f = number_format(precision)
+    z.f = training_format(precision)
     z.V, z.T, z.L, z.H, z.C = (
         config.vocab_size, config.seq_len, config.num_layers, config.num_heads, config.embed_dim
     )

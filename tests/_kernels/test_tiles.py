@@ -32,6 +32,7 @@ ROWS, WORDS = 16, 16
 TINY = 2.0**-126
 
 U32 = npt.NDArray[np.uint32]
+I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 
 pytestmark = pytest.mark.skipif(
@@ -64,6 +65,13 @@ class Body:
         out = c.copy()
         arrays = [ctypes.c_void_p(array.ctypes.data) for array in (out, a, b)]
         assert self._library.dots(ctypes.c_int64(len(c)), c.shape[1], *arrays)
+        return out
+
+    def dots_int8(self, c: I32, a: U32, b: U32) -> I32:
+        """The same for tiles of bytes."""
+        out = c.copy()
+        arrays = [ctypes.c_void_p(array.ctypes.data) for array in (out, a, b)]
+        assert self._library.dots_int8(ctypes.c_int64(len(c)), c.shape[1], *arrays)
         return out
 
     def product(
@@ -132,6 +140,35 @@ def test_instructions_and_plain_c_agree(
     c[::3] = 0
     c[1::7] = words(draw, "any", *c[1::7].shape).view(np.float32)
     assert same(plain.dots(c, a, b), instructions.dots(c, a, b))
+
+
+def tiles_of_bytes(rows: int) -> tuple[I32, U32, U32]:
+    """Tiles a and b of any bytes, and c of any numbers, near the largest and the smallest too."""
+    draw = np.random.default_rng(rows)
+    a, b = (draw.integers(0, 1 << 32, (60, n, WORDS), np.uint32) for n in (rows, ROWS))
+    a[0], b[0] = 0x80808080, 0x80808080  # the largest sum, of -128 by -128
+    a[1], b[1] = 0x80808080, 0x7F7F7F7F
+    ends = np.iinfo(np.int32)
+    c = draw.integers(ends.min, ends.max, (60, rows, WORDS), np.int32, endpoint=True)
+    c[0], c[1] = ends.max - 1, ends.min + 1
+    return c, a, b
+
+
+@pytest.mark.parametrize("rows", [16, 1, 7])
+def test_both_bodies_sum_bytes_modulo_2_to_32(
+    plain: Body, rows: int, request: pytest.FixtureRequest
+) -> None:
+    c, a, b = tiles_of_bytes(rows)
+    left = a.view(np.int8).astype(np.int64)  # [60, rows, 64]
+    right = b.view(np.int8).reshape(60, ROWS, WORDS, 4).swapaxes(2, 3).reshape(60, 64, WORDS)
+    exact = c + left @ right.astype(np.int64)
+    assert (exact > np.iinfo(np.int32).max).any()
+    assert (exact < np.iinfo(np.int32).min).any()
+    want = exact.astype(np.uint64).astype(np.uint32).view(np.int32)
+    np.testing.assert_array_equal(plain.dots_int8(c, a, b), want)
+    if HAS_TILES:
+        instructions: Body = request.getfixturevalue("instructions")
+        np.testing.assert_array_equal(instructions.dots_int8(c, a, b), want)
 
 
 def test_sums_are_taken_in_the_order_written_down(plain: Body) -> None:

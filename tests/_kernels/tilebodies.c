@@ -22,6 +22,21 @@ int dots(int64_t count, int r0, float *c, const uint32_t *a, const uint32_t *b) 
   return 1;
 }
 
+/* c[count][r0][16] += a[count][r0][64 bytes] b[count][16 words][16], tile by tile */
+int dots_int8(int64_t count, int r0, int32_t *c, const uint32_t *a, const uint32_t *b) {
+  if (!tiles_allowed()) return 0;
+  tiles_configure(r0, TILE_ROWS);
+  for (int64_t i = 0; i < count; i++) {
+    tile_load(0, c + i * r0 * TILE_WORDS, 4 * TILE_WORDS);
+    tile_load(4, a + i * r0 * TILE_WORDS, 4 * TILE_WORDS);
+    tile_load(6, b + i * TILE_ROWS * TILE_WORDS, 4 * TILE_WORDS);
+    tile_dot_int8(0, 4, 6);
+    tile_store(0, c + i * r0 * TILE_WORDS, 4 * TILE_WORDS);
+  }
+  tiles_release();
+  return 1;
+}
+
 /* whether this thread's tiles hold anything: what a context switch has to save */
 int in_use(void) {
   uint32_t low, high;

@@ -1,12 +1,14 @@
 /* The number formats at a level: one row each.
  *
- * A new format is a name in CL_NUMBER_FORMATS (primitives.h) and a row here; users name it by
- * `--precision` once `train/config.py` lists it.  Nobody else knows how many formats there are.
+ * A new format is a name in CL_NUMBER_FORMATS (primitives.h) and a row here; where it trains, users
+ * name it by `--precision` once `train/config.py` lists it.  Nobody else knows how many formats
+ * there are.
  */
 #ifndef CL_FORMATS_H
 #define CL_FORMATS_H
 
 #include "gemm.h"
+#include "int8.h"
 #include "primitives.h"
 
 #if defined(CL_TILES)

@@ -17,7 +17,7 @@
 enum { CL_PANEL = 32, CL_FEW_ROWS = 4 };
 
 /* The number formats, in the order of their rows; `name` is what users call them. */
-#define CL_NUMBER_FORMATS(X) X(float32) X(bf16)
+#define CL_NUMBER_FORMATS(X) X(float32) X(bf16) X(int8)
 #define CL_NUMBER(name) CL_FORMAT_##name,
 enum { CL_NUMBER_FORMATS(CL_NUMBER) CL_FORMATS };
 #undef CL_NUMBER
@@ -79,7 +79,10 @@ typedef struct {
  * The inner length K of a product lies in words of 32 bits, `elements` of it in a word: a row of
  * the left-hand side, its operand, takes words(K) = K / elements words, rounded up to a multiple of
  * `step` and filled with zeros, and so does a column of a panel, laid out [words(K)][PANEL].
- * Sums, c, bias and residual are float32 in every format.
+ * `extra` words follow, a multiple of `step`, for what the format keeps of a whole row or column (its
+ * scale); where there are any, a matrix is packed and multiplied over the whole of K at once, not in
+ * parts of it.
+ * c, bias and residual are float32 in every format.
  *
  * An operand is row_group rows side by side: row r begins at r words(K) where r is a multiple of
  * row_group, and from one step of the inner length to the next it is step * stride words.
@@ -89,7 +92,8 @@ typedef struct {
 typedef struct {
   const char *name;
   int native; /* whether this level multiplies two words in one instruction */
-  int64_t elements, step;
+  int64_t elements, step, extra;
+  int64_t longest; /* the largest K whose sums are right; 0: any */
   int64_t row_group, stride;
   int64_t block_rows; /* rows of a left-hand side that fill whole register tiles; at most 32 */
   int64_t query_rows; /* of attention's blocks of scores: whole blocks, at most 128 */
@@ -118,7 +122,8 @@ typedef struct {
   void (*product_few)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
                       const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                       const float *residual, StoreMode store);
-  /* the same for a turned left-hand side, whose rows or columns are lda words apart */
+  /* the same for a turned left-hand side, whose rows or columns are lda words apart.  NULL: there
+   * is none; the format multiplies by weights but does not train them. */
   void (*product_ta)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
                      const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                      const float *residual, StoreMode store);

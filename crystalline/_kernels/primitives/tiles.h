@@ -1,4 +1,4 @@
-/* Matrix tiles of 16 rows of 64 bytes: eight of them, and the product of two in bfloat16.
+/* Matrix tiles of 16 rows of 64 bytes: eight of them, and the product of two in bfloat16 or bytes.
  *
  *   tiles_configure(r0, r1)   16 columns each; r0 rows (1 to 16) in tiles 0, 1 and 4, r1 in 2, 3 and
  *                             5, all in 6 and 7; what they held is lost
@@ -10,11 +10,15 @@
  *   tile_dot_bf16(c, a, b)    c[i][j] += sum over k < 32 of a[i][k] b[k][j]: a row of a holds 16
  *                             words, the pairs (a[i][2 w], a[i][2 w + 1]); b's word [w][j] is the
  *                             pair (b[2 w][j], b[2 w + 1][j])
+ *   tile_dot_int8(c, a, b)    c[i][j] += sum over k < 64 of a[i][k] b[k][j], of signed bytes in
+ *                             32 bits: a row of a holds 64 bytes; b's word [w][j] is the four bytes
+ *                             b[4 w][j] to b[4 w + 3][j]
  *
  * Tile numbers are constants.  There are two bodies: AMX, and with CL_PLAIN_TILES plain C that
  * computes the same bits, as was tried on the machine: for an element of c, the even k and the odd
  * k each make a sum from zero, in order of k, by fused multiply-adds; then even + odd; then c plus
  * that.  Every input, c too, and every sum below 2^-126 is a zero of its sign, whatever MXCSR says.
+ * Sums of bytes are exact modulo 2^32, so their order makes no difference.
  */
 #ifndef CL_TILES_H
 #define CL_TILES_H
@@ -70,6 +74,17 @@ static void tile_dot_bf16(int c, int a, int b) {
       vstore(sum, vflush(vflush(vload(sum)) + vflush(even + odd)));
     }
 }
+static void tile_dot_int8(int c, int a, int b) {
+  for (int i = 0; i < cl_tiles.rows[c]; i++)
+    for (int j = 0; j < TILE_WORDS; j += VL) {
+      float *sum = (float *)cl_tiles.words[c][i] + j;
+      vi total = (vi)vload(sum);
+      for (int w = 0; w < TILE_WORDS; w++)
+        total = vdot4(viset1((int32_t)cl_tiles.words[a][i][w]),
+                      viload((const int32_t *)cl_tiles.words[b][w] + j), total);
+      vstore(sum, (vf)total);
+    }
+}
 
 #else
 
@@ -109,6 +124,8 @@ CL_INLINE void tiles_release(void) { __asm__ volatile("tilerelease"); }
   __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((int64_t)(stride)) : "memory")
 #define tile_dot_bf16(c, a, b) \
   __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot_int8(c, a, b) \
+  __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
 #endif
 #endif

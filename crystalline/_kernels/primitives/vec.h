@@ -88,6 +88,7 @@ CL_INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); 
 CL_INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 CL_INLINE vf vsqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
 CL_INLINE vi vround(vf a) { return (vi)_mm512_cvtps_epi32((__m512)a); } /* nearest even */
+CL_INLINE vi vimax(vi a, vi b) { return (vi)_mm512_max_epi32((__m512i)a, (__m512i)b); }
 CL_INLINE vf vfloat(vi a) { return (vf)_mm512_cvtepi32_ps((__m512i)a); }
 CL_INLINE vd vlow(vf x) { return (vd)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)); }
 CL_INLINE vd vhigh(vf x) { return (vd)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1)); }
@@ -105,6 +106,7 @@ CL_INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); 
 CL_INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 CL_INLINE vf vsqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
 CL_INLINE vi vround(vf a) { return (vi)_mm256_cvtps_epi32((__m256)a); }
+CL_INLINE vi vimax(vi a, vi b) { return (vi)_mm256_max_epi32((__m256i)a, (__m256i)b); }
 CL_INLINE vf vfloat(vi a) { return (vf)_mm256_cvtepi32_ps((__m256i)a); }
 CL_INLINE vd vlow(vf x) { return (vd)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
 CL_INLINE vd vhigh(vf x) { return (vd)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
@@ -136,6 +138,10 @@ CL_INLINE vd vhigh(vf x) { return (vd)vcvt_high_f64_f32((float32x4_t)x); }
 
 #else
 #error "no vector vocabulary for this architecture"
+#endif
+
+#if defined(CL_BASE)
+CL_INLINE vi vimax(vi a, vi b) { return (vi)vselect((vi)(a > b), (vf)a, (vf)b); }
 #endif
 
 #if defined(CL_AVX2)
@@ -178,6 +184,16 @@ CL_INLINE float vhmax(vf x) {
 #endif
   x = vmax(x, CL_ROTATED(x, 2));
   return vmax(x, CL_ROTATED(x, 1))[0];
+}
+CL_INLINE int32_t vihmax(vi x) {
+#if VL >= 16
+  x = vimax(x, CL_ROTATED(x, 8));
+#endif
+#if VL >= 8
+  x = vimax(x, CL_ROTATED(x, 4));
+#endif
+  x = vimax(x, CL_ROTATED(x, 2));
+  return vimax(x, CL_ROTATED(x, 1))[0];
 }
 /* a rotation by 2 n floats is one by n doubles */
 #define CL_ROTATED_D(x, by) (vd)CL_ROTATED((vf)(x), 2 * (by))
@@ -262,6 +278,64 @@ CL_INLINE vu vbf16x2(vf a, vf b) {
 CL_INLINE vf vdot2(vf a, vf b, vf c) {
   c = vfma((vf)((vu)a << 16), (vf)((vu)b << 16), c);
   return vfma((vf)((vu)a & 0xffff0000u), (vf)((vu)b & 0xffff0000u), c);
+}
+#endif
+
+/* Signed bytes, four to a lane.
+ *
+ * vbytes  stores the lanes of a to d, from -127 to 127, as 4 VL bytes from p on
+ * vdot4   c + the products of the four bytes of a by those of b, lane by lane, modulo 2^32
+ */
+#if defined(CL_AVX512)
+CL_INLINE void vbytes(int8_t *p, vi a, vi b, vi c, vi d) {
+  __m512i low = _mm512_packs_epi32((__m512i)a, (__m512i)b); /* in each quarter of its own */
+  __m512i high = _mm512_packs_epi32((__m512i)c, (__m512i)d);
+  const __m512i order = (__m512i)(vi){0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high)));
+}
+#elif defined(CL_AVX2)
+CL_INLINE void vbytes(int8_t *p, vi a, vi b, vi c, vi d) {
+  __m256i low = _mm256_packs_epi32((__m256i)a, (__m256i)b);
+  __m256i high = _mm256_packs_epi32((__m256i)c, (__m256i)d);
+  const __m256i order = (__m256i)(vi){0, 4, 1, 5, 2, 6, 3, 7};
+  __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+  _mm256_storeu_si256((__m256i *)p, bytes);
+}
+#elif defined(__SSE2__)
+CL_INLINE void vbytes(int8_t *p, vi a, vi b, vi c, vi d) {
+  __m128i low = _mm_packs_epi32((__m128i)a, (__m128i)b);
+  __m128i high = _mm_packs_epi32((__m128i)c, (__m128i)d);
+  _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(low, high));
+}
+#else
+CL_INLINE void vbytes(int8_t *p, vi a, vi b, vi c, vi d) {
+  const vi lanes[4] = {a, b, c, d};
+  for (int i = 0; i < 4 * VL; i++) p[i] = (int8_t)lanes[i / VL][i % VL];
+}
+#endif
+#if defined(__x86_64__)
+/* The even and the odd bytes, as pairs of 16 bits: one instruction multiplies and adds a pair. */
+typedef int16_t vs __attribute__((vector_size(4 * VL)));
+CL_INLINE vs veven_bytes(vi x) { return (vs)x << 8 >> 8; }
+CL_INLINE vs vodd_bytes(vi x) { return (vs)x >> 8; }
+#if defined(CL_AVX512)
+CL_INLINE vu vmadd16(vs a, vs b) { return (vu)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
+#elif defined(CL_AVX2)
+CL_INLINE vu vmadd16(vs a, vs b) { return (vu)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+#else
+CL_INLINE vu vmadd16(vs a, vs b) { return (vu)_mm_madd_epi16((__m128i)a, (__m128i)b); }
+#endif
+CL_INLINE vi vdot4(vi a, vi b, vi c) {
+  vu even = vmadd16(veven_bytes(a), veven_bytes(b)), odd = vmadd16(vodd_bytes(a), vodd_bytes(b));
+  return (vi)((vu)c + even + odd);
+}
+#else
+CL_INLINE vi vdot4(vi a, vi b, vi c) {
+  vu sum = (vu)c;
+#pragma GCC unroll 4
+  for (int shift = 0; shift < 32; shift += 8) /* of a byte to the top of its lane */
+    sum += (vu)((vi)((vu)a << shift) >> 24) * (vu)((vi)((vu)b << shift) >> 24);
+  return (vi)sum;
 }
 #endif
 
