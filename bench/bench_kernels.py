@@ -4,10 +4,10 @@
     python3 tools/dev.py bench bench/bench_kernels.py -k crystalline
     CRYSTALLINE_ISA=avx2 python3 tools/dev.py bench bench/bench_kernels.py
 
-The table at the end gives GFLOP/s and the share of this core's measured peak, in bf16 that of
-bfloat16 products, for what computes, GB/s for what moves memory.  Shapes are those of *small*: 256
-rows, 384 channels, 6 heads.  Products *from memory* and *added in memory* take turns over 64 MB of
-panels or sums, which no cache holds.
+The table at the end gives GFLOP/s and the share of this core's measured peak, in bf16 and int8 that
+of their own products, for what computes, GB/s for what moves memory.  Shapes are those of *small*:
+256 rows, 384 channels, 6 heads; products of 1 row are those of decoding.  Products *from memory*
+and *added in memory* take turns over 64 MB of panels or sums, which no cache holds.
 """
 
 from __future__ import annotations
@@ -62,12 +62,16 @@ IN_MEMORY = 64e6  # bytes that no cache holds
 
 
 PRECISIONS = ("float32", "bf16")
+FOR_INFERENCE = (*PRECISIONS, "int8")
 
 
-def rounded(x: np.ndarray, precision: str) -> np.ndarray:
-    """What a product's operand is taken for, in float64."""
+def rounded(x: np.ndarray, precision: str, axis: int = 1) -> np.ndarray:
+    """What a product's operand is taken for, in float64; K is its axis `axis`."""
     if precision == "float32":
         return x.astype(np.float64)
+    if precision == "int8":
+        largest = np.abs(x).max(axis, keepdims=True)
+        return np.rint(x * (np.float32(127) / largest)) * (largest / 127).astype(np.float64)
     bits = x.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
@@ -93,7 +97,7 @@ def product(
         matmul.matmul(left, next(turn), out, precision=precision, inner=K)
 
     call()
-    close(out, rounded(a, precision) @ rounded(b, precision))
+    close(out, rounded(a, precision) @ rounded(b, precision, axis=0))
     return call, 2.0 * M * K * N, 0.0
 
 
@@ -119,19 +123,31 @@ def product_transposed(
     return call, 2.0 * M * K * N, 0.0
 
 
-def both_precisions(name: str, function: Callable[..., Any], *arguments: Any) -> None:
-    for precision in PRECISIONS:
+def in_precisions(
+    precisions: tuple[str, ...], name: str, function: Callable[..., Any], *arguments: Any
+) -> None:
+    for precision in precisions:
         label = name if precision == "float32" else f"{name} {precision}"
         KERNELS[label] = lambda precision=precision: function(*arguments, precision)
 
 
+def both_precisions(name: str, function: Callable[..., Any], *arguments: Any) -> None:
+    in_precisions(PRECISIONS, name, function, *arguments)
+
+
 for shape in [(ROWS, C, 3 * C), (ROWS, C, C), (ROWS, C, 4 * C), (ROWS, 4 * C, C), (64, 128, 512)]:
     label = "x".join(map(str, shape))
-    both_precisions(f"matmul {label}", product, *shape)
+    in_precisions(FOR_INFERENCE, f"matmul {label}", product, *shape)
     both_precisions(f"matmul_transposed {label} with packing", product_transposed, *shape)
-for shape in [(128, C, 4 * C), (ROWS, C, V)]:
-    label = "x".join(map(str, shape))
-    both_precisions(f"matmul {label} from memory", lambda *a: product(*a, from_memory=True), *shape)
+for shape in [(1024, 768, 3072), (1, C, 4 * C), (1, 768, 3072)]:
+    in_precisions(FOR_INFERENCE, f"matmul {'x'.join(map(str, shape))}", product, *shape)
+for shape in [(128, C, 4 * C), (ROWS, C, V), (1, C, 4 * C)]:
+    in_precisions(
+        FOR_INFERENCE,
+        f"matmul {'x'.join(map(str, shape))} from memory",
+        lambda *a: product(*a, from_memory=True),
+        *shape,
+    )
 for shape in [(ROWS, C, 4 * C), (64, 128, 512)]:
     label = "x".join(map(str, shape))
     both_precisions(
@@ -405,7 +421,7 @@ def test_what_the_crystalline_loss_costs(benchmark: Any) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel(name: str, benchmark: Any) -> None:
     call, flops, size_bytes = KERNELS[name]()
-    precision = "bf16" if name.endswith(" bf16") else "float32"
+    precision = next((p for p in FOR_INFERENCE if name.endswith(f" {p}")), "float32")
     before = peak_flops(seconds=0.02, precision=precision)
     benchmark.pedantic(call, rounds=15, iterations=3, warmup_rounds=2)
     peak = max(before, peak_flops(seconds=0.02, precision=precision))

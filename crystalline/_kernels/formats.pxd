@@ -13,8 +13,8 @@ cdef inline const NumberFormat* float32() noexcept nogil:
     return primitives().formats[<int>CL_FORMAT_float32]
 
 
-# Words of 32 bits of an operand's row, or of a panel's column, that holds K elements, with the extra
-# ones.
+# Words of 32 bits of an operand's row, or of a panel's column, that holds K elements, with the
+# extra ones.
 cdef inline int64_t words(const NumberFormat* f, int64_t K) noexcept nogil:
     cdef int64_t unit = f.elements * f.step
     return (K + unit - 1) // unit * f.step + f.extra

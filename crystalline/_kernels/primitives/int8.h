@@ -147,36 +147,153 @@ static void int8_pack_panel_t(int64_t K, int64_t n, const float *b, int64_t ldb,
   }
 }
 
-/* c = the results of a block of sums [rows][PANEL], n <= PANEL columns.  `scale` is the first row's,
- * the next ones' lie lda words on; `scales` are the columns'. */
-CL_INLINE void int8_finish(int64_t rows, int64_t n, const int32_t *sums, const float *scale,
-                           int64_t lda, const float *scales, float *c, int64_t ldc,
-                           const float *bias, const float *residual, StoreMode store) {
-  for (int64_t j = 0; j < n; j += VL) {
-    const int64_t m = n - j < VL ? n - j : VL;
-    const vf column = vload(scales + j);
-    const vf shift = bias ? m == VL ? vload(bias + j) : vloadn(bias + j, m) : vzero();
+/* A block of sums [rows][PANEL] that becomes results, n <= PANEL columns of c. */
+typedef struct {
+  int64_t rows, n;
+  const int32_t *sums;
+  const float *scale, *scales; /* of the first row, the next ones' lda words apart; of the columns */
+  int64_t lda;
+  float *c;
+  int64_t ldc;
+  const float *bias, *residual;
+  StoreMode store;
+} Int8Block;
+
+/* The next `rows` rows of a block, or what is left of them. */
+CL_INLINE void int8_finish(Int8Block *block, int64_t rows) {
+  const Int8Block f = *block; /* a copy, which what is stored cannot change */
+  if (rows > f.rows) rows = f.rows;
+  for (int64_t j = 0; j < f.n; j += VL) {
+    const int64_t m = f.n - j < VL ? f.n - j : VL;
+    const vf scales = vload(f.scales + j);
+    const vf bias = f.bias ? m == VL ? vload(f.bias + j) : vloadn(f.bias + j, m) : vzero();
     for (int64_t i = 0; i < rows; i++) {
-      float *p = c + i * ldc + j;
-      vf r = vfloat(viload(sums + i * CL_PANEL + j)) * vset1(scale[i * lda]) * column;
-      if (bias) r += shift;
+      const int64_t at = i * f.ldc + j;
+      float *p = f.c + at;
+      vf r = vfloat(viload(f.sums + i * CL_PANEL + j)) * vset1(f.scale[i * f.lda]) * scales;
+      if (f.bias) r += bias;
       if (m == VL) {
-        if (residual) r += vload(residual + i * ldc + j);
-        if (store == CL_ADD) r += vload(p);
-        if (store == CL_STREAM)
+        if (f.residual) r += vload(f.residual + at);
+        if (f.store == CL_ADD) r += vload(p);
+        if (f.store == CL_STREAM)
           vstream(p, r);
         else
           vstore(p, r);
       } else {
-        if (residual) r += vloadn(residual + i * ldc + j, m);
-        if (store == CL_ADD) r += vloadn(p, m);
+        if (f.residual) r += vloadn(f.residual + at, m);
+        if (f.store == CL_ADD) r += vloadn(p, m);
         vstoren(p, r, m);
       }
     }
   }
+  block->rows -= rows;
+  block->sums += rows * CL_PANEL;
+  block->scale += rows * block->lda;
+  block->c += rows * block->ldc;
+  if (block->residual) block->residual += rows * block->ldc;
 }
 
-/* ---- in vectors ---- */
+#if defined(CL_TILES) /* ---- in matrix tiles ---- */
+
+enum { INT8_STEPS_BETWEEN = 16 };
+
+/* Two by two tiles, or with half the rows or columns fewer; with BETWEEN, some rows of the block
+ * before become results with every step.  Constants at every call. */
+CL_INLINE void int8_tiles_sums(const int LOWER, const int RIGHT, const int BETWEEN, int64_t words,
+                               const float *a, int64_t lda, const float *panel, int32_t *sums,
+                               TilesAhead *fetch, Int8Block *before, int64_t rows_at_once) {
+  const float *below = a + TILE_ROWS * lda;
+  tile_zero(0);
+  if (RIGHT) tile_zero(1);
+  if (LOWER) tile_zero(2);
+  if (LOWER && RIGHT) tile_zero(3);
+  for (int64_t w = 0; w < words; w += TILE_WORDS) {
+    tile_load(6, panel + w * CL_PANEL, 4 * CL_PANEL);
+    tile_load(4, a + w, 4 * lda);
+    tile_dot_int8(0, 4, 6);
+    if (RIGHT) {
+      tile_load(7, panel + w * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
+      tile_dot_int8(1, 4, 7);
+    }
+    if (LOWER) {
+      tile_load(5, below + w, 4 * lda);
+      tile_dot_int8(2, 5, 6);
+      if (RIGHT) tile_dot_int8(3, 5, 7);
+    }
+    tiles_fetch(fetch);
+    if (BETWEEN) int8_finish(before, rows_at_once);
+  }
+  tile_store(0, sums, 4 * CL_PANEL);
+  if (RIGHT) tile_store(1, sums + TILE_WORDS, 4 * CL_PANEL);
+  if (LOWER) tile_store(2, sums + TILE_ROWS * CL_PANEL, 4 * CL_PANEL);
+  if (LOWER && RIGHT) tile_store(3, sums + TILE_ROWS * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
+}
+
+static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                               const float *panel, int64_t next, float *c, int64_t ldc,
+                               const float *bias, const float *residual, StoreMode store) {
+  /* Two blocks of sums in turn: one becomes results while the tiles are at the next.  With few
+   * steps between them that is left to the processor, which looks far enough ahead. */
+  int32_t sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
+  const int64_t words = K - INT8_EXTRA, steps = words / TILE_WORDS;
+  const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * words;
+  TilesAhead fetch = {.panel = panel + next, .ldc = ldc};
+  fetch.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  Int8Block block = {.rows = 0};
+  for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
+    const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
+    const int64_t rows_at_once = (TILE_BLOCK + steps - 1) / steps;
+    const int lower = rows > TILE_ROWS, right = n > TILE_WORDS, between = steps >= INT8_STEPS_BETWEEN;
+    const float *x = a + row * lda;
+    if (lower)
+      tiles_take(TILE_ROWS, (int)rows - TILE_ROWS);
+    else
+      tiles_take((int)rows, TILE_ROWS);
+    fetch.c = c + row * ldc;
+    fetch.residual = residual ? residual + row * ldc : 0;
+    fetch.rows = store == CL_STREAM ? 0 : rows;
+    fetch.rows_at_once = rows_at_once;
+#define CL_CASE(LOWER, RIGHT, BETWEEN) \
+  if (lower == LOWER && right == RIGHT && between == BETWEEN) \
+    int8_tiles_sums(LOWER, RIGHT, BETWEEN, words, x, lda, panel, sums[turn], &fetch, &block, \
+                    rows_at_once);
+    CL_CASE(1, 1, 0) CL_CASE(1, 0, 0) CL_CASE(0, 1, 0) CL_CASE(0, 0, 0)
+    CL_CASE(1, 1, 1) CL_CASE(1, 0, 1) CL_CASE(0, 1, 1) CL_CASE(0, 0, 1)
+#undef CL_CASE
+    block = (Int8Block){rows, n, sums[turn], x + words, panel + words * CL_PANEL, lda, c + row * ldc,
+                        ldc, bias, residual ? residual + row * ldc : 0, store};
+    if (!between) int8_finish(&block, rows);
+  }
+  int8_finish(&block, block.rows);
+  if (store == CL_STREAM) CL_STREAM_FENCE;
+}
+
+static int64_t int8_peak(int64_t rounds, float *sink) {
+  enum { UNROLL = 4 };
+  tiles_take(TILE_ROWS, TILE_ROWS);
+  for (int64_t r = 0; r < rounds; r++)
+    for (int u = 0; u < UNROLL; u++) {
+      tile_dot_int8(0, 4, 6);
+      tile_dot_int8(1, 4, 7);
+      tile_dot_int8(2, 5, 6);
+      tile_dot_int8(3, 5, 7);
+    }
+  float out[TILE_ROWS * TILE_WORDS];
+  tile_store(0, out, 4 * TILE_WORDS);
+  tiles_end_thread();
+  sink[0] += out[0];
+  return rounds * UNROLL * 4 * 2 * TILE_ROWS * TILE_WORDS * 4 * TILE_WORDS;
+}
+
+#define INT8_PRODUCT int8_tiles_product
+#define INT8_BLOCK_ROWS TILE_BLOCK
+#if defined(CL_PLAIN_TILES)
+#define INT8_IS_NATIVE 0
+#else
+#define INT8_IS_NATIVE 1
+#endif
+
+#else /* ---- in vectors ---- */
 
 #if defined(CL_AVX512)
 enum { INT8_ROWS = 12 }; /* of a register tile: what is left of the registers unpacks bytes */
@@ -229,103 +346,12 @@ static void int8_product(int64_t M, int64_t n, int64_t K, const float *a, int64_
 #undef CL_CASE
       }
     }
-    int8_finish(rows, n, sums, x + words, lda, panel + words * CL_PANEL, c + row * ldc, ldc, bias,
-                residual ? residual + row * ldc : 0, store);
+    Int8Block block = {rows, n, sums, x + words, panel + words * CL_PANEL, lda, c + row * ldc, ldc,
+                       bias, residual ? residual + row * ldc : 0, store};
+    int8_finish(&block, rows);
   }
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
-
-/* ---- in matrix tiles ---- */
-
-#if defined(CL_TILES)
-
-/* Two by two tiles, or with half the rows or columns fewer: constants at every call. */
-CL_INLINE void int8_tiles_sums(const int LOWER, const int RIGHT, int64_t words, const float *a,
-                               int64_t lda, const float *panel, int32_t *sums, TilesAhead *fetch) {
-  const float *below = a + TILE_ROWS * lda;
-  tile_zero(0);
-  if (RIGHT) tile_zero(1);
-  if (LOWER) tile_zero(2);
-  if (LOWER && RIGHT) tile_zero(3);
-  for (int64_t w = 0; w < words; w += TILE_WORDS) {
-    tile_load(6, panel + w * CL_PANEL, 4 * CL_PANEL);
-    tile_load(4, a + w, 4 * lda);
-    tile_dot_int8(0, 4, 6);
-    if (RIGHT) {
-      tile_load(7, panel + w * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
-      tile_dot_int8(1, 4, 7);
-    }
-    if (LOWER) {
-      tile_load(5, below + w, 4 * lda);
-      tile_dot_int8(2, 5, 6);
-      if (RIGHT) tile_dot_int8(3, 5, 7);
-    }
-    tiles_fetch(fetch);
-  }
-  tile_store(0, sums, 4 * CL_PANEL);
-  if (RIGHT) tile_store(1, sums + TILE_WORDS, 4 * CL_PANEL);
-  if (LOWER) tile_store(2, sums + TILE_ROWS * CL_PANEL, 4 * CL_PANEL);
-  if (LOWER && RIGHT) tile_store(3, sums + TILE_ROWS * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
-}
-
-static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                               const float *panel, int64_t next, float *c, int64_t ldc,
-                               const float *bias, const float *residual, StoreMode store) {
-  /* Two blocks of sums in turn: one becomes results while the tiles are at the next. */
-  int32_t sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
-  const int64_t words = K - INT8_EXTRA, steps = words / TILE_WORDS;
-  const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * words;
-  TilesAhead fetch = {.panel = panel + next, .ldc = ldc};
-  fetch.lines = next ? (lines / blocks + steps - 1) / steps : 0;
-  for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
-    const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
-    const int lower = rows > TILE_ROWS, right = n > TILE_WORDS;
-    const float *x = a + row * lda;
-    if (lower)
-      tiles_take(TILE_ROWS, (int)rows - TILE_ROWS);
-    else
-      tiles_take((int)rows, TILE_ROWS);
-    fetch.c = c + row * ldc;
-    fetch.residual = residual ? residual + row * ldc : 0;
-    fetch.rows = store == CL_STREAM ? 0 : rows;
-    fetch.rows_at_once = (rows + steps - 1) / steps;
-#define CL_CASE(LOWER, RIGHT) \
-  if (lower == LOWER && right == RIGHT) \
-    int8_tiles_sums(LOWER, RIGHT, words, x, lda, panel, sums[turn], &fetch);
-    CL_CASE(1, 1) CL_CASE(1, 0) CL_CASE(0, 1) CL_CASE(0, 0)
-#undef CL_CASE
-    int8_finish(rows, n, sums[turn], x + words, lda, panel + words * CL_PANEL, c + row * ldc, ldc,
-                bias, residual ? residual + row * ldc : 0, store);
-  }
-  if (store == CL_STREAM) CL_STREAM_FENCE;
-}
-
-static int64_t int8_peak(int64_t rounds, float *sink) {
-  enum { UNROLL = 4 };
-  tiles_take(TILE_ROWS, TILE_ROWS);
-  for (int64_t r = 0; r < rounds; r++)
-    for (int u = 0; u < UNROLL; u++) {
-      tile_dot_int8(0, 4, 6);
-      tile_dot_int8(1, 4, 7);
-      tile_dot_int8(2, 5, 6);
-      tile_dot_int8(3, 5, 7);
-    }
-  float out[TILE_ROWS * TILE_WORDS];
-  tile_store(0, out, 4 * TILE_WORDS);
-  tiles_end_thread();
-  sink[0] += out[0];
-  return rounds * UNROLL * 4 * 2 * TILE_ROWS * TILE_WORDS * 4 * TILE_WORDS;
-}
-
-#define INT8_PRODUCT int8_tiles_product
-#define INT8_BLOCK_ROWS TILE_BLOCK
-#if defined(CL_PLAIN_TILES)
-#define INT8_IS_NATIVE 0
-#else
-#define INT8_IS_NATIVE 1
-#endif
-
-#else
 
 /* A register tile over a panel that stays in L1: on registers alone the compiler would multiply
  * once, as sums of bytes take several instructions that it knows. */
@@ -361,7 +387,7 @@ static const NumberFormat format_int8 = {
     .pack_panel_t = int8_pack_panel_t,
     .to_operand = int8_to_operand,
     .product = INT8_PRODUCT,
-    .product_few = int8_product,
+    .product_few = INT8_PRODUCT,
     .peak = int8_peak,
 };
 
