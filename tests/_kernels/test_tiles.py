@@ -76,7 +76,7 @@ class Body:
 
     def product(
         self, M: int, n: int, K: int, a: F32, panel: F32, c: F32, bias: F32 | None,
-        residual: F32 | None, store: int,
+        residual: F32 | None, store: int, name: str = "product",
     ) -> F32:  # fmt: skip
         out = c.copy()
         pointers = [
@@ -84,7 +84,7 @@ class Body:
             for x in (a, panel, out, bias, residual)
         ]
         number = ctypes.c_int64
-        assert self._library.product(
+        assert getattr(self._library, name)(
             number(M), number(n), number(K), pointers[0], number(K), pointers[1], pointers[2],
             number(out.shape[1]), pointers[3], pointers[4], store,
         )  # fmt: skip
@@ -217,6 +217,29 @@ def test_products_agree(plain: Body, instructions: Body, M: int, n: int, store: 
             for body in (plain, instructions)
         ]
         assert same(got[0], got[1])
+        assert same(got[0][:, n:], c[:, n:])
+
+
+@pytest.mark.parametrize("K", [48, 272])  # results after every block, and between steps
+@pytest.mark.parametrize("M", [1, 4, 16, 17, 32, 70])
+@pytest.mark.parametrize("n", [1, 17, 32])
+def test_products_of_bytes_agree(plain: Body, instructions: Body, M: int, n: int, K: int) -> None:
+    draw = np.random.default_rng(M * 100 + n)
+    a, panel = (
+        draw.integers(0, 1 << 32, shape, np.uint32).view(np.float32)
+        for shape in ((M, K + 16), (K + 16, 32))
+    )
+    a[:, K] = draw.random(M)  # the scales
+    panel[K] = draw.random(32)
+    c, r = (draw.standard_normal((M, 40)).astype(np.float32) for _ in range(2))
+    v = draw.standard_normal(40).astype(np.float32)
+    for bias, residual, store in ((None, None, 0), (v, None, 0), (v, r, 1)):
+        got = [
+            body.product(M, n, K + 16, a, panel, c, bias, residual, store, "product_int8")
+            for body in (plain, instructions)
+        ]
+        assert same(got[0], got[1])
+        assert not same(got[0][:, :n], c[:, :n])
         assert same(got[0][:, n:], c[:, n:])
 
 

@@ -5,7 +5,9 @@
 #pragma GCC target("avx2,fma,bmi,bmi2,popcnt,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,adx,avx512bf16,amx-tile,amx-bf16,amx-int8,prefer-vector-width=512")
 #define CL_AVX512
 #define CL_BF16
+#define CL_TILES
 #include "amx.h"
+#include "int8.h"
 
 /* c[count][r0][16] += a[count][r0][16 words] b[count][16 words][16], tile by tile */
 int dots(int64_t count, int r0, float *c, const uint32_t *a, const uint32_t *b) {
@@ -52,6 +54,14 @@ int product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, const 
             float *c, int64_t ldc, const float *bias, const float *residual, int store) {
   if (!tiles_allowed()) return 0;
   tiles_product(M, n, K, a, lda, panel, 0, c, ldc, bias, residual, (StoreMode)store);
+  tiles_end_thread();
+  return 1;
+}
+
+int product_int8(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, const float *panel,
+                 float *c, int64_t ldc, const float *bias, const float *residual, int store) {
+  if (!tiles_allowed()) return 0;
+  int8_tiles_product(M, n, K, a, lda, panel, 0, c, ldc, bias, residual, (StoreMode)store);
   tiles_end_thread();
   return 1;
 }
