@@ -109,19 +109,52 @@ CL_INLINE void finish_kept(const Finish *f, const Cubics *c, int64_t row, const 
   tile_put(f->out, row, 0, f->n, first, second);
 }
 
-/* What is done beside the tiles' work, a little with every step of the inner length: the sums of the
- * block before are finished; the next panel, and what this block's sums will meet, is fetched. */
+/* What is fetched while the tiles compute, a little with every step of the inner length: the next
+ * panel into L2, and what a block's sums will meet. */
 typedef struct {
   const Finish *finish;
-  const float *sums;       /* of the block before */
-  int64_t row, end, count; /* its rows to come, and how many at once */
   const float *panel;
-  int64_t lines; /* of it, at once */
-  int64_t next_row, next_end, next_count;
+  int64_t lines;           /* of it, at once */
+  int64_t row, end, count; /* the block's rows to come, and how many at once */
+} Ahead;
+
+CL_INLINE void fetch_ahead(Ahead *a) {
+  const Finish *f = a->finish;
+  for (int64_t i = 0; i < a->lines; i++, a->panel += CL_LINE) __builtin_prefetch(a->panel, 0, 2);
+  for (int64_t i = 0; i < a->count && a->row < a->end; i++, a->row++) {
+    if (f->out) {
+      int64_t across = f->out->column / TILE_ELEMENTS * TILE_FLOATS;
+      __builtin_prefetch(tile_row_of(f->out, a->row) + across, 1, 3);
+      if (f->activation == CL_LINEAR) continue;
+      across = f->other->column / TILE_ELEMENTS * TILE_FLOATS;
+      __builtin_prefetch(tile_row_of(f->other, a->row) + across, 1, 3);
+    } else {
+      const float *c = f->c + a->row * f->ldc;
+      __builtin_prefetch(c, 1, 3);
+      __builtin_prefetch(c + CL_LINE, 1, 3);
+      if (!f->residual) continue;
+      c = f->residual + a->row * f->ldc;
+      __builtin_prefetch(c, 0, 3);
+      __builtin_prefetch(c + CL_LINE, 0, 3);
+    }
+  }
+}
+/* A block of rows that is next: its share of fetching with every step. */
+CL_INLINE void ahead_of(Ahead *a, int64_t row, int64_t rows, int64_t steps) {
+  a->row = row;
+  a->end = !a->finish->out && a->finish->store == CL_STREAM ? row : row + rows;
+  a->count = (rows + steps - 1) / steps;
+}
+
+/* What is done beside the tiles' work: fetching, and finishing the sums of the block before. */
+typedef struct {
+  Ahead ahead;
+  const float *sums;
+  int64_t row, end, count; /* rows to be finished, and how many at once */
 } Beside;
 
 CL_INLINE void beside_rows(Beside *b, int64_t count) {
-  const Finish *f = b->finish;
+  const Finish *f = b->ahead.finish;
   const int64_t end = b->end - b->row < count ? b->end : b->row + count;
   if (!f->out) {
     for (; b->row < end; b->row++, b->sums += CL_PANEL) finish_floats(f, b->row, b->sums);
@@ -131,25 +164,7 @@ CL_INLINE void beside_rows(Beside *b, int64_t count) {
   for (; b->row < end; b->row++, b->sums += CL_PANEL) finish_kept(f, &c, b->row, b->sums);
 }
 CL_INLINE void beside(Beside *b) {
-  const Finish *f = b->finish;
-  for (int64_t i = 0; i < b->lines; i++, b->panel += CL_LINE) __builtin_prefetch(b->panel, 0, 2);
-  for (int64_t i = 0; i < b->next_count && b->next_row < b->next_end; i++, b->next_row++) {
-    if (f->out) {
-      int64_t across = f->out->column / TILE_ELEMENTS * TILE_FLOATS;
-      __builtin_prefetch(tile_row_of(f->out, b->next_row) + across, 1, 3);
-      if (f->activation == CL_LINEAR) continue;
-      across = f->other->column / TILE_ELEMENTS * TILE_FLOATS;
-      __builtin_prefetch(tile_row_of(f->other, b->next_row) + across, 1, 3);
-    } else {
-      const float *c = f->c + b->next_row * f->ldc;
-      __builtin_prefetch(c, 1, 3);
-      __builtin_prefetch(c + CL_LINE, 1, 3);
-      if (!f->residual) continue;
-      c = f->residual + b->next_row * f->ldc;
-      __builtin_prefetch(c, 0, 3);
-      __builtin_prefetch(c + CL_LINE, 0, 3);
-    }
-  }
+  fetch_ahead(&b->ahead);
   beside_rows(b, b->count);
 }
 
@@ -205,8 +220,8 @@ CL_INLINE void tiles_panel(int64_t M, int64_t K, const float *a, int64_t lda, co
   const int64_t steps = K / TILE_WORDS;
   const int right = n > TILE_WORDS;
   /* The next panel is fetched evenly over the blocks. */
-  Beside work = {.finish = finish, .panel = panel + next};
-  work.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  Beside work = {.ahead = {.finish = finish, .panel = panel + next}};
+  work.ahead.lines = next ? (lines / blocks + steps - 1) / steps : 0;
   if (!right) memset(sums, 0, sizeof sums);
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
     const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
@@ -219,9 +234,7 @@ CL_INLINE void tiles_panel(int64_t M, int64_t K, const float *a, int64_t lda, co
     else
       tiles_take((int)rows, TILE_ROWS);
     work.count = (work.end - work.row + steps - 1) / steps;
-    work.next_row = row;
-    work.next_end = finish->store == CL_STREAM ? row : row + rows;
-    work.next_count = (rows + steps - 1) / steps;
+    ahead_of(&work.ahead, row, rows, steps);
 #define CL_CASE(LOWER, RIGHT) \
   if (lower == LOWER && right == RIGHT) { \
     tiles_sums(LOWER, RIGHT, K, x, lda, panel, bias, &work); \

@@ -201,7 +201,7 @@ enum { INT8_STEPS_BETWEEN = 16 };
  * before become results with every step.  Constants at every call. */
 CL_INLINE void int8_tiles_sums(const int LOWER, const int RIGHT, const int BETWEEN, int64_t words,
                                const float *a, int64_t lda, const float *panel, int32_t *sums,
-                               TilesAhead *fetch, Int8Block *before, int64_t rows_at_once) {
+                               Ahead *ahead, Int8Block *before, int64_t rows_at_once) {
   const float *below = a + TILE_ROWS * lda;
   tile_zero(0);
   if (RIGHT) tile_zero(1);
@@ -209,18 +209,18 @@ CL_INLINE void int8_tiles_sums(const int LOWER, const int RIGHT, const int BETWE
   if (LOWER && RIGHT) tile_zero(3);
   for (int64_t w = 0; w < words; w += TILE_WORDS) {
     tile_load(6, panel + w * CL_PANEL, 4 * CL_PANEL);
-    tile_load(4, a + w, 4 * lda);
+    tile_pass(4, a + w, 4 * lda);
     tile_dot_int8(0, 4, 6);
     if (RIGHT) {
       tile_load(7, panel + w * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
       tile_dot_int8(1, 4, 7);
     }
     if (LOWER) {
-      tile_load(5, below + w, 4 * lda);
+      tile_pass(5, below + w, 4 * lda);
       tile_dot_int8(2, 5, 6);
       if (RIGHT) tile_dot_int8(3, 5, 7);
     }
-    tiles_fetch(fetch);
+    fetch_ahead(ahead);
     if (BETWEEN) int8_finish(before, rows_at_once);
   }
   tile_store(0, sums, 4 * CL_PANEL);
@@ -237,8 +237,9 @@ static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, 
   int32_t sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
   const int64_t words = K - INT8_EXTRA, steps = words / TILE_WORDS;
   const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * words;
-  TilesAhead fetch = {.panel = panel + next, .ldc = ldc};
-  fetch.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  const Finish meets = {.n = n, .store = store, .c = c, .ldc = ldc, .residual = residual};
+  Ahead ahead = {.finish = &meets, .panel = panel + next};
+  ahead.lines = next ? (lines / blocks + steps - 1) / steps : 0;
   Int8Block block = {.rows = 0};
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
     const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
@@ -249,13 +250,10 @@ static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, 
       tiles_take(TILE_ROWS, (int)rows - TILE_ROWS);
     else
       tiles_take((int)rows, TILE_ROWS);
-    fetch.c = c + row * ldc;
-    fetch.residual = residual ? residual + row * ldc : 0;
-    fetch.rows = store == CL_STREAM ? 0 : rows;
-    fetch.rows_at_once = rows_at_once;
+    ahead_of(&ahead, row, rows, steps);
 #define CL_CASE(LOWER, RIGHT, BETWEEN) \
   if (lower == LOWER && right == RIGHT && between == BETWEEN) \
-    int8_tiles_sums(LOWER, RIGHT, BETWEEN, words, x, lda, panel, sums[turn], &fetch, &block, \
+    int8_tiles_sums(LOWER, RIGHT, BETWEEN, words, x, lda, panel, sums[turn], &ahead, &block, \
                     rows_at_once);
     CL_CASE(1, 1, 0) CL_CASE(1, 0, 0) CL_CASE(0, 1, 0) CL_CASE(0, 0, 0)
     CL_CASE(1, 1, 1) CL_CASE(1, 0, 1) CL_CASE(0, 1, 1) CL_CASE(0, 0, 1)
@@ -382,7 +380,12 @@ static const NumberFormat format_int8 = {
     .step = INT8_STEP,
     .extra = INT8_EXTRA,
     .longest = INT8_LONGEST,
+    .row_group = 1,
+    .stride = 1,
     .block_rows = INT8_BLOCK_ROWS,
+    .query_rows = INT8_BLOCK_ROWS,
+    .pass_rows = CL_PASS_ROWS,
+    .pass_words = CL_PASS_WORDS,
     .pack_panel = int8_pack_panel,
     .pack_panel_t = int8_pack_panel_t,
     .to_operand = int8_to_operand,
