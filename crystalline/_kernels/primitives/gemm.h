@@ -24,69 +24,102 @@
 #define CL_NV 2              /* vectors across a tile */
 #define CL_NR (CL_NV * VL)   /* columns of a tile */
 #define CL_LINE 16           /* floats of a cache line; a panel's row has two */
+#define CL_AHEAD 8           /* k that operands are fetched ahead into L1 */
 #define CL_RESIDENT 65536    /* floats of a result that is still in L2 when it is written again */
 
-/* One tile.  MR, TA and BF16 are compile-time constants at every call.  For what comes after it, K
- * cache lines from `next` on are fetched into L2, unless it is NULL. */
+/* What a tile fetches into L2 for others: at every k the line at `at`, which then moves on by `step` bytes,
+ * so there is nothing to be predicted wrongly. */
+typedef struct {
+  const char *at;
+  int64_t step;
+} Ahead;
+
+/* x86 reaches five rows from one pointer and the strides ld and 3 ld.  A compiler that sees through the
+ * pointers makes one of each row instead: more than there are registers, and a load more for each that
+ * does not fit.  Other processors have the registers, and not these addresses. */
+#if defined(__x86_64__)
+#define CL_HIDE(x) __asm__("" : "+r"(x))
+#else
+#define CL_HIDE(x) (void)0
+#endif
+
+/* One tile.  MR, TA and BF16 are compile-time constants at every call. */
 CL_INLINE void cl_tile(const int MR, const int TA, const int BF16, int64_t n, int64_t K, const float *a, int64_t lda,
                        const float *panel, float *c, int64_t ldc, const float *bias,
-                       const float *residual, StoreMode store, const float *next) {
+                       const float *residual, StoreMode store, Ahead ahead) {
   vf acc[CL_MR][CL_NV];
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; i++)
-    for (int v = 0; v < CL_NV; v++) acc[i][v] = vzero();
-  for (int64_t k = 0; k < K; k++) {
-    vf b0 = vload(panel + k * CL_PANEL), b1 = vload(panel + k * CL_PANEL + VL);
-    __builtin_prefetch(panel + (k + 8) * CL_PANEL);
-    if (next) __builtin_prefetch(next + k * CL_LINE, 0, 2);
+#define CL_EACH(...) \
+  _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++) \
+    _Pragma("GCC unroll 2") for (int v = 0; v < CL_NV; v++) { __VA_ARGS__; }
+  CL_EACH(acc[i][v] = vzero())
+  const char *rows[3] = {(const char *)a, (const char *)(TA ? a : a + 5 * lda),
+                         (const char *)(TA ? a : a + 10 * lda)};
+  int64_t ld = lda * (int64_t)sizeof(float), ld3 = 3 * ld;
+  for (const float *const end = panel + K * CL_PANEL; panel < end; panel += CL_PANEL) {
+    CL_HIDE(rows[0]);
+    if (!TA && MR > 5) CL_HIDE(rows[1]);
+    if (!TA && MR > 10) CL_HIDE(rows[2]);
+    if (!TA && MR > 1) CL_HIDE(ld);
+    if (!TA && MR > 3) CL_HIDE(ld3);
+    vf b0 = vload(panel), b1 = vload(panel + VL);
+    __builtin_prefetch(panel + CL_AHEAD * CL_PANEL);
+    __builtin_prefetch(ahead.at, 0, 2);
+    ahead.at += ahead.step;
+    if (TA) { /* every k is another line, pages apart for all the hardware knows */
+      const float *later = (const float *)rows[0] + CL_AHEAD * lda;
+      __builtin_prefetch(later + MR - 1);
+#if CL_MR >= 12 /* a row of the tile is often in two lines, and there are loads to spare */
+      __builtin_prefetch(later);
+      __builtin_prefetch(later + MR + CL_MR - 1, 0, 2); /* the next tile's, from beyond L2 */
+#endif
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
-      vf x = vset1(TA ? a[k * lda + i] : a[i * lda + k]);
+      const char *five = rows[i / 5];
+      const char *row = i % 5 == 0   ? five
+                        : i % 5 == 1 ? five + ld
+                        : i % 5 == 2 ? five + 2 * ld
+                        : i % 5 == 3 ? five + ld3
+                                     : five + 4 * ld;
+      vf x = vset1(TA ? ((const float *)rows[0])[i] : *(const float *)row);
       acc[i][0] = BF16 ? vdot2(x, b0, acc[i][0]) : vfma(x, b0, acc[i][0]);
       acc[i][1] = BF16 ? vdot2(x, b1, acc[i][1]) : vfma(x, b1, acc[i][1]);
     }
+    for (int i = 0; i < 3; i++) rows[i] += TA ? ld : (int64_t)sizeof(float);
   }
+  /* whole passes over the registers: a short product would feel four branches a vector */
   if (n >= CL_NR) {
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 2
-      for (int v = 0; v < CL_NV; v++) {
-        float *p = c + i * ldc + v * VL;
-        vf r = acc[i][v];
-        if (bias) r += vload(bias + v * VL);
-        if (residual) r += vload(residual + i * ldc + v * VL);
-        if (store == CL_ADD) r += vload(p);
-        if (store == CL_STREAM) /* whole aligned cache lines, not to be read soon */
-          vstream(p, r);
-        else
-          vstore(p, r);
-      }
+    if (bias) {
+      vf x[CL_NV] = {vload(bias), vload(bias + VL)};
+      CL_EACH(acc[i][v] += x[v])
+    }
+    if (residual) CL_EACH(acc[i][v] += vload(residual + i * ldc + v * VL))
+    if (store == CL_ADD) CL_EACH(acc[i][v] += vload(c + i * ldc + v * VL))
+    if (store == CL_STREAM) /* whole aligned cache lines, not to be read soon */
+      CL_EACH(vstream(c + i * ldc + v * VL, acc[i][v]))
+    else
+      CL_EACH(vstore(c + i * ldc + v * VL, acc[i][v]))
   } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 2
-      for (int v = 0; v < CL_NV; v++) {
-        int64_t m = n - v * VL;
-        if (m <= 0) continue;
-        if (m > VL) m = VL;
-        float *p = c + i * ldc + v * VL;
-        vf r = acc[i][v];
-        if (bias) r += vloadn(bias + v * VL, m);
-        if (residual) r += vloadn(residual + i * ldc + v * VL, m);
-        if (store == CL_ADD) r += vloadn(p, m);
-        vstoren(p, r, m);
-      }
+    const int64_t m[CL_NV] = {n < VL ? n : VL, n < VL ? 0 : n - VL};
+    if (bias) {
+      vf x[CL_NV] = {vloadn(bias, m[0]), vloadn(bias + VL, m[1])};
+      CL_EACH(acc[i][v] += x[v])
+    }
+    if (residual) CL_EACH(acc[i][v] += vloadn(residual + i * ldc + v * VL, m[v]))
+    if (store == CL_ADD) CL_EACH(acc[i][v] += vloadn(c + i * ldc + v * VL, m[v]))
+    CL_EACH(vstoren(c + i * ldc + v * VL, acc[i][v], m[v]))
   }
+#undef CL_EACH
 }
 
 CL_INLINE void cl_tile_rows(const int TA, const int BF16, int64_t rows, int64_t n, int64_t K, const float *a,
                             int64_t lda, const float *panel, float *c, int64_t ldc,
                             const float *bias, const float *residual, StoreMode store,
-                            const float *next) {
+                            Ahead ahead) {
   switch (rows) {
 #define CL_CASE(m) \
   case m: \
-    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, store, next); \
+    cl_tile(m, TA, BF16, n, K, a, lda, panel, c, ldc, bias, residual, store, ahead); \
     break;
     CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6)
 #if CL_MR >= 12
@@ -105,25 +138,31 @@ CL_INLINE void cl_fetch_rows(const float *p, int64_t ld, int64_t rows) {
     for (int64_t j = 0; j < CL_NR; j += CL_LINE) __builtin_prefetch(p + i * ld + j, 0, 2);
 }
 
-/* What a product reads from memory arrives while the tile before computes: of `a` and the panel the
- * hardware's own guesses are good, but a panel ends too soon for them, so the first two tiles fetch
- * the next one.  What the sums are added to, and where they go unless it stays in the cache anyway,
- * is fetched a tile ahead. */
+/* What a product reads from memory arrives while the tiles before compute: of `a` read by rows and the
+ * panel the hardware's own guesses are good, but a panel ends too soon for them, so every tile fetches
+ * its share of the next one.  A processor can wait for a dozen lines or two at once, and a tile that asked
+ * for a line at every k would wait with them; less than a line at every k means the same one again, which
+ * costs nothing.  What the sums are added to, and where they go unless it stays in the cache anyway, is
+ * fetched a tile ahead. */
 CL_INLINE void cl_gemm_panel(const int TA, const int BF16, int64_t M, int64_t n, int64_t K, const float *a,
                              int64_t lda, const float *panel, int64_t next, float *c, int64_t ldc,
                              const float *bias, const float *residual, StoreMode store) {
-  int64_t tiles = (M + CL_MR - 1) / CL_MR;
+  const int64_t line = CL_LINE * sizeof(float), width = CL_PANEL * sizeof(float);
+  int64_t tiles = (M + CL_MR - 1) / CL_MR, least = M / tiles, taller = M % tiles;
+  int64_t step = tiles < 2 ? line : (width + tiles - 1) / tiles;
   int fetch = residual || store == CL_ADD || (store == CL_STORE && M * ldc >= CL_RESIDENT);
   for (int64_t col = 0; col < n; col += CL_NR)
-    for (int64_t t = 0; t < tiles; t++) {
-      int64_t row = M * t / tiles, end = M * (t + 1) / tiles, rows = end - row;
-      int64_t from = t ? end : 0, to = t + 1 < tiles ? M * (t + 2) / tiles : M; /* at first, two */
+    for (int64_t t = 0, row = 0; t < tiles; t++) {
+      int64_t rows = least + (t < taller), end = row + rows;
+      int64_t from = t ? end : 0, to = t + 1 < tiles ? end + least + (t + 1 < taller) : M; /* at first, two */
       if (fetch) cl_fetch_rows(c + from * ldc + col, ldc, to - from);
       if (residual) cl_fetch_rows(residual + from * ldc + col, ldc, to - from);
+      Ahead ahead = {(const char *)panel, 0};
+      if (next && col == 0) ahead = (Ahead){(const char *)(panel + next) + t * K * step, step};
       cl_tile_rows(TA, BF16, rows, n - col, K, TA ? a + row : a + row * lda, lda, panel + col,
                    c + row * ldc + col, ldc, bias ? bias + col : 0,
-                   residual ? residual + row * ldc + col : 0, store,
-                   next && col == 0 && t < 2 ? panel + next + t * K * CL_LINE : 0);
+                   residual ? residual + row * ldc + col : 0, store, ahead);
+      row = end;
     }
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
