@@ -11,6 +11,7 @@ The left-hand side is read in place, row by row or column by column.
 """
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.formats cimport (
@@ -23,6 +24,17 @@ from crystalline._kernels.isa cimport (
 
 # The part of the left-hand side that one sweep over the panels uses: it stays in L2.
 cdef int64_t LEFT_BLOCK_FLOATS = 128 * 1024
+
+cdef enum:
+    # Rows of words that lie multiples of CROWDED apart share so few sets of the caches that what a
+    # sweep reads of them pushes itself out of L1 and L2.  Such a left-hand side is copied in strips
+    # whose rows are an odd number of lines apart, if enough panels use the copy.
+    CROWDED = 512
+    LINE = 16
+    STRIP_WORDS = 112 * 512         # on the stack: eight tiles across 512 rows, which is a chunk
+    LEAST_HEIGHT = 128
+    MOST_HEIGHT = STRIP_WORDS // 48  # three lines wide at least
+    LEAST_PANELS = 8
 
 
 cdef int64_t panels(int64_t N) noexcept nogil:
@@ -93,22 +105,48 @@ cdef void multiply_ta(const NumberFormat* f, int64_t M, int64_t N, int64_t K, co
                       const float* packed, float* c, int64_t ldc, StoreMode store) noexcept nogil:
     cdef int64_t height = words(f, K), lda = turned_stride(f, K, M)
     cdef int64_t blocks = max(<int64_t>1, M * height // LEFT_BLOCK_FLOATS)
-    cdef int64_t block, row, rows, panel, j
+    cdef int64_t block, row, rows
     # Weight gradients are large and not read again soon: where rows are whole cache lines, they
     # are written past the cache.
     if store == CL_STORE and N % 16 == 0 and ldc % 16 == 0 and <size_t>c % 64 == 0:
         store = CL_STREAM
+    if (not f.turned_by_rows and lda % CROWDED == 0 and panels(N) >= LEAST_PANELS
+            and LEAST_HEIGHT <= height <= MOST_HEIGHT):
+        multiply_strips(f, M, N, height, a, packed, c, ldc, store)
+        return
     for block in range(blocks):
         row = first_row(f, M, block, blocks)
         rows = first_row(f, M, block + 1, blocks) - row
         if rows == 0:
             continue
-        for panel in range(panels(N)):
-            j = panel * CL_PANEL
-            f.product_ta(rows, min(<int64_t>CL_PANEL, N - j), height,
-                         a + (row * lda if f.turned_by_rows else row), lda, packed + j * height,
-                         height * CL_PANEL if j + CL_PANEL < N else 0, c + row * ldc + j, ldc, NULL,
-                         NULL, store)
+        sweep_ta(f, rows, N, height, a + (row * lda if f.turned_by_rows else row), lda, packed,
+                 c + row * ldc, ldc, store)
+
+
+cdef void sweep_ta(const NumberFormat* f, int64_t rows, int64_t N, int64_t height, const float* a,
+                   int64_t lda, const float* packed, float* c, int64_t ldc,
+                   StoreMode store) noexcept nogil:
+    cdef int64_t panel, j
+    for panel in range(panels(N)):
+        j = panel * CL_PANEL
+        f.product_ta(rows, min(<int64_t>CL_PANEL, N - j), height, a, lda, packed + j * height,
+                     height * CL_PANEL if j + CL_PANEL < N else 0, c + j, ldc, NULL, NULL, store)
+
+
+cdef void multiply_strips(const NumberFormat* f, int64_t M, int64_t N, int64_t height,
+                          const float* a, const float* packed, float* c, int64_t ldc,
+                          StoreMode store) noexcept nogil:
+    cdef float room[STRIP_WORDS + LINE]
+    cdef float* strip = <float*>((<size_t>room + 63) // 64 * 64)
+    cdef int64_t lda = ((STRIP_WORDS // height // LINE - 1) | 1) * LINE
+    cdef int64_t blocks = (M + lda - 1) // lda
+    cdef int64_t block, row, rows, k
+    for block in range(blocks):
+        row = M * block // blocks
+        rows = M * (block + 1) // blocks - row
+        for k in range(height):
+            memcpy(strip + k * lda, a + k * M + row, rows * sizeof(float))
+        sweep_ta(f, rows, N, height, strip, lda, packed, c + row * ldc, ldc, store)
 
 
 def packed_size(int64_t K, int64_t N, str precision="float32") -> int:

@@ -86,6 +86,26 @@ def test_weight_gradient_and_bias_gradient(accumulate: bool) -> None:
         assert (np.abs(db - exact_db) <= bound_db).all(), (M, N, K)
 
 
+@pytest.mark.parametrize("K", [127, 128, 300, 1194, 1195])
+@pytest.mark.parametrize("N", [256, 261])
+def test_columns_of_the_turned_side_do_not_depend_on_their_stride(K: int, N: int) -> None:
+    """A stride of 512 words is copied in strips where that pays; the bits are the same."""
+    rng = np.random.default_rng(6)
+    x, dy, before = normal(rng, K, 512), normal(rng, K, N), normal(rng, 512, N)
+    packed = _pack(dy)
+    for accumulate in (False, True):
+        whole = place(np.array(before))
+        mm.matmul_transposed(x, packed, whole, accumulate)
+        assert guards_intact(x, packed, whole)
+        for columns in (slice(0, 500), slice(500, 512)):
+            part = np.array(before[columns])
+            mm.matmul_transposed(np.ascontiguousarray(x[:, columns]), packed, part, accumulate)
+            assert same_bits(part, np.array(whole[columns]))
+    exact = ops.linear_weight_gradient(x, dy) + before
+    magnitude = np.abs(x).astype("f8").T @ np.abs(dy) + np.abs(before)
+    assert (np.abs(whole - exact) <= _bound(K, magnitude)).all()
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (16, 32), (17, 33), (70, 65), (33, 1)])
 def test_packed_panels_hold_the_matrix_and_zeros(shape: tuple[int, int]) -> None:
     K, N = shape
