@@ -7,7 +7,8 @@ every product that uses it:
     backward   dx[M, K] = dy[M, N] W[K, N]^T       pack_transposed(W)
     weights    dW[K, N] = x[M, K]^T dy[M, N]       pack(dy), multiply_transposed
 
-The left-hand side is read in place, row by row or column by column.
+The left-hand side is read in place, row by row or column by column, unless its stride is bad for
+the caches.
 """
 
 from libc.stdint cimport int64_t
