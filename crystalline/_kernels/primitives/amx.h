@@ -116,9 +116,9 @@ typedef struct {
   const float *panel;
   int64_t lines;           /* of it, at once */
   int64_t row, end, count; /* the block's rows to come, and how many at once */
-} Ahead;
+} TilesAhead;
 
-CL_INLINE void fetch_ahead(Ahead *a) {
+CL_INLINE void fetch_ahead(TilesAhead *a) {
   const Finish *f = a->finish;
   for (int64_t i = 0; i < a->lines; i++, a->panel += CL_LINE) __builtin_prefetch(a->panel, 0, 2);
   for (int64_t i = 0; i < a->count && a->row < a->end; i++, a->row++) {
@@ -140,7 +140,7 @@ CL_INLINE void fetch_ahead(Ahead *a) {
   }
 }
 /* A block of rows that is next: its share of fetching with every step. */
-CL_INLINE void ahead_of(Ahead *a, int64_t row, int64_t rows, int64_t steps) {
+CL_INLINE void ahead_of(TilesAhead *a, int64_t row, int64_t rows, int64_t steps) {
   a->row = row;
   a->end = !a->finish->out && a->finish->store == CL_STREAM ? row : row + rows;
   a->count = (rows + steps - 1) / steps;
@@ -148,7 +148,7 @@ CL_INLINE void ahead_of(Ahead *a, int64_t row, int64_t rows, int64_t steps) {
 
 /* What is done beside the tiles' work: fetching, and finishing the sums of the block before. */
 typedef struct {
-  Ahead ahead;
+  TilesAhead ahead;
   const float *sums;
   int64_t row, end, count; /* rows to be finished, and how many at once */
 } Beside;

@@ -7,9 +7,18 @@
 #ifndef CL_FORMATS_H
 #define CL_FORMATS_H
 
+#include "primitives.h"
+
+/* What most rows have. */
+enum {
+  CL_BLOCK_ROWS = 28, /* two tiles with AVX-512; the same at every level */
+  CL_PASS_ROWS = 128,
+  /* one chain of thousands of float32 additions rounds worse than a few short ones */
+  CL_PASS_WORDS = 1024,
+};
+
 #include "gemm.h"
 #include "int8.h"
-#include "primitives.h"
 
 #if defined(CL_TILES)
 #include "amx.h"
@@ -18,13 +27,6 @@
 #else
 #define CL_BF16_IS_NATIVE 0
 #endif
-
-enum {
-  CL_BLOCK_ROWS = 28, /* two tiles with AVX-512; the same at every level */
-  CL_PASS_ROWS = 128,
-  /* one chain of thousands of float32 additions rounds worse than a few short ones */
-  CL_PASS_WORDS = 1024,
-};
 
 static const NumberFormat format_float32 = {
     .name = "float32",

@@ -201,7 +201,7 @@ enum { INT8_STEPS_BETWEEN = 16 };
  * before become results with every step.  Constants at every call. */
 CL_INLINE void int8_tiles_sums(const int LOWER, const int RIGHT, const int BETWEEN, int64_t words,
                                const float *a, int64_t lda, const float *panel, int32_t *sums,
-                               Ahead *ahead, Int8Block *before, int64_t rows_at_once) {
+                               TilesAhead *ahead, Int8Block *before, int64_t rows_at_once) {
   const float *below = a + TILE_ROWS * lda;
   tile_zero(0);
   if (RIGHT) tile_zero(1);
@@ -238,7 +238,7 @@ static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, 
   const int64_t words = K - INT8_EXTRA, steps = words / TILE_WORDS;
   const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * words;
   const Finish meets = {.n = n, .store = store, .c = c, .ldc = ldc, .residual = residual};
-  Ahead ahead = {.finish = &meets, .panel = panel + next};
+  TilesAhead ahead = {.finish = &meets, .panel = panel + next};
   ahead.lines = next ? (lines / blocks + steps - 1) / steps : 0;
   Int8Block block = {.rows = 0};
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
