@@ -77,7 +77,7 @@ def rounded(x: np.ndarray, precision: str, axis: int = 1) -> np.ndarray:
 
 
 def operand(x: np.ndarray, precision: str) -> np.ndarray:
-    out = empty(x.shape[0], matmul.operand_words(x.shape[1], precision))
+    out = empty(*matmul.operand_shape(*x.shape, precision))
     matmul.to_operand(x, out, precision)
     return out
 
@@ -108,7 +108,7 @@ def product_transposed(
     outs = empty(1 + from_memory * round(IN_MEMORY / (4 * K * N)), K, N)
     packed = empty(matmul.packed_size(M, N, precision))
     left = empty(*matmul.turned_shape(M, K, precision))
-    matmul.turn_operand(operand(a, precision), K, left, precision)
+    matmul.turn_operand(operand(a, precision), M, K, left, precision)
     turn = itertools.cycle(outs)
 
     def call() -> None:

@@ -259,17 +259,17 @@ def measure_speeds(shape: Workload, precision: str, seconds: float, cores: int) 
         a, packed = random(block, C), aligned_empty((matmul.packed_size(C, 4 * C, precision),))
         out = aligned_empty((block, 4 * C))
         matmul.pack_matrix(random(C, 4 * C), packed, precision=precision)
-        operand = aligned_empty((block, matmul.operand_words(C, precision)))
+        operand = aligned_empty(matmul.operand_shape(block, C, precision))
         matmul.to_operand(a, operand, precision)
         return lambda: matmul.matmul(operand, packed, out, precision=precision, inner=C)
 
     def weight_gradient() -> Callable[[], object]:
         x, dy, out = random(R, C), random(R, 4 * C), aligned_empty((C, 4 * C))
         packed = aligned_empty((matmul.packed_size(R, 4 * C, precision),))
-        operand = aligned_empty((R, matmul.operand_words(C, precision)))
+        operand = aligned_empty(matmul.operand_shape(R, C, precision))
         turned = aligned_empty(matmul.turned_shape(R, C, precision))
         matmul.to_operand(x, operand, precision)
-        matmul.turn_operand(operand, C, turned, precision)
+        matmul.turn_operand(operand, R, C, turned, precision)
 
         def call() -> None:
             matmul.pack_matrix(dy, packed, precision=precision)

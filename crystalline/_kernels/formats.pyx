@@ -101,6 +101,15 @@ def flops_per_second(str name, double seconds=0.2) -> float:
             return best
 
 
+def keeps_operands(str name) -> bool:
+    """Return whether what lives from one product to the next is kept in the format itself.
+
+    >>> keeps_operands("float32")
+    False
+    """
+    return number_format(name).keeps != NULL
+
+
 def adopt(uintptr_t address) -> None:
     """Take the row of a format from outside: a `NumberFormat` that lives as long as the process.
 

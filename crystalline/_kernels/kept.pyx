@@ -11,12 +11,15 @@ from crystalline._kernels.memory import aligned_empty
 
 from libc.stdint cimport int64_t
 
-from crystalline._kernels.formats cimport converts, grouped, words
+from crystalline._kernels.checks cimport expect_length
+from crystalline._kernels.formats cimport (
+    converts, grouped, operand_size, packed_words, training_format, words,
+)
 from crystalline._kernels.isa cimport (
     CL_GELU, CL_GELU_SLOPE, CL_LINEAR, CL_PANEL, CL_STORE, Activation, Kept, NumberFormat,
-    primitives,
+    begin_thread, end_thread, primitives,
 )
-from crystalline._kernels.matmul cimport multiply, pack_rows, pack_t
+from crystalline._kernels.matmul cimport multiply, pack, pack_rows, pack_t
 
 cdef enum:
     STRIP_ROWS = 16  # rows that become an operand right after they are computed
@@ -197,3 +200,70 @@ cdef KeptRows kept_rows(const NumberFormat* f, const float[:, ::1] array):
     x.all = kept(f, &x._words[0], columns)
     f.keeps.keep(rows, columns, &array[0, 0], columns, &x.all)
     return x
+
+
+cdef float[::1] _packed(const NumberFormat* f, const float[:, ::1] w):
+    cdef float[::1] out = aligned_empty((packed_words(f, w.shape[0], w.shape[1]),))
+    pack(f, w.shape[0], w.shape[1], &w[0, 0], w.shape[1], &out[0], NULL)
+    return out
+
+
+cdef float[::1] _operand(const NumberFormat* f, const float[:, ::1] x):
+    cdef float[::1] out = aligned_empty((operand_size(f, x.shape[0], x.shape[1]),))
+    if converts(f):
+        f.to_operand(x.shape[0], x.shape[1], &x[0, 0], x.shape[1], &out[0])
+    else:
+        np.asarray(out)[...] = np.asarray(x).reshape(-1)
+    return out
+
+
+def mlp(const float[:, ::1] x, const float[:, ::1] w1, const float[::1] b1,
+        const float[:, ::1] w2, str precision="float32"):
+    """Return pre = x [M, K] w1 [K, N] + b1 as it is kept, and gelu(pre) w2 [N, C]: two arrays.
+
+    >>> one = np.ones((1, 1), np.float32)
+    >>> pre, y = mlp(np.float32([[1, 2]]), np.float32([[3], [4]]), np.float32([-12]), one)
+    >>> pre.item(), round(y.item(), 4)
+    (-1.0, -0.1588)
+    """
+    cdef const NumberFormat* f = training_format(precision)
+    cdef int64_t M = x.shape[0], K = x.shape[1], N = w1.shape[1], C = w2.shape[1]
+    expect_length("b1", b1.shape[0], N)
+    expect_length("w1's rows", w1.shape[0], K)
+    expect_length("w2's rows", w2.shape[0], N)
+    pre, y = np.empty((M, N), np.float32), np.empty((M, C), np.float32)
+    cdef float[:, ::1] out = y
+    cdef float[::1] left = _operand(f, x), first = _packed(f, w1), second = _packed(f, w2)
+    cdef float[::1] strip = aligned_empty((STRIP_ROWS * N,))
+    cdef float[::1] act = aligned_empty((operand_size(f, M, N),))
+    cdef KeptRows rows = kept_rows(f, pre)
+    begin_thread()
+    multiply_gelu(f, M, N, K, &left[0], &first[0], &b1[0], &rows.all, &strip[0], &act[0])
+    multiply(f, M, C, N, &act[0], words(f, N), &second[0], &out[0, 0], C, NULL, NULL, CL_STORE)
+    end_thread()
+    rows.give_back()
+    return pre, y
+
+
+def mlp_gradient(const float[:, ::1] dy, const float[:, ::1] w2, const float[:, ::1] pre,
+                 str precision="float32"):
+    """Return the gradient of pre [M, N], as it is kept, from that of y = gelu(pre) w2 [N, C].
+
+    >>> one = np.ones((1, 1), np.float32)
+    >>> round(mlp_gradient(2 * one, one, -one).item(), 4)
+    -0.1659
+    """
+    cdef const NumberFormat* f = training_format(precision)
+    cdef int64_t M = dy.shape[0], C = dy.shape[1], N = w2.shape[0]
+    expect_length("w2's columns", w2.shape[1], C)
+    expect_length("pre's rows", pre.shape[0], M)
+    expect_length("pre's columns", pre.shape[1], N)
+    out = np.empty((M, N), np.float32)
+    cdef float[::1] left = _operand(f, dy)
+    cdef float[::1] back = _packed(f, np.ascontiguousarray(np.asarray(w2).T))
+    cdef KeptRows inputs = kept_rows(f, pre), rows = kept_rows(f, out)
+    begin_thread()
+    multiply_gelu_slope(f, M, N, C, &left[0], &back[0], &inputs.all, &rows.all)
+    end_thread()
+    rows.give_back()
+    return out

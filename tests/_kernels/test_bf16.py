@@ -40,10 +40,19 @@ def bound(terms: int, magnitude: npt.NDArray[np.float64]) -> npt.NDArray[np.floa
 
 def pairs(x: F32) -> F32:
     """The operand: pairs along the columns, the first in the low half, zeros after the last."""
-    out = place(np.full((len(x), mm.operand_words(x.shape[1], "bf16")), np.nan))
+    out = place(np.full(mm.operand_shape(*x.shape, "bf16"), np.nan))
     mm.to_operand(x, out, "bf16")
     assert guards_intact(x, out)
     return out
+
+
+def rows_of(operand: F32, rows: int) -> F32:
+    """The operand row by row, where groups of rows lie side by side in tiles of 16 words."""
+    group, words = mm.operand_shape(1, 1, "bf16")[0], operand.shape[1]
+    if group == 1:
+        return operand
+    tiles = operand.reshape(-1, words // 16, group, 16)
+    return np.ascontiguousarray(tiles.swapaxes(1, 2)).reshape(-1, words)[:rows]
 
 
 def test_pairs_are_rounded_to_nearest_even() -> None:
@@ -52,15 +61,15 @@ def test_pairs_are_rounded_to_nearest_even() -> None:
         exponents = rng.integers(-100, 100, (3, columns))
         x = normal(rng, 3, columns) * np.exp2(exponents).astype(np.float32)
         x[0, : columns // 2] = x.view(np.uint32)[0, : columns // 2].__and__(0xFFFF8000).view("f4")
-        even = np.zeros((3, 2 * mm.operand_words(columns, "bf16")), np.uint32)
+        even = np.zeros((3, 2 * mm.operand_shape(3, columns, "bf16")[1]), np.uint32)
         even[:, :columns] = rounded(x)
         want = even[:, ::2] | (even[:, 1::2] << np.uint32(16))
-        np.testing.assert_array_equal(pairs(x).view(np.uint32), want)
+        np.testing.assert_array_equal(rows_of(pairs(x), 3).view(np.uint32), want)
 
 
 def test_what_is_not_finite_stays_so() -> None:
     x = place(np.array([[np.inf, -np.inf, np.nan, -np.nan, 3.4e38]]))
-    got = pairs(x).view(np.uint32)[0]
+    got = rows_of(pairs(x), 1).view(np.uint32)[0]
     back = np.array([got[0] << 16, got[0] & 0xFFFF0000, got[1] << 16, got[1] & 0xFFFF0000])
     back = back.astype(np.uint32).view(np.float32)
     assert back[0] == np.inf
@@ -68,7 +77,7 @@ def test_what_is_not_finite_stays_so() -> None:
     assert np.isnan(back[2:]).all()
     # a NaN whose payload lies in the half that is cut off
     x = place(np.array([0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)[None])
-    got = pairs(x).view(np.uint32)[0]
+    got = rows_of(pairs(x), 1).view(np.uint32)[0]
     assert np.isnan(np.array([got[0] << 16, got[0] & 0xFFFF0000], np.uint32).view("f4")).all()
 
 
@@ -114,7 +123,7 @@ def test_weight_gradient(shape: tuple[int, int, int], accumulate: bool) -> None:
     rng = np.random.default_rng(4)
     x, dy, out = normal(rng, M, K), normal(rng, M, N), normal(rng, K, N)
     turned = place(np.full(mm.turned_shape(M, K, "bf16"), np.nan))
-    mm.turn_operand(pairs(x), K, turned, "bf16")
+    mm.turn_operand(pairs(x), M, K, turned, "bf16")
     packed = place(np.full(mm.packed_size(M, N, precision="bf16"), np.nan))
     mm.pack_matrix(dy, packed, precision="bf16")
     exact = value(x).T @ value(dy) + out * accumulate
@@ -127,17 +136,16 @@ def test_weight_gradient(shape: tuple[int, int, int], accumulate: bool) -> None:
 
 
 def test_shapes_are_checked() -> None:
-    x, words = place(np.zeros((3, 65))), mm.operand_words(65, "bf16")
-    with pytest.raises(ValueError, match=rf"out is \[3, 2\], expected \[3, {words}\]"):
+    x = place(np.zeros((3, 65)))
+    rows, words = mm.operand_shape(3, 65, "bf16")
+    with pytest.raises(ValueError, match=rf"out is \[3, 2\], expected \[{rows}, {words}\] for 3 rows"):
         mm.to_operand(x, place(np.zeros((3, 2))), "bf16")
-    with pytest.raises(ValueError, match="do not fit"):
-        mm.turn_operand(place(np.zeros((3, words))), 65, place(np.zeros((2, 7))), "bf16")
+    with pytest.raises(ValueError, match=r"out is \[2, 7\], expected "):
+        mm.turn_operand(place(np.zeros((rows, words))), 3, 65, place(np.zeros((2, 7))), "bf16")
+    with pytest.raises(ValueError, match=rf"x is \[3, 65\], expected \[{rows}, {words}\]"):
+        mm.turn_operand(x, 3, 65, place(np.zeros(mm.turned_shape(3, 65, "bf16"))), "bf16")
     packed = place(np.zeros(mm.packed_size(65, 1, "bf16")))
-    with pytest.raises(ValueError, match=f"a has 65 words a row, expected {words}"):
+    with pytest.raises(ValueError, match=rf"a is \[3, 65\], expected \[{rows}, {words}\]"):
         mm.matmul(x, packed, place(np.zeros((3, 1))), precision="bf16", inner=65)
     with pytest.raises(ValueError, match=r"a is \[3, 65\], expected "):
         mm.matmul_transposed(x, packed, place(np.zeros((65, 1))), precision="bf16", inner=65)
-
-
-def test_other_levels(isa_levels: Callable[[str], None]) -> None:
-    isa_levels(__file__)

@@ -61,7 +61,7 @@ def test_it_has_a_name_like_the_others(toy: str) -> None:
     assert formats.names() == ("float32", "bf16", "int8", toy)
     assert not formats.is_native(toy)
     assert formats.flops_per_second(toy, 0.0) > 0
-    assert (mm.operand_words(5, toy), mm.turned_shape(5, 3, toy)) == (8, (3, 8))
+    assert (mm.operand_shape(2, 5, toy), mm.turned_shape(5, 3, toy)) == ((2, 8), (3, 8))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 33), (14, 32, 32), (70, 69, 68), (5, 2051, 3)])
@@ -74,13 +74,13 @@ def test_products(toy: str, shape: tuple[int, int, int]) -> None:
     mm.pack_matrix(b, packed, precision=toy)
     mm.pack_transposed(place(b.T), turned_b, precision=toy)
     np.testing.assert_array_equal(packed, turned_b)
-    operand = place(np.full((M, mm.operand_words(K, toy)), np.nan))
+    operand = place(np.full(mm.operand_shape(M, K, toy), np.nan))
     mm.to_operand(a, operand, toy)
     mm.matmul(operand, packed, out, v, r, precision=toy, inner=K)
     np.testing.assert_allclose(out, cut(a) @ cut(b) + v + r, rtol=1e-3, atol=1e-3)
 
     turned = place(np.full(mm.turned_shape(M, K, toy), np.nan))
-    mm.turn_operand(operand, K, turned, toy)
+    mm.turn_operand(operand, M, K, turned, toy)
     packed_dy = place(np.full(mm.packed_size(M, N, toy), np.nan))
     mm.pack_matrix(dy, packed_dy, precision=toy)
     exact = dw + cut(a).T @ cut(dy)

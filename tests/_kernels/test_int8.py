@@ -70,7 +70,7 @@ def same(got: F32, want: F32) -> bool:
 
 
 def operand(x: F32) -> F32:
-    out = place(np.full((len(x), mm.operand_words(x.shape[1], "int8")), np.nan), offset=3)
+    out = place(np.full(mm.operand_shape(*x.shape, "int8"), np.nan), offset=3)
     mm.to_operand(x, out, "int8")
     assert guards_intact(out)
     return out
@@ -114,7 +114,7 @@ def test_a_row_is_its_bytes_then_zeros_then_its_scale(K: int) -> None:
     x = spread(rng, 5, K)
     x[1], x[2, 0] = 0, 0.5 * np.abs(x[2]).max()  # a zero row; a byte of 63.5: a tie
     words = (K + 4 * STEP - 1) // (4 * STEP) * STEP
-    assert mm.operand_words(K, "int8") == words + EXTRA
+    assert mm.operand_shape(3, K, "int8") == (3, words + EXTRA)
     bytes_, scale = quantized(x)
     want = np.zeros((5, words + EXTRA), np.float32)
     want.view(np.int8)[:, :K] = bytes_
@@ -147,7 +147,7 @@ def test_a_panel_is_bytes_by_fours_then_its_scales(K: int, N: int) -> None:
     rng = np.random.default_rng(1000 * K + N)
     b, sums = place(spread(rng, N, K).T), place(np.full(N, 2.0))
     b[:, N // 2] = 0
-    height, panels = mm.operand_words(K, "int8"), -(-N // PANEL)
+    height, panels = mm.operand_shape(1, K, "int8")[1], -(-N // PANEL)
     bytes_, scale = quantized(b.T)
     columns = np.zeros((panels * PANEL, height), np.float32)
     columns.view(np.int8)[:N, :K] = bytes_
@@ -206,7 +206,7 @@ def test_an_inner_length_beyond_that_is_refused() -> None:
     long, out = np.zeros((1, LONGEST + 1), np.float32), np.zeros((1, 1), np.float32)
     for call in (
         lambda: mm.packed_size(LONGEST + 1, 1, "int8"),
-        lambda: mm.operand_words(LONGEST + 1, "int8"),
+        lambda: mm.operand_shape(1, LONGEST + 1, "int8"),
         lambda: mm.to_operand(long, out, "int8"),
         lambda: mm.pack_matrix(long.T.copy(), out[0], precision="int8"),
         lambda: mm.pack_transposed(long, out[0], "int8"),
@@ -326,7 +326,7 @@ def test_there_are_no_gradients() -> None:
     )
     for call in (
         lambda: mm.turned_shape(3, 5, "int8"),
-        lambda: mm.turn_operand(one, 1, one, "int8"),
+        lambda: mm.turn_operand(one, 1, 1, one, "int8"),
         lambda: mm.matmul_transposed(one, one[0], one, precision="int8"),
         lambda: attention.attention_forward(x, 8, 2, out, lse, precision="int8"),
         lambda: attention.attention_backward(out, x, out, lse, 8, 2, x, precision="int8"),
@@ -340,7 +340,7 @@ def test_there_are_no_gradients() -> None:
 
 
 def test_shapes_are_checked() -> None:
-    x, words = place(np.zeros((3, 65))), mm.operand_words(65, "int8")
+    x, words = place(np.zeros((3, 65))), mm.operand_shape(3, 65, "int8")[1]
     assert words == 48
     with pytest.raises(ValueError, match=rf"out is \[3, 32\], expected \[3, {words}\]"):
         mm.to_operand(x, place(np.zeros((3, 32))), "int8")

@@ -207,7 +207,7 @@ def test_what_is_below_the_smallest_is_zero(plain: Body) -> None:
 def test_products_agree(plain: Body, instructions: Body, M: int, n: int, store: int) -> None:
     draw = np.random.default_rng(M * 100 + n)
     K = 48
-    a = words(draw, "ordinary", M, K).view(np.float32)
+    a = words(draw, "ordinary", -(-M // ROWS) * ROWS, K).view(np.float32)
     panel = words(draw, "ordinary", K, 32).view(np.float32)
     c, r = (draw.standard_normal((M, 40)).astype(np.float32) for _ in range(2))
     v = draw.standard_normal(40).astype(np.float32)
@@ -252,7 +252,7 @@ def test_tiles_are_given_back_when_a_product_is_done(instructions: Body) -> None
     assert not instructions.in_use()
 
     x, out = np.ones((40, 32), np.float32), np.empty((40, 32), np.float32)
-    operand = np.empty((40, matmul.operand_words(32, "bf16")), np.float32)
+    operand = np.empty(matmul.operand_shape(40, 32, "bf16"), np.float32)
     packed = np.empty(matmul.packed_size(32, 32, "bf16"), np.float32)
     matmul.to_operand(x, operand, "bf16")
     matmul.pack_matrix(x[:32], packed, precision="bf16")

@@ -6,8 +6,7 @@
 #define CL_AVX512
 #define CL_BF16
 #define CL_TILES
-#include "amx.h"
-#include "int8.h"
+#include "formats.h"
 
 /* c[count][r0][16] += a[count][r0][16 words] b[count][16 words][16], tile by tile */
 int dots(int64_t count, int r0, float *c, const uint32_t *a, const uint32_t *b) {
