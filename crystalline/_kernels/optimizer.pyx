@@ -5,8 +5,19 @@ A slice may be cut anywhere: elements do not see each other, so the pieces give
 the bits of the whole.
 """
 
+from libc.stdint cimport int64_t
+
 from crystalline._kernels.checks cimport expect_length
-from crystalline._kernels.isa cimport OptimizerStep, primitives
+from crystalline._kernels.isa cimport CL_STORE, CL_STREAM, OptimizerStep, StoreMode, primitives
+
+
+# From 4 MB on, what a pass over a whole array writes is out of the cache before it is read: a step
+# goes over about ten arrays of that size, and large caches hold 32 MB.
+cdef int64_t PAST_CACHE_FLOATS = 1 << 20
+
+
+cdef StoreMode store_of(int64_t floats, const float* first) noexcept nogil:
+    return CL_STREAM if floats >= PAST_CACHE_FLOATS and <size_t>first % 64 == 0 else CL_STORE
 
 
 cdef double _correction(float beta, object step) except -1.0:
@@ -104,7 +115,8 @@ def tree_sum(const float[:, :] lanes not None, float[::1] out not None) -> float
         raise ValueError(f"lanes are {lanes.strides[0]} bytes apart, expected a multiple of 4")
     with nogil:
         squares = primitives().tree_sum(n, count, &lanes[0, 0],
-                                        lanes.strides[0] // <Py_ssize_t>sizeof(float), &out[0])
+                                        lanes.strides[0] // <Py_ssize_t>sizeof(float), &out[0],
+                                        store_of(n, &out[0]))
     return squares
 
 

@@ -11,7 +11,8 @@ Undo area of a permit, all words 64-bit, then floats:
     word 0   mark: step + 1 while the copy below is valid, else 0
     word 1   segment
     word 2   block
-    3 x BLOCK floats: the block's weights, first and second moments before the change
+    3 x BLOCK floats: the block's weights, first and second moments before the change (SGD has no
+              second moments)
 
 Progress word of a segment: (step + 1) << 20 | blocks done in that step.
 """
@@ -20,8 +21,10 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from crystalline._kernels.atomics cimport word_load
-from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
-from crystalline.model.gpt2 cimport VECTORS, Gpt2
+from crystalline._kernels.formats cimport words
+from crystalline._kernels.isa cimport CL_PANEL, NumberFormat, OptimizerStep, Primitives, primitives
+from crystalline._kernels.optimizer cimport store_of
+from crystalline.model.gpt2 cimport VECTORS, W_FC, W_PROJ, W_QKV, WPE, WTE, Gpt2
 
 cdef extern from *:
     """
@@ -33,7 +36,7 @@ cdef extern from *:
     void cl_store_release(int64_t* p, int64_t x) noexcept nogil
 
 cdef enum:
-    BLOCK = 4096        # floats that change between two marks: 3 x 16 KiB stay in the cache
+    BLOCK = 256         # floats that change between two marks: with their copy they stay in L1
     HEADER = 8          # words before the floats, a cache line
     PROGRESS_BITS = 20
 
@@ -90,7 +93,8 @@ cdef class SegmentUpdate:
         with nogil:
             squares = primitives().tree_sum(s[5] - s[4], self._lanes.shape[0],
                                             &self._lanes[0, s[4]], self._lanes.shape[1],
-                                            &self._grads[s[4]])
+                                            &self._grads[s[4]],
+                                            store_of(self._grads.shape[0], &self._grads[s[4]]))
         return squares
 
     def update(self, int64_t segment, int64_t permit, int64_t step, double lr, double clip) -> None:
@@ -109,7 +113,7 @@ cdef class SegmentUpdate:
         cdef int64_t* undo = &self._undo[permit, 0]
         with nogil:
             self._update(segment, undo, step, &o)
-            self.model.pack_segment_nogil(segment)
+            self._repack(segment)
 
     def recover(self, int64_t permit, int64_t segment, int64_t step) -> None:
         """Restore the block that a dead process was changing in `update` of this segment."""
@@ -123,7 +127,8 @@ cdef class SegmentUpdate:
             copy = <float*>(undo + HEADER)
             memcpy(&self.model._weights[start], copy, n * sizeof(float))
             memcpy(&self._m[start], copy + BLOCK, n * sizeof(float))
-            memcpy(&self._v[start], copy + 2 * BLOCK, n * sizeof(float))
+            if self.is_adamw:
+                memcpy(&self._v[start], copy + 2 * BLOCK, n * sizeof(float))
         cl_store_release(undo, 0)
 
     cdef int64_t _done(self, int64_t segment, int64_t step) noexcept nogil:
@@ -141,9 +146,9 @@ cdef class SegmentUpdate:
         while start < stop:
             n = min(<int64_t>BLOCK, stop - start)
             cl_store_release(undo, 0)
-            memcpy(copy, &self.model._weights[start], n * sizeof(float))
-            memcpy(copy + BLOCK, &self._m[start], n * sizeof(float))
-            memcpy(copy + 2 * BLOCK, &self._v[start], n * sizeof(float))
+            p.keep_state(n, &self.model._weights[start], &self._m[start],
+                         &self._v[start] if self.is_adamw else NULL, &self._grads[start], copy,
+                         BLOCK)
             undo[1], undo[2] = segment, block
             cl_store_release(undo, step + 1)
             if self.is_adamw:
@@ -155,6 +160,30 @@ cdef class SegmentUpdate:
             cl_store_release(&self._progress[segment], (step + 1) << PROGRESS_BITS | block)
             start += n
         cl_store_release(undo, 0)
+
+    cdef void _repack(self, int64_t segment) noexcept nogil:
+        """Pack the segment as `Gpt2.pack_segment` does, while its weights are in the cache."""
+        cdef int64_t* s = &self.model._segments[segment, 0]
+        cdef int64_t kind = s[0], matrix = s[1], row = s[2], rows = s[3], C = self.model.z.C
+        cdef int64_t K, N
+        cdef const NumberFormat* f = self.model.z.f
+        cdef float* packed
+        cdef float* packed_t
+        if kind == VECTORS or kind == WPE:
+            return
+        if kind == WTE:  # rows are the columns of the head's product
+            K, N = self.model.z.V, C
+            packed = &self.model._packed[self.model._wte_back]
+            packed_t = &self.model._packed[self.model._wte_head]
+        else:
+            K = 4 * C if matrix == W_PROJ else C
+            N = 3 * C if matrix == W_QKV else 4 * C if matrix == W_FC else C
+            packed = &self.model._packed[self.model._packs[kind, matrix, 0]]
+            packed_t = &self.model._packed[self.model._packs[kind, matrix, 1]]
+        primitives().repack(f, rows, N, &self.model._weights[s[4]],
+                            packed + row // f.elements * CL_PANEL, words(f, K),
+                            packed_t + row * words(f, N), words(f, N),
+                            store_of(self.model._packed.shape[0], packed))
 
     def _check(self, int64_t segment):
         if not 0 <= segment < self.model._segments.shape[0]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from crystalline._kernels import optimizer
+from crystalline._kernels.memory import aligned_empty
 from tests._kernels.buffers import F32, SIZES, U, guards_intact, normal, place, same_bits
 from tests.oracles import ops
 
@@ -169,6 +170,23 @@ def test_sizes_of_the_sums(n: int) -> None:
     squares = optimizer.sum_squares(x)
     assert squares == pytest.approx(math.fsum(float(v) ** 2 for v in x), rel=1e-14)
     assert optimizer.sum_squares(x) == squares
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_large_sums_have_the_bits_of_their_pieces(shift: int) -> None:
+    """From 4 MB on they are written past the cache, if they start on a cache line."""
+    n = (1 << 20) + 21
+    lanes, half = _lanes(2, n), n // 2
+    buffer = aligned_empty((n + 32,))
+    buffer[:] = 7.0
+    out = buffer[16 + shift : 16 + shift + n]
+    squares = optimizer.tree_sum(lanes, out)
+    assert same_bits(np.array(out), lanes[0] + lanes[1])
+    assert (buffer[: 16 + shift] == 7.0).all()
+    assert (buffer[16 + shift + n :] == 7.0).all()
+    pieces = [optimizer.tree_sum(lanes[:, part], np.empty(n, np.float32)[part])
+              for part in (slice(0, half), slice(half, n))]  # fmt: skip
+    assert squares == pytest.approx(sum(pieces), rel=1e-12)
 
 
 def test_sum_squares_neither_overflows_nor_forgets() -> None:

@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 
+from crystalline._kernels import formats
+from crystalline._kernels.optimizer import tree_sum
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
@@ -18,7 +20,11 @@ from tests.oracles import ops
 
 CONFIG = ModelConfig(vocab_size=211, seq_len=13, num_layers=2, num_heads=3, embed_dim=129)
 TABLE = parameter_table(CONFIG)
+# Gradients and panels of which are written past the cache; its sizes are multiples of nothing, too.
+LARGE = ModelConfig(vocab_size=211, seq_len=13, num_layers=1, num_heads=7, embed_dim=301)
 LANES = 5
+HEADER = 8  # words of an undo area before its floats
+BLOCK = (UNDO_WORDS - HEADER) * 2 // 3  # floats that change between two marks
 SETTINGS = {"beta1": 0.9, "beta2": 0.97, "weight_decay": 0.2}
 
 
@@ -29,16 +35,19 @@ def shared(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
 
 
 class Subject:
-    def __init__(self, optimizer: str) -> None:
-        size = TABLE.size
+    def __init__(
+        self, optimizer: str, config: ModelConfig = CONFIG, precision: str = "float32"
+    ) -> None:
+        self.table = parameter_table(config)
+        size = self.table.size
         self.weights, self.m, self.v, self.grads = (shared((size,)) for _ in range(4))
         self.lanes = shared((LANES, size))
-        self.packed = shared((Gpt2.packed_size(CONFIG),))
+        self.packed = shared((Gpt2.packed_size(config, precision),))
         self.undo = shared((1, UNDO_WORDS), np.int64)
-        self.progress = shared((len(TABLE.segments()),), np.int64)
-        initialize(CONFIG, self.weights, seed=1)
-        workspace = np.frombuffer(mmap.mmap(-1, Gpt2.workspace_size(CONFIG)), np.uint8)
-        self.model = Gpt2(CONFIG, self.weights, self.packed, workspace)
+        self.progress = shared((len(self.table.segments()),), np.int64)
+        initialize(config, self.weights, seed=1)
+        workspace = np.frombuffer(mmap.mmap(-1, Gpt2.workspace_size(config, precision)), np.uint8)
+        self.model = Gpt2(config, self.weights, self.packed, workspace, precision=precision)
         self.model.pack()
         self.update = SegmentUpdate(
             self.model, self.lanes, self.grads, self.m, self.v, self.undo, self.progress,
@@ -48,7 +57,7 @@ class Subject:
     def fill_lanes(self, step: int) -> None:
         generator = np.random.default_rng(step)
         for lane in self.lanes:
-            for view in TABLE.views(lane).values():
+            for view in self.table.views(lane).values():
                 view[...] = generator.standard_normal(view.shape) * 10.0 ** generator.integers(
                     -4, 1
                 )
@@ -102,16 +111,31 @@ def test_every_tensor_follows_the_oracle(optimizer: str) -> None:
         np.testing.assert_allclose(got, w[name], atol=2e-4 * moved.max(), err_msg=name)
 
 
-def test_panels_are_repacked_from_the_new_weights() -> None:
-    subject = Subject("adamw")
+@pytest.mark.parametrize("precision", formats.names())
+@pytest.mark.parametrize("config", [CONFIG, LARGE], ids=["small", "large"])
+def test_panels_are_repacked_from_the_new_weights(config: ModelConfig, precision: str) -> None:
+    subject = Subject("adamw", config, precision)
     subject.fill_lanes(0)
     before = subject.packed.copy()
     subject.step(0, 0.01, 1.0)
     updated = subject.packed.copy()
-    subject.packed[:] = np.nan
+    subject.packed.view(np.uint32)[:] = 0x7FC07FC0  # NaN in every format
     subject.model.pack()
-    np.testing.assert_array_equal(subject.packed, updated)
-    assert (updated != before).mean() > 0.5
+    same = subject.packed.view(np.uint32) == updated.view(np.uint32)
+    assert same.all(), np.flatnonzero(~same)[:9]
+    assert (updated.view(np.uint32) != before.view(np.uint32)).mean() > 0.5
+
+
+def test_sum_past_the_cache_has_the_bits_of_its_segments() -> None:
+    subject = Subject("adamw", LARGE)
+    assert subject.table.size > 1 << 20
+    subject.fill_lanes(0)
+    for i in range(len(subject.progress)):
+        subject.update.reduce(i)
+    for segment in subject.table.segments():
+        piece = np.empty(segment.stop - segment.start, np.float32)
+        tree_sum(subject.lanes[:, segment.start : segment.stop], piece)
+        np.testing.assert_array_equal(subject.grads[segment.start : segment.stop], piece)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -151,7 +175,7 @@ def test_a_killed_update_ends_in_the_same_bits(optimizer: str) -> None:
 def test_recover_puts_back_exactly_the_marked_block() -> None:
     subject = Subject("adamw")
     subject.fill_lanes(0)
-    segment = next(i for i, s in enumerate(TABLE.segments()) if s.stop - s.start > 3 * 4096)
+    segment = next(i for i, s in enumerate(TABLE.segments()) if s.stop - s.start > 3 * BLOCK)
     start = TABLE.segments()[segment].start
     for i in range(len(subject.progress)):
         subject.update.reduce(i)
@@ -160,14 +184,14 @@ def test_recover_puts_back_exactly_the_marked_block() -> None:
     calm.step(0, 0.01, 1.0)
     # As if killed in block 2 of step 0: two blocks done, the third half written.
     subject.update.update(segment, 0, 0, 0.01, 1.0)
-    third = slice(start + 2 * 4096, start + 3 * 4096)
+    third = slice(start + 2 * BLOCK, start + 3 * BLOCK)
     original = Subject("adamw").weights
-    rest = slice(start + 2 * 4096, TABLE.segments()[segment].stop)
+    rest = slice(start + 2 * BLOCK, TABLE.segments()[segment].stop)
     subject.weights[rest] = original[rest]
     subject.m[rest] = 0.0
     subject.v[rest] = 0.0
-    copy = subject.undo[0, 8:].view(np.float32)
-    copy[:4096], copy[4096:] = original[third], 0.0
+    copy = subject.undo[0, HEADER:].view(np.float32)
+    copy[:BLOCK], copy[BLOCK:] = original[third], 0.0
     subject.undo[0, :3] = 1, segment, 2
     subject.progress[segment] = (1 << 20) | 2
     subject.weights[third][:100] = np.nan

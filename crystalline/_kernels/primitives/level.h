@@ -4,6 +4,7 @@
 #include "optimizer.h"
 #include "primitives.h"
 #include "random.h"
+#include "repack.h"
 #include "rows.h"
 #include "softmax.h"
 #include "vec.h"

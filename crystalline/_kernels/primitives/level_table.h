@@ -19,5 +19,7 @@
     .cross_entropy = cross_entropy,
     .adamw = adamw,
     .sgd = sgd,
+    .keep_state = keep_state,
     .tree_sum = tree_sum,
+    .repack = repack,
     .dropout = dropout,

@@ -2,6 +2,7 @@
 #ifndef CL_OPTIMIZER_H
 #define CL_OPTIMIZER_H
 
+#include "gemm.h" /* CL_LINE */
 #include "primitives.h"
 #include "vec.h"
 
@@ -48,6 +49,30 @@ static void adamw(int64_t n, float *w, float *m, float *v, const float *g,
     vstoren(m + i, mi, r);
     vstoren(v + i, vi_, r);
   }
+}
+
+/* Both halves of a step read several long arrays side by side, and the memory of each ends its page
+ * where the next one begins, elsewhere: what fetches by itself stops there.  So they fetch by hand,
+ * half a page ahead. */
+enum { CL_FETCH_AHEAD = 512 };
+CL_INLINE void cl_fetch(const float *p) { __builtin_prefetch((const char *)p + 4 * CL_FETCH_AHEAD); }
+
+static void keep_state(int64_t n, const float *w, const float *m, const float *v, const float *g,
+                       float *kept, int64_t stride) {
+  int64_t i = 0;
+  for (; i + CL_LINE <= n; i += CL_LINE) {
+    cl_fetch(w + i);
+    cl_fetch(m + i);
+    if (v) cl_fetch(v + i);
+    cl_fetch(g + i);
+    memcpy(kept + i, w + i, 4 * CL_LINE);
+    memcpy(kept + stride + i, m + i, 4 * CL_LINE);
+    if (v) memcpy(kept + 2 * stride + i, v + i, 4 * CL_LINE);
+  }
+  const size_t rest = 4 * (size_t)(n - i);
+  memcpy(kept + i, w + i, rest);
+  memcpy(kept + stride + i, m + i, rest);
+  if (v) memcpy(kept + 2 * stride + i, v + i, rest);
 }
 
 /* SGD with momentum beta1 (dampening 0, no Nesterov) and decoupled decay:
@@ -115,12 +140,18 @@ CL_INLINE vf cl_tree_vector(int64_t lanes, const float *p, int64_t stride, int64
   return sum;
 }
 
-static double tree_sum(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out) {
+static double tree_sum(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out,
+                       StoreMode store) {
   vd low = {0}, high = {0};
   int64_t i = 0;
   for (; i + VL <= n; i += VL) {
+    if (i % CL_LINE == 0)
+      for (int64_t l = 0; l < lanes; l++) cl_fetch(first + l * stride + i);
     vf x = cl_tree_vector(lanes, first + i, stride, VL);
-    vstore(out + i, x);
+    if (store == CL_STREAM)
+      vstream(out + i, x);
+    else
+      vstore(out + i, x);
     vd a = vlow(x), b = vhigh(x);
     low += a * a;
     high += b * b;
@@ -132,6 +163,7 @@ static double tree_sum(int64_t n, int64_t lanes, const float *first, int64_t str
     low += a * a;
     high += b * b;
   }
+  if (store == CL_STREAM) CL_STREAM_FENCE;
   return vdsum(low + high);
 }
 

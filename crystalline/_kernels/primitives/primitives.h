@@ -207,9 +207,22 @@ typedef struct {
   void (*adamw)(int64_t n, float *w, float *m, float *v, const float *g,
                 const OptimizerStep *step);
   void (*sgd)(int64_t n, float *w, float *m, const float *g, const OptimizerStep *step);
+  /* kept[0..n-1] = w, kept[stride..] = m and, unless v is NULL, kept[2 stride..] = v; fetches what
+   * follows in w, m, v and g, which a step over the next floats will need. */
+  void (*keep_state)(int64_t n, const float *w, const float *m, const float *v, const float *g,
+                     float *kept, int64_t stride);
   /* out[i] = the sum over lanes of first[lane * stride + i] in one fixed binary tree (neighbors
-   * first, an odd one moves up), lanes >= 1; returns the sum of out[i]^2.  out may be lane 0. */
-  double (*tree_sum)(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out);
+   * first, an odd one moves up), lanes >= 1; returns the sum of out[i]^2.  out may be lane 0.
+   * store: CL_STORE, or CL_STREAM for an `out` that starts on a cache line. */
+  double (*tree_sum)(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out,
+                     StoreMode store);
+
+  /* ---- repack.h ---- */
+  /* Both packed forms of `rows` rows w[rows, N] of a matrix [K, N]: the panels of the matrix, each
+   * `height` words high, from the word on where these rows begin, and the panels of its transpose,
+   * each height_t words high.  store: CL_STORE, or CL_STREAM for panels on cache lines. */
+  void (*repack)(const NumberFormat *f, int64_t rows, int64_t N, const float *w, float *panels,
+                 int64_t height, float *panels_t, int64_t height_t, StoreMode store);
 
   /* ---- random.h ---- */
   /* out[i] = x[i] * scale where hash(key, first + i) >= threshold, else 0; threshold = p 2^32.
