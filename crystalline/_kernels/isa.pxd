@@ -15,6 +15,12 @@ cdef extern from "primitives.h":
         CL_LINEAR
         CL_GELU
         CL_GELU_SLOPE
+    ctypedef enum Traffic:
+        CL_READ
+        CL_WRITE
+        CL_WRITE_PAST
+        CL_COPY
+        CL_CHANGE
     # written by tools/generate.py
     ctypedef struct OptimizerStep:
         float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2
@@ -120,6 +126,8 @@ cdef extern from "primitives.h":
         void (*repack)(const NumberFormat* f, int64_t rows, int64_t N, const float* w,
                        float* panels, int64_t height, float* panels_t, int64_t height_t,
                        StoreMode store) noexcept nogil
+        void (*move_floats)(Traffic traffic, int64_t n, int64_t rounds, const float* a,
+                            float* b) noexcept nogil
         void (*dropout)(int64_t n, const float* x, float* out, uint64_t key, uint64_t first,
                         uint32_t threshold, float scale) noexcept nogil
     # end

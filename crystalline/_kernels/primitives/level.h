@@ -1,4 +1,5 @@
 /* What every level's translation unit contains: all primitives, and their table. */
+#include "bandwidth.h"
 #include "crossentropy.h"
 #include "formats.h"
 #include "optimizer.h"

@@ -22,4 +22,5 @@
     .keep_state = keep_state,
     .tree_sum = tree_sum,
     .repack = repack,
+    .move_floats = move_floats,
     .dropout = dropout,

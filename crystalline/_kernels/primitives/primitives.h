@@ -74,6 +74,15 @@ typedef struct {
                   const Kept *other);
 } KeptFunctions;
 
+/* What `move_floats` does with floats. */
+typedef enum {
+  CL_READ,
+  CL_WRITE,
+  CL_WRITE_PAST, /* past the cache */
+  CL_COPY,
+  CL_CHANGE, /* read, and written back where they were */
+} Traffic;
+
 /* A number format of products: a row of the table in formats.h, which says how to add one.
  *
  * The inner length K of a product lies in words of 32 bits, `elements` of it in a word: a row of
@@ -223,6 +232,11 @@ typedef struct {
    * each height_t words high.  store: CL_STORE, or CL_STREAM for panels on cache lines. */
   void (*repack)(const NumberFormat *f, int64_t rows, int64_t N, const float *w, float *panels,
                  int64_t height, float *panels_t, int64_t height_t, StoreMode store);
+
+  /* ---- bandwidth.h ---- */
+  /* Reads from a, writes to, changes or copies to b n floats, `rounds` times, and nothing else.  n is a
+   * multiple of 64; a and b start on cache lines. */
+  void (*move_floats)(Traffic traffic, int64_t n, int64_t rounds, const float *a, float *b);
 
   /* ---- random.h ---- */
   /* out[i] = x[i] * scale where hash(key, first + i) >= threshold, else 0; threshold = p 2^32.
