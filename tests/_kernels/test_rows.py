@@ -51,6 +51,18 @@ def test_layernorm_of_a_large_mean_keeps_its_variance() -> None:
     np.testing.assert_allclose(out, ops.layer_norm(x, one, zero), atol=4096 * 8 * U)
 
 
+@pytest.mark.parametrize("C", [1, 16, 45, 200])
+def test_rows_side_by_side_have_the_bits_of_rows_alone(C: int) -> None:
+    rng = np.random.default_rng(C)
+    x, gamma, beta = normal(rng, 11, C), normal(rng, C), normal(rng, C)
+    x *= np.exp2(np.arange(11, dtype=np.float32))[:, None]  # rows that differ in every statistic
+    together = _layernorm(x, gamma, beta)
+    for row in range(11):
+        alone = _layernorm(place(x[row : row + 1]), gamma, beta)
+        for whole, part in zip(together, alone, strict=True):
+            assert same_bits(whole[row : row + 1], part)
+
+
 def test_layernorm_in_place_and_epsilon() -> None:
     rng = np.random.default_rng(4)
     x, gamma, beta = normal(rng, 5, 37), normal(rng, 37), normal(rng, 37)

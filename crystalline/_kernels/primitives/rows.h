@@ -7,97 +7,152 @@
 
 #include "vecmath.h"
 
-/* ---- LayerNorm (Ba et al. 2016): biased variance, mean first, then the squares about it ---- */
+/* ---- LayerNorm (Ba et al. 2016): biased variance, mean first, then the squares about it ----
+ *
+ * A row is three short loops with a reduction and a division between them, all of which wait for
+ * one another; so several rows go side by side.  Each keeps its own sums, in the order that it has
+ * alone, and what sums over rows takes them in row order. */
+enum { CL_NORM_ROWS = VL == 16 ? 4 : 2 }; /* as many as their sums fit the registers */
 
-static void layernorm(int64_t rows, int64_t C, const float *x, const float *gamma,
-                      const float *beta, float epsilon, float *out, float *mean, float *rstd) {
+#define CL_ROWS(R) _Pragma("GCC unroll 4") for (int r = 0; r < R; r++)
+#define CL_SUMS(A) _Pragma("GCC unroll 4") for (int a = 0; a < A; a++)
+
+CL_INLINE void cl_layernorm(const int R, int64_t C, const float *x, const float *gamma,
+                            const float *beta, float epsilon, float *out, float *mean,
+                            float *rstd) {
   const int64_t full = C / VL * VL, rest = C - full;
-  for (int64_t i = 0; i < rows; i++, x += C, out += C) {
-    vf s0 = vzero(), s1 = vzero(), s2 = vzero(), s3 = vzero();
-    int64_t j = 0;
-    for (; j + 4 * VL <= full; j += 4 * VL) {
-      s0 += vload(x + j);
-      s1 += vload(x + j + VL);
-      s2 += vload(x + j + 2 * VL);
-      s3 += vload(x + j + 3 * VL);
-    }
-    for (; j < full; j += VL) s0 += vload(x + j);
-    if (rest) s1 += vloadn(x + j, rest);
-    float m = vsum((s0 + s1) + (s2 + s3)) / (float)C;
+  vf s[4][R], shift[R], k[R];
+  int64_t j = 0;
+  CL_ROWS(R) CL_SUMS(4) s[a][r] = vzero();
+  for (; j + 4 * VL <= full; j += 4 * VL)
+    CL_ROWS(R) CL_SUMS(4) s[a][r] += vload(x + r * C + j + a * VL);
+  for (; j < full; j += VL) CL_ROWS(R) s[0][r] += vload(x + r * C + j);
+  CL_ROWS(R) {
+    if (rest) s[1][r] += vloadn(x + r * C + j, rest);
+    mean[r] = vsum((s[0][r] + s[1][r]) + (s[2][r] + s[3][r])) / (float)C;
+    shift[r] = vset1(mean[r]);
+    CL_SUMS(4) s[a][r] = vzero();
+  }
 
-    vf shift = vset1(m);
-    s0 = s1 = s2 = s3 = vzero();
-    for (j = 0; j + 4 * VL <= full; j += 4 * VL) {
-      vf d0 = vload(x + j) - shift, d1 = vload(x + j + VL) - shift;
-      vf d2 = vload(x + j + 2 * VL) - shift, d3 = vload(x + j + 3 * VL) - shift;
-      s0 = vfma(d0, d0, s0);
-      s1 = vfma(d1, d1, s1);
-      s2 = vfma(d2, d2, s2);
-      s3 = vfma(d3, d3, s3);
+  for (j = 0; j + 4 * VL <= full; j += 4 * VL)
+    CL_ROWS(R) CL_SUMS(4) {
+      vf d = vload(x + r * C + j + a * VL) - shift[r];
+      s[a][r] = vfma(d, d, s[a][r]);
     }
-    for (; j < full; j += VL) {
-      vf d = vload(x + j) - shift;
-      s0 = vfma(d, d, s0);
+  for (; j < full; j += VL)
+    CL_ROWS(R) {
+      vf d = vload(x + r * C + j) - shift[r];
+      s[0][r] = vfma(d, d, s[0][r]);
     }
+  CL_ROWS(R) {
     if (rest) {
-      vf d = vkeepn(vloadn(x + j, rest) - shift, rest);
-      s1 = vfma(d, d, s1);
+      vf d = vkeepn(vloadn(x + r * C + j, rest) - shift[r], rest);
+      s[1][r] = vfma(d, d, s[1][r]);
     }
-    float variance = vsum((s0 + s1) + (s2 + s3)) / (float)C;
-    float r = (vset1(1.0f) / vsqrt(vset1(variance + epsilon)))[0];
+    float variance = vsum((s[0][r] + s[1][r]) + (s[2][r] + s[3][r])) / (float)C;
+    k[r] = vset1(1.0f) / vsqrt(vset1(variance + epsilon));
+    rstd[r] = k[r][0];
+  }
 
-    vf k = vset1(r);
-    for (j = 0; j < full; j += VL)
-      vstore(out + j, vfma((vload(x + j) - shift) * k, vload(gamma + j), vload(beta + j)));
-    if (rest)
-      vstoren(out + j, vfma((vloadn(x + j, rest) - shift) * k, vloadn(gamma + j, rest),
-                            vloadn(beta + j, rest)), rest);
-    mean[i] = m;
-    rstd[i] = r;
+  for (j = 0; j < full; j += VL) {
+    vf g = vload(gamma + j), b = vload(beta + j);
+    CL_ROWS(R) vstore(out + r * C + j, vfma((vload(x + r * C + j) - shift[r]) * k[r], g, b));
+  }
+  if (rest) {
+    vf g = vloadn(gamma + j, rest), b = vloadn(beta + j, rest);
+    CL_ROWS(R) {
+      vf n = (vloadn(x + r * C + j, rest) - shift[r]) * k[r];
+      vstoren(out + r * C + j, vfma(n, g, b), rest);
+    }
   }
 }
 
+static void layernorm(int64_t rows, int64_t C, const float *x, const float *gamma,
+                      const float *beta, float epsilon, float *out, float *mean, float *rstd) {
+  int64_t i = 0;
+  for (; i + CL_NORM_ROWS <= rows; i += CL_NORM_ROWS)
+    cl_layernorm(CL_NORM_ROWS, C, x + i * C, gamma, beta, epsilon, out + i * C, mean + i, rstd + i);
+  for (; i < rows; i++)
+    cl_layernorm(1, C, x + i * C, gamma, beta, epsilon, out + i * C, mean + i, rstd + i);
+}
+
 /* With n = (x - mean) rstd and g = dy gamma: dx = rstd (g - mean(g) - n mean(g n)). */
+CL_INLINE void cl_layernorm_backward(const int R, int64_t C, const float *dy, const float *x,
+                                     const float *gamma, const float *mean, const float *rstd,
+                                     float *dx, int accumulate, float *dgamma, float *dbeta) {
+  const int64_t full = C / VL * VL, rest = C - full;
+  vf m[R], k[R], sum_g[2][R], sum_gn[2][R], mean_g[R], mean_gn[R];
+  int64_t j = 0;
+  CL_ROWS(R) {
+    m[r] = vset1(mean[r]);
+    k[r] = vset1(rstd[r]);
+    CL_SUMS(2) sum_g[a][r] = sum_gn[a][r] = vzero();
+  }
+  for (; j + 2 * VL <= full; j += 2 * VL)
+    CL_SUMS(2) {
+      const int64_t at = j + a * VL;
+      vf weight = vload(gamma + at), dw = vload(dgamma + at), db = vload(dbeta + at);
+      CL_ROWS(R) {
+        vf d = vload(dy + r * C + at), n = (vload(x + r * C + at) - m[r]) * k[r], g = d * weight;
+        dw = vfma(d, n, dw);
+        db += d;
+        sum_g[a][r] += g;
+        sum_gn[a][r] = vfma(g, n, sum_gn[a][r]);
+      }
+      vstore(dgamma + at, dw);
+      vstore(dbeta + at, db);
+    }
+  for (; j < C; j += VL) {
+    int64_t w = C - j < VL ? C - j : VL;
+    vf weight = vloadn(gamma + j, w), dw = vloadn(dgamma + j, w), db = vloadn(dbeta + j, w);
+    CL_ROWS(R) {
+      vf d = vloadn(dy + r * C + j, w), n = (vloadn(x + r * C + j, w) - m[r]) * k[r];
+      vf g = d * weight; /* dy is 0 beyond w */
+      dw = vfma(d, n, dw);
+      db += d;
+      sum_g[0][r] += g;
+      sum_gn[0][r] = vfma(g, n, sum_gn[0][r]);
+    }
+    vstoren(dgamma + j, dw, w);
+    vstoren(dbeta + j, db, w);
+  }
+  CL_ROWS(R) {
+    mean_g[r] = vset1(vsum(sum_g[0][r] + sum_g[1][r]) / (float)C);
+    mean_gn[r] = vset1(vsum(sum_gn[0][r] + sum_gn[1][r]) / (float)C);
+  }
+
+  for (j = 0; j < full; j += VL) {
+    vf weight = vload(gamma + j);
+    CL_ROWS(R) {
+      float *to = dx + r * C + j;
+      vf n = (vload(x + r * C + j) - m[r]) * k[r];
+      vf d = vfnma(n, mean_gn[r], vload(dy + r * C + j) * weight - mean_g[r]) * k[r];
+      vstore(to, accumulate ? vload(to) + d : d);
+    }
+  }
+  if (rest) {
+    vf weight = vloadn(gamma + j, rest);
+    CL_ROWS(R) {
+      float *to = dx + r * C + j;
+      vf n = (vloadn(x + r * C + j, rest) - m[r]) * k[r];
+      vf d = vfnma(n, mean_gn[r], vloadn(dy + r * C + j, rest) * weight - mean_g[r]) * k[r];
+      vstoren(to, accumulate ? vloadn(to, rest) + d : d, rest);
+    }
+  }
+}
+#undef CL_ROWS
+#undef CL_SUMS
+
 static void layernorm_backward(int64_t rows, int64_t C, const float *dy, const float *x,
                                const float *gamma, const float *mean, const float *rstd, float *dx,
                                int accumulate, float *dgamma, float *dbeta) {
-  const int64_t full = C / VL * VL, rest = C - full;
-  for (int64_t i = 0; i < rows; i++, x += C, dy += C, dx += C) {
-    vf m = vset1(mean[i]), r = vset1(rstd[i]);
-    vf g0 = vzero(), g1 = vzero(), n0 = vzero(), n1 = vzero();
-    int64_t j = 0;
-    for (; j + 2 * VL <= full; j += 2 * VL) {
-      vf d = vload(dy + j), n = (vload(x + j) - m) * r, g = d * vload(gamma + j);
-      vf e = vload(dy + j + VL), o = (vload(x + j + VL) - m) * r, h = e * vload(gamma + j + VL);
-      vstore(dgamma + j, vfma(d, n, vload(dgamma + j)));
-      vstore(dgamma + j + VL, vfma(e, o, vload(dgamma + j + VL)));
-      vstore(dbeta + j, vload(dbeta + j) + d);
-      vstore(dbeta + j + VL, vload(dbeta + j + VL) + e);
-      g0 += g;
-      g1 += h;
-      n0 = vfma(g, n, n0);
-      n1 = vfma(h, o, n1);
-    }
-    for (; j < C; j += VL) {
-      int64_t w = C - j < VL ? C - j : VL;
-      vf d = vloadn(dy + j, w), n = (vloadn(x + j, w) - m) * r, g = d * vloadn(gamma + j, w);
-      vstoren(dgamma + j, vfma(d, n, vloadn(dgamma + j, w)), w);
-      vstoren(dbeta + j, vloadn(dbeta + j, w) + d, w);
-      g0 += g; /* dy is 0 beyond w */
-      n0 = vfma(g, n, n0);
-    }
-    vf mean_g = vset1(vsum(g0 + g1) / (float)C), mean_gn = vset1(vsum(n0 + n1) / (float)C);
-    for (j = 0; j < full; j += VL) {
-      vf n = (vload(x + j) - m) * r;
-      vf d = vfnma(n, mean_gn, vload(dy + j) * vload(gamma + j) - mean_g) * r;
-      vstore(dx + j, accumulate ? vload(dx + j) + d : d);
-    }
-    if (rest) {
-      vf n = (vloadn(x + j, rest) - m) * r;
-      vf d = vfnma(n, mean_gn, vloadn(dy + j, rest) * vloadn(gamma + j, rest) - mean_g) * r;
-      vstoren(dx + j, accumulate ? vloadn(dx + j, rest) + d : d, rest);
-    }
-  }
+  int64_t i = 0;
+  for (; i + CL_NORM_ROWS <= rows; i += CL_NORM_ROWS)
+    cl_layernorm_backward(CL_NORM_ROWS, C, dy + i * C, x + i * C, gamma, mean + i, rstd + i,
+                          dx + i * C, accumulate, dgamma, dbeta);
+  for (; i < rows; i++)
+    cl_layernorm_backward(1, C, dy + i * C, x + i * C, gamma, mean + i, rstd + i, dx + i * C,
+                          accumulate, dgamma, dbeta);
 }
 
 /* ---- GELU in GPT-2's tanh form (Hendrycks and Gimpel 2016) ----

@@ -11,33 +11,72 @@ CL_INLINE void cl_end_row(float *row, vf tail, int64_t last, int64_t n, int64_t 
     vstoren(row + j, tail, width - j < VL ? width - j : VL);
 }
 
-/* The last vector of a row is kept in a register, its missing lanes at -inf, whose exponential is
- * 0: a row's length differs from that of the one before, which scalar code would pay for. */
+/* R rows of softmax side by side, of n, n + 1, .. columns: the maximum of a row, its sum and its
+ * division wait for one another, those of other rows do not.
+ *
+ * The last vector of a row is kept in a register, its missing lanes at -inf, whose exponential is
+ * 0: a row's length differs from that of the one before, which scalar code would pay for.  What
+ * comes before it is the same in all rows up to `common`. */
+enum { CL_SOFTMAX_ROWS = VL == 16 ? 4 : 2 };
+
+#define CL_ROWS(R) _Pragma("GCC unroll 4") for (int r = 0; r < R; r++)
+
+CL_INLINE void cl_softmax(const int R, int64_t n, int64_t width, float scale, float *s, int64_t lds,
+                          float *tops, float *sums) {
+  const vf k = vset1(scale);
+  const int64_t common = (n - 1) / VL * VL;
+  vf top[R], tail[R], shift[R], total[R], inverse[R];
+  int64_t last[R];
+  CL_ROWS(R) {
+    last[r] = (n + r - 1) / VL * VL;
+    int64_t kept = n + r - last[r];
+    tail[r] = vselect(vlanes(kept), vloadn(s + r * lds + last[r], kept), -vinf());
+    top[r] = tail[r];
+  }
+  for (int64_t j = 0; j < common; j += VL) CL_ROWS(R) top[r] = vmax(vload(s + r * lds + j), top[r]);
+  CL_ROWS(R) {
+    for (int64_t j = common; j < last[r]; j += VL) top[r] = vmax(vload(s + r * lds + j), top[r]);
+    float highest = vhmax(top[r]);
+    tops[r] = highest * scale;
+    shift[r] = vset1(-highest * scale);
+    total[r] = vzero();
+  }
+#define CL_STEP                                                \
+  {                                                            \
+    vf e = vexp(vfma(vload(s + r * lds + j), k, shift[r]));    \
+    vstore(s + r * lds + j, e);                                \
+    total[r] += e;                                             \
+  }
+  for (int64_t j = 0; j < common; j += VL) CL_ROWS(R) CL_STEP
+  CL_ROWS(R) {
+    for (int64_t j = common; j < last[r]; j += VL) CL_STEP
+    tail[r] = vexp(vfma(tail[r], k, shift[r]));
+    sums[r] = vsum(total[r] + tail[r]);
+    inverse[r] = vset1(1.0f / sums[r]);
+  }
+#undef CL_STEP
+  for (int64_t j = 0; j < common; j += VL)
+    CL_ROWS(R) vstore(s + r * lds + j, vload(s + r * lds + j) * inverse[r]);
+  CL_ROWS(R) {
+    float *row = s + r * lds;
+    for (int64_t j = common; j < last[r]; j += VL) vstore(row + j, vload(row + j) * inverse[r]);
+    cl_end_row(row, tail[r] * inverse[r], last[r], n + r, width);
+  }
+}
+#undef CL_ROWS
+
 static void softmax_causal(int64_t rows, int64_t first, int64_t width, float scale, float *s,
                            int64_t lds, float *lse) {
-  vf k = vset1(scale);
   for (int64_t start = 0; start < rows; start += VL) {
     int64_t count = rows - start < VL ? rows - start : VL;
     float tops[VL], sums[VL]; /* whose logarithms are taken together */
-    for (int64_t i = 0; i < count; i++) {
-      float *row = s + (start + i) * lds;
-      int64_t n = first + start + i + 1, last = (n - 1) / VL * VL;
-      vf tail = vselect(vlanes(n - last), vloadn(row + last, n - last), -vinf()), top = tail;
-      for (int64_t j = 0; j < last; j += VL) top = vmax(vload(row + j), top);
-      float highest = vhmax(top);
-      vf shift = vset1(-highest * scale), total = vzero();
-      for (int64_t j = 0; j < last; j += VL) {
-        vf e = vexp(vfma(vload(row + j), k, shift));
-        vstore(row + j, e);
-        total += e;
-      }
-      tail = vexp(vfma(tail, k, shift));
-      tops[i] = highest * scale;
-      sums[i] = vsum(total + tail);
-      vf inverse = vset1(1.0f / sums[i]);
-      for (int64_t j = 0; j < last; j += VL) vstore(row + j, vload(row + j) * inverse);
-      cl_end_row(row, tail * inverse, last, n, width);
-    }
+    int64_t i = 0;
+    for (; i + CL_SOFTMAX_ROWS <= count; i += CL_SOFTMAX_ROWS)
+      cl_softmax(CL_SOFTMAX_ROWS, first + start + i + 1, width, scale, s + (start + i) * lds, lds,
+                 tops + i, sums + i);
+    for (; i < count; i++)
+      cl_softmax(1, first + start + i + 1, width, scale, s + (start + i) * lds, lds, tops + i,
+                 sums + i);
     vstoren(lse + start, vloadn(tops, count) + vlog(vloadn(sums, count)), count);
   }
 }
