@@ -140,6 +140,16 @@ def test_gelu_forward_error_bound() -> None:
     np.testing.assert_allclose(out[moderate], ops.gelu(x[moderate]), rtol=4e-6, atol=1e-18)
 
 
+def test_gelu_where_its_exponential_overflows_is_minus_zero() -> None:
+    """From exp(88.38) on, although float32 goes to 88.72: every level ends at the same power."""
+    x = np.linspace(-10.06, -10.05, 1001).astype(np.float32)
+    assert 88.4 < _exponent(x).min() < _exponent(x).max() < 88.72
+    x = np.concatenate([x, np.float32([-11, -1e9, -np.finfo(np.float32).max])])
+    out = np.empty_like(x)
+    rows.gelu_forward(x, out)
+    assert same_bits(out, np.full_like(x, -0.0))
+
+
 def test_gelu_backward_error_bound() -> None:
     x = _gelu_points()
     dy = np.full_like(x, -0.75)
