@@ -120,7 +120,7 @@ def adopt(uintptr_t address) -> None:
     if (<bytes>f.name).decode() in names():
         raise ValueError(f"there is a format {(<bytes>f.name).decode()!r} already")
     if (f.elements < 1 or f.step < 1 or f.extra < 0 or f.extra % f.step or f.row_group < 1
-            or f.pass_words < f.step or not 1 <= f.block_rows <= 32
+            or f.pass_words < f.step or f.left_words < 1 or not 1 <= f.block_rows <= 32
             or not f.block_rows <= f.query_rows <= 128):
         raise ValueError(f"the format {(<bytes>f.name).decode()!r} has no layout")
     if _adopted_count == MOST_ADOPTED:

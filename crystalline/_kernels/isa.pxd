@@ -54,6 +54,7 @@ cdef extern from "primitives.h":
         int64_t query_rows
         int64_t pass_rows
         int64_t pass_words
+        int64_t left_words
         const KeptFunctions* keeps
         void (*pack_panel)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                            float* column_sums) noexcept nogil

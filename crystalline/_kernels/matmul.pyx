@@ -23,9 +23,6 @@ from crystalline._kernels.isa cimport (
     end_thread,
 )
 
-# The part of the left-hand side that one sweep over the panels uses: it stays in L2.
-cdef int64_t LEFT_BLOCK_FLOATS = 128 * 1024
-
 cdef enum:
     # Rows of words that lie multiples of CROWDED apart share so few sets of the caches that what a
     # sweep reads of them pushes itself out of L1 and L2.  Such a left-hand side is copied in strips
@@ -82,7 +79,7 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
     for depth in range(depths):
         k = steps * depth // depths * f.step
         length = steps * (depth + 1) // depths * f.step - k
-        blocks = (M * length + LEFT_BLOCK_FLOATS - 1) // LEFT_BLOCK_FLOATS
+        blocks = (M * length + f.left_words - 1) // f.left_words
         for block in range(blocks):
             row = first_row(f, M, block, blocks)
             rows = first_row(f, M, block + 1, blocks) - row
@@ -105,7 +102,7 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
 cdef void multiply_ta(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const float* a,
                       const float* packed, float* c, int64_t ldc, StoreMode store) noexcept nogil:
     cdef int64_t height = words(f, K), lda = turned_stride(f, K, M)
-    cdef int64_t blocks = max(<int64_t>1, M * height // LEFT_BLOCK_FLOATS)
+    cdef int64_t blocks = max(<int64_t>1, M * height // f.left_words)
     cdef int64_t block, row, rows
     # Weight gradients are large and not read again soon: where rows are whole cache lines, they
     # are written past the cache.

@@ -77,6 +77,7 @@ const NumberFormat toy_format = {
     .query_rows = 14,
     .pass_rows = 100,
     .pass_words = 1024,
+    .left_words = 4096,
     .pack_panel = pack_panel,
     .pack_panel_t = pack_panel_t,
     .to_operand = to_operand,

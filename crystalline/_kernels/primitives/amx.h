@@ -304,6 +304,7 @@ static const NumberFormat format_bf16 = {
     .query_rows = 4 * TILE_BLOCK,
     .pass_rows = 512,
     .pass_words = 2048,
+    .left_words = 208 * 1024, /* of 2 MB at least, which CPUs with tiles have */
     .keeps = &tiles_keeps,
     .pack_panel = tiles_pack_panel,
     .pack_panel_t = tiles_pack_panel_t,

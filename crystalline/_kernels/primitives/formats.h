@@ -15,6 +15,7 @@ enum {
   CL_PASS_ROWS = 128,
   /* one chain of thousands of float32 additions rounds worse than a few short ones */
   CL_PASS_WORDS = 1024,
+  CL_LEFT_WORDS = 128 * 1024,
 };
 
 #include "gemm.h"
@@ -39,6 +40,7 @@ static const NumberFormat format_float32 = {
     .query_rows = CL_BLOCK_ROWS,
     .pass_rows = CL_PASS_ROWS,
     .pass_words = CL_PASS_WORDS,
+    .left_words = CL_LEFT_WORDS,
     .pack_panel = float32_pack_panel,
     .pack_panel_t = float32_pack_panel_t,
     .product = float32_product,
@@ -59,6 +61,7 @@ static const NumberFormat format_bf16 = {
     .query_rows = CL_BLOCK_ROWS,
     .pass_rows = CL_PASS_ROWS,
     .pass_words = CL_PASS_WORDS,
+    .left_words = CL_LEFT_WORDS,
     .pack_panel = bf16_pack_panel,
     .pack_panel_t = bf16_pack_panel_t,
     .to_operand = bf16_to_operand,

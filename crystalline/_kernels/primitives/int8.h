@@ -386,6 +386,7 @@ static const NumberFormat format_int8 = {
     .query_rows = INT8_BLOCK_ROWS,
     .pass_rows = CL_PASS_ROWS,
     .pass_words = CL_PASS_WORDS,
+    .left_words = CL_LEFT_WORDS,
     .pack_panel = int8_pack_panel,
     .pack_panel_t = int8_pack_panel_t,
     .to_operand = int8_to_operand,

@@ -108,6 +108,7 @@ typedef struct {
   int64_t query_rows; /* of attention's blocks of scores: whole blocks, at most 128 */
   int64_t pass_rows;  /* rows that go through a layer's products together, whole groups */
   int64_t pass_words; /* the longest inner length of one pass: longer ones add up in memory */
+  int64_t left_words; /* of a left-hand side that one sweep over the panels uses: it stays in L2 */
   const KeptFunctions *keeps; /* NULL: float32 is kept */
   /* panel = b[K, n], zero-filled; column_sums[n] += sums of b itself over K when not NULL */
   void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
