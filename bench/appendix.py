@@ -3,8 +3,8 @@
     python -m bench.appendix                  # the sections, with their commands
     python -m bench.appendix peaks kernels    # run these and write them, for this kind of machine
 
-A section belongs to a kind of machine: what was measured on another stays.  What a command prints is
-written as it is; a command that fails leaves the page alone.
+A section belongs to a kind of machine: what was measured on another stays.  What a command prints
+is written as it is; a command that fails leaves the page alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def section(name: str, kind: str, command: str, date: str, output: str) -> str:
 
 
 def with_section(page: str, name: str, kind: str, text: str) -> str:
-    """Return the page with a section in the place of the one of this name and machine, or after all.
+    """Return the page with a section where the one of this name and machine is, or at the end.
 
     >>> page = with_section("# A", "x", "m", section("x", "m", "c", "d", "1"))
     >>> with_section(page, "x", "m", section("x", "m", "c", "d", "2")).count("### x: m")

@@ -3,8 +3,8 @@
 
 From `crystalline/machine/levels.py`: `levels.h` and one translation unit a level.  From the structs
 of `primitives.h` and of the exact kernels' `*_table.h`: what Cython declares of them, and the
-floating-point levels' table.  And the table of GELU's cubics.  All of it is checked in, so that it can be read and built without
-this tool; a test keeps it up to date.
+floating-point levels' table.  And the table of GELU's cubics.  All of it is checked in, so that it
+can be read and built without this tool; a test keeps it up to date.
 
     python3 tools/generate.py            write what differs, and name it
 """

@@ -2,8 +2,9 @@
 
     s = q k^T / sqrt(D);  p = softmax over keys <= query;  out = dropout(p) v
 
-Only blocks of a few query rows of the score matrix exist at a time; they stay in the cache.  A block
-is the format's `query_rows`, in groups of `block_rows`, which see no more keys than they need.
+Only blocks of a few query rows of the score matrix exist at a time; they stay in the cache.  A
+block is the format's `query_rows`, in groups of `block_rows`, which see no more keys than they
+need.
 The forward pass keeps the log of each row's normalizer (lse), from which the backward pass
 computes p again (Dao et al. 2022, FlashAttention; here on CPU caches, with whole rows).
 
@@ -39,8 +40,8 @@ from crystalline._kernels.isa cimport (
     end_thread, primitives,
 )
 from crystalline._kernels.kept cimport (
-    KeptRows, float_rows, floats, kept_rows, left_operand, multiply_beginning, pack_kept,
-    pack_kept_t, part,
+    KeptRows, float_rows, floats, kept_part, kept_rows, left_operand, multiply_beginning,
+    pack_kept, pack_kept_t,
 )
 from crystalline._kernels.matmul cimport multiply, pack, pack_t
 from crystalline._kernels.random cimport drop_threshold
@@ -228,7 +229,7 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
         for h in range(H):
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
-            k, v = part(qkv, b * T, C + h * D), part(qkv, b * T, 2 * C + h * D)
+            k, v = kept_part(qkv, b * T, C + h * D), kept_part(qkv, b * T, 2 * C + h * D)
             pack_kept_t(f, D, T, &k, z.kt)
             pack_kept(f, T, D, 0, T, &v, z.kv, NULL)
             first = 0
@@ -240,7 +241,7 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
                     n = min(f.block_rows, rows - row)
                     seen = first + row + n
                     at = z.p + row * z.width
-                    q = part(qkv, b * T + first + row, h * D)
+                    q = kept_part(qkv, b * T + first + row, h * D)
                     block_scores(f, n, seen, D, &q, z.kt, at, &z)
                     if factor != 0.0:
                         add_similarity(n, first + row, seen, factor, &features, at, z.width)
@@ -254,7 +255,7 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
                 row = 0
                 while row < rows:
                     n = min(f.block_rows, rows - row)
-                    y = part(out, b * T + first + row, h * D)
+                    y = kept_part(out, b * T + first + row, h * D)
                     multiply_beginning(f, n, D, first + row + n, T, left + row * ldx, ldx, z.kv, &y)
                     row += n
                 first += rows
@@ -294,9 +295,9 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
             dlambda = 0.0
-            k, v = part(qkv, b * T, C + h * D), part(qkv, b * T, 2 * C + h * D)
-            dk_kept = part(dqkv, b * T, C + h * D)
-            dv_kept = part(dqkv, b * T, 2 * C + h * D)
+            k, v = kept_part(qkv, b * T, C + h * D), kept_part(qkv, b * T, 2 * C + h * D)
+            dk_kept = kept_part(dqkv, b * T, C + h * D)
+            dv_kept = kept_part(dqkv, b * T, 2 * C + h * D)
             if f.keeps != NULL:
                 dk, dv = z.dkv, z.dkv + T * D
             else:
@@ -312,8 +313,8 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
             while first >= 0:
                 rows = min(f.query_rows, T - first)
                 keys = first + rows
-                q, do = part(qkv, b * T + first, h * D), part(dout, b * T + first, h * D)
-                y = part(out, b * T + first, h * D)
+                q, do = kept_part(qkv, b * T + first, h * D), kept_part(dout, b * T + first, h * D)
+                y = kept_part(out, b * T + first, h * D)
                 pack_kept(f, rows, D, 0, rows, &q, z.q, NULL)
                 pack_kept(f, rows, D, 0, rows, &do, z.dout, NULL)
                 row_sums(f, rows, D, &do, &y, &z)
@@ -322,8 +323,8 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
                     n = min(f.block_rows, rows - row)
                     seen = first + row + n
                     at, ds = z.p + row * z.width, z.ds + row * z.width
-                    q, do = part(qkv, b * T + first + row, h * D), part(dout, b * T + first + row,
-                                                                       h * D)
+                    q = kept_part(qkv, b * T + first + row, h * D)
+                    do = kept_part(dout, b * T + first + row, h * D)
                     block_scores(f, n, seen, D, &q, z.kt, at, &z)
                     if factor != 0.0:
                         add_similarity(n, first + row, seen, factor, &features, at, z.width)
@@ -346,7 +347,7 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
                 row = 0
                 while row < rows:
                     n = min(f.block_rows, rows - row)
-                    dq = part(dqkv, b * T + first + row, h * D)
+                    dq = kept_part(dqkv, b * T + first + row, h * D)
                     multiply_beginning(f, n, D, first + row + n, T, left + row * ldx, ldx, z.kv,
                                        &dq)
                     row += n

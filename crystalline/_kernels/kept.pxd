@@ -1,8 +1,8 @@
 # What lives from one product to the next: kept as float32, or as an operand of the number format.
 #
 # A `Kept` is a rectangle of such a matrix, from its row and column on.  These functions are the one
-# place that knows which of the two it is.  A left-hand side that they return has `lda[0]` words a row;
-# it is the matrix itself where that will do, otherwise it is made in `scratch`.
+# place that knows which of the two it is.  A left-hand side that they return has `lda[0]` words a
+# row; it is the matrix itself where that will do, otherwise it is made in `scratch`.
 from libc.stdint cimport int64_t
 
 from crystalline._kernels.isa cimport Activation, Kept, NumberFormat
@@ -11,8 +11,8 @@ from crystalline._kernels.isa cimport Activation, Kept, NumberFormat
 cdef int64_t kept_size(const NumberFormat* f, int64_t rows, int64_t columns) noexcept nogil
 cdef int64_t kept_words(const NumberFormat* f, int64_t columns) noexcept nogil
 
-cdef Kept kept(const NumberFormat* f, const float* words, int64_t columns) noexcept nogil
-cdef Kept part(const Kept* x, int64_t row, int64_t column) noexcept nogil
+cdef Kept kept(const NumberFormat* f, const float* start, int64_t columns) noexcept nogil
+cdef Kept kept_part(const Kept* x, int64_t row, int64_t column) noexcept nogil
 
 # The first element, where float32 is kept.
 cdef inline float* float_rows(const Kept* x) noexcept nogil:

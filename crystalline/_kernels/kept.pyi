@@ -1,6 +1,9 @@
 import numpy as np
 import numpy.typing as npt
 
+class KeptRows:
+    def __init__(self) -> None: ...
+
 def mlp(
     x: npt.NDArray[np.float32],
     w1: npt.NDArray[np.float32],

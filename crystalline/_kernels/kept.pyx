@@ -33,15 +33,15 @@ cdef int64_t kept_size(const NumberFormat* f, int64_t rows, int64_t columns) noe
     return grouped(f, rows) * kept_words(f, columns)
 
 
-cdef Kept kept(const NumberFormat* f, const float* words, int64_t columns) noexcept nogil:
+cdef Kept kept(const NumberFormat* f, const float* start, int64_t columns) noexcept nogil:
     cdef Kept x
-    x.words = <float*>words
+    x.words = <float*>start
     x.ld, x.columns = kept_words(f, columns), columns
     x.row = x.column = 0
     return x
 
 
-cdef Kept part(const Kept* x, int64_t row, int64_t column) noexcept nogil:
+cdef Kept kept_part(const Kept* x, int64_t row, int64_t column) noexcept nogil:
     cdef Kept y = x[0]
     y.row += row
     y.column += column
@@ -93,7 +93,7 @@ cdef void pack_kept(const NumberFormat* f, int64_t K, int64_t N, int64_t row, in
         pack_rows(f, K, N, row, rows, float_rows(x), x.ld, packed, column_sums)
         return
     while j < N:
-        panel = part(x, 0, j)
+        panel = kept_part(x, 0, j)
         f.keeps.pack_panel(rows, min(<int64_t>CL_PANEL, N - j), &panel,
                            packed + j * height + start * CL_PANEL,
                            column_sums + j if column_sums != NULL else NULL)
@@ -108,7 +108,7 @@ cdef void pack_kept_t(const NumberFormat* f, int64_t K, int64_t N, const Kept* x
         pack_t(f, K, N, float_rows(x), x.ld, packed)
         return
     while j < N:
-        panel = part(x, j, 0)
+        panel = kept_part(x, j, 0)
         f.keeps.pack_panel_t(K, min(<int64_t>CL_PANEL, N - j), &panel, packed + j * height)
         j += CL_PANEL
 
@@ -119,9 +119,9 @@ cdef void panels_kept(const NumberFormat* f, int64_t M, int64_t N, int64_t K, co
     cdef int64_t j = 0
     cdef Kept y, z = out[0]
     while j < N:
-        y = part(out, 0, j)
+        y = kept_part(out, 0, j)
         if other != NULL:
-            z = part(other, 0, j)
+            z = kept_part(other, 0, j)
         f.keeps.product(M, min(<int64_t>CL_PANEL, N - j), words(f, K), a, lda, packed + j * height,
                         height * CL_PANEL if j + CL_PANEL < N else 0,
                         bias + j if bias != NULL else NULL, activation, &y, &z)

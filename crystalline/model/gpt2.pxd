@@ -54,8 +54,8 @@ cdef class Gpt2:
                      StoreMode store, const SoftTargets* soft, double* smoothed) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        StoreMode store, uint64_t key, uint64_t first_sequence) noexcept nogil
-    # What the last `forward` left in the workspace: a layer's qkv [rows, 3C] (where float32 is kept), the final
-    # LayerNorm's last row [C].
+    # What the last `forward` left in the workspace: a layer's qkv [rows, 3C] (where float32 is
+    # kept), the final LayerNorm's last row [C].
     cdef const float* qkv(self, int64_t layer, int64_t rows) noexcept nogil
     cdef const float* last_hidden(self, int64_t rows) noexcept nogil
     cdef int64_t ln_f_beta(self) noexcept nogil  # offset in floats

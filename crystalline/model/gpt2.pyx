@@ -6,9 +6,9 @@ backward without the GIL and stores or adds the gradients of every tensor in one
 
 What is kept from forward to backward is listed once, in `Activations`.  Between two attentions all
 work is row by row, so it is done in blocks of the format's pass_rows, which stay in the cache from
-one pass to the next; the weight gradients then take all rows of a chunk of sequences at once.  Letters as in
-`config.py`; R = rows of a chunk.  Chunks and blocks depend on the configuration only, so the bits
-do too.
+one pass to the next; the weight gradients then take all rows of a chunk of sequences at once.
+Letters as in `config.py`; R = rows of a chunk.  Chunks and blocks depend on the configuration only,
+so the bits do too.
 
 The operands of every product with weights, and in attention, are rounded to the model's precision,
 a number format (see `NumberFormat` in `primitives/primitives.h`); sums are float32, and so is the
@@ -37,7 +37,7 @@ from crystalline._kernels.isa cimport (
     end_thread, primitives,
 )
 from crystalline._kernels.kept cimport (
-    float_rows, kept, kept_size, multiply_gelu, multiply_gelu_slope, multiply_kept, pack_kept, part,
+    kept, kept_part, kept_size, multiply_gelu, multiply_gelu_slope, multiply_kept, pack_kept,
     row_operand,
 )
 from crystalline._kernels.matmul cimport multiply, multiply_ta, pack, pack_rows, pack_t
@@ -612,7 +612,7 @@ cdef class Gpt2:
                 rows = min(f.pass_rows, R - row)
                 self.norm(rows, a.x + row * C, w + o[LN1_GAMMA], w + o[LN1_BETA], s.narrow,
                           a.ln1 + row * wc, a.ln1_mean + row, a.ln1_rstd + row)
-                qkv = part(&all_qkv, row, 0)
+                qkv = kept_part(&all_qkv, row, 0)
                 multiply_kept(f, rows, 3 * C, C, a.ln1 + row * wc, wc,
                               &self._packed[self._packs[layer, W_QKV, 0]], w + o[B_QKV], &qkv)
                 row += rows
@@ -623,7 +623,7 @@ cdef class Gpt2:
             row = 0
             while row < R:
                 rows = min(f.pass_rows, R - row)
-                att = part(&all_att, row, 0)
+                att = kept_part(&all_att, row, 0)
                 att_in = row_operand(f, rows, C, &att, a.att_in + row * wc)
                 residual = NULL if dropping else a.x + row * C
                 self.linear(rows, C, C, att_in, layer, W_OUT, B_OUT, residual, a.mid + row * C)
@@ -633,7 +633,7 @@ cdef class Gpt2:
                     p.add(rows * C, a.mid + row * C, a.x + row * C, a.mid + row * C)
                 self.norm(rows, a.mid + row * C, w + o[LN2_GAMMA], w + o[LN2_BETA], s.narrow,
                           a.ln2 + row * wc, a.ln2_mean + row, a.ln2_rstd + row)
-                fc = part(&all_fc, row, 0)
+                fc = kept_part(&all_fc, row, 0)
                 multiply_gelu(f, rows, 4 * C, C, a.ln2 + row * wc,
                               &self._packed[self._packs[layer, W_FC, 0]], w + o[B_FC], &fc, s.wide,
                               a.gelu + row * J)
@@ -749,7 +749,7 @@ cdef class Gpt2:
                 left = self.float_gradient(R, row, rows, C, dy, g.vectors + o[B_PROJ],
                                            s.dy_packed, s.operand)
                 fc, wide = kept(f, a.fc, W), kept(f, s.wide, W)
-                fc = part(&fc, row, 0)
+                fc = kept_part(&fc, row, 0)
                 multiply_gelu_slope(f, rows, W, C, left,
                                     &self._packed[self._packs[layer, W_PROJ, 1]], &fc, &wide)
                 self.input_gradient(R, row, rows, C, W, &wide, layer, W_FC, g.vectors + o[B_FC],
@@ -774,7 +774,7 @@ cdef class Gpt2:
                     dy = s.narrow
                 left = self.float_gradient(R, row, rows, C, dy, g.vectors + o[B_OUT], s.dy_packed,
                                            s.operand)
-                datt = part(&all_datt, row, 0)
+                datt = kept_part(&all_datt, row, 0)
                 multiply_kept(f, rows, C, C, left, wc,
                               &self._packed[self._packs[layer, W_OUT, 1]], NULL, &datt)
                 row += rows
@@ -789,7 +789,7 @@ cdef class Gpt2:
             row = 0
             while row < R:
                 rows = min(f.pass_rows, R - row)
-                dqkv = part(&all_dqkv, row, 0)
+                dqkv = kept_part(&all_dqkv, row, 0)
                 self.input_gradient(R, row, rows, C, 3 * C, &dqkv, layer, W_QKV,
                                     g.vectors + o[B_QKV], s.wide_packed, s.operand, s.narrow)
                 p.layernorm_backward(rows, C, s.narrow, a.x + row * C, w + o[LN1_GAMMA],

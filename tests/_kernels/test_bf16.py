@@ -6,8 +6,6 @@ the products of two bfloat16 are exact; what is left is the rounding of float32 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -138,7 +136,9 @@ def test_weight_gradient(shape: tuple[int, int, int], accumulate: bool) -> None:
 def test_shapes_are_checked() -> None:
     x = place(np.zeros((3, 65)))
     rows, words = mm.operand_shape(3, 65, "bf16")
-    with pytest.raises(ValueError, match=rf"out is \[3, 2\], expected \[{rows}, {words}\] for 3 rows"):
+    with pytest.raises(
+        ValueError, match=rf"out is \[3, 2\], expected \[{rows}, {words}\] for 3 rows"
+    ):
         mm.to_operand(x, place(np.zeros((3, 2))), "bf16")
     with pytest.raises(ValueError, match=r"out is \[2, 7\], expected "):
         mm.turn_operand(place(np.zeros((rows, words))), 3, 65, place(np.zeros((2, 7))), "bf16")

@@ -345,7 +345,7 @@ def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match=rf"out is \[3, 32\], expected \[3, {words}\]"):
         mm.to_operand(x, place(np.zeros((3, 32))), "int8")
     right = place(np.zeros(mm.packed_size(65, 1, "int8")))
-    with pytest.raises(ValueError, match=f"a has 65 words a row, expected {words}"):
+    with pytest.raises(ValueError, match=rf"a is \[3, 65\], expected \[3, {words}\]"):
         mm.matmul(x, right, place(np.zeros((3, 1))), precision="int8", inner=65)
 
 

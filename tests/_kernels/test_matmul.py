@@ -155,7 +155,7 @@ def test_shapes_that_do_not_fit() -> None:
         mm.pack_transposed(b, packed)
     with pytest.raises(ValueError, match="packed has 96 elements, expected 128"):
         mm.matmul(np.zeros((2, 4), np.float32), packed, out)
-    with pytest.raises(ValueError, match="out has 2 rows, a has 3"):
+    with pytest.raises(ValueError, match=r"a is \[3, 3\], expected \[2, 3\] for 2 rows"):
         mm.matmul(np.zeros((3, 3), np.float32), packed, out)
     with pytest.raises(ValueError, match="bias has 5 elements, expected 4"):
         mm.matmul(a, packed, out, wrong)

@@ -44,7 +44,8 @@ def test_a_command_that_fails_leaves_the_page_alone(
     assert page.read_bytes() == before
 
 
-def test_names_are_checked_and_listed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("page")
+def test_names_are_checked_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         appendix.main(["products"])
     assert "there is no section 'products'; there are sums, wrong" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_every_tensor_follows_the_oracle(optimizer: str) -> None:
         np.testing.assert_allclose(got, w[name], atol=2e-4 * moved.max(), err_msg=name)
 
 
-@pytest.mark.parametrize("precision", formats.names())
+@pytest.mark.parametrize("precision", [*filter(formats.trains, formats.names())])
 @pytest.mark.parametrize("config", [CONFIG, LARGE], ids=["small", "large"])
 def test_panels_are_repacked_from_the_new_weights(config: ModelConfig, precision: str) -> None:
     subject = Subject("adamw", config, precision)
