@@ -33,14 +33,15 @@ from crystalline._kernels.formats cimport (
     converts, grouped, operand_size, packed_words, training_format, turned_words, words,
 )
 from crystalline._kernels.isa cimport (
-    CL_ADD, CL_STORE, Kept, NumberFormat, Primitives, SoftTargets, StoreMode, begin_thread,
-    end_thread, primitives,
+    CL_ADD, CL_PANEL, CL_STORE, Kept, NumberFormat, Primitives, SoftTargets, StoreMode,
+    begin_thread, end_thread, primitives,
 )
 from crystalline._kernels.kept cimport (
     kept, kept_part, kept_size, multiply_gelu, multiply_gelu_slope, multiply_kept, pack_kept,
     row_operand,
 )
-from crystalline._kernels.matmul cimport multiply, multiply_ta, pack, pack_rows, pack_t
+from crystalline._kernels.matmul cimport multiply, multiply_ta, pack, pack_rows
+from crystalline._kernels.optimizer cimport store_of
 from crystalline._kernels.random cimport drop_threshold, mix
 
 cdef float EPSILON = LAYER_NORM_EPSILON
@@ -409,8 +410,9 @@ cdef class Gpt2:
             N = 3 * C if matrix == W_QKV else 4 * C if matrix == W_FC else C
             packed = &self._packed[self._packs[kind, matrix, 0]]
             packed_t = &self._packed[self._packs[kind, matrix, 1]]
-        pack_rows(self.z.f, K, N, row, rows, w, N, packed, NULL)
-        pack_t(self.z.f, N, rows, w, N, packed_t + row * words(self.z.f, N))
+        primitives().repack(self.z.f, rows, N, w, packed + row // self.z.f.elements * CL_PANEL,
+                            words(self.z.f, K), packed_t + row * words(self.z.f, N),
+                            words(self.z.f, N), store_of(self._packed.shape[0], packed))
 
     def set_neighbors(self, const int32_t[:, ::1] ids, const float[:, ::1] weights) -> None:
         """Take the tables of neighbors that `compute` spreads targets over: [V, k] each.

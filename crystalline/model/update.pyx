@@ -21,10 +21,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from crystalline._kernels.atomics cimport word_load
-from crystalline._kernels.formats cimport words
-from crystalline._kernels.isa cimport CL_PANEL, NumberFormat, OptimizerStep, Primitives, primitives
+from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
 from crystalline._kernels.optimizer cimport store_of
-from crystalline.model.gpt2 cimport VECTORS, W_FC, W_PROJ, W_QKV, WPE, WTE, Gpt2
+from crystalline.model.gpt2 cimport VECTORS, Gpt2
 
 cdef extern from *:
     """
@@ -113,7 +112,7 @@ cdef class SegmentUpdate:
         cdef int64_t* undo = &self._undo[permit, 0]
         with nogil:
             self._update(segment, undo, step, &o)
-            self._repack(segment)
+            self.model.pack_segment_nogil(segment)
 
     def recover(self, int64_t permit, int64_t segment, int64_t step) -> None:
         """Restore the block that a dead process was changing in `update` of this segment."""
@@ -160,30 +159,6 @@ cdef class SegmentUpdate:
             cl_store_release(&self._progress[segment], (step + 1) << PROGRESS_BITS | block)
             start += n
         cl_store_release(undo, 0)
-
-    cdef void _repack(self, int64_t segment) noexcept nogil:
-        """Pack the segment as `Gpt2.pack_segment` does, while its weights are in the cache."""
-        cdef int64_t* s = &self.model._segments[segment, 0]
-        cdef int64_t kind = s[0], matrix = s[1], row = s[2], rows = s[3], C = self.model.z.C
-        cdef int64_t K, N
-        cdef const NumberFormat* f = self.model.z.f
-        cdef float* packed
-        cdef float* packed_t
-        if kind == VECTORS or kind == WPE:
-            return
-        if kind == WTE:  # rows are the columns of the head's product
-            K, N = self.model.z.V, C
-            packed = &self.model._packed[self.model._wte_back]
-            packed_t = &self.model._packed[self.model._wte_head]
-        else:
-            K = 4 * C if matrix == W_PROJ else C
-            N = 3 * C if matrix == W_QKV else 4 * C if matrix == W_FC else C
-            packed = &self.model._packed[self.model._packs[kind, matrix, 0]]
-            packed_t = &self.model._packed[self.model._packs[kind, matrix, 1]]
-        primitives().repack(f, rows, N, &self.model._weights[s[4]],
-                            packed + row // f.elements * CL_PANEL, words(f, K),
-                            packed_t + row * words(f, N), words(f, N),
-                            store_of(self.model._packed.shape[0], packed))
 
     def _check(self, int64_t segment):
         if not 0 <= segment < self.model._segments.shape[0]:

@@ -8,9 +8,10 @@ import signal
 import time
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from crystalline._kernels import formats
+from crystalline._kernels import formats, matmul
 from crystalline._kernels.optimizer import tree_sum
 from crystalline.model.config import ModelConfig
 from crystalline.model.gpt2 import Gpt2
@@ -111,6 +112,18 @@ def test_every_tensor_follows_the_oracle(optimizer: str) -> None:
         np.testing.assert_allclose(got, w[name], atol=2e-4 * moved.max(), err_msg=name)
 
 
+def panels(w: npt.NDArray[np.float32], precision: str) -> npt.NDArray[np.float32]:
+    out = np.full(matmul.packed_size(*w.shape, precision), np.nan, np.float32)
+    matmul.pack_matrix(w, out, precision=precision)
+    return out
+
+
+def panels_t(w: npt.NDArray[np.float32], precision: str) -> npt.NDArray[np.float32]:
+    out = np.full(matmul.packed_size(*w.shape[::-1], precision), np.nan, np.float32)
+    matmul.pack_transposed(w, out, precision)
+    return out
+
+
 @pytest.mark.parametrize("precision", [*filter(formats.trains, formats.names())])
 @pytest.mark.parametrize("config", [CONFIG, LARGE], ids=["small", "large"])
 def test_panels_are_repacked_from_the_new_weights(config: ModelConfig, precision: str) -> None:
@@ -121,8 +134,19 @@ def test_panels_are_repacked_from_the_new_weights(config: ModelConfig, precision
     updated = subject.packed.copy()
     subject.packed.view(np.uint32)[:] = 0x7FC07FC0  # NaN in every format
     subject.model.pack()
-    same = subject.packed.view(np.uint32) == updated.view(np.uint32)
-    assert same.all(), np.flatnonzero(~same)[:9]
+    views = subject.table.views(subject.weights)
+    names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    matrices = [
+        views[f"transformer.h.{layer}.{name}.weight"]
+        for layer in range(config.num_layers)
+        for name in names
+    ]
+    wte = views["transformer.wte.weight"]
+    want = [form(w, precision) for w in matrices for form in (panels, panels_t)]
+    want += [panels_t(wte, precision), panels(wte, precision)]
+    for packed in (updated, subject.packed):
+        same = packed.view(np.uint32) == np.concatenate(want).view(np.uint32)
+        assert same.all(), np.flatnonzero(~same)[:9]
     assert (updated.view(np.uint32) != before.view(np.uint32)).mean() > 0.5
 
 
