@@ -34,11 +34,11 @@ static void tiles_end_thread(void) {
 }
 
 /* GELU's functions of rows.h for results of eight bits: a cubic for each segment of the real line,
- * found by two shuffles in registers a coefficient.  While the tiles compute there is room for one vector
- * operation a cycle, and this takes a dozen where an exponential and a quotient take two.
- * The functions are 0 or 1 beyond the segments to 1e-7; within, the error is that of interpolation in
- * Chebyshev nodes, width^4 / 3072 times the fourth derivative (at most 2e-5 for the slope, less for
- * gelu(x) / x), and rounding. */
+ * found by one shuffle of two registers a coefficient.  While the tiles compute there is room for
+ * one vector operation a cycle, and this takes half as many as an exponential and a quotient.
+ * The functions are 0 or 1 beyond the segments to 1e-7; within, the error is that of interpolation
+ * in Chebyshev nodes, width^4 / 3072 times the fourth derivative (at most 2e-5 for the slope, less
+ * for gelu(x) / x), and rounding. */
 typedef struct {
   vf low[4], high[4]; /* the coefficients of segments 0 to 15, and 16 to 31 */
 } Cubics;
@@ -206,8 +206,8 @@ CL_INLINE void tiles_store(const int LOWER, const int RIGHT, float *c, int64_t l
   if (LOWER && RIGHT) tile_store(3, c + TILE_ROWS * ldc + TILE_WORDS, 4 * ldc);
 }
 
-/* A product over one panel.  Sums alternate between two blocks in L1: one is finished while the tiles
- * are at the next. */
+/* A product over one panel.  Sums alternate between two blocks in L1: one is finished while the
+ * tiles are at the next. */
 CL_INLINE void tiles_panel(int64_t M, int64_t K, const float *a, int64_t lda, const float *panel,
                            int64_t next, const float *bias, const Finish *finish) {
   float sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
