@@ -198,7 +198,7 @@ def gelu_slope(x: float) -> float:
 def cubic(f: Callable[[float], float], middle: float, width: float) -> list[float]:
     """Return c[0..3] of the cubic in x - middle that meets f at the Chebyshev nodes of a segment.
 
-    >>> [round(c, 6) for c in cubic(lambda x: 1 + 2 * x**3, 0.0, 1.0)]
+    >>> [round(c, 6) + 0.0 for c in cubic(lambda x: 1 + 2 * x**3, 0.0, 1.0)]
     [1.0, 0.0, 0.0, 2.0]
     """
     at = [width / 2 * math.cos((2 * i + 1) * math.pi / 8) for i in range(4)]
