@@ -35,6 +35,7 @@ MEMORY_BYTES = 256 << 20  # of a core
 L3_IN_L2 = 8  # what is measured as L3 is at most this many times L2: other machines may share it
 BOTH_WAYS = ("copy", "change")
 LEAST_BYTES = 16 << 20  # between two looks at the clock
+DEADLINE_S = 60.0
 
 
 def _one(seconds: float, precision: str) -> float:
@@ -109,7 +110,7 @@ def peak_bandwidth(traffic: str, size_bytes: int, cores: int = 1, seconds: float
     def work() -> None:
         call, moved = _mover(traffic, size_bytes)
         call()
-        ready.wait()
+        ready.wait(timeout=DEADLINE_S)  # broken, and an error, if another thread failed
         mine: list[float] = []
         end = time.perf_counter() + seconds
         while not mine or time.perf_counter() < end:

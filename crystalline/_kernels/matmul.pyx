@@ -74,7 +74,7 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
                    const float* residual, StoreMode store) noexcept nogil:
     product = f.product if M > CL_FEW_ROWS else f.product_few
     cdef int64_t height = words(f, K), steps = height // f.step
-    cdef int64_t depths = 1 if f.extra else (height + f.pass_words - 1) // f.pass_words
+    cdef int64_t depths = (height + f.pass_words - 1) // f.pass_words
     cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length, next_panel
     for depth in range(depths):
         k = steps * depth // depths * f.step

@@ -192,7 +192,7 @@ cdef Activations layer_activations(float* base, const Sizes* z, int64_t R,
 
 cdef inline int64_t dlogits_at(const NumberFormat* f, int64_t rows, int64_t V) noexcept nogil:
     # Where the operand of the logits' gradient begins in their buffer: it takes their place, row by
-    # row, unless a row of it is longer.
+    # row, unless it is longer than they are or its rows come in groups.
     return rows * V if operand_size(f, rows, V) > rows * V or f.row_group > 1 else 0
 
 
