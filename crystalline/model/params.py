@@ -1,30 +1,64 @@
 """The one parameter table.  Offsets, views, segments, checkpoints and exports derive from it.
 
-All parameters live in one flat float32 buffer: the matrices first, then the
-vectors, every tensor starting on a 64-byte boundary.  Names and shapes are
-those of GPT-2 in transformers (a linear layer is [inputs, outputs]), so that a
-checkpoint needs no renaming and no transposing.  What GPT-2 does not have comes
-last, so that nothing else moves: the λ of crystalline attention, one per head.
+All parameters live in one flat float32 buffer: the matrices first, then the vectors, every tensor
+starting on a 64-byte boundary.  Which tensors there are is the architecture's to say, and how they
+are called and cut in files (see `architectures`).  What no architecture of others has comes last,
+so that nothing else moves: the λ of crystalline attention, one per head.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from crystalline.errors import UsageError
+from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
 
 ALIGN_FLOATS = 16  # a cache line
 PANEL = 32  # columns of a packed panel; rows of a segment come in multiples of it
 SEGMENT_FLOATS = 32768  # the least that a segment aims at
 MOST_SEGMENTS = 1024  # about; more would keep no more cores busy, and each costs a claim
+INIT_STD = 0.02  # of matrices (Radford et al. 2019)
 
-_WTE = "transformer.wte.weight"
-_WPE = "transformer.wpe.weight"
+# The tensors of the buffer in order: once, in every layer, once.
+_MATRICES = (Role.TOKENS, Role.POSITIONS, Role.HEAD)
+_LAYER_MATRICES = (Role.QKV, Role.OUT, Role.UP, Role.DOWN)
+_LAYER_VECTORS = (
+    Role.NORM1, Role.NORM1_BIAS, Role.QKV_BIAS, Role.OUT_BIAS, Role.Q_NORM, Role.K_NORM,
+    Role.NORM2, Role.NORM2_BIAS, Role.UP_BIAS, Role.DOWN_BIAS,
+)  # fmt: skip
+_VECTORS = (Role.FINAL_NORM, Role.FINAL_NORM_BIAS)
+
+_GROUPS = {
+    Role.TOKENS: "embeddings", Role.POSITIONS: "embeddings", Role.HEAD: "embeddings",
+    Role.QKV: "attention", Role.OUT: "attention", Role.QKV_BIAS: "attention",
+    Role.OUT_BIAS: "attention", Role.Q_NORM: "attention", Role.K_NORM: "attention",
+    Role.LAMBDA: "attention",
+    Role.UP: "mlp", Role.DOWN: "mlp", Role.UP_BIAS: "mlp", Role.DOWN_BIAS: "mlp",
+    Role.NORM1: "norms", Role.NORM1_BIAS: "norms", Role.NORM2: "norms", Role.NORM2_BIAS: "norms",
+    Role.FINAL_NORM: "norms", Role.FINAL_NORM_BIAS: "norms",
+}  # fmt: skip
+
+_ONES = (Role.NORM1, Role.NORM2, Role.Q_NORM, Role.K_NORM, Role.FINAL_NORM)
+_TO_RESIDUAL = (Role.OUT, Role.DOWN)  # matrices that write to the residual stream
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """How some columns of a tensor stand in files."""
+
+    name: str  # of the tensor there
+    start: int  # its columns in memory
+    stop: int
+    transposed: bool  # there
 
 
 @dataclass(frozen=True)
@@ -32,11 +66,13 @@ class Parameter:
     """One tensor in the flat buffer."""
 
     name: str
+    role: Role
+    layer: int  # -1: of the model
     shape: tuple[int, ...]
     offset: int  # in floats
     init: str  # "normal", "zeros" or "ones"
     std: float  # of the normal initialization
-    decays: bool  # takes part in weight decay: matrices do, vectors do not
+    parts: tuple[Part, ...]  # in files, in order of their columns
 
     @property
     def size(self) -> int:
@@ -44,13 +80,24 @@ class Parameter:
         return math.prod(self.shape)
 
     @property
+    def decays(self) -> bool:
+        """Whether it takes part in weight decay: matrices do, vectors do not."""
+        return len(self.shape) > 1
+
+    @property
     def group(self) -> str:
         """The diagnostic group: 'embeddings', 'attention', 'mlp' or 'norms'."""
-        if ".attn." in self.name:
-            return "attention"
-        if ".mlp." in self.name:
-            return "mlp"
-        return "norms" if ".ln_" in self.name else "embeddings"
+        return _GROUPS[self.role]
+
+    def part_shape(self, part: Part) -> tuple[int, ...]:
+        """Return the shape that a part has in files."""
+        shape = (*self.shape[:-1], part.stop - part.start)
+        return shape[::-1] if part.transposed else shape
+
+    def part_view(self, whole: Floats, part: Part) -> Floats:
+        """Return a part of the tensor as files have it: a view of `whole`, which has its shape."""
+        view = whole[..., part.start : part.stop]
+        return view.T if part.transposed else view
 
 
 @dataclass(frozen=True)
@@ -81,16 +128,35 @@ class ParameterTable:
                 return parameter
         raise KeyError(name)
 
+    def find(self, role: Role, layer: int = -1) -> Parameter | None:
+        """Return the tensor of a role, in a layer or of the model; None where there is none."""
+        return self._by_role.get((role, layer))
+
+    @property
+    def _by_role(self) -> dict[tuple[Role, int], Parameter]:
+        return _index(self)
+
     @property
     def count(self) -> int:
         """Number of trainable floats (the gaps left out)."""
         return sum(p.size for p in self.parameters)
 
-    def views(self, flat: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    def views(self, flat: Floats) -> dict[str, Floats]:
         """Return name → view of `flat`; nothing is copied."""
         return {
             p.name: flat[p.offset : p.offset + p.size].reshape(p.shape) for p in self.parameters
         }
+
+    def file_views(self, flat: Floats) -> dict[str, Floats]:
+        """Return name in files → view of `flat`, with the shape that it has in files."""
+        views = self.views(flat)
+        return {part.name: p.part_view(views[p.name], part) for p, part in self.file_parts()}
+
+    def file_parts(self) -> Iterator[tuple[Parameter, Part]]:
+        """Yield what stands in files, in buffer order: a tensor, and a part of it."""
+        for parameter in self.parameters:
+            for part in parameter.parts:
+                yield parameter, part
 
     def segments(self) -> tuple[Segment, ...]:
         """Cut the buffer into segments; the cuts depend on the model only."""
@@ -116,53 +182,99 @@ class ParameterTable:
 
 
 @lru_cache(maxsize=32)
+def _index(table: ParameterTable) -> dict[tuple[Role, int], Parameter]:
+    return {(p.role, p.layer): p for p in table.parameters}
+
+
+@lru_cache(maxsize=32)
 def parameter_table(config: ModelConfig) -> ParameterTable:
-    """Return the table of a GPT-2 shaped model.
+    """Return the table of a model.
 
     >>> table = parameter_table(ModelConfig(65, 64, 4, 4, 128))
     >>> table["transformer.wte.weight"].shape, table.count
     ((65, 128), 809856)
+    >>> llama = ModelConfig(65, 64, 4, 4, 128, architecture="llama", num_kv_heads=2)
+    >>> [part.name[15:] for part in parameter_table(llama).find(Role.QKV, 0).parts]
+    ['0.self_attn.q_proj.weight', '0.self_attn.k_proj.weight', '0.self_attn.v_proj.weight']
     """
-    C, V, T, L = config.embed_dim, config.vocab_size, config.seq_len, config.num_layers
-    residual_std = 0.02 / math.sqrt(2 * L)
-    rows: list[tuple[str, tuple[int, ...], str, float]] = [
-        (_WTE, (V, C), "normal", 0.02),
-        (_WPE, (T, C), "normal", 0.02),
-    ]
-    for layer in range(L):
-        h = f"transformer.h.{layer}."
-        rows += [
-            (h + "attn.c_attn.weight", (C, 3 * C), "normal", 0.02),
-            (h + "attn.c_proj.weight", (C, C), "normal", residual_std),
-            (h + "mlp.c_fc.weight", (C, 4 * C), "normal", 0.02),
-            (h + "mlp.c_proj.weight", (4 * C, C), "normal", residual_std),
-        ]
-    for layer in range(L):
-        h = f"transformer.h.{layer}."
-        rows += [
-            (h + "ln_1.weight", (C,), "ones", 0.0),
-            (h + "ln_1.bias", (C,), "zeros", 0.0),
-            (h + "attn.c_attn.bias", (3 * C,), "zeros", 0.0),
-            (h + "attn.c_proj.bias", (C,), "zeros", 0.0),
-            (h + "ln_2.weight", (C,), "ones", 0.0),
-            (h + "ln_2.bias", (C,), "zeros", 0.0),
-            (h + "mlp.c_fc.bias", (4 * C,), "zeros", 0.0),
-            (h + "mlp.c_proj.bias", (C,), "zeros", 0.0),
-        ]
-    rows += [
-        ("transformer.ln_f.weight", (C,), "ones", 0.0),
-        ("transformer.ln_f.bias", (C,), "zeros", 0.0),
-    ]
+    tensors = config.row.tensors
+    layers = range(config.num_layers)
+    order = [(role, -1) for role in _MATRICES if role is not Role.HEAD or not config.is_tied]
+    order += [(role, layer) for layer in layers for role in _LAYER_MATRICES]
+    order += [(role, layer) for layer in layers for role in _LAYER_VECTORS]
+    order += [(role, -1) for role in _VECTORS]
     if config.attention == "crystalline":
-        names = (f"transformer.h.{layer}.attn.crystal_lambda" for layer in range(L))
-        rows += [(name, (config.num_heads,), "zeros", 0.0) for name in names]
+        order += [(Role.LAMBDA, layer) for layer in layers]
     parameters = []
     offset = 0
-    for name, shape, init, std in rows:
-        parameters.append(Parameter(name, shape, offset, init, std, decays=len(shape) > 1))
+    for role, layer in order:
+        if role not in tensors:
+            continue
+        names = tensors[role]
+        shape = _SHAPES[role](config)
+        files = [name.format(layer=layer) for name in names.file_names]
+        ends = _ends(config, role, shape, len(files))
+        parts = tuple(
+            Part(name, start, stop, names.transposed)
+            for name, start, stop in zip(files, (0, *ends), ends, strict=False)
+        )
+        init = "normal" if len(shape) > 1 else "ones" if role in _ONES else "zeros"
+        std = INIT_STD / math.sqrt(2 * config.num_layers) if role in _TO_RESIDUAL else INIT_STD
+        parameters.append(
+            Parameter(
+                names.name.format(layer=layer), role, layer, shape, offset, init,
+                std if init == "normal" else 0.0, parts,
+            )
+        )  # fmt: skip
         size = math.prod(shape)
         offset += -(-size // ALIGN_FLOATS) * ALIGN_FLOATS
     return ParameterTable(tuple(parameters), offset)
+
+
+def _query_width(config: ModelConfig) -> int:
+    return config.num_heads * config.head_dim
+
+
+def _qkv_width(config: ModelConfig) -> int:
+    return (config.num_heads + 2 * config.kv_heads) * config.head_dim
+
+
+def _up_width(config: ModelConfig) -> int:
+    return (2 if config.row.has_gate else 1) * config.mlp_width
+
+
+_SHAPES: dict[Role, Callable[[ModelConfig], tuple[int, ...]]] = {
+    Role.TOKENS: lambda c: (c.vocab_size, c.embed_dim),
+    Role.POSITIONS: lambda c: (c.seq_len, c.embed_dim),
+    Role.HEAD: lambda c: (c.vocab_size, c.embed_dim),
+    Role.FINAL_NORM: lambda c: (c.embed_dim,),
+    Role.FINAL_NORM_BIAS: lambda c: (c.embed_dim,),
+    Role.QKV: lambda c: (c.embed_dim, _qkv_width(c)),
+    Role.OUT: lambda c: (_query_width(c), c.embed_dim),
+    Role.UP: lambda c: (c.embed_dim, _up_width(c)),
+    Role.DOWN: lambda c: (c.mlp_width, c.embed_dim),
+    Role.NORM1: lambda c: (c.embed_dim,),
+    Role.NORM1_BIAS: lambda c: (c.embed_dim,),
+    Role.QKV_BIAS: lambda c: (_qkv_width(c),),
+    Role.OUT_BIAS: lambda c: (c.embed_dim,),
+    Role.Q_NORM: lambda c: (c.head_dim,),
+    Role.K_NORM: lambda c: (c.head_dim,),
+    Role.NORM2: lambda c: (c.embed_dim,),
+    Role.NORM2_BIAS: lambda c: (c.embed_dim,),
+    Role.UP_BIAS: lambda c: (_up_width(c),),
+    Role.DOWN_BIAS: lambda c: (c.embed_dim,),
+    Role.LAMBDA: lambda c: (c.num_heads,),
+}
+
+
+def _ends(config: ModelConfig, role: Role, shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return where the columns of each of `count` parts end."""
+    if count == 1:
+        return (shape[-1],)
+    if role in (Role.QKV, Role.QKV_BIAS):
+        queries, keys = _query_width(config), config.kv_heads * config.head_dim
+        return queries, queries + keys, queries + 2 * keys
+    return tuple(shape[-1] // count * (part + 1) for part in range(count))
 
 
 def initialize(
@@ -176,7 +288,7 @@ def initialize(
     """Fill `flat` with the initial parameters: a pure function of the arguments.
 
     Matrices are normal with standard deviation 0.02, those that write to the
-    residual stream 0.02/√(2L) (Radford et al. 2019); biases 0, LayerNorm
+    residual stream 0.02/√(2L) (Radford et al. 2019); biases 0, the norms'
     scales 1.  Each tensor has a random stream of its own, so adding a tensor
     changes no other.
 
@@ -191,28 +303,34 @@ def initialize(
     table = parameter_table(config)
     if flat.shape != (table.size,):
         raise ValueError(f"flat has shape {flat.shape}, the model needs ({table.size},)")
-    given: dict[str, npt.NDArray[np.float32]] = {}
+    given: dict[Role, Floats] = {}
     if embeddings is not None:
-        shape = table[_WTE].shape
+        shape = (config.vocab_size, config.embed_dim)
         if embeddings.shape != shape or embeddings.dtype != np.float32:
             raise ValueError(
                 f"embeddings are {embeddings.dtype}{list(embeddings.shape)}, "
                 f"the model needs float32{list(shape)}"
             )
-        given[_WTE] = embeddings
+        given[Role.TOKENS] = embeddings
+    if positions == "twelvefold" and table.find(Role.POSITIONS) is None:
+        raise UsageError(
+            f"--positions twelvefold means nothing to --architecture {config.architecture},"
+            " whose positions are rotary",
+            advice="Leave it out, or use --architecture gpt2.",
+        )
     if positions == "twelvefold":
         # Exact mathematics takes 0.1 s to load, and every worker loads this file.
         from crystalline.model.twelvefold import twelvefold_positions
 
-        given[_WPE] = twelvefold_positions(config.seq_len, config.embed_dim)
+        given[Role.POSITIONS] = twelvefold_positions(config.seq_len, config.embed_dim)
     elif positions != "learned":
         raise ValueError(f"positions is {positions!r}, expected 'learned' or 'twelvefold'")
     flat[:] = 0.0
     for index, (p, view) in enumerate(
         zip(table.parameters, table.views(flat).values(), strict=True)
     ):
-        if p.name in given:
-            view[...] = p.std * given[p.name]
+        if p.role in given:
+            view[...] = p.std * given[p.role]
         elif p.init == "normal":
             generator = np.random.Generator(np.random.Philox(key=[seed, index]))
             view[...] = p.std * generator.standard_normal(p.shape, dtype=np.float32)
