@@ -257,10 +257,10 @@ def _run_of(place: Path) -> Path:
 
 def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedData:
     """Prepare the text of a run as the run did; what is not that very text is refused."""
-    from crystalline.cli.settings import toml_layer
-    from crystalline.cli.train import FLAGS_ONLY, TrainSettings
     from crystalline.formats.checkpoint import STATE, TOKENIZER, inspect_checkpoint
     from crystalline.formats.rundir import CONFIG
+    from crystalline.runs.layers import toml_layer
+    from crystalline.runs.settings import DISPLAY, RunSettings
 
     try:
         vocabulary = TOKENIZER_FILE.read_bytes(place / TOKENIZER)
@@ -269,7 +269,7 @@ def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedDat
             f"{place} has no crystal.json, and its {TOKENIZER} cannot be read ({error.strerror})",
             advice="Name a run with a checkpoint, or text with --data alone.",
         ) from None
-    stored, _ = toml_layer(TrainSettings, run / CONFIG, exclude=FLAGS_ONLY)
+    stored, _ = toml_layer(RunSettings, run / CONFIG, tolerate=DISPLAY)
     shaping = ("tokenizer", "vocab_size", "val_fraction")
     own = TrainConfig(**{name: stored[name] for name in shaping if name in stored})
     advice = "Name the text that it was trained on with --data."

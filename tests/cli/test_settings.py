@@ -10,15 +10,9 @@ from typing import Annotated, Literal
 import pytest
 import tyro
 
-from crystalline.cli.settings import (
-    Layers,
-    environment_layer,
-    field_names,
-    flag_value,
-    parse_layered,
-    toml_layer,
-)
+from crystalline.cli.settings import environment_layer, flag_value, parse_layered
 from crystalline.errors import UsageError
+from crystalline.runs.layers import Layers, toml_layer
 
 
 @dataclass(frozen=True)
@@ -181,7 +175,3 @@ def test_flag_value_looks_ahead_of_the_parser() -> None:
     assert flag_value(["a", "--config", "x"], "--config") == "x"
     assert flag_value(["--check_point=x", "b"], "--check-point") == "x"
     assert flag_value(["--config="], "--config") == ""
-
-
-def test_field_names() -> None:
-    assert {"seq_len", "names"} < field_names(Some)

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from crystalline.cli import train as cli
-from crystalline.cli.settings import field_names
 from crystalline.formats.checkpoint import MANIFEST, MODEL, STATE, inspect_checkpoint
 from crystalline.formats.rundir import RunDir, read_toml
+from crystalline.runs.layers import field_names
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
 from crystalline.train.precision import Choice, choose
@@ -147,7 +147,7 @@ def test_version_names_the_instruction_set(call) -> None:
 
 
 def test_other_systems_get_a_plain_sentence(call, monkeypatch) -> None:
-    monkeypatch.setattr(cli.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     code, _, err = call("text.txt")
     assert code == 1
     assert err == (
@@ -487,7 +487,7 @@ def test_files_that_may_not_be_read(call, run: Path, name: str) -> None:
 
 def test_a_checkpoint_of_another_version_is_refused(call, run: Path, monkeypatch) -> None:
     fields = field_names(TrainConfig) - {"beta2"}
-    monkeypatch.setattr("crystalline.cli.stored.field_names", lambda _: fields)
+    monkeypatch.setattr("crystalline.runs.stored.field_names", lambda _: fields)
     code, _, err = call("--resume", run)
     assert code == 4
     assert "has a setting 'beta2', unknown to this program" in err
@@ -525,7 +525,7 @@ def test_interrupting_the_preparation_leaves_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_prepare", interrupted)
+    monkeypatch.setattr("crystalline.runs.begin.prepare_text", interrupted)
     code, out, err = call(text, *TINY, "--checkpoint-dir", tmp_path / "run")
     assert (code, out, err) == (130, "", "")
     assert not (tmp_path / "run").exists()

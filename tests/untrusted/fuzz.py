@@ -72,8 +72,9 @@ def _toml(folder: Path) -> Target:
 
 
 def _settings(folder: Path) -> Target:
-    from crystalline.cli.settings import Layers, environment_layer, parse_layered, toml_layer
+    from crystalline.cli.settings import environment_layer, parse_layered
     from crystalline.cli.train import TrainSettings
+    from crystalline.runs.layers import Layers, toml_layer
 
     path = folder / "config.toml"
 
@@ -189,8 +190,8 @@ def _crystal(_folder: Path) -> Target:
 
 
 def _checkpoint(folder: Path) -> Target:
-    from crystalline.cli.stored import stored_config
     from crystalline.formats.checkpoint import inspect_checkpoint, load_model
+    from crystalline.runs.stored import stored_config
     from crystalline.train.config import TrainConfig
     from tests.formats.checkpoints import CONFIG, save
 

@@ -21,16 +21,17 @@ import pytest
 
 from crystalline.cli import train as cli
 from crystalline.cli import vocab
-from crystalline.cli.length import resumed_length
-from crystalline.cli.settings import toml_layer
 from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
 from crystalline.data.finding import find_sources
 from crystalline.data.prepare import crystal_of, prepare
 from crystalline.exact import PrimeCache
 from crystalline.formats.checkpoint import load_checkpoint, resolve
-from crystalline.formats.rundir import RunDir, newest_run
+from crystalline.formats.rundir import newest_run
 from crystalline.infer.loading import open_model
+from crystalline.runs.layers import toml_layer
+from crystalline.runs.length import resumed_length
+from crystalline.runs.resume import open_earlier
 from crystalline.train import precision
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import MetricsLog, read_metrics
@@ -87,15 +88,13 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
 
 def resume(world: World) -> None:
     """What --resume does before it prepares the text, and what Node Zero takes from the file."""
-    path, name = cli._find_run(str(world.run), None)
-    with RunDir.open(path) as run:
-        info = cli._inspect(cli._checkpoint(path, name))
-        stored = cli._stored_settings(run, info)
+    with open_earlier(str(world.run)) as earlier:
+        path, info, stored = world.run, earlier.info, earlier.stored
         named = {key: value for key, value in stored.items() if key in TrainConfig().to_dict()}
         config = TrainConfig(**named | dict.fromkeys(("plan", "max_steps", "epochs", "minutes")))
         resumed_length(config, stored, [], info, 1000, lambda _: 1.0)
         load_checkpoint(info.path, verify=False)
-        run.keep_tokenizer(info.tokenizer_path)
+        earlier.run.keep_tokenizer(info.tokenizer_path)
         with MetricsLog(path, info.step):
             read_metrics(path / "metrics.jsonl")
 

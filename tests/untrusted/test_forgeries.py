@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from crystalline.cli import train as cli
-from crystalline.cli.stored import stored_config
 from crystalline.errors import CheckpointError
 from crystalline.formats.checkpoint import inspect_checkpoint
+from crystalline.runs.stored import stored_config
 from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
 from crystalline.untrusted.files import PROGRESS
@@ -154,7 +154,7 @@ def test_node_zero_takes_no_such_progress_either(
 ) -> None:
     """Another checkpoint may have come into its place since the command looked at it."""
     change(world.checkpoint / "state.json", lambda d: d["state"].update({"evaluated_step": 99}))
-    monkeypatch.setattr("crystalline.cli.stored.checked_progress", lambda state: state)
+    monkeypatch.setattr("crystalline.runs.stored.checked_progress", lambda state: state)
     assert cli.main(["--resume", str(world.run), *ARGUMENTS]) == 4
     _, err = capsys.readouterr()
     assert "'evaluated_step' is 99, of a run of 4 steps" in err

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from crystalline.cli.settings import checked_values, field_names
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.catalog import damage
 from crystalline.formats.checkpoint import STATE, CheckpointInfo
+from crystalline.runs.layers import checked_values, field_names
 from crystalline.train.config import TrainConfig
 from crystalline.train.progress import checked_progress
 from crystalline.untrusted import BadContent, shown

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crystalline.cli.settings import Layers, flag_of, flag_value
 from crystalline.errors import UsageError
+from crystalline.runs.layers import Layers
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
 
@@ -31,15 +31,6 @@ class Length:
     config: TrainConfig
     seconds: float | None = None  # that the plan is to be fitted to
     most_steps: int | None = None  # that it is to have at most
-
-
-def given_lengths(argv: list[str]) -> set[str]:
-    """Return which settings of length the flags give.
-
-    >>> sorted(given_lengths(["text", "--minutes=3", "--epochs", "2"]))
-    ['epochs', 'minutes']
-    """
-    return {name for name in LENGTHS if flag_value(argv, flag_of(name)) is not None}
 
 
 def make_way(layers: Layers, given: Collection[str]) -> None:
@@ -85,27 +76,28 @@ def new_length(
 def resumed_length(
     config: TrainConfig,
     stored: Mapping[str, Any],
-    argv: list[str],
+    explicit: Collection[str],
     info: CheckpointInfo,
     train_tokens: int,
     speed: Callable[[TrainConfig], float],
 ) -> Length:
     """Return the length of a run that goes on at a checkpoint.
 
-    `config` has the lengths that this command gives, and no others; `stored` those of the
-    checkpoint.  Lengths that are given decide from here on; without any the run goes on as it
-    was planned, in the time that it has left.
+    `config` has the lengths that whoever resumes it gives, and no others; `stored` those of the
+    checkpoint.  `explicit` names those that are given in so many words, not by a file or the
+    environment: minutes are then from now on, also as many as before.  Lengths that are given
+    decide from here on; without any the run goes on as it was planned, in the time that it has
+    left.
 
     Raises:
         UsageError: it is shorter than what is done, or the rest of it would change nothing.
     """
     before = _stored_plan(stored)
-    flags = given_lengths(argv)
     given = {
         name: value
         for name in LENGTHS
         if (value := getattr(config, name)) is not None
-        and (value != stored[name] or (name in flags and name == "minutes"))
+        and (value != stored[name] or (name in explicit and name == "minutes"))
     }
     if "plan" in given and str(Plan.parse(given["plan"])) != str(before):
         raise UsageError(

@@ -1,0 +1,86 @@
+"""A new run: its text prepared, its model sized, its directory made."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crystalline.runs.describe import describe
+from crystalline.runs.length import new_length, steps_of
+from crystalline.runs.ready import (
+    Preparing,
+    ReadyRun,
+    make_spec,
+    prepare_crystal,
+    prepare_text,
+    speed_of,
+)
+from crystalline.runs.settings import RunSettings
+
+if TYPE_CHECKING:
+    from crystalline.formats.rundir import RunDir
+
+
+@contextlib.contextmanager
+def begin(settings: RunSettings, preparing: Preparing) -> Iterator[ReadyRun]:
+    """Prepare data, model and run directory; its lock is held until the block ends.
+
+    A directory that was never used is removed then.
+
+    Raises:
+        UsageError, DataError, CrystallineError: settings, text or memory do not do.
+    """
+    from crystalline.formats.rundir import RunDir
+    from crystalline.machine.cores import usable_cores
+    from crystalline.model.params import parameter_table
+    from crystalline.train.footprint import check_model, check_run, check_sizes
+    from crystalline.train.precision import resolve_precision
+    from crystalline.train.sizing import choose_model, evaluation_tokens
+    from crystalline.train.speed import MODEL_SHARE, measure_peak
+
+    with contextlib.ExitStack() as stack:
+        check_sizes(settings)
+        check_model(settings.train_config(), settings.workers)
+        run = None
+        if settings.checkpoint_dir is not None:  # its faults are told before the long work
+            run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
+        data = prepare_text(settings, preparing)
+        crystal = prepare_crystal(settings, data, preparing) if settings.uses_crystal else None
+        cores = min(usable_cores(), settings.workers)
+        config = steps_of(settings.train_config())
+        config = dataclasses.replace(
+            config, precision=resolve_precision(config), eval_tokens=evaluation_tokens(config)
+        )
+        peak = measure_peak(cores, config.precision)
+        model = choose_model(
+            config,
+            vocab_size=data.vocab_size,
+            train_tokens=data.train_tokens,
+            flops_per_second=MODEL_SHARE * peak,
+        )
+        check_run(config, model, data, settings.workers)
+        length = new_length(config, data.train_tokens, speed_of(model, data, cores))
+        config = dataclasses.replace(
+            length.config,
+            embed_dim=model.embed_dim,
+            num_layers=model.num_layers,
+            num_heads=model.num_heads,
+        )
+        if run is None:
+            run = _enter(RunDir.create_default(parameter_table(model).count), stack)
+        run.clear()
+        length = dataclasses.replace(length, config=config)
+        spec = make_spec(settings, length, model, data, run, peak)
+        if crystal is not None:
+            spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
+        yield ReadyRun(settings, spec, run, describe(settings, spec, data))
+
+
+def _enter(run: RunDir, stack: contextlib.ExitStack) -> RunDir:
+    """Keep a new run's lock until the end; what was never used is removed."""
+    stack.enter_context(run)
+    stack.callback(run.discard_unused)
+    return run

@@ -1,0 +1,45 @@
+"""What a run is told besides its `TrainConfig`: its text, its workers, its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crystalline.errors import UsageError
+from crystalline.runs.layers import field_names
+from crystalline.runs.length import LENGTHS
+from crystalline.train.config import MAX_WORKERS, TrainConfig
+
+# What a resumed run may change; all else decides its bits.
+CHANGEABLE = frozenset({*LENGTHS, "eval_interval", "save_interval", "log_interval", "keep"})
+# How a command shows a run; a settings file may say it, and to a run it says nothing.
+DISPLAY = frozenset({"json", "plain", "quiet"})
+
+
+@dataclass(frozen=True)
+class RunSettings(TrainConfig):
+    """Every setting of a run, by whatever door it is started."""
+
+    data: tuple[str, ...] = ()
+    """Files and folders of text.  Default: Python's standard library."""
+    text_field: str | None = None
+    """Field of JSON records that holds their text, or a conversation of messages."""
+    workers: int = 12
+    """Worker processes (spheres)."""
+    checkpoint_dir: str | None = None
+    """The new run's directory.  Default: runs/TIME-SIZE."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise UsageError(
+                f"--workers is {self.workers}", advice=f"It must be between 1 and {MAX_WORKERS}."
+            )
+        for path in self.data:
+            if not path:
+                raise UsageError(
+                    "a DATA argument is empty", advice="Name files and folders of text."
+                )
+
+    def train_config(self) -> TrainConfig:
+        """Return the part that is stored in checkpoints."""
+        return TrainConfig(**{name: getattr(self, name) for name in field_names(TrainConfig)})
