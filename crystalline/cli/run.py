@@ -13,7 +13,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TextIO, TypeVar
 
 from crystalline import __version__
@@ -39,6 +40,10 @@ _PLAINER = (
     (re.compile(r"could not convert string to float: (.*)"), r"\1 is not a number"),
 )
 
+# The name that commands are called below, as in `cllm train`; None for those called by their own.
+_umbrella: ContextVar[str | None] = ContextVar("umbrella", default=None)
+_COMMAND = re.compile(r"\bcllm-(?=[a-z])")
+
 Settings = TypeVar("Settings")
 
 
@@ -55,6 +60,7 @@ def run_command(
     >>> run_command("demo", lambda argv: len(argv), ["a", "b"])
     2
     """
+    program = called(program)
     _open_closed_streams()
     _tolerate_any_text()
     # Nothing is left to BLAS, and its threads cost memory and processes that may be limited.
@@ -66,6 +72,31 @@ def run_command(
             sys.stderr.flush()
         except OSError:  # nobody can be told; what is left must not fail the exit
             _forget(sys.stderr)
+
+
+@contextlib.contextmanager
+def under(umbrella: str) -> Iterator[None]:
+    """Let messages name commands by another command that they are called below.
+
+    >>> with under("cllm"):
+    ...     called("cllm-train")
+    'cllm train'
+    """
+    token = _umbrella.set(umbrella)
+    try:
+        yield
+    finally:
+        _umbrella.reset(token)
+
+
+def called(program: str) -> str:
+    """Return how a command is called here: by its own name, or below another's (`under`).
+
+    >>> called("cllm-train")
+    'cllm-train'
+    """
+    umbrella = _umbrella.get()
+    return program if umbrella is None else _COMMAND.sub(lambda _: f"{umbrella} ", program)
 
 
 def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) -> int:
@@ -115,6 +146,8 @@ def parse_settings(
 ) -> Settings:
     """Return the dataclass `settings` filled from command-line arguments.
 
+    `description` is text of ours, in which commands are named as they are `called`.
+
     What the arguments do not name comes from `default`.  The docstring under a field is the
     help text of its flag.  `--help` prints to stdout and raises `SystemExit(0)`.
 
@@ -129,8 +162,8 @@ def parse_settings(
             return tyro.cli(
                 settings,
                 args=argv,
-                prog=program,
-                description=description,
+                prog=called(program),
+                description=called(description),
                 default=tyro.MISSING_NONPROP if default is None else default,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
@@ -138,7 +171,7 @@ def parse_settings(
         if stop.code != EXIT_USAGE:
             raise
         raise UsageError(
-            _first_sentence(drawn.getvalue()), advice=f"See {program} --help."
+            _first_sentence(drawn.getvalue()), advice=f"See {called(program)} --help."
         ) from None
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.cli.settings import environment_layer, flag_value, given_lengths, parse_layered
 from crystalline.errors import EXIT_OK
 from crystalline.log import LOGGER_NAME, set_up_logging
@@ -190,10 +190,12 @@ def _main(argv: list[str]) -> int:
         if flag_value(argv, "--resume") is None:
             settings = _parse(argv, Layers())
             _set_up_logging(settings)
-            ready = stack.enter_context(begin(settings, _preparing(settings)))
+            ready = stack.enter_context(
+                begin(settings, preparing=_preparing(settings), command=called(PROGRAM))
+            )
         else:
             places = flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir")
-            earlier = stack.enter_context(open_earlier(*places))
+            earlier = stack.enter_context(open_earlier(*places, command=called(PROGRAM)))
             settings = _parse(argv, Layers(earlier.defaults))
             _set_up_logging(settings)
             ready = earlier.resume(
@@ -330,9 +332,8 @@ def _tell(settings: TrainSettings, text: str) -> None:
 def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
     """Say how the run ended."""
     from crystalline.formats.names import shell_word
-    from crystalline.train.spec import resume_command
 
-    step, command = f"step {result.final_step:,}", resume_command(spec.run_dir)
+    step, command = f"step {result.final_step:,}", spec.resume_command
     if result.stop_reason in ("finished", "time"):
         loss = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
         if result.val_tokens is not None:
@@ -345,7 +346,7 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
         longer = "--max-steps N" if spec.max_seconds is None else "--minutes N"
         _tell(settings, f"Train longer with:  {command} {longer}")
         model = shell_word(spec.run_dir)
-        _tell(settings, f'Generate text with: cllm-infer {model} --prompt "..."')
+        _tell(settings, f'Generate text with: {called("cllm-infer")} {model} --prompt "..."')
     else:
         _tell(settings, f"Saved {step}. Resume with: {command}")
     if settings.json:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import EXIT_OK, CheckpointError, DataError, UsageError
 from crystalline.log import set_up_logging
@@ -108,16 +108,17 @@ class VocabSettings:
         if self.action not in ACTIONS:
             given = f"'{self.action}' is not an action" if self.action else "no action is given"
             raise UsageError(
-                f"{given} of {PROGRAM}", advice="It must be inspect, affixes or roots."
+                f"{given} of {called(PROGRAM)}", advice="It must be inspect, affixes or roots."
             )
         if self.action == "inspect" and not self.tokens:
             raise UsageError(
-                "no token is given", advice=f"Name one, as in: {PROGRAM} inspect the --from RUN."
+                "no token is given",
+                advice=f"Name one, as in: {called(PROGRAM)} inspect the --from RUN.",
             )
         if self.action != "inspect" and self.tokens:
             raise UsageError(
                 f"{self.action} takes no token, and got {' '.join(self.tokens)!r}",
-                advice=f"Use {PROGRAM} inspect to look at tokens.",
+                advice=f"Use {called(PROGRAM)} inspect to look at tokens.",
             )
         if self.from_ is None and not self.data:
             raise UsageError(
@@ -219,7 +220,7 @@ def find_crystal(settings: VocabSettings) -> tuple[Crystal, str]:
     if is_there(place / CRYSTAL):
         require_readable(place / CRYSTAL)
         if settings.data and not settings.quiet:
-            _tell(f"{PROGRAM}: {place} has its numbers; --data is not needed")
+            _tell(f"{called(PROGRAM)}: {place} has its numbers; --data is not needed")
         return Crystal.load(place / CRYSTAL), str(place / CRYSTAL)
     if (place / "tokens.bin").is_file():
         with _progress(settings) as progress:
@@ -358,7 +359,7 @@ def _mention_twins(crystal: Crystal, tokens: Sequence[int]) -> None:
         twin = None if text is None else crystal.find(" " + text)
         if twin is not None and crystal.counts[twin] > crystal.counts[token]:
             _tell(
-                f"{PROGRAM}: {' ' + str(text)!r}, with a space before it, is another token"
+                f"{called(PROGRAM)}: {' ' + str(text)!r}, with a space before it, is another token"
                 f" (#{twin}), and more frequent"
             )
 

@@ -19,16 +19,20 @@ from crystalline.runs.ready import (
     speed_of,
 )
 from crystalline.runs.settings import RunSettings
+from crystalline.train.spec import COMMAND
 
 if TYPE_CHECKING:
     from crystalline.formats.rundir import RunDir
 
 
 @contextlib.contextmanager
-def begin(settings: RunSettings, preparing: Preparing) -> Iterator[ReadyRun]:
+def begin(
+    settings: RunSettings, *, preparing: Preparing, command: str = COMMAND
+) -> Iterator[ReadyRun]:
     """Prepare data, model and run directory; its lock is held until the block ends.
 
-    A directory that was never used is removed then.
+    A directory that was never used is removed then.  Messages on how to go on are in the words
+    of `command`; see `train.spec.resume_command`.
 
     Raises:
         UsageError, DataError, CrystallineError: settings, text or memory do not do.
@@ -73,7 +77,7 @@ def begin(settings: RunSettings, preparing: Preparing) -> Iterator[ReadyRun]:
             run = _enter(RunDir.create_default(parameter_table(model).count), stack)
         run.clear()
         length = dataclasses.replace(length, config=config)
-        spec = make_spec(settings, length, model, data, run, peak)
+        spec = make_spec(settings, length, model, data, run, peak, command)
         if crystal is not None:
             spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
         yield ReadyRun(settings, spec, run, describe(settings, spec, data))

@@ -156,8 +156,12 @@ def make_spec(
     data: PreparedData,
     run: RunDir,
     peak: float,
+    command: str,
 ) -> RunSpec:
-    """Return what Node Zero needs to run; the run gets its copy of the tokenizer."""
+    """Return what Node Zero needs to run; the run gets its copy of the tokenizer.
+
+    `peak` is the measured speed of the cores in FLOP/s, `command` what messages call the program.
+    """
     from crystalline._kernels import isa
     from crystalline.model.params import parameter_table
     from crystalline.train.sizing import flops_per_token
@@ -180,4 +184,5 @@ def make_spec(
         parameters=parameter_table(model).count,
         flops_per_token=flops_per_token(model),
         peak_flops=peak,
+        command=command,
     )

@@ -21,6 +21,7 @@ from crystalline.runs.length import LENGTHS, resumed_length
 from crystalline.runs.ready import Preparing, ReadyRun, make_spec, prepare_text, speed_of
 from crystalline.runs.settings import CHANGEABLE, DISPLAY, RunSettings
 from crystalline.train.config import TrainConfig
+from crystalline.train.spec import COMMAND, PYTHON, resume_command
 
 if TYPE_CHECKING:
     from crystalline.data.prepare import PreparedData
@@ -35,6 +36,7 @@ class EarlierRun:
     run: RunDir
     info: CheckpointInfo
     stored: dict[str, Any]  # its settings: see `stored_settings`
+    command: str  # in whose words messages say how to go on
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class EarlierRun:
         speed = speed_of(info.model_config, data, cores)
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
         peak = measure_peak(cores, config.precision)
-        spec = make_spec(settings, length, info.model_config, data, self.run, peak)
+        spec = make_spec(settings, length, info.model_config, data, self.run, peak, self.command)
         spec = dataclasses.replace(spec, resume_from=info.path)
         summary = describe(settings, spec, data, step=info.step)
         newest = info.path if info.path.parent == path / CHECKPOINTS else None
@@ -82,11 +84,13 @@ class EarlierRun:
 
 
 @contextlib.contextmanager
-def open_earlier(resume: str | None, checkpoint_dir: str | None = None) -> Iterator[EarlierRun]:
+def open_earlier(
+    resume: str | None, checkpoint_dir: str | None = None, *, command: str = COMMAND
+) -> Iterator[EarlierRun]:
     """Find and open the run of `resume`; its lock is held until the block ends.
 
     `resume` is a run directory or one of its checkpoints; without it, `checkpoint_dir`, or the
-    run below ./runs that was saved last.
+    run below ./runs that was saved last.  Messages on how to go on are in the words of `command`.
 
     Raises:
         CheckpointError: there is no such run or checkpoint, or it is damaged.
@@ -98,8 +102,8 @@ def open_earlier(resume: str | None, checkpoint_dir: str | None = None) -> Itera
     path, name = find_run(resume, checkpoint_dir)
     with RunDir.open(path) as run:
         require_readable(path / CONFIG)
-        info = inspect(find_checkpoint(path, name))
-        yield EarlierRun(run, info, stored_settings(run, info))
+        info = inspect(find_checkpoint(path, name, command), command)
+        yield EarlierRun(run, info, stored_settings(run, info), command)
 
 
 def find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str | None]:
@@ -135,7 +139,7 @@ def find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str 
     return path, None
 
 
-def find_checkpoint(run_path: Path, name: str | None) -> Path:
+def find_checkpoint(run_path: Path, name: str | None, command: str = COMMAND) -> Path:
     """Return the checkpoint of a run that is meant: by default the newest."""
     from crystalline.formats.checkpoint import CHECKPOINTS, LATEST, latest_checkpoint, resolve
     from crystalline.formats.names import shell_word
@@ -144,16 +148,17 @@ def find_checkpoint(run_path: Path, name: str | None) -> Path:
     if name is not None and name.startswith("step-"):
         return run_path / CHECKPOINTS / name
     if latest_checkpoint(run_path) is None and (run_path / CONFIG).is_file():
-        config = shell_word(run_path / CONFIG)
+        config, place = run_path / CONFIG, run_path
+        again = f"{command} --config {shell_word(config)} --checkpoint-dir {shell_word(place)}"
+        if command == PYTHON:
+            again = f"{command}.train(config={str(config)!r}, checkpoint_dir={str(place)!r})"
         raise CheckpointError(
-            f"the run {run_path} has no checkpoint yet",
-            advice="Start it over with: "
-            f"cllm-train --config {config} --checkpoint-dir {shell_word(run_path)}",
+            f"the run {run_path} has no checkpoint yet", advice=f"Start it over with: {again}"
         )
     return resolve(run_path, name or LATEST)
 
 
-def inspect(checkpoint: Path) -> CheckpointInfo:
+def inspect(checkpoint: Path, command: str = COMMAND) -> CheckpointInfo:
     """Return what a checkpoint says about itself; where it is damaged, how to go on."""
     from crystalline.formats.checkpoint import inspect_checkpoint
     from crystalline.formats.names import shell_word
@@ -162,8 +167,10 @@ def inspect(checkpoint: Path) -> CheckpointInfo:
         return inspect_checkpoint(checkpoint)
     except CheckpointError as error:
         if error.undamaged is not None:
-            place = shell_word(error.undamaged)
-            error.advice = error.advice.partition(":")[0] + f": go on with --resume {place}."
+            way_on = f"--resume {shell_word(error.undamaged)}"
+            if command == PYTHON:
+                way_on = resume_command(error.undamaged, command)
+            error.advice = error.advice.partition(":")[0] + f": go on with {way_on}."
         raise
 
 

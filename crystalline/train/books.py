@@ -20,7 +20,7 @@ from crystalline.log import get_logger
 from crystalline.train.clock import RunningClock
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, metrics_lines
-from crystalline.train.spec import RunSpec, resume_command
+from crystalline.train.spec import RunSpec
 from crystalline.train.stats import RUN_STATES
 
 DROPS_IN_A_ROW = 10
@@ -235,7 +235,7 @@ class Books:
         if in_a_row or len(self._dropped) > DROPS_IN_WINDOW:
             way_on = "start again"
             if self.checkpoint is not None:
-                way_on = f"the newest checkpoint is intact: {resume_command(self._spec.run_dir)}"
+                way_on = f"the newest checkpoint is intact: {self._spec.resume_command}"
             raise DivergedError(
                 f"the gradient was not finite in {len(self._dropped)} of the last "
                 f"{min(number, DROPS_WINDOW)} steps, the last of them step {number}",

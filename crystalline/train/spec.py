@@ -19,6 +19,8 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
 
 DEFAULT_PROGRAM = "crystalline.train.program:build"
+COMMAND = "cllm-train"  # what starts and resumes runs, in the words of messages
+PYTHON = "crystalline"  # ... and where that is the Python door
 
 StopReason = Literal["finished", "time", "stopped", "interrupted", "terminated", "hangup"]
 
@@ -74,6 +76,7 @@ class RunSpec:
     jitter_s: float = 0.0  # longest random sleep before each unit; for tests
     program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec
     program_options: dict[str, Any] = field(default_factory=dict)
+    command: str = COMMAND  # in whose words messages say how to go on: a command, or PYTHON
 
     @property
     def plan(self) -> Plan:
@@ -88,6 +91,11 @@ class RunSpec:
     def max_steps(self) -> int:
         """Optimizer steps of the whole run, as planned when it starts or is resumed."""
         return self.plan.max_steps
+
+    @property
+    def resume_command(self) -> str:
+        """What takes this run up again, in the words of whoever started it."""
+        return resume_command(self.run_dir, self.command)
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,14 @@ class RunResult:
         return EXIT_CODES[self.stop_reason]
 
 
-def resume_command(run_dir: str | Path) -> str:
+def resume_command(run_dir: str | Path, command: str = COMMAND) -> str:
     """Return the command that takes a run up again.
 
     >>> resume_command("runs/my novel")
     "cllm-train --resume 'runs/my novel'"
+    >>> resume_command("runs/my novel", PYTHON)
+    "crystalline.resume('runs/my novel')"
     """
-    return f"cllm-train --resume {shell_word(run_dir)}"
+    if command == PYTHON:
+        return f"{command}.resume({str(run_dir)!r})"
+    return f"{command} --resume {shell_word(run_dir)}"
