@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalline import errors, suspension
@@ -33,7 +34,7 @@ from crystalline.ipc.arena import Arena, Layout, sweep_stale
 from crystalline.ipc.liveness import Patience
 from crystalline.log import get_logger
 from crystalline.train.control import Controller
-from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason, resume_command
+from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
 from crystalline.train.stats import Snapshot
 
 if TYPE_CHECKING:
@@ -79,13 +80,11 @@ def train(
         StoppedError: a second signal came, and the run was left at once.
     """
     sweep_stale(spec.run_dir)
-    adopted = adopt_orphans(True)
     try:
         launch = _Launch(spec)
-        with _signals_go_to(launch), launch:
+        with _orphans_come_here(), _signals_go_to(launch), launch:
             return launch.watch(on_snapshot, poll_actions, interval_s)
     finally:
-        adopt_orphans(adopted)
         sweep_stale(spec.run_dir)
 
 
@@ -126,10 +125,10 @@ class _Launch:
         return self
 
     def _start(self, report: int, stderr: int) -> None:
-        # The path is the launcher's; nothing is imported from the working directory.
+        # Node Zero never imports `__main__`, so that may be a notebook, or a script on stdin.
         # Imports take long: from before them on, the launcher's death is that of Node Zero.
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; "
+            f"import sys; sys.path[:] = {_import_path()!r}; "
             "from crystalline._kernels.atomics import die_with_parent; "
             f"die_with_parent({signal.SIGKILL:d}); "
             "from crystalline.train.node_zero import main; "
@@ -320,7 +319,7 @@ class _Launch:
         reported = self._controller is not None and self._controller.checkpoint_path is not None
         # One that was written may not have been reported any more.
         if self._spec.resume_from or reported or list_checkpoints(self._spec.run_dir):
-            return f"Go on from the newest checkpoint: {resume_command(self._spec.run_dir)}"
+            return f"Go on from the newest checkpoint: {self._spec.resume_command}"
         return "There is no checkpoint yet: the same command starts the run over."
 
     def _error(self, line: dict[str, Any]) -> CrystallineError:
@@ -337,6 +336,42 @@ class _Launch:
         error = StoppedError("left at once, without saving the last steps", advice=self._way_on())
         error.exit_code = EXIT_CODES[self._stop]
         raise error
+
+
+def _import_path() -> list[str]:
+    """Return where Node Zero looks for modules: where this process does, but not in its folder.
+
+    What `''` meant when we were imported may be elsewhere by now, and a file there could stand
+    in for a module of the library; our own folder is named, however it was found.
+    """
+    found = [os.path.abspath(place) for place in sys.path if isinstance(place, str) and place]  # noqa: PTH100
+    own = str(Path(__file__).parents[2])
+    return found if own in found else [*found, own]
+
+
+_launches = 0  # that go on in this process, of whatever threads
+_was_adopting = False  # before the first of them
+_launches_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _orphans_come_here() -> Iterator[None]:
+    """Be the parent of descendants whose own parent dies, until the last launch here has ended.
+
+    That is a property of the process, and threads may have runs of their own.
+    """
+    global _launches, _was_adopting
+    with _launches_lock:
+        if not _launches:
+            _was_adopting = adopt_orphans(True)
+        _launches += 1
+    try:
+        yield
+    finally:
+        with _launches_lock:
+            _launches -= 1
+            if not _launches:
+                adopt_orphans(_was_adopting)
 
 
 @contextlib.contextmanager
