@@ -7,6 +7,7 @@ or in a checkpoint; flags and the environment are the commands' (`cli.settings`)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -153,8 +154,9 @@ def converted(hint: Any, value: Any) -> Any:
     if hint in (int, float):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if hint is float:
-                return float(value)
-            if isinstance(value, int):
+                with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+                    return float(value)
+            elif isinstance(value, int):
                 return value
         raise ValueError("a whole number" if hint is int else "a number")
     if isinstance(value, str):

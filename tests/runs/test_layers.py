@@ -32,6 +32,13 @@ def test_settings_of_others_are_left_alone_where_they_are_named(tmp_path: Path) 
         toml_layer(Some, path)
 
 
+def test_a_number_of_hundreds_of_digits_is_refused_where_it_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(f"lowest = {10**400}\n")
+    with pytest.raises(UsageError, match=r"has lowest = 1000.*It must be a number"):
+        toml_layer(Some, path)
+
+
 def test_a_later_layer_wins_and_is_named() -> None:
     layers = Layers({"seq_len": 1, "lowest": 2.0})
     layers.update({"seq_len": 3}, {"seq_len": "a file"})
