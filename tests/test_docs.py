@@ -19,6 +19,7 @@ PAGES = {  # name: examples of Python that it has
     "README.md": 8,
     "docs/CRYSTALLINE.md": 4,
     "docs/EXACT.md": 9,
+    "docs/PYTHON.md": 26,
 }
 TEXTS = {name: (ROOT / name).read_text("utf-8") for name in PAGES}
 COMMANDS = {
@@ -47,7 +48,11 @@ def test_the_table_of_files_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_in_the_pages_does_what_it_says(page: str) -> None:
+def test_python_in_the_pages_does_what_it_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLLM_CACHE", str(tmp_path / "cache"))
     results = doctest.testfile(str(ROOT / page), module_relative=False)
     assert results.attempted == PAGES[page]
     assert results.failed == 0
@@ -61,6 +66,12 @@ def test_exit_codes_are_those_of_the_package() -> None:
     in_readme = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
     in_package = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     assert in_readme == in_package
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", TEXTS["docs/PYTHON.md"], re.MULTILINE)
+    classes = {name: int(code) for name, code in rows if name != "Interrupted"}
+    assert classes == {
+        kind.__name__: kind.exit_code for kind in errors.CrystallineError.__subclasses__()
+    }
+    assert dict(rows)["Interrupted"] == str(errors.EXIT_INTERRUPTED)
 
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/FILES.md", "docs/passes.md", "CHANGELOG.md"])

@@ -315,7 +315,8 @@ def describe(path: Path) -> str:
     if path.name == "py.typed":
         return "Marks the package as typed (PEP 561)."
     if path.suffix == ".pyi":
-        return f"The types of {path.stem}.pyx."
+        beside = path.with_suffix(".py" if path.with_suffix(".py").is_file() else ".pyx")
+        return f"The types of {beside.name}."
     text = path.read_text("utf-8").lstrip("\ufeff")
     if path.suffix == ".md":
         found = re.match(r"#+ +(.+)", text)
