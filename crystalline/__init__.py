@@ -10,8 +10,6 @@
 Names are looked up when they are first used: to import the package costs next to nothing.
 """
 
-import importlib
-
 __version__ = "0.1.0"
 
 # What the package offers by name, and the module that has it; `__init__.pyi` has the types.
@@ -37,7 +35,9 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name):  # type: ignore[no-untyped-def]
+def __getattr__(name: str) -> object:
+    import importlib  # not before: most of what importing this package would cost
+
     if name == "train":  # the package of that name, which can be called
         return importlib.import_module("crystalline.train")
     if name not in _HOMES:
@@ -46,5 +46,5 @@ def __getattr__(name):  # type: ignore[no-untyped-def]
     return value
 
 
-def __dir__():  # type: ignore[no-untyped-def]
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

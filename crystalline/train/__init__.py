@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _CallablePackage(types.ModuleType):
-    """A package that is also the function of its name."""
+    # A package that is also the function of its name, for `help` as well.
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._function()(*arguments, **keywords)
@@ -21,6 +21,13 @@ class _CallablePackage(types.ModuleType):
         import inspect
 
         return inspect.signature(self._function())
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        import inspect
+
+        words = inspect.getdoc(self._function())
+        return f"{self.__dict__['__doc__']}\ntrain{self.__signature__}\n\n{words}"
 
     @staticmethod
     def _function() -> Any:

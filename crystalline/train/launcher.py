@@ -134,6 +134,11 @@ class _Launch:
             "from crystalline.train.node_zero import main; "
             f"sys.exit(main({os.getpid()}, {report}))"
         )
+        if not sys.executable:
+            raise EngineError(
+                "this Python is part of another program, and cannot start processes of its own",
+                advice="Train from a Python interpreter.",
+            )
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, "node-zero", str(self._spec.run_dir)],
@@ -272,7 +277,10 @@ class _Launch:
 
     def _read_report(self, timeout_s: float) -> None:
         """Handle what Node Zero has written, waiting for it at most `timeout_s`."""
-        ready, _, _ = select.select([self._report.fileno(), self._stderr], [], [], timeout_s)
+        poll = select.poll()  # takes numbers that select does not, of programs with many files
+        for descriptor in (self._report.fileno(), self._stderr):
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(1000 * timeout_s)}
         if self._stderr in ready:
             self._read_last_words()
         if self._report.fileno() not in ready:

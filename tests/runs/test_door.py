@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -354,6 +355,22 @@ def test_threads_train_at_once_and_leave_the_process_as_it_was(text: Path, tmp_p
     assert before is False
     alone = cl.train(text, **TINY, max_steps=15, checkpoint_dir=tmp_path / "alone")
     assert alone.weights_sha256 == found["a"].weights_sha256
+
+
+def test_a_program_may_have_a_thousand_files_open(text: Path, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip("no more files may be opened here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    opened: list[int] = []
+    try:
+        while not opened or opened[-1] < 1050:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+        assert cl.train(text, **TINY, max_steps=2, checkpoint_dir=tmp_path / "run").step == 2
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- scripts without a guard ----------------------------------------------------------------------
