@@ -28,15 +28,13 @@ from crystalline.cli.run import called, parse_settings, run_command, version_lin
 from crystalline.cli.settings import environment_layer, flag_value, given_lengths, parse_layered
 from crystalline.errors import EXIT_OK
 from crystalline.log import LOGGER_NAME, set_up_logging
-from crystalline.runs.begin import begin
 from crystalline.runs.layers import Layers, field_names, toml_layer
 from crystalline.runs.length import make_way
-from crystalline.runs.ready import ReadyRun, require_linux
-from crystalline.runs.resume import open_earlier
 from crystalline.runs.settings import RunSettings
 from crystalline.untrusted import printable
 
 if TYPE_CHECKING:
+    from crystalline.runs.ready import ReadyRun
     from crystalline.train.spec import RunResult, RunSpec
     from crystalline.train.stats import Snapshot
     from crystalline.ui import DataProgress, Reporter
@@ -185,6 +183,10 @@ def _main(argv: list[str]) -> int:
         return EXIT_OK
     if not {"-h", "--help"}.isdisjoint(argv):
         parse_settings(TrainSettings, argv, program=PROGRAM, description=DESCRIPTION)
+    from crystalline.runs.begin import begin
+    from crystalline.runs.ready import require_linux
+    from crystalline.runs.resume import open_earlier
+
     require_linux()
     with contextlib.ExitStack() as stack:
         if flag_value(argv, "--resume") is None:
