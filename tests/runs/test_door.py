@@ -265,6 +265,15 @@ def test_false_saves_and_ends_the_run(text: Path, tmp_path: Path) -> None:
     assert cl.resume(run, max_steps=run.step + 5).step == run.step + 5
 
 
+def test_a_run_that_is_stopped_at_its_first_snapshot_can_be_resumed(
+    text: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    run = cl.train(text, **TINY, max_steps=10**6, checkpoint_dir=place, on_progress=lambda _: False)
+    assert run.stop_reason == "stopped"
+    assert cl.resume(run, max_steps=run.step + 2).step == run.step + 2
+
+
 def test_what_a_callback_returns_else_means_nothing(text: Path, tmp_path: Path) -> None:
     answers: list[object] = [[], "", 0, None]
     run = cl.train(
@@ -481,6 +490,19 @@ def test_a_handler_of_the_program_is_called_when_the_run_is_saved(
     assert run.stop_reason == "terminated"
     assert calls == [run.step]
     assert run.step >= sent[0]
+
+
+def test_a_second_ctrl_c_leaves_at_once(text: Path, tmp_path: Path) -> None:
+    def interrupt(snapshot: cl.Snapshot) -> None:
+        if snapshot.step:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(cl.Interrupted, match="left at once, without saving") as caught:
+        cl.train(
+            text, **TINY, max_steps=10**6, checkpoint_dir=tmp_path / "run", on_progress=interrupt
+        )
+    assert caught.value.run == cl.Run(tmp_path / "run")
 
 
 def test_the_way_on_is_in_the_words_of_the_door(text: Path, tmp_path: Path) -> None:
