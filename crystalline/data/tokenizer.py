@@ -1,11 +1,14 @@
 """Text to token ids and back: `bpe`, `char`, `word` and `byte`, all saved as `tokenizer.json`.
 
+Tokenizers of others are byte-level BPE (kind `bpe`, whatever its split) or SentencePiece's BPE
+(kind `spm`: spaces are written ▁, and what is unknown as bytes).
+
 Training, the file format and the splitting of words are those of the `tokenizers`
 library, so that a saved tokenizer loads there and in transformers.  Decoding and the
 character and byte tables are done here, and give what the library gives.
 
-`<|endoftext|>` stands between documents.  Where the tokenizer has it, the same
-characters in a text are that token too.
+`<|endoftext|>` stands between documents, in the tokenizers of others what they have for it.
+Where the tokenizer has it, the same characters in a text are that token too.
 
 bpe and word tokenizers that meet a word of `LONGEST_WORD` characters or more (DNA, digits,
 Chinese without punctuation) bound the length of words (see `pieces.py`): merging the pairs
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -36,7 +40,15 @@ from crystalline.data.pieces import (
     has_long_word,
     word_pattern,
 )
-from crystalline.data.tokenizer_file import CHAR_PATTERN, read_tokenizer_file, to_text
+from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts, find_separator
+from crystalline.data.tokenizer_file import (
+    CHAR_PATTERN,
+    SPACE,
+    is_sentencepiece,
+    prompt_start,
+    read_tokenizer_file,
+    to_text,
+)
 from crystalline.errors import DataError, UsageError
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, shown
@@ -65,12 +77,26 @@ class Tokenizer:
     'low'
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, kind: str) -> None:
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        kind: str,
+        facts: TokenizerFacts = NO_FACTS,
+        prompt_start: tuple[int, ...] = (),
+    ) -> None:
         self.kind = kind
         self.inner = inner
-        self.eot_id: int | None = inner.token_to_id(END_OF_TEXT)
         vocabulary = inner.get_vocab(with_added_tokens=True)
-        self._bytes = _bytes_of_tokens(vocabulary, spelled=kind in ("bpe", "byte"))
+        self._bytes = _bytes_of_tokens(vocabulary, kind)
+        # What other programs' files say of it, as far as the vocabulary has it.
+        self.chat_template = facts.chat_template
+        self.special = {name: one for name, one in facts.special.items() if one in vocabulary}
+        self.prompt_start = prompt_start  # tokens that the model expects before a prompt
+        ends = [id_ for id_ in facts.end_ids if id_ < self.vocab_size]
+        ends += [vocabulary[one] for name, one in self.special.items() if name == "eos_token"]
+        self.eot_id: int | None = _separator(inner, kind, ends)
+        self.end_ids = frozenset(ends if self.eot_id is None else [*ends, self.eot_id])
+        self._strips_space = kind == "spm" and _strips_space(inner)
         self._char_ids = _char_table(vocabulary) if kind == "char" else None
         self._may_cut, self._longest_word = _cutting(inner, kind)
 
@@ -114,8 +140,10 @@ class Tokenizer:
         return cls(inner, kind)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Read a `tokenizer.json`: one saved here, or any byte-level BPE.
+    def load(cls, path: str | os.PathLike[str], facts: TokenizerFacts = NO_FACTS) -> Tokenizer:
+        """Read a `tokenizer.json`: one saved here, or any byte-level or SentencePiece's BPE.
+
+        `facts` is what the files beside it say (`formats.tokenizer_config.read_facts`).
 
         Raises `DataError` when it is missing, damaged or of a kind not known here.
         """
@@ -135,7 +163,8 @@ class Tokenizer:
         kind = _kind_of(content)
         if kind is None:
             raise DataError(
-                f"the tokenizer {path} is neither byte-level BPE nor one saved by this program",
+                f"the tokenizer {path} is neither byte-level BPE nor SentencePiece's BPE nor one"
+                " saved by this program",
                 advice=advice,
             )
         try:
@@ -151,7 +180,7 @@ class Tokenizer:
                 "The tokenizer %s asks for %s, which would change what a text means; "
                 "switched off.", path, " and ".join(dropped),
             )  # fmt: skip
-        return cls(inner, kind)
+        return cls(inner, kind, facts, prompt_start(content))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json` atomically.  Raises `OSError`."""
@@ -183,6 +212,13 @@ class Tokenizer:
         parts = list(self._encode_pieces(pieces))
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
+    def encode_prompt(self, text: str) -> Ids:
+        """Return the ids of a prompt: `prompt_start`, where the model expects it, and the text's.
+
+        Raises `DataError` as `encode` does.
+        """
+        return np.concatenate([np.array(self.prompt_start, np.int32), self.encode(text)])
+
     def encode_documents(self, documents: Sequence[str]) -> Ids:
         """Return the ids of several texts, `<|endoftext|>` between them where there is one.
 
@@ -210,9 +246,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
 
+        Of SentencePiece's tokens the space that was put before the text is taken away again.
+
         Raises `DataError` for an id outside the vocabulary.
         """
-        return b"".join(self.token_bytes(id_) for id_ in ids).decode("utf-8", "replace")
+        text = b"".join(self.token_bytes(id_) for id_ in ids).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._strips_space else text
 
     def token_bytes(self, id_: int) -> bytes:
         """Return the UTF-8 bytes that a token stands for; they may be part of a character.
@@ -405,18 +444,40 @@ def _byte_to_char() -> list[str]:
 
 
 _BYTE_TO_CHAR = _byte_to_char()
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")  # of SentencePiece
 _CHAR_TO_BYTE = {char: byte for byte, char in enumerate(_BYTE_TO_CHAR)}
 
 
-def _bytes_of_tokens(vocabulary: dict[str, int], *, spelled: bool) -> list[bytes]:
-    """Return the bytes of each id; `spelled` where tokens are in GPT-2's spelling of bytes."""
+def _bytes_of_tokens(vocabulary: dict[str, int], kind: str) -> list[bytes]:
+    """Return the bytes of each id, from the way in which a kind spells them."""
     table = [b""] * (max(vocabulary.values(), default=-1) + 1)
     for token, id_ in vocabulary.items():
-        if spelled and all(char in _CHAR_TO_BYTE for char in token):
+        if kind in ("bpe", "byte") and all(char in _CHAR_TO_BYTE for char in token):
             table[id_] = bytes(_CHAR_TO_BYTE[char] for char in token)
+        elif kind == "spm" and (match := _BYTE_TOKEN.fullmatch(token)):
+            table[id_] = bytes.fromhex(match[1])
+        elif kind == "spm":
+            table[id_] = token.replace(SPACE, " ").encode()
         else:
             table[id_] = token.encode()
     return table
+
+
+def _separator(inner: tokenizers.Tokenizer, kind: str, ends: Sequence[int]) -> int | None:
+    """Return the token between documents: ours, else what a model's files or its name tells."""
+    own: int | None = inner.token_to_id(END_OF_TEXT)
+    if own is not None or kind not in ("bpe", "spm"):
+        return own
+    if ends:
+        return ends[0]
+    added = inner.get_added_tokens_decoder().values()
+    found = find_separator(token.content for token in added if token.special)
+    return None if found is None else cast(int, inner.token_to_id(found))
+
+
+def _strips_space(inner: tokenizers.Tokenizer) -> bool:
+    state = inner.decoder.__getstate__().decode()
+    return '"Strip"' in state or ('"Metaspace"' in state and '"never"' not in state)
 
 
 def _char_table(vocabulary: dict[str, int]) -> Ids:
@@ -437,7 +498,11 @@ def _kind_of(content: Any) -> str | None:
     if not isinstance(content, dict):
         return None
     model, decoder, pre = (content.get(part) for part in ("model", "decoder", "pre_tokenizer"))
-    if not isinstance(model, dict) or not isinstance(decoder, dict) or not isinstance(pre, dict):
+    if not isinstance(model, dict) or not isinstance(decoder, dict):
+        return None
+    if model.get("type") == "BPE" and is_sentencepiece(decoder):
+        return "spm"
+    if not isinstance(pre, dict):
         return None
     if model.get("type") == "BPE" and decoder.get("type") == "ByteLevel":
         spelling = {char: byte for byte, char in enumerate(_BYTE_TO_CHAR)}

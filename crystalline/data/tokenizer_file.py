@@ -2,10 +2,12 @@
 
 The `tokenizers` library believes its file: it cuts texts off, fills memory with padding, runs
 any regular expression, and ends the process on some of what does not fit together.  So the
-document is checked here, part by part, against what byte-level BPE and our own tokenizers
-consist of, and only the parts that were checked are handed on.  What would change the tokens
-of a text and is no part of the vocabulary (truncation, padding, dropout) is switched off and
-named; everything else that is not known is refused.
+document is checked here, part by part, against what byte-level BPE, SentencePiece's BPE (Llama 2
+and its kin) and our own tokenizers consist of, and only the parts that were checked are handed on.
+What would change the tokens of a text and is no part of the vocabulary (truncation, padding,
+dropout) is switched off and named; everything else that is not known is refused.  Post-processors
+that put tokens around a text are kept where they are understood, and passed over otherwise: this
+program asks for no such tokens, but reads from them what stands before a prompt.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from tokenizers.pre_tokenizers import ByteLevel
+
 from crystalline.data.pieces import BOUNDED_PATTERN, word_pattern
 from crystalline.untrusted import BadContent, Field, Record, parse_json, shown
 from crystalline.untrusted.files import TOKENIZER
@@ -23,6 +27,7 @@ MOST_TOKENS = 1 << 20
 LONGEST_TOKEN = 4096  # characters
 DEEPEST = 4  # sequences within sequences
 MOST_PARTS = 16  # of a sequence
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # ▁, how SentencePiece writes a space
 
 CHAR_PATTERN = r"[\s\S]"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -47,6 +52,12 @@ _ADDED = Record(
         Field(name, bool, optional=True)
         for name in ("single_word", "lstrip", "rstrip", "normalized", "special")
     ),
+)
+
+
+_TEMPLATE_TOKEN = Record(
+    Field("ids", list, 1, MOST_PARTS, items=lambda id_: isinstance(id_, int)),
+    Field("tokens", list, 1, MOST_PARTS, items=lambda token: isinstance(token, str)),
 )
 
 
@@ -78,6 +89,12 @@ def check_tokenizer(document: Any) -> tuple[dict[str, Any], list[str]]:
     checked = _bpe(model) if model.get("type") == "BPE" else _word_level(model)
     added = _added(document.get("added_tokens"), checked["vocab"])
     pre_tokenizer = _pre_tokenizer(document.get("pre_tokenizer"))
+    normalizer = _normalizer(document.get("normalizer"))
+    decoder = _sequence(document.get("decoder"), "decoders", _decoder, "decoder")
+    if decoder is None:
+        raise BadContent("it has no decoder")
+    if not is_sentencepiece(decoder) and any(map(_has_space, (normalizer, pre_tokenizer))):
+        raise BadContent("its parts write spaces in different ways")
     by_character = (pre_tokenizer or {}).get("pattern") == {"Regex": CHAR_PATTERN}
     lacks_unknown = checked["type"] == "WordLevel" and checked["unk_token"] not in checked["vocab"]
     if lacks_unknown and not by_character:  # whose characters are looked up here
@@ -89,10 +106,10 @@ def check_tokenizer(document: Any) -> tuple[dict[str, Any], list[str]]:
         "truncation": None,
         "padding": None,
         "added_tokens": added,
-        "normalizer": _normalizer(document.get("normalizer")),
+        "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,  # adds tokens of its own, which this program never asks for
-        "decoder": _decoder(document.get("decoder")),
+        "post_processor": _post_processor(document.get("post_processor"), checked, added),
+        "decoder": decoder,
         "model": checked,
     }, dropped
 
@@ -100,6 +117,36 @@ def check_tokenizer(document: Any) -> tuple[dict[str, Any], list[str]]:
 def to_text(document: dict[str, Any]) -> str:
     """Return a checked document as the library reads it."""
     return json.dumps(document, ensure_ascii=False)
+
+
+def is_sentencepiece(decoder: Any) -> bool:
+    """Return whether a checked decoder is one of SentencePiece's, which writes spaces as ▁."""
+    return _has_space(decoder)
+
+
+def prompt_start(document: dict[str, Any]) -> tuple[int, ...]:
+    """Return the tokens that a checked document's post-processor puts before a text."""
+    part = document["post_processor"] or {}
+    starts: list[int] = []
+    for one in part.get("processors", (part,)):
+        if one.get("type") != "TemplateProcessing":
+            continue
+        before: list[int] = []
+        for piece in one["single"]:
+            if "Sequence" in piece:
+                break
+            before += one["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+        starts = before + starts
+    return tuple(starts)
+
+
+def _has_space(part: Any) -> bool:
+    """Return whether a checked part, or one in it, knows ▁."""
+    if isinstance(part, dict):
+        return any(map(_has_space, part.values()))
+    if isinstance(part, list):
+        return any(map(_has_space, part))
+    return bool(part == SPACE)
 
 
 # --- the model --------------------------------------------------------------------------------
@@ -114,10 +161,13 @@ def _bpe(model: dict[str, Any]) -> dict[str, Any]:
     for name in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name) not in (None, ""):
             raise BadContent(f"its words have a {name.replace('_', ' ')}")
+    unknown = _unknown(model)
+    if unknown is not None and unknown not in vocabulary and not _knows_all_bytes(vocabulary):
+        raise BadContent("its token for unknown words is not in its vocabulary")
     return {
         "type": "BPE",
         "dropout": None,
-        "unk_token": _unknown(model),
+        "unk_token": unknown,
         "continuing_subword_prefix": None,
         "end_of_word_suffix": None,
         "fuse_unk": _flag(model, "fuse_unk"),
@@ -126,6 +176,11 @@ def _bpe(model: dict[str, Any]) -> dict[str, Any]:
         "vocab": vocabulary,
         "merges": pairs,
     }
+
+
+def _knows_all_bytes(vocabulary: Collection[str]) -> bool:
+    """Return whether nothing is unknown to byte-level BPE: it spells bytes as GPT-2 does."""
+    return all(char in vocabulary for char in ByteLevel.alphabet())
 
 
 def _pair(merge: Any, vocabulary: Collection[str]) -> list[str]:
@@ -205,9 +260,18 @@ def _normalizer(part: Any) -> dict[str, Any] | None:
 
 
 def _one_normalizer(part: dict[str, Any]) -> dict[str, Any]:
-    if part.get("type") not in _PLAIN_NORMALIZERS:
-        raise BadContent(f"its normalizer {shown(repr(part.get('type')), 40)} is not known here")
-    return {"type": part["type"]}
+    kind = part.get("type")
+    if kind in _PLAIN_NORMALIZERS:
+        return {"type": kind}
+    if kind == "Prepend" and part.get("prepend") == SPACE:
+        return {"type": kind, "prepend": SPACE}
+    if kind == "Replace" and _replaces(part, " ", SPACE):
+        return {"type": kind, "pattern": {"String": " "}, "content": SPACE}
+    raise BadContent(f"its normalizer {shown(repr(kind), 40)} is not known here")
+
+
+def _replaces(part: dict[str, Any], old: str, new: str) -> bool:
+    return part.get("pattern") == {"String": old} and part.get("content") == new
 
 
 def _pre_tokenizer(part: Any) -> dict[str, Any] | None:
@@ -223,6 +287,8 @@ def _one_pre_tokenizer(part: dict[str, Any]) -> dict[str, Any]:
             "trim_offsets": True,
             "use_regex": _flag({"use_regex": True} | part, "use_regex"),
         }
+    if kind == "Metaspace":
+        return _metaspace(part)
     if kind == "Digits":
         return {"type": kind, "individual_digits": _flag(part, "individual_digits")}
     if kind == "Split":
@@ -241,14 +307,97 @@ def _one_pre_tokenizer(part: dict[str, Any]) -> dict[str, Any]:
     raise BadContent(f"its pre-tokenizer {shown(repr(kind), 40)} is not known here")
 
 
-def _decoder(part: Any) -> dict[str, Any]:
-    """Only its name matters: text is decoded here."""
-    kind = part.get("type") if isinstance(part, dict) else None
+def _metaspace(part: dict[str, Any]) -> dict[str, Any]:
+    """Check a part that writes spaces as ▁, in the layout of any version of the library."""
+    always = _flag({"add_prefix_space": True} | part, "add_prefix_space")
+    scheme = part.get("prepend_scheme", "always" if always else "never")
+    if part.get("replacement") != SPACE or scheme not in ("always", "first", "never"):
+        raise BadContent("its Metaspace is not known here")
+    return {
+        "type": "Metaspace",
+        "replacement": SPACE,
+        "prepend_scheme": scheme,
+        "split": _flag({"split": True} | part, "split"),
+    }
+
+
+def _decoder(part: dict[str, Any]) -> dict[str, Any]:
+    """Only its name matters, and whether it strips a space: text is decoded here."""
+    kind = part.get("type")
     if kind == "ByteLevel":
         return {"type": kind, "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    if kind == "Fuse":
+    if kind in ("Fuse", "ByteFallback"):
         return {"type": kind}
+    if kind == "Metaspace":
+        return _metaspace(part)
+    if kind == "Replace" and _replaces(part, SPACE, " "):
+        return {"type": kind, "pattern": {"String": SPACE}, "content": " "}
+    strips = (part.get("content"), part.get("start"), part.get("stop"))
+    if kind == "Strip" and strips == (" ", 1, 0):
+        return {"type": kind, "content": " ", "start": 1, "stop": 0}
     raise BadContent(f"its decoder {shown(repr(kind), 40)} is not known here")
+
+
+# --- what puts tokens around a text -----------------------------------------------------------
+
+
+def _post_processor(
+    part: Any, model: dict[str, Any], added: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Return a post-processor as far as it is understood, None where nothing of it is."""
+    numbers = {token["id"] for token in added} | set(model["vocab"].values())
+    parts = part.get("processors") if isinstance(part, dict) else None
+    if not isinstance(part, dict) or part.get("type") != "Sequence":
+        parts = [part]
+    if not isinstance(parts, list) or len(parts) > MOST_PARTS:
+        return None
+    checked = [one for one in (_one_post_processor(one, numbers) for one in parts) if one]
+    if len(checked) < 2:
+        return checked[0] if checked else None
+    return {"type": "Sequence", "processors": checked}
+
+
+def _one_post_processor(part: Any, numbers: Collection[int]) -> dict[str, Any] | None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "ByteLevel":  # moves places in the text, which nobody asks for
+        return {"type": kind, "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    if kind != "TemplateProcessing":
+        return None
+    special = part.get("special_tokens")
+    tokens = {
+        name: {"id": name, "ids": entry["ids"], "tokens": entry["tokens"]}
+        for name, entry in (special.items() if isinstance(special, dict) else ())
+        if _TEMPLATE_TOKEN.accepts(entry)
+        and len(entry["ids"]) == len(entry["tokens"])
+        and all(_is_number(id_) and id_ in numbers for id_ in entry["ids"])
+    }
+    single, pair = (_template(part.get(name), tokens) for name in ("single", "pair"))
+    if single is None:
+        return None
+    pair = pair or [{"Sequence": {"id": one, "type_id": 0}} for one in "AB"]
+    return {"type": kind, "single": single, "pair": pair, "special_tokens": tokens}
+
+
+def _template(pieces: Any, tokens: Collection[str]) -> list[dict[str, Any]] | None:
+    """Return a template of known tokens around texts, None for anything else."""
+    if not isinstance(pieces, list) or len(pieces) > MOST_PARTS:
+        return None
+    checked: list[dict[str, Any]] = []
+    for piece in pieces:
+        if not isinstance(piece, dict) or len(piece) != 1:
+            return None
+        ((kind, inner),) = piece.items()
+        name = inner.get("id") if isinstance(inner, dict) else None
+        known = tokens if kind == "SpecialToken" else ("A", "B") if kind == "Sequence" else ()
+        if not isinstance(name, str) or name not in known:
+            return None
+        checked.append({kind: {"id": name, "type_id": 0}})
+    has_text = any("Sequence" in piece for piece in checked)
+    return checked if has_text else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _sequence(

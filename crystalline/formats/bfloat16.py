@@ -1,29 +1,31 @@
-"""Tensors of type bfloat16 in a safetensors file, as float32: NumPy has no such type.
-
-A safetensors file is the length of its header (8 bytes, little-endian), the header (JSON:
-name → dtype, shape and data_offsets), and the data, to whose start the offsets count.
-"""
+"""bfloat16 as NumPy has it not: the upper half of a float32's bits, held as uint16."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+Bits = npt.NDArray[np.uint16]
+Floats = npt.NDArray[np.float32]
 
-def read_bfloat16(path: Path, name: str) -> npt.NDArray[np.float32]:
-    """Return the bfloat16 tensor `name` as float32, exactly.
 
-    The header is taken to be sound: `safetensors.safe_open` has checked it.  Raises `OSError`.
+def widen(upper: Bits) -> Floats:
+    """Return the float32 of each value, exactly.
+
+    >>> widen(np.array([0x3F80, 0xC000], np.uint16))
+    array([ 1., -2.], dtype=float32)
     """
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(header_bytes))[name]
-        start, end = entry["data_offsets"]
-        file.seek(8 + header_bytes + start)
-        upper = np.frombuffer(file.read(end - start), "<u2")
-    # The upper half of a float32's bits; the lower half is zero.
-    widened = (upper.astype(np.uint32) << 16).view(np.float32)
-    return widened.reshape(entry["shape"])
+    return (upper.astype(np.uint32) << 16).view(np.float32)
+
+
+def narrow(values: Floats) -> Bits:
+    """Return the nearest bfloat16 of each value, ties to even; the values are no NaN.
+
+    What is beyond the largest bfloat16 becomes infinite, as hardware does it.
+
+    >>> [hex(x) for x in narrow(np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8], np.float32))]
+    ['0x3f80', '0x3f80', '0x3f82']
+    """
+    bits = values.view(np.uint32)
+    rounding = ((bits >> 16) & 1) + 0x7FFF
+    return ((bits + rounding) >> 16).astype(np.uint16)

@@ -1,11 +1,11 @@
 """Checkpoints: everything that a run needs to go on bit for bit, in Hugging Face's layout.
 
     RUN/checkpoints/step-00000500/
-        config.json             GPT-2's keys, as transformers reads them
+        config.json             the architecture's keys, as transformers reads them
         tokenizer.json
         tokenizer_config.json   how transformers is to read tokenizer.json
-        model.safetensors       float32, names and shapes of the parameter table
-        optimizer.safetensors   the two moments, as m.NAME and v.NAME
+        model.safetensors       float32, names and shapes as transformers has them
+        optimizer.safetensors   the two moments, as m.NAME and v.NAME of the parameter table
         state.json              step, settings, and what else the engine hands over
         crystal.json            the numbers of the vocabulary, of runs that compute with them
         manifest.json           sha256 and size of each file above; written last
@@ -31,6 +31,8 @@ import numpy as np
 
 from crystalline.atomic import sync_directory, temporary_beside
 from crystalline.data.crystal import CRYSTAL
+from crystalline.data.tokenizer import Tokenizer
+from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.formats.catalog import (
     PERMISSIONS,
@@ -46,16 +48,8 @@ from crystalline.formats.catalog import (
     stamp,
     tidy,
 )
-from crystalline.formats.documents import (
-    CRYSTALLINE_TYPE,
-    END_OF_TEXT,
-    end_of_text_id,
-    gpt2_config,
-    json_document,
-    read_config,
-    read_document,
-    tokenizer_document,
-)
+from crystalline.formats.config_json import canonical, read_config
+from crystalline.formats.documents import json_document, read_document
 from crystalline.formats.files import (
     BEST,
     CHECKPOINTS,
@@ -70,15 +64,22 @@ from crystalline.formats.files import (
     OPTIONAL_FILES,
     STATE,
     TOKENIZER,
-    TOKENIZER_CONFIG,
     is_there,
     step_name,
     step_of,
 )
+from crystalline.formats.folder import save_model_folder, write_model
 from crystalline.formats.manifest import fingerprint, read_manifest, sync_file, verify
 from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
-from crystalline.formats.tensors import Flat, read_flat, weights_sha256, write_tensors
-from crystalline.formats.tokenizer_config import tokenizer_config
+from crystalline.formats.tensorfile import write_tensors
+from crystalline.formats.tensors import (
+    Flat,
+    ModelFiles,
+    read_flat,
+    read_moments,
+    weights_sha256,
+)
+from crystalline.formats.tokenizer_config import read_facts
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.untrusted import shown
@@ -87,13 +88,13 @@ from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
 # This module is the door to the package: others take the names of its neighbors from here.
 __all__ = [
-    "BEST", "CHECKPOINTS", "CONFIG", "CRYSTALLINE_TYPE", "END_OF_TEXT", "FILES", "FORMAT",
+    "BEST", "CHECKPOINTS", "CONFIG", "FILES", "FORMAT",
     "LATEST", "MANIFEST", "MODEL", "MODEL_FILES", "OPTIMIZER", "STATE", "TOKENIZER",
-    "Checkpoint", "CheckpointInfo", "LoadedModel", "Settings",
-    "inspect_checkpoint", "is_there", "latest_checkpoint", "list_checkpoints", "load_checkpoint",
-    "load_model", "locate", "move_pointer", "newest_first", "pointer", "prune",
-    "require_directory", "require_readable", "resolve", "save_checkpoint", "set_pointer", "tidy",
-    "verify", "weights_sha256",
+    "Checkpoint", "CheckpointInfo", "LoadedModel", "ModelFolder", "Settings",
+    "inspect_checkpoint", "inspect_model", "is_there", "latest_checkpoint", "list_checkpoints",
+    "load_checkpoint", "load_model", "locate", "move_pointer", "newest_first", "pointer", "prune",
+    "require_directory", "require_readable", "resolve", "save_checkpoint", "save_model_folder",
+    "set_pointer", "tidy", "verify", "weights_sha256",
 ]  # fmt: skip
 
 
@@ -127,16 +128,31 @@ class Checkpoint(CheckpointInfo):
     v: Flat  # (table.size,) second moment
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model to generate with."""
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model to generate with, or to go on from: what its folder says, no tensor read."""
 
     config: ModelConfig
-    weights: Flat  # (table.size,)
     tokenizer_path: Path
+    facts: TokenizerFacts  # what its files say about the tokenizer
     metadata: dict[str, Any]  # state.json of our own checkpoints, otherwise empty
     path: Path
-    crystal_path: Path | None = None  # crystal.json, where the model was trained with one
+    crystal_path: Path | None  # crystal.json, where the model was trained with one
+
+    def tokenizer(self) -> Tokenizer:
+        """Return its tokenizer.  Raises `DataError` where there is none that can be used."""
+        return Tokenizer.load(self.tokenizer_path, self.facts)
+
+    def open_weights(self) -> ModelFiles:
+        """Open its tensors, to be read one by one.  Raises `CheckpointError`."""
+        return ModelFiles(self.path, self.config)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel(ModelFolder):
+    """A model with its weights."""
+
+    weights: Flat  # (table.size,)
 
 
 def save_checkpoint(
@@ -150,6 +166,7 @@ def save_checkpoint(
     tokenizer_path: Path,
     state: Mapping[str, Any],
     crystal: str | None = None,
+    facts: TokenizerFacts = NO_FACTS,
     best: bool = False,
 ) -> Path:
     """Write `run_dir/checkpoints/step-XXXXXXXX`, point `latest` to it, and return its path.
@@ -158,8 +175,9 @@ def save_checkpoint(
     the checkpoint is whole without it.
 
     `weights` and both `moments` are flat float32 buffers of the parameter table's
-    size; `state` is what JSON can hold; `crystal` is the content of crystal.json.  A
-    checkpoint of the same step is replaced.  Nothing is copied in memory.
+    size; `state` is what JSON can hold; `crystal` is the content of crystal.json; `facts` is what
+    the model that the run began from says of its tokenizer.  A checkpoint of the same step is
+    replaced.  No more than some MB of the tensors are copied in memory.
 
     Raises:
         SaveError: the files could not be written; what was there before is intact.
@@ -175,7 +193,7 @@ def save_checkpoint(
         {
             "format": FORMAT,
             "step": step,
-            "model": model_config.to_dict(),
+            "model": canonical(model_config).to_dict(),
             "train": train_config.to_dict(),
             "state": dict(state),
         }
@@ -188,22 +206,16 @@ def save_checkpoint(
         tidy(run_dir)
         temporary.mkdir()
         try:
-            tokenizer = copy_tokenizer(tokenizer_path, temporary / TOKENIZER)
-            end_of_text = end_of_text_id(tokenizer)
-            told = tokenizer_config(tokenizer, end_of_text, model_config.seq_len)
-            (temporary / TOKENIZER_CONFIG).write_text(json_document(told), encoding="utf-8")
-            config_text = json_document(gpt2_config(model_config, end_of_text))
-            (temporary / CONFIG).write_text(config_text, encoding="utf-8")
+            tokenizer = TOKENIZER_FILE.read_bytes(tokenizer_path)
+            views = table.file_views(weights)
+            write_model(temporary, model_config, views, tokenizer, facts, crystal=crystal)
             (temporary / STATE).write_text(state_text, encoding="utf-8")
-            write_tensors(temporary / MODEL, table.views(weights), {"format": "pt"})
             both = {
                 f"{moment}.{name}": view
                 for moment, flat in zip("mv", moments, strict=True)
                 for name, view in table.views(flat).items()
             }
-            write_tensors(temporary / OPTIMIZER, both, {})
-            if crystal is not None:
-                (temporary / CRYSTAL).write_text(crystal, encoding="utf-8")
+            write_tensors(temporary / OPTIMIZER, both)
             files = {}
             optional = [name for name in OPTIONAL_FILES if (temporary / name).exists()]
             for name in (*FILES, *optional):
@@ -225,16 +237,6 @@ def save_checkpoint(
     if best:
         move_pointer(run_dir, BEST, target)
     return target
-
-
-def copy_tokenizer(source: Path, target: Path) -> dict[str, Any]:
-    """Copy a tokenizer.json, and return its content.
-
-    Raises `OSError`, and `CheckpointError` for what is no tokenizer.
-    """
-    data = TOKENIZER_FILE.read_bytes(source)
-    target.write_bytes(data)
-    return tokenizer_document(data, source)
 
 
 def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
@@ -295,32 +297,25 @@ def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
     table = parameter_table(info.model_config)
     return Checkpoint(
         **vars(info),
-        weights=read_flat(path / MODEL, table, ""),
-        m=read_flat(path / OPTIMIZER, table, "m."),
-        v=read_flat(path / OPTIMIZER, table, "v."),
+        weights=read_flat(path, info.model_config),
+        m=read_moments(path / OPTIMIZER, table, "m."),
+        v=read_moments(path / OPTIMIZER, table, "v."),
     )
 
 
-def load_model(path: Path) -> LoadedModel:
-    """Read the weights of a checkpoint, or of any GPT-2 folder in Hugging Face's layout.
+def inspect_model(path: Path) -> ModelFolder:
+    """Return what a checkpoint, or any folder in Hugging Face's layout, says about its model.
 
-    Tensor names may come without the prefix "transformer."; attention masks and a
-    copy of the tied head are passed over; float16, bfloat16 and float64 become float32.
-    Where there is a manifest, the files are compared with it.
+    The architectures are those of `crystalline.model.architectures`.  Where there is a manifest,
+    the files are compared with it.
 
     Raises:
-        CheckpointError: no such folder, damage, or a model that is not GPT-2 as
-            `crystalline.model` computes it.
+        CheckpointError: no such folder, damage, or a model that is not computed here.
     """
     require_directory(path)
     if is_there(path / MANIFEST):
         _verify_or_raise(path, MODEL_FILES)
     config = read_config(path)
-    if not is_there(path / MODEL):
-        raise CheckpointError(
-            f"{path} has no {MODEL}",
-            advice="Save the model with save_pretrained(..., safe_serialization=True), unsharded.",
-        )
     if not is_there(path / TOKENIZER):
         raise CheckpointError(
             f"{path} has no {TOKENIZER}",
@@ -330,9 +325,21 @@ def load_model(path: Path) -> LoadedModel:
     for file in (path / TOKENIZER, crystal):  # read by others, who know nothing of folders
         if file is not None:
             require_readable(file)
-    weights = read_flat(path / MODEL, parameter_table(config), "")
     metadata = read_document(path, STATE_FILE) if is_there(path / STATE) else {}
-    return LoadedModel(config, weights, path / TOKENIZER, metadata, path, crystal)
+    return ModelFolder(config, path / TOKENIZER, read_facts(path), metadata, path, crystal)
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read a model with its weights; see `inspect_model`.
+
+    Weights may be in one file or in shards, and tensor names without the prefix of their
+    architecture; attention masks, tables of rotary positions and a copy of the tied head are
+    passed over; float16, bfloat16 and float64 become float32.
+
+    Raises `CheckpointError` as `inspect_model` does, and for tensors that do not fit.
+    """
+    folder = inspect_model(path)
+    return LoadedModel(**vars(folder), weights=read_flat(path, folder.config))
 
 
 def _crystal_of(path: Path) -> Path | None:

@@ -21,12 +21,16 @@ CHECKPOINTS, LATEST, BEST = artifacts.CHECKPOINTS, artifacts.LATEST, artifacts.B
 CONFIG, TOKENIZER = artifacts.CONFIG, artifacts.TOKENIZER
 STATE, MANIFEST = artifacts.STATE, artifacts.MANIFEST
 MODEL, OPTIMIZER = artifacts.MODEL, artifacts.OPTIMIZER
+MODEL_INDEX = "model.safetensors.index.json"  # names the shards of a model in several files
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # which are not read
 TOKENIZER_CONFIG = "tokenizer_config.json"  # for transformers
+GENERATION_CONFIG = "generation_config.json"  # of models from elsewhere
+CHAT_TEMPLATE = "chat_template.jinja"
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
 FILES = (*MODEL_FILES, OPTIMIZER, STATE)  # what every checkpoint has
 # Of runs that compute with the numbers of their vocabulary; of all but those of older versions.
 OPTIONAL_FILES = (CRYSTAL, TOKENIZER_CONFIG)
-FOR_OTHERS = (TOKENIZER_CONFIG,)  # which this program does not read
+FOR_OTHERS = (TOKENIZER_CONFIG,)  # whose change by hand is no damage to a model
 
 STEP_NAME = artifacts.STEP_NAME
 

@@ -51,7 +51,7 @@ def verify(path: Path, names: Collection[str] = FILES) -> Fault | None:
         return Fault(f"{MANIFEST} is damaged")
     for name in (*names, *optional):
         if name in FOR_OTHERS and names is not FILES:
-            continue  # inference does not read it: who edits it has not damaged the model
+            continue  # who edits it has not damaged the model
         size_bytes, digest = expected[name]
         try:
             found_bytes = (path / name).stat().st_size

@@ -55,7 +55,7 @@ def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) ->
             f"{place} cannot be looked into ({error.strerror})", advice="Check the path."
         ) from None
     loaded = load_model(folder)
-    tokenizer = Tokenizer.load(loaded.tokenizer_path)
+    tokenizer = loaded.tokenizer()
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
             f"the tokenizer of {folder} has {tokenizer.vocab_size} tokens,"

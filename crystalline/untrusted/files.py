@@ -10,6 +10,7 @@ One row a kind of file.  Readers take limit and fields from here, SECURITY.md sh
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
@@ -143,6 +144,29 @@ PROGRESS = Record(  # STATE's field "state", of a training run
     Field("seconds_left", float, -1e10, 1e10, optional=True),
     Field("most_steps", int, 0, MOST_STEPS, optional=True, nullable=True),
 )
+_TOKEN = 2**31 - 1
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _TOKEN
+
+
+ROPE = Record(  # MODEL_CONFIG's fields "rope_scaling" and "rope_parameters"
+    Field("rope_type", str, 1, 40, optional=True),
+    Field("type", str, 1, 40, optional=True),
+    Field("rope_theta", float, 1, 1e12, optional=True, nullable=True),
+    Field("factor", float, 1, 1e6, optional=True, nullable=True),
+    Field("original_max_position_embeddings", int, 1, 2**30, optional=True),
+    Field("low_freq_factor", float, 1e-3, 1e6, optional=True),
+    Field("high_freq_factor", float, 1e-3, 1e6, optional=True),
+    Field("beta_fast", float, 0, 1e6, optional=True, nullable=True),
+    Field("beta_slow", float, 0, 1e6, optional=True, nullable=True),
+    Field("attention_factor", float, 1e-6, 1e6, optional=True, nullable=True),
+    Field("mscale", float, 0, 1e6, optional=True, nullable=True),
+    Field("mscale_all_dim", float, 0, 1e6, optional=True, nullable=True),
+    Field("truncate", bool, optional=True, nullable=True),
+    Field("partial_rotary_factor", float, 0, 1, optional=True, nullable=True),
+)
 MODEL_CONFIG = FileKind(
     "config.json",
     "RUN/checkpoints/STEP/, MODEL/",
@@ -150,15 +174,37 @@ MODEL_CONFIG = FileKind(
     "anybody",
     "renamed",
     parse_json,
-    Record(
+    Record(  # which of them must be there is the architecture's to say
+        Field("model_type", str, 1, 100, optional=True),
         Field("vocab_size", int, 1, 2**24),
-        Field("n_positions", int, 1, 2**22),
-        Field("n_layer", int, 1, 1024),
-        Field("n_head", int, 1, 4096),
-        Field("n_embd", int, 1, 2**18),
+        Field("n_positions", int, 1, 2**22, optional=True),
+        Field("n_layer", int, 1, 1024, optional=True),
+        Field("n_head", int, 1, 4096, optional=True),
+        Field("n_embd", int, 1, 2**18, optional=True),
+        Field("n_inner", int, 1, 2**22, optional=True, nullable=True),
+        Field("layer_norm_epsilon", float, 1e-30, 1, optional=True),
         Field("resid_pdrop", float, 0, 0.999, optional=True, nullable=True),
+        Field("max_position_embeddings", int, 1, 2**24, optional=True),
+        Field("num_hidden_layers", int, 1, 1024, optional=True),
+        Field("num_attention_heads", int, 1, 4096, optional=True),
+        Field("num_key_value_heads", int, 1, 4096, optional=True, nullable=True),
+        Field("hidden_size", int, 1, 2**18, optional=True),
+        Field("head_dim", int, 1, 2**16, optional=True, nullable=True),
+        Field("intermediate_size", int, 1, 2**22, optional=True),
+        Field("rms_norm_eps", float, 1e-30, 1, optional=True),
+        Field("attention_dropout", float, 0, 0.999, optional=True, nullable=True),
+        Field("tie_word_embeddings", bool, optional=True, nullable=True),
+        Field("sliding_window", int, 1, 2**30, optional=True, nullable=True),
+        Field("use_sliding_window", bool, optional=True, nullable=True),
+        Field("max_window_layers", int, 0, 2**20, optional=True),
+        Field("layer_types", list, 0, 1024, optional=True, nullable=True),
+        Field("rope_theta", float, 1, 1e12, optional=True, nullable=True),
+        Field("rope_scaling", dict, 0, 100, optional=True, nullable=True),
+        Field("rope_parameters", dict, 0, 100, optional=True, nullable=True),
+        Field("original_max_position_embeddings", int, 1, 2**30, optional=True, nullable=True),
     ),
-    "an architecture computed here; the tensors must be in the file before memory is taken",
+    "an architecture computed here, and nothing that would change it; rotary positions: type and "
+    "range; the tensors must be in the file before memory is taken",
 )
 TOKENIZER = FileKind(
     "tokenizer.json",
@@ -170,14 +216,42 @@ TOKENIZER = FileKind(
     None,
     "part by part; only what was checked reaches the tokenizers library",
 )
+
+
+def _is_template(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), str) for key in ("name", "template")
+    )
+
+
 TOKENIZER_CONFIG = FileKind(
     "tokenizer_config.json",
-    "RUN/checkpoints/STEP/",
-    None,
+    "RUN/checkpoints/STEP/, MODEL/",
+    16 * _MEGABYTE,  # it may list every added token
     "anybody",
     "renamed",
-    checks="written for transformers; only its checksum is looked at, on resuming",
-    is_read=False,
+    parse_json,
+    Record(),
+    "names of special tokens, as far as the vocabulary has them; the chat template is kept as text",
+)
+TEMPLATES = Field("chat_template", list, 0, 100, items=_is_template)  # where it is no text
+GENERATION_CONFIG = FileKind(
+    "generation_config.json",
+    "MODEL/",
+    _MEGABYTE,
+    "anybody",
+    "never",
+    parse_json,
+    Record(),
+    "the numbers of the tokens that end a text, as far as the vocabulary has them",
+)
+CHAT_TEMPLATE = FileKind(
+    "chat_template.jinja",
+    "MODEL/",
+    _MEGABYTE,
+    "anybody",
+    "never",
+    checks="UTF-8; kept as text",
 )
 WEIGHTS = FileKind(
     "*.safetensors",
@@ -186,6 +260,23 @@ WEIGHTS = FileKind(
     "anybody",
     "renamed",
     checks="names, shapes and types of config.json's model; finite numbers",
+)
+_SHARD = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}\.safetensors")
+
+
+def _is_shard(value: Any) -> bool:
+    return isinstance(value, str) and _SHARD.fullmatch(value) is not None
+
+
+WEIGHTS_INDEX = FileKind(
+    "model.safetensors.index.json",
+    "MODEL/",
+    64 * _MEGABYTE,
+    "anybody",
+    "never",
+    parse_json,
+    Record(Field("weight_map", dict, 1, 2**20, items=_is_shard)),
+    "plain names of files beside it",
 )
 CRYSTAL = FileKind(
     "crystal.json",
@@ -348,7 +439,10 @@ KINDS = (
     MODEL_CONFIG,
     TOKENIZER,
     TOKENIZER_CONFIG,
+    GENERATION_CONFIG,
+    CHAT_TEMPLATE,
     WEIGHTS,
+    WEIGHTS_INDEX,
     CRYSTAL,
     TOKENS,
     REQUEST,
@@ -368,7 +462,7 @@ def table() -> str:
         limit = "any size" if kind.limit_bytes is None else _size(kind.limit_bytes)
         limit = limit if kind.is_read else "is not read"
         checks = kind.checks
-        if kind.record is not None:
+        if kind.record is not None and kind.record.fields:
             checks = f"{_fields(kind.record)}; {checks}"
         if kind is STATE:
             checks += f"; the settings of training: type and range; {_fields(PROGRESS)}, no step "

@@ -75,7 +75,7 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
     monkeypatch.setattr("crystalline.data.prepare.default_corpus", lambda: [origin.text])
     logging.getLogger("crystalline").handlers.clear()
-    origin.restore("runs", "cache", "other.txt", "primes")
+    origin.restore("runs", "cache", "model", "other.txt", "primes")
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield origin
     grown_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_bytes
@@ -101,6 +101,10 @@ def resume(world: World) -> None:
 
 def generate(world: World) -> None:
     open_model(world.run)
+
+
+def open_foreign(world: World) -> None:
+    open_model(world.model)
 
 
 def choose(world: World) -> None:
@@ -214,6 +218,26 @@ PLACES: list[Row] = [
         lambda w: w.entry / "tokenizer.json",
         (look_up_tokens, prepare_text),
     ),
+    (
+        files.TOKENIZER_CONFIG,
+        "model",
+        lambda w: w.model / "tokenizer_config.json",
+        (open_foreign,),
+    ),
+    (
+        files.GENERATION_CONFIG,
+        "model",
+        lambda w: w.model / "generation_config.json",
+        (open_foreign,),
+    ),
+    (files.CHAT_TEMPLATE, "model", lambda w: w.model / "chat_template.jinja", (open_foreign,)),
+    (
+        files.WEIGHTS_INDEX,
+        "model",
+        lambda w: w.model / "model.safetensors.index.json",
+        (open_foreign,),
+    ),
+    (files.WEIGHTS, "shard", lambda w: next(w.model.glob("model-*")), (open_foreign,)),
     (files.WEIGHTS, "model", lambda w: w.checkpoint / "model.safetensors", (generate, resume)),
     (files.WEIGHTS, "moments", lambda w: w.checkpoint / "optimizer.safetensors", (resume,)),
     (
@@ -307,7 +331,12 @@ def write_document(path: Path, document: Any) -> None:
 DOCUMENTS = [row for row in PLACES if row[0].parse is not None and row[0] not in
              (files.RUN_CONFIG, files.METRICS, files.TOKENS)]  # fmt: skip
 
-BELIEVED = (files.MANIFEST, files.STATE, files.MODEL_CONFIG)  # and not made again
+BELIEVED = (
+    files.MANIFEST,
+    files.STATE,
+    files.MODEL_CONFIG,
+    files.WEIGHTS_INDEX,
+)  # and not made again
 
 
 def document_cases(
@@ -321,7 +350,8 @@ def document_cases(
         forgeries(kind.record, document), lambda case: case[0].partition(":")[0]
     ):
         found = list(cases)
-        known = kind.record is not None and field in kind.record.fields
+        # Of keys of other architectures, too.
+        known = kind.record is not None and field in kind.record.fields and field in document
         if not known and not all_of_them:
             found = draw.sample(found, min(FEW_VALUES, len(found)))
         yield from found

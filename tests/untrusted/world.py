@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file, save_file
+
 from crystalline.cli import train as cli
 from crystalline.data.tokenfile import DATA_OFFSET
 from crystalline.errors import CrystallineError
@@ -44,6 +46,7 @@ class World:
         self.root = root
         self.run = root / "runs" / "run"
         self.checkpoint = self.run / "checkpoints" / STEP
+        self.model = root / "model"  # as from elsewhere: shards, a chat template, token ids
         self.cache = root / "cache"
         self.outside = root / "outside"
         self.text = root / "text.txt"  # of the run
@@ -76,9 +79,25 @@ class Origin(World):
         time.sleep(0.15)
         code = cli.main([str(self.text), *SETTINGS, "--checkpoint-dir", str(self.run)])
         assert code == 0
+        self._make_model()
         precision._write(self.cache, {"a shape": {"float32": 1.0, "bf16": 2.5}})
         shutil.copytree(self.root, self.kept, symlinks=True)
         self.untouched = listing(self.outside)
+
+    def _make_model(self) -> None:
+        self.model.mkdir()
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "crystal.json"):
+            shutil.copy(self.checkpoint / name, self.model / name)
+        (self.model / "generation_config.json").write_text('{"eos_token_id": [1, 0]}')
+        (self.model / "chat_template.jinja").write_text("{% for m in messages %}…{% endfor %}")
+        tensors = sorted(load_file(self.checkpoint / "model.safetensors").items())
+        places = {}
+        for number, part in enumerate((tensors[:5], tensors[5:])):
+            name = f"model-0000{number + 1}-of-00002.safetensors"
+            save_file(dict(part), self.model / name)
+            places |= {tensor: name for tensor, _ in part}
+        index = {"metadata": {"total_size": 1}, "weight_map": places}
+        (self.model / "model.safetensors.index.json").write_text(json.dumps(index))
 
     def restore(self, *names: str) -> None:
         """Put the named parts back as they were: "runs", "cache", "other.txt"."""

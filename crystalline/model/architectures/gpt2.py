@@ -7,6 +7,10 @@ a checkpoint needs no renaming and no transposing.
 from crystalline.model.architectures.table import Architecture, HuggingFace, Role, Tensor
 
 _LAYER = "transformer.h.{layer}."
+_WRITTEN = (
+    "vocab_size", "n_positions", "n_ctx", "n_embd", "n_layer", "n_head", "n_inner",
+    "activation_function", "layer_norm_epsilon", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+)  # fmt: skip
 
 GPT2 = Architecture(
     name="gpt2",
@@ -53,7 +57,11 @@ GPT2 = Architecture(
             "scale_attn_by_inverse_layer_idx": (False,),
             "add_cross_attention": (False,),
         },
+        defaults={"n_inner": None, "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.0},
+        unsaid=("n_inner",),
+        written=_WRITTEN,
         prefix="transformer.",
+        buffers=r"h\.\d+\.attn\.(masked_)?bias",  # attention masks of old files
     ),
     ties_embeddings=True,
     mlp_ratio=4.0,

@@ -1,7 +1,10 @@
 """Llama (Touvron et al. 2023): RMSNorm, rotary positions, SwiGLU, grouped queries, no biases.
 
-Names are those of transformers, whose linear layers are [outputs, inputs].
+Names are those of transformers, whose linear layers are [outputs, inputs].  Its Llama knows no
+sliding window; Mistral there is Llama with one, and has the same names.
 """
+
+from dataclasses import replace
 
 from crystalline.model.architectures.table import Architecture, HuggingFace, Role, Tensor
 
@@ -41,7 +44,38 @@ KEYS = {
     "mlp_dim": "intermediate_size",
     "norm_epsilon": "rms_norm_eps",
     "tie_embeddings": "tie_word_embeddings",
+    "dropout": "attention_dropout",
 }
+DEFAULTS = {
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "attention_dropout": 0.0,
+    "rope_theta": 10000.0,
+}
+
+_HUGGINGFACE = HuggingFace(
+    model_type="llama",
+    model_class="LlamaForCausalLM",
+    keys=KEYS,
+    fixed={
+        "hidden_act": ("silu",),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+    },
+    defaults=DEFAULTS,
+    prefix="model.",
+    buffers=r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",
+)
+_WINDOWED = replace(
+    _HUGGINGFACE,
+    model_type="mistral",
+    model_class="MistralForCausalLM",
+    keys=KEYS | {"sliding_window": "sliding_window"},
+    fixed={"hidden_act": ("silu",)},
+    defaults=DEFAULTS | {"num_key_value_heads": 8, "sliding_window": 4096},
+)
 
 LLAMA = Architecture(
     name="llama",
@@ -50,17 +84,7 @@ LLAMA = Architecture(
     positions="rotary",
     mlp="swiglu",
     tensors=TENSORS,
-    huggingface=HuggingFace(
-        model_type="llama",
-        model_class="LlamaForCausalLM",
-        keys=KEYS,
-        fixed={
-            "hidden_act": ("silu",),
-            "attention_bias": (False,),
-            "mlp_bias": (False,),
-        },
-        prefix="model.",
-    ),
+    huggingface=replace(_HUGGINGFACE, windowed=_WINDOWED),
     ties_embeddings=True,
     mlp_ratio=8 / 3,
     mlp_multiple=32,

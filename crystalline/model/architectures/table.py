@@ -68,7 +68,13 @@ class HuggingFace:
     # Keys that must have one of these values where they are there; the first is written.
     fixed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     also: Mapping[str, str] = field(default_factory=dict)  # further key -> field it repeats
+    # What transformers takes where a key is not there; None: the architecture's rule.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    unsaid: Sequence[str] = ()  # keys that are null where the architecture's rule gives the value
+    written: Sequence[str] = ()  # the keys of a file in their order; (): keys, also and fixed
     prefix: str = ""  # of tensor names, which files may leave out
+    buffers: str = ""  # pattern of tensors that are no parameters, the prefix left out
+    windowed: HuggingFace | None = None  # how models with a sliding window are described
 
 
 @dataclass(frozen=True)
