@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Literal
 
 from crystalline.untrusted.opening import open_regular, read_bytes, read_stream
@@ -230,7 +231,7 @@ TOKENIZER_CONFIG = FileKind(
     16 * _MEGABYTE,  # it may list every added token
     "anybody",
     "renamed",
-    parse_json,
+    partial(parse_json, max_digits=40),  # transformers writes 10^30 for "of any length"
     Record(),
     "names of special tokens, as far as the vocabulary has them; the chat template is kept as text",
 )

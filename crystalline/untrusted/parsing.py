@@ -29,7 +29,9 @@ class BadContent(ValueError):
     """Content that cannot be what it should be; `str(error)` is a clause."""
 
 
-def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
+def parse_json(
+    data: bytes | str, *, max_depth: int = MAX_DEPTH, max_digits: int = MAX_DIGITS
+) -> Any:
     """Return the value of a JSON text in UTF-8, finite numbers only.
 
     Raises `BadContent`.
@@ -45,7 +47,10 @@ def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     with _in_words():
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         value = json.loads(
-            text, parse_int=_whole, parse_float=_real, parse_constant=_refuse_constant
+            text,
+            parse_int=lambda digits: _whole(digits, max_digits),
+            parse_float=_real,
+            parse_constant=_refuse_constant,
         )
     check_depth(value, max_depth)
     return value
@@ -100,8 +105,8 @@ def _in_words() -> Iterator[None]:
         raise BadContent("it is not valid TOML: a number is out of range") from None
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
+def _whole(digits: str, most: int) -> int:
+    if len(digits) > most:
         raise BadContent(f"it holds a number of {len(digits):,} digits")
     return int(digits)
 

@@ -405,6 +405,7 @@ def test_facts_go_with_a_model(tmp_path: Path) -> None:
                 "tokenizer_config.json": {
                     "eos_token": {"content": "</s>", "lstrip": False},
                     "bos_token": "<s>", "pad_token": None, "unk_token": 7, "chat_template": "x",
+                    "model_max_length": 10**30,
                 }
             },
             TokenizerFacts((0,), {"eos_token": "</s>", "bos_token": "<s>"}, "x"),
