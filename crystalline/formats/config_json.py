@@ -309,12 +309,12 @@ class _Reader:
                 self.unknown.append(key)
 
     def _field(self, name: str, key: str, how: HuggingFace) -> Any:
-        """Return a field's value; a null means the rule, where a rule may be meant."""
+        """Return a field's value; a null means the rule, and of a switch that it is off."""
         if key not in self.document and key not in how.defaults:
             raise damage(self.path, f"{self.file} cannot be used: it has no '{key}'")
         value = self.document.get(key, how.defaults.get(key))
         if value is None:
-            return None if name == "tie_embeddings" else 0
+            return False if name == "tie_embeddings" else 0
         return float(value) if name in ("norm_epsilon", "dropout") else value
 
     def _window(self, how: HuggingFace) -> int:

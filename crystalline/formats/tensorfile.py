@@ -91,6 +91,14 @@ def _blocks(tensor: Floats) -> Iterator[Floats]:
 # --- reading ----------------------------------------------------------------------------------
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a table of the header, in which the library and we could believe different twins."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name is there twice")
+    return table
+
+
 @dataclass(frozen=True)
 class Stored:
     """One tensor of a file."""
@@ -149,7 +157,8 @@ class TensorFile:
             with safe_open(self.path, framework="numpy"):
                 pass  # its header is sound
             header_bytes = int.from_bytes(self._file.read(8), "little")
-            header = json.loads(self._file.read(header_bytes))
+            text = self._file.read(header_bytes)
+            header = json.loads(text, object_pairs_hook=_once)
         except (SafetensorError, OSError, ValueError) as error:
             raise self._damage(f"{self.path} cannot be read ({shown(str(error))})") from None
         for name, entry in header.items():

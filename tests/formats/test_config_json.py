@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from crystalline.errors import CheckpointError
 from crystalline.formats.config_json import canonical, config_document, config_of, read_config
 from crystalline.formats.documents import json_document
 from crystalline.model.config import ModelConfig, RopeScaling
+from crystalline.untrusted import BadContent
+from crystalline.untrusted.files import MODEL_CONFIG
+from tests.untrusted.hostile import forgeries
 
 GPT2_TEXT = """{
   "architectures": [
@@ -150,6 +154,7 @@ def test_keys_that_are_not_there_mean_what_they_mean_in_transformers() -> None:
     assert facts == (32, 128, 1e-6, 1e4, False)
     nulls = {"num_key_value_heads": None, "head_dim": None, "rope_scaling": None}
     assert config_of(LEAST | nulls, Path()) == llama
+    assert not config_of(LEAST | {"tie_word_embeddings": None}, Path()).is_tied
     mistral = config_of(LEAST | {"model_type": "mistral", "num_attention_heads": 16}, Path())
     assert (mistral.architecture, mistral.kv_heads, mistral.sliding_window) == ("llama", 8, 4096)
     none = {"model_type": "mistral", "sliding_window": None, "num_key_value_heads": None}
@@ -316,3 +321,19 @@ def test_what_nobody_knows_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
     message = record.getMessage()
     assert "magic?[2J, auto_map, rope_scaling.finetuned; passed over" in message
     assert str(tmp_path / "config.json") in message
+
+
+@pytest.mark.parametrize("name", ["yarn", "qwen3 window", "llama window"])
+def test_forged_values_are_refused_or_harmless(tmp_path: Path, name: str) -> None:
+    assert MODEL_CONFIG.record is not None
+    cases = list(forgeries(MODEL_CONFIG.record, told(CONFIGS[name])))
+    believed, words = 0, []
+    for _, document in random.Random(3).sample(cases, 200):
+        try:
+            told(config_of(MODEL_CONFIG.record.check(document), tmp_path))
+            believed += 1
+        except (BadContent, CheckpointError) as error:
+            words.append(str(error))
+    assert believed > 10
+    assert max(map(len, words)) < 2000
+    assert all(one.isprintable() for one in words)

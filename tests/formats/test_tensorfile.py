@@ -95,3 +95,12 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="became shorter"):
             for name in file.tensors:
                 list(file.blocks(name))
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    entry = '"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    header = "{" + entry + ", " + entry.replace("[1]", "[1, 1]") + "}"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        TensorFile(path)
