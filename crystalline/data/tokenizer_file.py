@@ -32,14 +32,16 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # ▁, how SentencePiece writes a space
 CHAR_PATTERN = r"[\s\S]"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _AFTER_NUMBERS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_PATTERN = _CONTRACTIONS + r"\p{N}{1,3}" + _AFTER_NUMBERS
+QWEN_PATTERN = _CONTRACTIONS + r"\p{N}" + _AFTER_NUMBERS  # of Qwen 2 and 3
 # Any other expression could take years on some text.
 PATTERNS = frozenset(
     {
         word_pattern(),
         BOUNDED_PATTERN,
         CHAR_PATTERN,
-        _CONTRACTIONS + r"\p{N}{1,3}" + _AFTER_NUMBERS,  # Llama 3
-        _CONTRACTIONS + r"\p{N}" + _AFTER_NUMBERS,  # Qwen 2 and 3
+        LLAMA3_PATTERN,
+        QWEN_PATTERN,
     }
 )
 _PLAIN_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")
