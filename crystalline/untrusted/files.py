@@ -279,6 +279,38 @@ WEIGHTS_INDEX = FileKind(
     Record(Field("weight_map", dict, 1, 2**20, items=_is_shard)),
     "plain names of files beside it",
 )
+GGUF = FileKind(
+    "*.gguf",
+    "MODEL",
+    None,
+    "anybody",
+    "renamed",
+    record=Record(  # the values of its architecture
+        Field("context_length", int, 1, 2**22),
+        Field("embedding_length", int, 1, 2**18),
+        Field("block_count", int, 1, 1024),
+        Field("feed_forward_length", int, 1, 2**20),
+        Field("attention.head_count", int, 1, 4096),
+        Field("attention.head_count_kv", int, 1, 4096, optional=True),
+        Field("attention.key_length", int, 1, 2**16, optional=True),
+        Field("attention.value_length", int, 1, 2**16, optional=True),
+        Field("attention.layer_norm_epsilon", float, 1e-30, 1, optional=True),
+        Field("attention.layer_norm_rms_epsilon", float, 1e-30, 1, optional=True),
+        Field("attention.sliding_window", int, 0, 2**32, optional=True),
+        Field("rope.dimension_count", int, 0, 2**16, optional=True),
+        Field("rope.freq_base", float, 1, 1e30, optional=True),
+        Field("rope.scale_linear", float, 0, 1e6, optional=True),
+        Field("rope.scaling.type", str, 0, 40, optional=True),
+        Field("rope.scaling.factor", float, 0, 1e6, optional=True),
+        Field("rope.scaling.original_context_length", int, 1, 2**31, optional=True),
+        Field("rope.scaling.attn_factor", float, 1e-6, 1e6, optional=True),
+        Field("rope.scaling.yarn_beta_fast", float, 1e-6, 1e6, optional=True),
+        Field("rope.scaling.yarn_beta_slow", float, 1e-6, 1e6, optional=True),
+    ),
+    checks="every count, length and offset against the size of the file; tensors one behind the "
+    "other, names, shapes and types of the model that is described, finite numbers; the tokenizer "
+    "as tokenizer.json",
+)
 CRYSTAL = FileKind(
     "crystal.json",
     "RUN/, RUN/checkpoints/STEP/, CACHE/corpora/KEY/",
@@ -444,6 +476,7 @@ KINDS = (
     CHAT_TEMPLATE,
     WEIGHTS,
     WEIGHTS_INDEX,
+    GGUF,
     CRYSTAL,
     TOKENS,
     REQUEST,
