@@ -1,7 +1,7 @@
 """Build llama.cpp from its source on PyPI, for this machine's CPU and nothing else.
 
-    python -m bench.peers.build_llama_cpp FOLDER           # then FOLDER/bin has the programs
-    CLLM_LLAMA_CPP=FOLDER/bin python -m pytest tests/formats/gguf
+    python -m bench.peers.build_llama_cpp FOLDER     # then FOLDER/build/bin has the programs
+    LLAMA_CPP=FOLDER/build/bin python -m pytest tests/formats/gguf
 
 The source distribution of `llama-cpp-python` carries llama.cpp whole; CMake and Ninja come from
 PyPI too, into an environment of their own in FOLDER.  Needs a C++ compiler and about 1 GB, and
@@ -23,7 +23,6 @@ VERSION = "0.3.36"
 PROGRAMS = ("completion", "bench", "perplexity", "quantize", "tokenize")
 OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
-    "CMAKE_RUNTIME_OUTPUT_DIRECTORY": "",  # FOLDER/bin, set below
     "BUILD_SHARED_LIBS": "OFF",
     "GGML_NATIVE": "ON",
     "GGML_CCACHE": "OFF",
@@ -49,16 +48,14 @@ def build(folder: Path, jobs: int) -> Path:
         venv.create(folder / "env", with_pip=True)
         _run(tools / "pip", "install", "--quiet", "cmake", "ninja")
     source = _source(folder, tools)
-    binaries = folder / "bin"
-    options = OPTIONS | {"CMAKE_RUNTIME_OUTPUT_DIRECTORY": str(binaries)}
     _run(
         tools / "cmake", "-S", source, "-B", folder / "build", "-G", "Ninja",
         f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-        *(f"-D{name}={value}" for name, value in options.items()),
+        *(f"-D{name}={value}" for name, value in OPTIONS.items()),
     )  # fmt: skip
     targets = [f"llama-{name}" for name in PROGRAMS]
     _run(tools / "cmake", "--build", folder / "build", "-j", str(jobs), "--target", *targets)
-    return binaries
+    return folder / "build" / "bin"
 
 
 def _source(folder: Path, tools: Path) -> Path:
