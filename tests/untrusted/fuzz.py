@@ -325,6 +325,28 @@ def _lock(folder: Path) -> Target:
     ], run)  # fmt: skip
 
 
+def _gguf(folder: Path) -> Target:
+    import numpy as np
+
+    from crystalline.formats.gguf import read_gguf
+    from tests.untrusted.world import gguf_file
+
+    path = folder / "model.gguf"
+    seed = gguf_file(folder)
+
+    def run(data: bytes) -> None:
+        """Take the head from the input, and a body that is long enough."""
+        for body in (b"", b"\0" * len(seed)):
+            path.write_bytes(data + body)
+            with _refusals():
+                model = read_gguf(path)
+                model.vocabulary()
+                for _, tensor in model.tensors():
+                    assert np.isfinite(tensor).all()
+
+    return Target([seed[:LONGEST_BYTES]], run)
+
+
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "json": _json,
     "toml": _toml,
@@ -336,6 +358,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "metrics": _metrics,
     "texts": _texts,
     "safetensors": _safetensors,
+    "gguf": _gguf,
     "small": _lock,
 }
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from crystalline.cli import train as cli
@@ -25,8 +26,10 @@ from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
 from crystalline.data.finding import find_sources
 from crystalline.data.prepare import crystal_of, prepare
+from crystalline.data.tokenizer import Tokenizer
 from crystalline.exact import PrimeCache
 from crystalline.formats.checkpoint import load_checkpoint, resolve
+from crystalline.formats.gguf import read_gguf
 from crystalline.formats.rundir import newest_run
 from crystalline.infer.loading import open_model
 from crystalline.runs.layers import toml_layer
@@ -162,6 +165,19 @@ def open_primes(world: World) -> None:
     cache.close()
 
 
+def open_gguf(world: World) -> None:
+    model = read_gguf(world.gguf)
+    vocabulary = model.vocabulary()
+    for name, tensor in model.tensors():
+        assert np.isfinite(tensor).all(), name
+    path = world.root / "tokenizer.json"
+    path.write_text(json.dumps(vocabulary.document), "utf-8")
+    try:
+        Tokenizer.load(path).encode("some text <|endoftext|>")
+    finally:
+        path.unlink()
+
+
 def recall_precisions(world: World) -> None:
     known = precision._read(world.cache)
     precision._write(world.cache, known | {"one more": {"float32": 1.0}})
@@ -178,6 +194,7 @@ Place = Callable[[World], Path]
 Row = tuple[FileKind, str, Place, tuple[Act, ...]]
 
 PLACES: list[Row] = [
+    (files.GGUF, "file", lambda w: w.gguf, (open_gguf,)),
     (files.PRIMES, "file", lambda w: w.primes, (open_primes,)),
     (files.PRECISION, "cache", lambda w: w.cache / "precision.json", (recall_precisions,)),
     (files.CACHE_TAG, "cache", lambda w: w.cache / "CACHEDIR.TAG", (prepare_text, find_cache)),

@@ -16,12 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from crystalline.cli import train as cli
 from crystalline.data.tokenfile import DATA_OFFSET
+from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CrystallineError
 from crystalline.exact import PrimeCache
+from crystalline.formats.gguf import write_gguf
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import parameter_table
 from crystalline.train import precision
 from crystalline.untrusted import message
 from tests.untrusted.hostile import listing, remove
@@ -52,6 +57,7 @@ class World:
         self.text = root / "text.txt"  # of the run
         self.other_text = root / "other.txt"
         self.primes = root / "primes"
+        self.gguf = root / "model.gguf"
 
     @property
     def entry(self) -> Path:
@@ -68,6 +74,7 @@ class Origin(World):
         self.kept = root / "kept"
         self.other_text.write_text(TEXT[:200])
         PrimeCache(1000).save(self.primes)
+        self.gguf.write_bytes(gguf_file(root))
         self.text.write_text(TEXT)
         past_s = time.time() - 3600  # changed long ago, so that the cache remembers it
         os.utime(self.text, (past_s, past_s))
@@ -138,6 +145,23 @@ def parts_of(tokens: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the header and the tokens of a token file."""
     _, _, length, _ = _PREFIX.unpack_from(tokens)
     return json.loads(tokens[_PREFIX.size :][:length]), tokens[DATA_OFFSET:]
+
+
+def gguf_file(folder: Path) -> bytes:
+    """Return a small GGUF file with all that such files have."""
+    tokenizer, path = folder / "byte.json", folder / "made.gguf"
+    Tokenizer.train("byte", [], 0).save(tokenizer)
+    config = ModelConfig(260, 8, 1, 2, 32, architecture="llama", mlp_dim=32, rope_theta=100.0)
+    table = parameter_table(config)
+    flat = np.linspace(-1, 1, table.size, dtype=np.float32)
+    write_gguf(
+        path, config, table.file_views(flat).items(), type="q8_0", tokenizer=tokenizer,
+        chat_template="{{ messages }}",
+    )  # fmt: skip
+    data = path.read_bytes()
+    path.unlink()
+    tokenizer.unlink()
+    return data
 
 
 def safetensors(header: Any, body: bytes, *, length: int | None = None) -> bytes:

@@ -55,13 +55,17 @@ class BlockType:
         return columns // self.numbers * self.block_bytes
 
     def dequantize(self, rows: Bytes) -> Floats:
-        """Return float32[rows, columns] of the bytes of whole rows, uint8[rows, row_bytes]."""
+        """Return float32[rows, columns] of the bytes of whole rows, uint8[rows, row_bytes].
+
+        Scales of a damaged file may give numbers that are not finite.
+        """
         count, row_bytes = rows.shape
         columns = row_bytes // self.block_bytes * self.numbers
         result = np.empty((count, columns), np.float32)
         for part in _parts(count, columns):
             blocks = rows[part].reshape(-1, self.block_bytes)
-            result[part] = self.decode(blocks).reshape(-1, columns)
+            with np.errstate(invalid="ignore", over="ignore"):
+                result[part] = self.decode(blocks).reshape(-1, columns)
         return result
 
     def quantize(self, rows: Floats) -> Bytes:

@@ -1,8 +1,8 @@
 """The shape of a model in the values of a GGUF file, both ways.
 
-Values are named ARCHITECTURE.KEY.  A file may have keys that this program does not compute; those
-that say nothing (0, false) are passed over, all others are refused: what they ask for would be
-left out without a word.
+Values are named ARCHITECTURE.KEY.  A file may have keys that this program does not know; those
+that say nothing (0, false, no text) are passed over, all others are refused: what they ask for
+would be left out without a word.
 
 Llama 3's scaling of rotary positions is no value but a tensor, what each pair's angle is divided
 by (`rope_factors`).  What it was made from is kept under keys of our own, and found again from
@@ -34,14 +34,14 @@ _LLAMA3 = {  # field of RopeScaling -> key of our own
     name: f"crystalline.rope.{name}"
     for name in ("factor", "original_seq_len", "low_freq_factor", "high_freq_factor")
 }
-_NEUTRAL = {  # keys that are not read, with what says nothing there
+_NEUTRAL = {  # keys that are not read, with the only value that may stand there; None: any
     "vocab_size": None,  # the tensor of the token embeddings says it
     "rope.scaling.finetuned": None,
     "tensor_data_layout": None,
     "expert_used_count": None,  # of no experts
     "attention.scale": 0.0,
     "attention.causal": True,
-    "rope.scaling.yarn_attn_factor": 1.0,  # llama.cpp takes no notice of another either
+    "rope.scaling.yarn_attn_factor": None,  # llama.cpp takes no notice of it
     "rope.scaling.yarn_ext_factor": 1.0,
     "use_parallel_residual": False,
 }
@@ -172,9 +172,9 @@ def read_shape(container: Container) -> Shape:
         if key.startswith(prefix)
     }
     for key, value in given.items():
-        if key in _READ or (key in _NEUTRAL and _NEUTRAL[key] in (None, value)):
+        if key in _READ:
             continue
-        if value:
+        if _NEUTRAL[key] not in (None, value) if key in _NEUTRAL else value:
             raise BadContent(
                 f"it has {shown(prefix + key, 80)} = {shown(repr(value), 60)}, "
                 "which is not known here"

@@ -1,4 +1,4 @@
-"""The container: what is written is read again, by us and by the package `gguf`; damage is named."""
+"""The container: what is written is read, by us and by the package `gguf`; damage is named."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ CONTEXT = 48
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [str(Path(PROGRAMS, f"llama-{program}")), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=100)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=100
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done
 
@@ -58,9 +60,7 @@ def perplexity(model: Path, text: str) -> float:
     raise AssertionError(done.stderr[-2000:])
 
 
-def expected_perplexity(
-    ids: np.ndarray, logits_of: Callable[[np.ndarray], np.ndarray]
-) -> float:
+def expected_perplexity(ids: np.ndarray, logits_of: Callable[[np.ndarray], np.ndarray]) -> float:
     """Return the same of a model that gives float64[B, T, V] for ids[B, T]."""
     windows = ids[: len(ids) // CONTEXT * CONTEXT].reshape(-1, CONTEXT)
     first = CONTEXT // 2
@@ -80,7 +80,9 @@ def nasty_texts() -> Iterable[str]:
     for _ in range(300):
         yield "".join(draw.choices(TEXT, k=draw.randint(1, 40)))
     # Characters of every kind; of those that Unicode got later, tables know more or less.
-    known = [chr(i) for i in range(0x20, 0x20000) if unicodedata.ucd_3_2_0.category(chr(i))[0] != "C"]
+    known = [
+        chr(i) for i in range(0x20, 0x20000) if unicodedata.ucd_3_2_0.category(chr(i))[0] != "C"
+    ]
     for _ in range(300):
         mixed = draw.choices(known, k=draw.randint(1, 12)) + draw.choices([" ", "'s", "9"], k=6)
         yield "".join(draw.sample(mixed, len(mixed)))
