@@ -27,8 +27,8 @@ from bench.workloads import WORKLOADS
 from crystalline._kernels import attention, crossentropy, isa, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
 from crystalline.model.config import Attention
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 
 ROWS, C, H, V = 256, 384, 6, 30_000
 NEIGHBORS = 16
@@ -362,7 +362,7 @@ def test_what_crystalline_attention_costs(name: str, precision: str, benchmark: 
             features = random(shape.V, FEATURES) / 4
             for layer in range(shape.L):
                 table.views(weights)[f"transformer.h.{layer}.attn.crystal_lambda"][:] = 0.5
-        model = Gpt2.allocate(config, weights, precision=precision, features=features)
+        model = Transformer.allocate(config, weights, precision=precision, features=features)
 
         def seconds() -> float:
             start = time.thread_time()  # what else the machine does, counts less

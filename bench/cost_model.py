@@ -43,8 +43,8 @@ from crystalline._kernels.memory import aligned_empty
 from crystalline.ipc.arena import Arena, Region
 from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.train.config import POSITIONS, TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
@@ -186,7 +186,7 @@ def predict(shape: Workload, precision: str, speeds: Speeds, engine: Engine, mac
     size_bytes = 4.0 * table.size
     cores = machine.cores
     held = lane_sequences(shape.B, lanes)
-    most_rows = Gpt2.side_rows(shape.model)
+    most_rows = Transformer.side_rows(shape.model)
     together = lanes_per_unit(len(held), cores, held[0] * shape.T, most_rows)
     memory = min(machine.memory, cores * speeds.memory)
     # A lane's gradient goes out to memory, and comes back for the second lane of a buffer.

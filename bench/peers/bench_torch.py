@@ -46,8 +46,8 @@ from bench.peak import peak_flops
 from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import formats, isa
 from crystalline.machine.cores import usable_cores
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 
 SCRIPT = Path(__file__).with_name("torch_gpt.py")
 VARIABLE = "BENCH_TORCH_PYTHON"
@@ -249,7 +249,7 @@ def write_start(shape: Workload, folder: Path) -> tuple[float, float]:
     windows = tokens[starts[:, None] + np.arange(shape.T + 1)]
     grads = np.zeros(parameters.size, np.float32)
     targets = shape.B * shape.T
-    loss = Gpt2.allocate(shape.model, weights).compute(windows, grads, scale=1 / targets)
+    loss = Transformer.allocate(shape.model, weights).compute(windows, grads, scale=1 / targets)
     return loss / targets, float(np.linalg.norm(grads.astype(np.float64)))
 
 

@@ -16,6 +16,8 @@ def attention_forward(
     ids: npt.NDArray[np.int32] | None = None,
     lambdas: npt.NDArray[np.float32] | None = None,
     precision: str = "float32",
+    kv_heads: int = 0,
+    window: int = 0,
 ) -> None: ...
 def attention_backward(
     dout: npt.NDArray[np.float32],
@@ -33,6 +35,8 @@ def attention_backward(
     lambdas: npt.NDArray[np.float32] | None = None,
     dlambdas: npt.NDArray[np.float32] | None = None,
     precision: str = "float32",
+    kv_heads: int = 0,
+    window: int = 0,
 ) -> None: ...
 def attention_row(
     q: npt.NDArray[np.float32],

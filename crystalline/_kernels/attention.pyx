@@ -8,8 +8,9 @@ need.
 The forward pass keeps the log of each row's normalizer (lse), from which the backward pass
 computes p again (Dao et al. 2022, FlashAttention; here on CPU caches, with whole rows).
 
-q, k and v are the three thirds of a row of `qkv` [B * T, 3 * C]; head h is its columns
-h * D .. (h + 1) * D.  qkv, out and their gradients are kept matrices (kept.pxd).
+A row of `qkv` [B * T, (H + 2 G) D] holds H heads of q, then G of k, then G of v, D channels each;
+the heads of q share those of k and v in groups of H / G neighbors.  qkv, out and their gradients
+are kept matrices (kept.pxd).
 
 Crystalline attention adds lambda_h K(a, b) to the score of a query token a and a key token b,
 where K(a, b) = phi(a) . phi(b) has F fixed features a token and lambda_h is learned:
@@ -27,7 +28,7 @@ float32.
 
 import numpy as np
 
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -139,6 +140,16 @@ cdef void add_similarity(int64_t rows, int64_t first, int64_t keys, float factor
              s, width, NULL, NULL, CL_ADD)
 
 
+cdef void hide(int64_t rows, int64_t first, int64_t window, float* s, int64_t width) noexcept nogil:
+    # Keys that are too old for queries first .. first + rows have no weight.
+    cdef int64_t i, j
+    if window == 0:
+        return
+    for i in range(rows):
+        for j in range(first + i - window + 1):
+            s[i * width + j] = -INFINITY
+
+
 cdef double similarity_gradient(int64_t rows, int64_t first, int64_t keys, const float* ds,
                                 int64_t width, const Features* f, float* dots) noexcept nogil:
     # The sum of ds * K over a block.
@@ -208,11 +219,12 @@ cdef inline void row_sums(const NumberFormat* f, int64_t rows, int64_t D, const 
     primitives().row_dots(rows, D, a, lda, b, ldb, z.delta)
 
 
-cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
-                  const Kept* qkv, const Crystal* crystal, const AttentionDropout* dropout,
+cdef void forward(const NumberFormat* f, int64_t B, int64_t T, const Heads* heads, const Kept* qkv,
+                  const Crystal* crystal, const AttentionDropout* dropout,
                   const Kept* out, float* lse__bht, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t C = H * D
+    cdef int64_t H = heads.H, D = heads.D, group = H // heads.G
+    cdef int64_t keys_at = H * D, values_at = keys_at + heads.G * D
     cdef float scale = <float>(1.0 / sqrt(<double>D))
     cdef Scratch z = scratch_at(scratch, T, D, f)
     cdef Kept q, k, v, y
@@ -229,9 +241,11 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
         for h in range(H):
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
-            k, v = kept_part(qkv, b * T, C + h * D), kept_part(qkv, b * T, 2 * C + h * D)
-            pack_kept_t(f, D, T, &k, z.kt)
-            pack_kept(f, T, D, 0, T, &v, z.kv, NULL)
+            if h % group == 0:
+                k = kept_part(qkv, b * T, keys_at + h // group * D)
+                v = kept_part(qkv, b * T, values_at + h // group * D)
+                pack_kept_t(f, D, T, &k, z.kt)
+                pack_kept(f, T, D, 0, T, &v, z.kv, NULL)
             first = 0
             while first < T:
                 rows = min(f.query_rows, T - first)
@@ -245,6 +259,7 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
                     block_scores(f, n, seen, D, &q, z.kt, at, &z)
                     if factor != 0.0:
                         add_similarity(n, first + row, seen, factor, &features, at, z.width)
+                    hide(n, first + row, heads.window, at, z.width)
                     p.softmax_causal(n, first + row, keys, scale, at, z.width,
                                      lse__bht + (b * H + h) * T + first + row)
                     row += n
@@ -261,12 +276,13 @@ cdef void forward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_
                 first += rows
 
 
-cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64_t D,
+cdef void backward(const NumberFormat* f, int64_t B, int64_t T, const Heads* heads,
                    const Kept* dout, const Kept* qkv, const Kept* out, const float* lse__bht,
                    const Crystal* crystal, const AttentionDropout* dropout, const Kept* dqkv,
                    float* dlambdas, float* scratch) noexcept nogil:
     cdef const Primitives* p = primitives()
-    cdef int64_t C = H * D, ld = D
+    cdef int64_t H = heads.H, D = heads.D, group = H // heads.G, ld = D
+    cdef int64_t keys_at = H * D, values_at = keys_at + heads.G * D
     cdef float scale = <float>(1.0 / sqrt(<double>D))
     cdef Scratch z = scratch_at(scratch, T, D, f)
     cdef float* used
@@ -295,21 +311,23 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
             if crystal.features != NULL:
                 factor = strength(crystal.lambdas, h, D)
             dlambda = 0.0
-            k, v = kept_part(qkv, b * T, C + h * D), kept_part(qkv, b * T, 2 * C + h * D)
-            dk_kept = kept_part(dqkv, b * T, C + h * D)
-            dv_kept = kept_part(dqkv, b * T, 2 * C + h * D)
+            k = kept_part(qkv, b * T, keys_at + h // group * D)
+            v = kept_part(qkv, b * T, values_at + h // group * D)
+            dk_kept = kept_part(dqkv, b * T, keys_at + h // group * D)
+            dv_kept = kept_part(dqkv, b * T, values_at + h // group * D)
             if f.keeps != NULL:
                 dk, dv = z.dkv, z.dkv + T * D
             else:
                 dk, dv = float_rows(&dk_kept), float_rows(&dv_kept)
                 ld = dqkv.ld
             base = ((dropout.first_sequence + b) * H + h) * T
-            pack_kept_t(f, D, T, &k, z.kt)
-            pack_kept_t(f, D, T, &v, z.vt)
-            pack_kept(f, T, D, 0, T, &k, z.kv, NULL)
-            # The last block sees every key, so it stores dk and dv; the others add.
+            if h % group == 0:
+                pack_kept_t(f, D, T, &k, z.kt)
+                pack_kept_t(f, D, T, &v, z.vt)
+                pack_kept(f, T, D, 0, T, &k, z.kv, NULL)
+            # The last block sees every key, so it stores dk and dv for its group; the others add.
             first = (T - 1) // f.query_rows * f.query_rows
-            store = CL_STORE
+            store = CL_STORE if h % group == 0 else CL_ADD
             while first >= 0:
                 rows = min(f.query_rows, T - first)
                 keys = first + rows
@@ -328,6 +346,7 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
                     block_scores(f, n, seen, D, &q, z.kt, at, &z)
                     if factor != 0.0:
                         add_similarity(n, first + row, seen, factor, &features, at, z.width)
+                    hide(n, first + row, heads.window, at, z.width)
                     p.softmax_causal_again(n, first + row, keys, scale, at, z.width,
                                            lse__bht + (b * H + h) * T + first + row)
                     block_scores(f, n, seen, D, &do, z.vt, ds, &z)
@@ -356,7 +375,7 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, int64_t H, int64
                 over_queries(f, rows, keys, D, left, ldx, z.dout, dv, ld, store, &z)
                 store = CL_ADD
                 first -= f.query_rows
-            if f.keeps != NULL:
+            if f.keeps != NULL and h % group == group - 1:
                 f.keeps.keep(T, D, dk, D, &dk_kept)
                 f.keeps.keep(T, D, dv, D, &dv_kept)
             if learning:
@@ -381,13 +400,19 @@ cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k
         p.weighted_rows(n, D, scratch, v__nc + h * D, ld, out__c + h * D)
 
 
-def _shapes(qkv, int64_t T, int64_t H):
-    cdef int64_t R = qkv.shape[0], C3 = qkv.shape[1]
+cdef Heads _heads(qkv, int64_t T, int64_t H, int64_t kv_heads, int64_t window) except *:
+    cdef int64_t R = qkv.shape[0], columns = qkv.shape[1]
+    cdef Heads heads
+    heads.H, heads.G, heads.window = H, kv_heads or H, window
     if T < 1 or R % T:
         raise ValueError(f"qkv has {R} rows, which sequences of {T} do not fill")
-    if H < 1 or C3 % (3 * H):
-        raise ValueError(f"qkv has {C3} columns, which 3 x {H} heads do not divide")
-    return R // T, C3 // 3
+    if H < 1 or heads.G < 1 or H % heads.G or columns % (H + 2 * heads.G):
+        raise ValueError(f"qkv has {columns} columns, which {H} heads of q and twice {heads.G} of k "
+                         "and v do not divide")
+    if window < 0:
+        raise ValueError(f"window is {window}, expected 0 or more")
+    heads.D = columns // (H + 2 * heads.G)
+    return heads
 
 
 cdef AttentionDropout _dropout(double probability, uint64_t key, uint64_t first_sequence):
@@ -430,26 +455,28 @@ def attention_forward(const float[:, ::1] qkv, int64_t T, int64_t H, float[:, ::
                       float[:, :, ::1] lse, double dropout=0.0, uint64_t key=0,
                       uint64_t first_sequence=0, const float[:, ::1] features=None,
                       const int32_t[::1] ids=None, const float[::1] lambdas=None,
-                      str precision="float32") -> None:
-    """Fill out [B * T, C] and lse [B, H, T] from qkv [B * T, 3 * C] (IN qkv; OUT out, lse).
+                      str precision="float32", int64_t kv_heads=0, int64_t window=0) -> None:
+    """Fill out [B * T, H D] and lse [B, H, T] from qkv [B * T, (H + 2 G) D] (OUT out, lse).
+
+    G is `kv_heads`, 0 for H; a query sees the newest `window` keys up to its own, 0 for all.
 
     Crystalline attention is given features [V, FEATURES], ids [B * T] and lambdas [H] (IN).  The
     products' operands are rounded to `precision`.
     """
     array = np.asarray(qkv)
     cdef const NumberFormat* f = training_format(precision)
-    cdef int64_t B, C
-    B, C = _shapes(array, T, H)
-    _same_shape("out", np.asarray(out), (B * T, C))
+    cdef Heads heads = _heads(array, T, H, kv_heads, window)
+    cdef int64_t B = array.shape[0] // T
+    _same_shape("out", np.asarray(out), (B * T, H * heads.D))
     _same_shape("lse", np.asarray(lse), (B, H, T))
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, f),
+    cdef float[::1] scratch = np.empty(scratch_floats(T, heads.D, features is not None, f),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     cdef KeptRows qkv_rows = kept_rows(f, qkv), out_rows = kept_rows(f, out)
     with nogil:
         begin_thread()
-        forward(f, B, T, H, C // H, &qkv_rows.all, &crystal, &drop, &out_rows.all, &lse[0, 0, 0],
+        forward(f, B, T, &heads, &qkv_rows.all, &crystal, &drop, &out_rows.all, &lse[0, 0, 0],
                 &scratch[0])
         end_thread()
     out_rows.give_back()
@@ -460,34 +487,35 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
                        float[:, ::1] dqkv, double dropout=0.0, uint64_t key=0,
                        uint64_t first_sequence=0, const float[:, ::1] features=None,
                        const int32_t[::1] ids=None, const float[::1] lambdas=None,
-                       float[::1] dlambdas=None, str precision="float32") -> None:
-    """Fill dqkv [B * T, 3 * C] from dout [B * T, C] and the forward pass's tensors (OUT dqkv).
+                       float[::1] dlambdas=None, str precision="float32", int64_t kv_heads=0,
+                       int64_t window=0) -> None:
+    """Fill dqkv like qkv from dout [B * T, H D] and the forward pass's tensors (OUT dqkv).
 
     In crystalline attention, the gradient of the lambdas is added to dlambdas [H] (INOUT), which
     may be left out.
     """
     array = np.asarray(qkv)
     cdef const NumberFormat* f = training_format(precision)
-    cdef int64_t B, C
-    B, C = _shapes(array, T, H)
-    _same_shape("dout", np.asarray(dout), (B * T, C))
-    _same_shape("out", np.asarray(out), (B * T, C))
+    cdef Heads heads = _heads(array, T, H, kv_heads, window)
+    cdef int64_t B = array.shape[0] // T
+    _same_shape("dout", np.asarray(dout), (B * T, H * heads.D))
+    _same_shape("out", np.asarray(out), (B * T, H * heads.D))
     _same_shape("lse", np.asarray(lse), (B, H, T))
-    _same_shape("dqkv", np.asarray(dqkv), (B * T, 3 * C))
+    _same_shape("dqkv", np.asarray(dqkv), array.shape)
     if dlambdas is not None:
         _same_shape("dlambdas", np.asarray(dlambdas), (H,))
         if features is None:
             raise ValueError("there are no features: there are no lambdas to learn")
     cdef Crystal crystal = _crystal(B * T, H, features, ids, lambdas)
     cdef float* gradient = &dlambdas[0] if dlambdas is not None else NULL
-    cdef float[::1] scratch = np.empty(scratch_floats(T, C // H, features is not None, f),
+    cdef float[::1] scratch = np.empty(scratch_floats(T, heads.D, features is not None, f),
                                        dtype=np.float32)
     cdef AttentionDropout drop = _dropout(dropout, key, first_sequence)
     cdef KeptRows dout_rows = kept_rows(f, dout), qkv_rows = kept_rows(f, qkv)
     cdef KeptRows out_rows = kept_rows(f, out), dqkv_rows = kept_rows(f, dqkv)
     with nogil:
         begin_thread()
-        backward(f, B, T, H, C // H, &dout_rows.all, &qkv_rows.all, &out_rows.all, &lse[0, 0, 0],
+        backward(f, B, T, &heads, &dout_rows.all, &qkv_rows.all, &out_rows.all, &lse[0, 0, 0],
                  &crystal, &drop, &dqkv_rows.all, gradient, &scratch[0])
         end_thread()
     dqkv_rows.give_back()

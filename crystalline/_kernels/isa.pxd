@@ -105,6 +105,19 @@ cdef extern from "primitives.h":
                                    const float* gamma, const float* mean, const float* rstd,
                                    float* dx, int accumulate, float* dgamma,
                                    float* dbeta) noexcept nogil
+        void (*rmsnorm)(int64_t rows, int64_t C, const float* x, const float* gamma, float epsilon,
+                        float* out, float* rstd) noexcept nogil
+        void (*rmsnorm_backward)(int64_t rows, int64_t C, const float* dy, const float* x,
+                                 const float* gamma, const float* rstd, float* dx, int accumulate,
+                                 float* dgamma) noexcept nogil
+        void (*swiglu)(int64_t rows, int64_t F, const float* gate_up, int64_t ld,
+                       float* out) noexcept nogil
+        void (*swiglu_backward)(int64_t rows, int64_t F, const float* gate_up, int64_t ld,
+                                const float* dy, float* dgate_up) noexcept nogil
+        void (*relu2)(int64_t n, const float* x, float* out) noexcept nogil
+        void (*relu2_backward)(int64_t n, const float* x, const float* dy, float* dx) noexcept nogil
+        void (*rotate)(int64_t heads, int64_t D, const float* cosines, const float* sines, int back,
+                       float* x) noexcept nogil
         void (*gelu)(int64_t n, const float* x, float* out) noexcept nogil
         void (*gelu_backward)(int64_t n, const float* x, const float* dy, float* dx) noexcept nogil
         void (*add)(int64_t n, const float* a, const float* b, float* out) noexcept nogil

@@ -16,7 +16,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from crystalline.errors import UsageError
 from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
 
@@ -298,7 +297,8 @@ def initialize(
     * embeddings: float32[V, C] of rms 1, a row for every token, is where the
       token embeddings begin;
     * positions: "learned" for normal numbers, "twelvefold" for the table of
-      `twelvefold_positions`.  Both are learned from there on.
+      `twelvefold_positions`.  Both are learned from there on; a model with
+      rotary positions has neither.
     """
     table = parameter_table(config)
     if flat.shape != (table.size,):
@@ -312,18 +312,12 @@ def initialize(
                 f"the model needs float32{list(shape)}"
             )
         given[Role.TOKENS] = embeddings
-    if positions == "twelvefold" and table.find(Role.POSITIONS) is None:
-        raise UsageError(
-            f"--positions twelvefold means nothing to --architecture {config.architecture},"
-            " whose positions are rotary",
-            advice="Leave it out, or use --architecture gpt2.",
-        )
-    if positions == "twelvefold":
+    if positions == "twelvefold" and table.find(Role.POSITIONS) is not None:
         # Exact mathematics takes 0.1 s to load, and every worker loads this file.
         from crystalline.model.twelvefold import twelvefold_positions
 
         given[Role.POSITIONS] = twelvefold_positions(config.seq_len, config.embed_dim)
-    elif positions != "learned":
+    elif positions not in ("learned", "twelvefold"):
         raise ValueError(f"positions is {positions!r}, expected 'learned' or 'twelvefold'")
     flat[:] = 0.0
     for index, (p, view) in enumerate(

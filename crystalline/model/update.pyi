@@ -1,14 +1,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from crystalline.model.gpt2 import Gpt2
+from crystalline.model.transformer import Transformer
 
 UNDO_WORDS: int
 
 class SegmentUpdate:
     def __init__(
         self,
-        model: Gpt2,
+        model: Transformer,
         lanes: npt.NDArray[np.float32],
         grads: npt.NDArray[np.float32],
         m: npt.NDArray[np.float32],
@@ -23,7 +23,7 @@ class SegmentUpdate:
         epsilon: float = 1e-8,
     ) -> None: ...
     @property
-    def model(self) -> Gpt2: ...
+    def model(self) -> Transformer: ...
     @property
     def is_adamw(self) -> bool: ...
     def reduce(self, segment: int) -> float: ...

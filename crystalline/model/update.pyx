@@ -23,7 +23,7 @@ from libc.string cimport memcpy
 from crystalline._kernels.atomics cimport word_load
 from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
 from crystalline._kernels.optimizer cimport store_of
-from crystalline.model.gpt2 cimport VECTORS, Gpt2
+from crystalline.model.transformer cimport Segment, Transformer
 
 cdef extern from *:
     """
@@ -47,7 +47,7 @@ cdef class SegmentUpdate:
 
     Parameters
     ----------
-    model : Gpt2, bound to the shared weights and panels
+    model : Transformer, bound to the shared weights and panels
     lanes : float32 [lanes, size], the lanes' gradients (IN)
     grads : float32 [size], their sum (OUT of `reduce`, IN of `update`)
     m, v : float32 [size], the moments (INOUT); SGD uses m only
@@ -55,7 +55,7 @@ cdef class SegmentUpdate:
     progress : int64 [segments], zero at the start
     """
 
-    cdef readonly Gpt2 model
+    cdef readonly Transformer model
     cdef readonly bint is_adamw
     cdef float[:, ::1] _lanes
     cdef float[::1] _grads, _m, _v
@@ -63,7 +63,7 @@ cdef class SegmentUpdate:
     cdef int64_t[::1] _progress
     cdef double _beta1, _beta2, _weight_decay, _epsilon
 
-    def __init__(self, Gpt2 model, float[:, ::1] lanes, float[::1] grads, float[::1] m,
+    def __init__(self, Transformer model, float[:, ::1] lanes, float[::1] grads, float[::1] m,
                  float[::1] v, int64_t[:, ::1] undo, int64_t[::1] progress, *, str optimizer,
                  double beta1, double beta2, double weight_decay, double epsilon=1e-8):
         size = model._size
@@ -87,13 +87,13 @@ cdef class SegmentUpdate:
     def reduce(self, int64_t segment) -> float:
         """Sum the lanes over one segment in the fixed tree order; return its squared norm."""
         self._check(segment)
-        cdef int64_t* s = &self.model._segments[segment, 0]
+        cdef const Segment* s = self._segment(segment)
         cdef double squares
         with nogil:
-            squares = primitives().tree_sum(s[5] - s[4], self._lanes.shape[0],
-                                            &self._lanes[0, s[4]], self._lanes.shape[1],
-                                            &self._grads[s[4]],
-                                            store_of(self._grads.shape[0], &self._grads[s[4]]))
+            squares = primitives().tree_sum(s.stop - s.start, self._lanes.shape[0],
+                                            &self._lanes[0, s.start], self._lanes.shape[1],
+                                            &self._grads[s.start],
+                                            store_of(self._grads.shape[0], &self._grads[s.start]))
         return squares
 
     def update(self, int64_t segment, int64_t permit, int64_t step, double lr, double clip) -> None:
@@ -102,11 +102,11 @@ cdef class SegmentUpdate:
         Gradients are multiplied by `clip`; `lr` is the learning rate.
         """
         self._check(segment)
-        cdef int64_t* s = &self.model._segments[segment, 0]
+        cdef const Segment* s = self._segment(segment)
         cdef OptimizerStep o
         o.lr, o.clip = <float>lr, <float>clip
         o.beta1, o.beta2, o.epsilon = <float>self._beta1, <float>self._beta2, <float>self._epsilon
-        o.weight_decay = <float>self._weight_decay if s[0] != VECTORS else 0.0
+        o.weight_decay = <float>self._weight_decay if s.is_matrix else 0.0
         o.correction1 = <float>(1.0 / (1.0 - self._beta1 ** (step + 1)))
         o.correction2 = <float>(1.0 / (1.0 - self._beta2 ** (step + 1)))
         cdef int64_t* undo = &self._undo[permit, 0]
@@ -121,14 +121,17 @@ cdef class SegmentUpdate:
         cdef int64_t done = self._done(segment, step)
         cdef int64_t start, n
         if word_load(undo) == step + 1 and undo[1] == segment and undo[2] == done:
-            start = self.model._segments[segment, 4] + done * BLOCK
-            n = min(<int64_t>BLOCK, self.model._segments[segment, 5] - start)
+            start = self._segment(segment).start + done * BLOCK
+            n = min(<int64_t>BLOCK, self._segment(segment).stop - start)
             copy = <float*>(undo + HEADER)
             memcpy(&self.model._weights[start], copy, n * sizeof(float))
             memcpy(&self._m[start], copy + BLOCK, n * sizeof(float))
             if self.is_adamw:
                 memcpy(&self._v[start], copy + 2 * BLOCK, n * sizeof(float))
         cl_store_release(undo, 0)
+
+    cdef const Segment* _segment(self, int64_t segment) noexcept nogil:
+        return <const Segment*>&self.model._segments[segment, 0]
 
     cdef int64_t _done(self, int64_t segment, int64_t step) noexcept nogil:
         cdef int64_t word = word_load(&self._progress[segment])
@@ -137,8 +140,8 @@ cdef class SegmentUpdate:
     cdef void _update(self, int64_t segment, int64_t* undo, int64_t step,
                       const OptimizerStep* o) noexcept nogil:
         cdef const Primitives* p = primitives()
-        cdef int64_t start = self.model._segments[segment, 4]
-        cdef int64_t stop = self.model._segments[segment, 5]
+        cdef int64_t start = self._segment(segment).start
+        cdef int64_t stop = self._segment(segment).stop
         cdef int64_t block = self._done(segment, step), n
         cdef float* copy = <float*>(undo + HEADER)
         start += block * BLOCK

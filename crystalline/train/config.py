@@ -29,6 +29,7 @@ EpsilonSchedule = Literal["constant", "linear"]
 Init = Literal["normal", "lattice"]
 Positions = Literal["learned", "twelvefold"]
 Attention = Literal["standard", "crystalline"]
+Architecture = Literal["gpt2", "llama", "qwen3"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,29 @@ class TrainConfig:
     """How text becomes tokens: byte-level BPE, single characters, words, or bytes."""
     vocab_size: int = 8000
     """Largest vocabulary, in tokens (bpe and word; char and byte find their own)."""
+    architecture: Architecture = "gpt2"
+    """Shape of the model: gpt2 (LayerNorm, learned positions, GELU), llama (RMSNorm, rotary
+    positions, SwiGLU), or qwen3 (llama with normalized queries and keys)."""
     embed_dim: int | None = None
     """Channels per token; a multiple of --num-heads.  Default: sized from the corpus."""
     num_layers: int | None = None
     """Transformer blocks.  Default: sized from the corpus."""
     num_heads: int | None = None
     """Attention heads per block.  Default: sized from the corpus."""
+    num_kv_heads: int = 0
+    """Heads of keys and values that the attention heads share in equal groups (llama, qwen3): fewer
+    make generation cheaper; 0 is one for each head."""
+    head_size: int = 0
+    """Channels of a head (llama, qwen3); 0 is --embed-dim over --num-heads."""
+    mlp_dim: int = 0
+    """Channels inside an MLP; 0 is 4 times --embed-dim in gpt2, 8/3 in llama and qwen3."""
+    rope_theta: float = 0.0
+    """Base of the rotary angles (llama, qwen3): larger ones suit longer contexts; 0 is 10,000 in
+    llama and 1,000,000 in qwen3."""
+    sliding_window: int = 0
+    """Newest tokens that attention sees, itself included (llama, qwen3); 0 is all of them."""
+    tie_embeddings: bool = True
+    """Let the token embeddings be the head too, which saves memory; gpt2 always does."""
     seq_len: int = 128
     """Context length, in tokens."""
     dropout: float = 0.0
@@ -113,8 +131,9 @@ class TrainConfig:
     init: Init = "normal"
     """Token embeddings to begin with: random, or the tokens' places in a lattice."""
     positions: Positions = "twelvefold"
-    """Position embeddings to begin with: random ('learned'), or angles of a clock of twelve hours
-    and of golden-angle rotations.  Both are learned from there on."""
+    """Position embeddings of gpt2 to begin with: random ('learned'), or angles of a clock of twelve
+    hours and of golden-angle rotations.  Both are learned from there on; other architectures have
+    none."""
     attention: Attention = "standard"
     """Attention scores: products of queries and keys, or with the tokens' similarity added, which
     each head learns to weigh."""

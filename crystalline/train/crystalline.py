@@ -27,7 +27,7 @@ from crystalline.data.crystal.positions import lattice_positions
 from crystalline.data.crystal.tokens import Crystal
 from crystalline.errors import DataError
 from crystalline.ipc.arena import Arena, Region
-from crystalline.model.gpt2 import Gpt2
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery
 
@@ -61,10 +61,10 @@ class CrystalTables:
 
     @property
     def features(self) -> npt.NDArray[np.float32] | None:
-        """The table for `Gpt2(features=...)`, float32 [V, FEATURES]; None for plain attention."""
+        """The table for `Transformer(features=...)`, float32 [V, FEATURES], or None."""
         return self._views.get("features")
 
-    def attach(self, model: Gpt2) -> None:
+    def attach(self, model: Transformer) -> None:
         """Give a model the tables that it takes after its making."""
         if self._config.smooths:
             model.set_neighbors(self._views["neighbors"], self._views["neighbor_weights"])

@@ -19,8 +19,8 @@ from crystalline.ipc.board import engine_regions
 from crystalline.machine.cores import usable_cores
 from crystalline.machine.memory import MemoryLimit, memory_limit, size_words
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import MAX_WORKERS, POSITIONS, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
@@ -118,9 +118,9 @@ def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision
     lanes = min(config.lanes, config.sequences_per_step)
     rows = max(-(-config.sequences_per_step // config.lanes) * T, 4096)
     side = 4 * (L * (16 * C + 256) + (T + rows) * C)
-    workspace = Gpt2.workspace_size(model, precision, rows) + side
+    workspace = Transformer.workspace_size(model, precision, rows) + side
     weights = least_bytes(model) // 4
-    packed = 4 * Gpt2.packed_size(model, precision)
+    packed = 4 * Transformer.packed_size(model, precision)
     return (4 + lanes) * weights + packed + permits * workspace + 2**22
 
 

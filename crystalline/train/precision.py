@@ -23,8 +23,8 @@ from crystalline.data.prepare import default_cache_dir
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import Precision, TrainConfig
 from crystalline.untrusted import BadContent, parse_json
 from crystalline.untrusted.files import PRECISION
@@ -122,7 +122,7 @@ def measure(model: ModelConfig, *, seconds: float = SECONDS) -> dict[str, float]
     weights, grads = 0.04 * (draw.random(size, np.float32) - 0.5), np.zeros(size, np.float32)
     shape = (max(1, ROWS // model.seq_len), model.seq_len + 1)
     tokens = draw.integers(0, VOCABULARY, shape, np.int32)
-    models = {name: Gpt2.allocate(model, weights, precision=name) for name in names}
+    models = {name: Transformer.allocate(model, weights, precision=name) for name in names}
     best = dict.fromkeys(names, float("inf"))
     end = time.perf_counter() + seconds
     for number in range(1 + ROUNDS):

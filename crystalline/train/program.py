@@ -29,8 +29,8 @@ from crystalline.formats.checkpoint import (
 )
 from crystalline.ipc.arena import Arena, Region
 from crystalline.log import get_logger
-from crystalline.model.gpt2 import CHUNK_ROWS, Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery
@@ -65,7 +65,7 @@ class TrainingProgram:
             self.lane_count,
             spec.permits,
             self._per_lane * config.seq_len,
-            Gpt2.side_rows(spec.model),
+            Transformer.side_rows(spec.model),
         )
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         # Workspaces are a large part of a small model's memory: no more rows than a lane has.
@@ -79,15 +79,15 @@ class TrainingProgram:
         """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
 
         Lanes that are computed together share a buffer; what cannot be added in place goes
-        through the permit's side buffer (see `Gpt2.compute`).
+        through the permit's side buffer (see `Transformer.compute`).
         """
         model, size = self.spec.model, self.table.size
         permits = self.spec.permits
         assert permits is not None
         precision = self.spec.precision
-        workspace = -(-Gpt2.workspace_size(model, precision, self._rows) // 4096) * 4096
+        workspace = -(-Transformer.workspace_size(model, precision, self._rows) // 4096) * 4096
         buffers = -(-self.lane_count // self.lanes_per_unit)
-        side = Gpt2.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
+        side = Transformer.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
         return [
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
@@ -95,7 +95,7 @@ class TrainingProgram:
             Region("grads", "float32", (size,), align=4096),
             Region("lanes", "float32", (buffers, size), align=4096),
             Region("sides", "float32", (permits, side), align=4096),
-            Region("packed", "float32", (Gpt2.packed_size(model, precision),), align=4096),
+            Region("packed", "float32", (Transformer.packed_size(model, precision),), align=4096),
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
@@ -112,9 +112,9 @@ class TrainingProgram:
         if self._crystal:
             self._crystal.bind(arena)
             features = self._crystal.features
-        size = Gpt2.workspace_size(self.spec.model, self.spec.precision, self._rows)
+        size = Transformer.workspace_size(self.spec.model, self.spec.precision, self._rows)
         self._models = [
-            Gpt2(
+            Transformer(
                 self.spec.model,
                 self._weights,
                 arena["packed"],
@@ -288,7 +288,7 @@ def lanes_per_unit(lanes: int, permits: int, rows: int, most_rows: int) -> int:
     """Return 2 where pairs of neighbors, the leaves of the sum's tree, can share a buffer, else 1.
 
     A pair's buffer takes the second lane on top of the first, which is the first sum of the tree,
-    provided that a lane has at most `most_rows` rows (`Gpt2.side_rows`).  It must not make
+    provided that a lane has at most `most_rows` rows (`Transformer.side_rows`).  It must not make
     the last one wait.
 
     >>> lanes_per_unit(12, 2, 256, 512), lanes_per_unit(12, 4, 256, 512)

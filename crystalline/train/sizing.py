@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
@@ -57,15 +58,21 @@ PRESETS = (  # smallest first; heads of 32 channels, then of 64
 
 
 def flops_per_token(model: ModelConfig) -> float:
-    """Return the floating-point operations that training takes for a token: 6N + 12·L·C·T.
+    """Return the floating-point operations that training takes for a token: 6N + 12·L·W·T.
 
-    N leaves out the position table, which is only looked up.
+    N leaves out what is only looked up: position table, and embeddings that are no head.  W is the
+    width of all heads.
 
     >>> round(flops_per_token(ModelConfig(65, 256, 6, 6, 384)) / 1e6, 1)
     71.1
     """
-    L, C, T = model.num_layers, model.embed_dim, model.seq_len
-    return 6.0 * (parameter_table(model).count - T * C) + 12.0 * L * C * T
+    table = parameter_table(model)
+    tables = [table.find(Role.POSITIONS)]
+    if not model.is_tied:
+        tables.append(table.find(Role.TOKENS))
+    looked_up = sum(one.size for one in tables if one is not None)
+    width = model.num_heads * model.head_dim
+    return 6.0 * (table.count - looked_up) + 12.0 * model.num_layers * width * model.seq_len
 
 
 def choose_model(
@@ -166,4 +173,11 @@ def _shape(config: TrainConfig, preset: Preset, vocab_size: int) -> ModelConfig:
         embed_dim=width,
         dropout=config.dropout,
         attention=config.attention,
+        architecture=config.architecture,
+        num_kv_heads=config.num_kv_heads,
+        head_size=config.head_size,
+        mlp_dim=config.mlp_dim,
+        rope_theta=config.rope_theta,
+        sliding_window=config.sliding_window,
+        tie_embeddings=None if config.tie_embeddings else False,
     )

@@ -14,8 +14,8 @@ import numpy as np
 from crystalline._kernels.attention import FEATURES
 from crystalline._kernels.formats import flops_per_second
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import TrainConfig
 from crystalline.train.precision import resolve_precision
 from crystalline.train.sizing import FORWARD_SHARE
@@ -75,7 +75,7 @@ def measure_speed(
 
     def work() -> None:
         attends = model.attention == "crystalline"
-        mine = Gpt2.allocate(
+        mine = Transformer.allocate(
             model, weights, precision=precision, features=features if attends else None
         )
         if config.smooths:

@@ -19,8 +19,8 @@ import pytest
 from crystalline._kernels import attention, formats
 from crystalline._kernels import matmul as mm
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import Precision
 from tests._kernels.buffers import F32, guards_intact, normal, place
 from tests.oracles import gpt2
@@ -102,7 +102,7 @@ def test_attention(toy: str) -> None:
 def test_a_model_trains_in_it(toy: str) -> None:
     params = gpt2.random_parameters(CONFIG, seed=3)
     flat = gpt2.to_flat(CONFIG, params)
-    model = Gpt2.allocate(CONFIG, flat, precision=toy)
+    model = Transformer.allocate(CONFIG, flat, precision=toy)
     assert model.precision == toy
     tokens = gpt2.random_tokens(CONFIG, 3, 14, seed=4).astype(np.int32)
     grads = np.full_like(flat, np.nan)

@@ -17,7 +17,7 @@ from crystalline._kernels import attention, formats, isa
 from crystalline._kernels import matmul as mm
 from crystalline.machine import cpu, levels
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
+from crystalline.model.transformer import Transformer
 from tests._kernels.buffers import F32, U, guards_intact, normal, place, same_bits
 
 STEP, EXTRA, PANEL = 16, 16, 32  # words, words, columns
@@ -331,9 +331,9 @@ def test_there_are_no_gradients() -> None:
         lambda: attention.attention_forward(x, 8, 2, out, lse, precision="int8"),
         lambda: attention.attention_backward(out, x, out, lse, 8, 2, x, precision="int8"),
         # the only one that packs parts of a matrix
-        lambda: Gpt2.allocate(config, np.zeros(4096, np.float32), precision="int8"),
-        lambda: Gpt2.packed_size(config, "int8"),
-        lambda: Gpt2.workspace_size(config, "int8"),
+        lambda: Transformer.allocate(config, np.zeros(4096, np.float32), precision="int8"),
+        lambda: Transformer.packed_size(config, "int8"),
+        lambda: Transformer.workspace_size(config, "int8"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

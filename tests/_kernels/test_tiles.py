@@ -21,8 +21,8 @@ import pytest
 from crystalline._kernels import attention, isa, matmul
 from crystalline.machine import cpu, levels
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import Transformer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -266,7 +266,7 @@ def test_tiles_are_given_back_when_a_product_is_done(instructions: Body) -> None
 
     config = ModelConfig(11, 8, num_layers=1, num_heads=2, embed_dim=16)
     size = parameter_table(config).size
-    model = Gpt2.allocate(config, np.zeros(size, np.float32), precision="bf16")
+    model = Transformer.allocate(config, np.zeros(size, np.float32), precision="bf16")
     tokens = np.zeros((1, 9), np.int32)
     model.compute(tokens, np.empty(size, np.float32), scale=1.0)
     model.evaluate(tokens)

@@ -20,8 +20,8 @@ from crystalline.infer.loading import open_model
 from crystalline.infer.perplexity import score_text
 from crystalline.infer.sampling import SamplingSettings, log_softmax
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import TrainConfig
 from tests.permissions import permissions_hold
 
@@ -246,14 +246,14 @@ def test_the_features_come_from_the_checkpoint(crystalline, tokenizer):
     tokens = tokenizer.encode("the fox").tolist()
     loaded = load_model(crystalline)
     crystal = Crystal.load(crystalline / "crystal.json")
-    full = Gpt2.allocate(loaded.config, loaded.weights, features=token_features(crystal))
+    full = Transformer.allocate(loaded.config, loaded.weights, features=token_features(crystal))
     expected = full.logits(np.array([tokens], np.int32))[0, -1]
     decoder = open_model(crystalline).decoder
     decoder.prefill(tokens[:3])
     for token in tokens[3:]:
         row = decoder.step(np.int32([token]))[0]
     np.testing.assert_allclose(row, expected, atol=2e-5 * np.abs(expected).max())
-    blind = Gpt2.allocate(
+    blind = Transformer.allocate(
         loaded.config, loaded.weights, features=np.zeros((tokenizer.vocab_size, 16), np.float32)
     )
     other = blind.logits(np.array([tokens], np.int32))[0, -1]

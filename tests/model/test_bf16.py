@@ -15,8 +15,8 @@ import pytest
 
 from crystalline._kernels.memory import aligned_empty
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import Transformer
 from tests.oracles import gpt2
 
 ODD = ModelConfig(67, 13, num_layers=2, num_heads=3, embed_dim=33)
@@ -25,14 +25,14 @@ EVEN_V = ModelConfig(64, 16, num_layers=1, num_heads=1, embed_dim=30)
 NORM_TOLERANCE = 0.03  # relative, in norm, per tensor
 
 
-def subject(config: ModelConfig) -> tuple[Gpt2, np.ndarray, dict[str, np.ndarray]]:
+def subject(config: ModelConfig) -> tuple[Transformer, np.ndarray, dict[str, np.ndarray]]:
     params = gpt2.random_parameters(config, seed=3)
     flat = gpt2.to_flat(config, params)
-    packed = aligned_empty((Gpt2.packed_size(config, precision="bf16"),))
+    packed = aligned_empty((Transformer.packed_size(config, precision="bf16"),))
     packed[:] = np.nan
-    workspace = aligned_empty((Gpt2.workspace_size(config, precision="bf16"),), np.uint8)
+    workspace = aligned_empty((Transformer.workspace_size(config, precision="bf16"),), np.uint8)
     workspace[:] = 0xFF
-    model = Gpt2(config, flat, packed, workspace, precision="bf16")
+    model = Transformer(config, flat, packed, workspace, precision="bf16")
     model.pack()
     return model, flat, params
 
@@ -76,10 +76,10 @@ def test_packing_by_segments_equals_packing_at_once() -> None:
     model, _, _ = subject(WIDE)
     tokens = gpt2.random_tokens(WIDE, 1, 50, seed=4).astype(np.int32)
     before = model.evaluate(tokens)
-    packed = aligned_empty((Gpt2.packed_size(WIDE, precision="bf16"),))
+    packed = aligned_empty((Transformer.packed_size(WIDE, precision="bf16"),))
     packed[:] = np.nan
-    workspace = aligned_empty((Gpt2.workspace_size(WIDE, precision="bf16"),), np.uint8)
-    again = Gpt2(WIDE, subject(WIDE)[1], packed, workspace, precision="bf16")
+    workspace = aligned_empty((Transformer.workspace_size(WIDE, precision="bf16"),), np.uint8)
+    again = Transformer(WIDE, subject(WIDE)[1], packed, workspace, precision="bf16")
     for index in reversed(range(again.segment_count)):
         again.pack_segment(index)
     assert again.evaluate(tokens) == before
@@ -87,7 +87,7 @@ def test_packing_by_segments_equals_packing_at_once() -> None:
 
 def test_half_the_words() -> None:
     whole = ModelConfig(64, 16, num_layers=1, num_heads=1, embed_dim=32)  # no row is filled up
-    assert Gpt2.packed_size(whole, precision="bf16") == Gpt2.packed_size(whole) // 2
+    assert Transformer.packed_size(whole, precision="bf16") == Transformer.packed_size(whole) // 2
 
 
 def test_other_levels(isa_levels: Callable[[str], None]) -> None:

@@ -17,8 +17,8 @@ from crystalline._kernels import random
 from crystalline._kernels.memory import aligned_empty
 from crystalline.model.config import ModelConfig
 from crystalline.model.decode import Decoder
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from tests.oracles import gpt2
 
 F32 = npt.NDArray[np.float32]
@@ -57,11 +57,11 @@ class Subject:
                 self.params[name][:] = 0.0
         self.features = gpt2.random_features(config, seed=2)
         self.flat = gpt2.to_flat(config, self.params)
-        packed = aligned_empty((Gpt2.packed_size(config, precision),))
+        packed = aligned_empty((Transformer.packed_size(config, precision),))
         packed[:] = np.nan
-        workspace = aligned_empty((Gpt2.workspace_size(config, precision),), np.uint8)
+        workspace = aligned_empty((Transformer.workspace_size(config, precision),), np.uint8)
         workspace[:] = 0xFF
-        self.model = Gpt2(
+        self.model = Transformer(
             config, self.flat, packed, workspace, precision=precision, features=self.features
         )
         self.model.pack()
@@ -168,7 +168,7 @@ def test_lambda_zero_has_the_bits_of_standard_attention(
     subject = Subject(config, precision=precision, zero=True)
     plain = replace(config, attention="standard")
     weights = gpt2.to_flat(plain, subject.params)
-    model = Gpt2.allocate(plain, weights, precision=precision)
+    model = Transformer.allocate(plain, weights, precision=precision)
     tokens = tokens_of(config, 3, config.seq_len, seed=6)
     grads = np.zeros_like(weights)
     loss = model.compute(tokens, grads, scale=0.5, seed=11, step=5, first_sequence=7)
@@ -240,7 +240,7 @@ def test_gradients_add_and_do_not_depend_on_what_was_there() -> None:
     subject.model.compute(first, both, scale=0.1)
     subject.model.compute(second, both, scale=0.1, accumulate=True)
     subject.model.compute(first, together, scale=0.1)
-    side = np.full(Gpt2.side_size(ODD), np.nan, np.float32)
+    side = np.full(Transformer.side_size(ODD), np.nan, np.float32)
     subject.model.compute(second, together, scale=0.1, side=side)
     for name, want in table.views(apart[0] + apart[1]).items():
         np.testing.assert_allclose(
@@ -299,14 +299,14 @@ def test_features_of_another_shape_are_refused(shape: tuple[int, int] | None) ->
     weights = np.zeros(parameter_table(ODD).size, np.float32)
     features = None if shape is None else np.zeros(shape, np.float32)
     with pytest.raises(ValueError, match=r"crystalline attention needs \[67, 16\]"):
-        Gpt2.allocate(ODD, weights, features=features)
+        Transformer.allocate(ODD, weights, features=features)
 
 
 def test_standard_attention_takes_no_features() -> None:
     plain = replace(ODD, attention="standard")
     weights = np.zeros(parameter_table(plain).size, np.float32)
     with pytest.raises(ValueError, match=r"standard attention needs \[0, 16\]"):
-        Gpt2.allocate(plain, weights, features=np.zeros((67, 16), np.float32))
+        Transformer.allocate(plain, weights, features=np.zeros((67, 16), np.float32))
 
 
 def test_other_levels(isa_levels: Callable[..., None]) -> None:

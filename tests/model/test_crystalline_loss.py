@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pytest
 
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import parameter_table
+from crystalline.model.transformer import Transformer
 from tests.oracles import gpt2, ops
 from tests.oracles.ops import F64
 
@@ -42,10 +42,12 @@ def neighbors(config: ModelConfig, k: int, seed: int = 0) -> tuple[I32, F32]:
     return ids.astype(np.int32), weights.astype(np.float32)
 
 
-def subject(config: ModelConfig, k: int = 4, *, precision: str = "float32") -> tuple[Gpt2, F32]:
+def subject(
+    config: ModelConfig, k: int = 4, *, precision: str = "float32"
+) -> tuple[Transformer, F32]:
     """Return a model with neighbors, and a buffer for its gradients."""
     flat = gpt2.to_flat(config, gpt2.random_parameters(config, seed=1))
-    model = Gpt2.allocate(config, flat, precision=precision)
+    model = Transformer.allocate(config, flat, precision=precision)
     model.set_neighbors(*neighbors(config, k))
     return model, np.zeros_like(flat)
 
@@ -99,7 +101,7 @@ def test_gradients_are_slopes_of_the_smoothed_loss_alone() -> None:
         losses, step = [], 0.02
         for sign in (1.0, -1.0):
             moved = gpt2.to_flat(ODD, {**params, name: params[name] + sign * step * direction})
-            other = Gpt2.allocate(ODD, moved)
+            other = Transformer.allocate(ODD, moved)
             other.set_neighbors(*neighbors(ODD, 4))
             other.compute(tokens, grads, scale=1.0, epsilon=0.3)
             losses.append(other.smoothed_loss)
@@ -125,7 +127,7 @@ def test_a_head_in_several_blocks_sums_both_losses() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_epsilon_zero_is_plain_to_the_bit(precision: str) -> None:
     flat = gpt2.to_flat(ODD, gpt2.random_parameters(ODD, seed=1))
-    plain = Gpt2.allocate(ODD, flat, precision=precision)
+    plain = Transformer.allocate(ODD, flat, precision=precision)
     model, grads = subject(ODD, precision=precision)
     tokens, expected = batch(ODD, 45, 13), np.zeros_like(flat)
     loss = plain.compute(tokens, expected, scale=0.1)
@@ -155,7 +157,7 @@ def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(precision: st
     for tokens, lane in zip((first, second), apart, strict=True):
         model.compute(tokens, lane, scale=0.1, epsilon=0.3)
     smoothed = model.smoothed_loss
-    side = np.full(Gpt2.side_size(ODD), np.nan, np.float32)
+    side = np.full(Transformer.side_size(ODD), np.nan, np.float32)
     model.compute(first, together, scale=0.1, epsilon=0.3)
     model.compute(second, together, scale=0.1, side=side, epsilon=0.3)
     assert model.smoothed_loss == smoothed
@@ -197,7 +199,7 @@ def test_what_cannot_be_a_target_is_refused() -> None:
     with pytest.raises(ValueError, match="neighbor 3 of token 66 is 67, outside the vocabulary"):
         model.set_neighbors(ids, weights)
     flat = np.zeros(parameter_table(ODD).size, np.float32)
-    bare, grads = Gpt2.allocate(ODD, flat), np.zeros_like(flat)
+    bare, grads = Transformer.allocate(ODD, flat), np.zeros_like(flat)
     with pytest.raises(ValueError, match="epsilon needs neighbors: call set_neighbors first"):
         bare.compute(tokens, grads, scale=1.0, epsilon=0.1)
 
@@ -209,7 +211,7 @@ Losses = Callable[[F32, I32], tuple[float, float]]
 
 
 def model_losses(weights: F32, tokens: I32) -> tuple[float, float]:
-    model = Gpt2.allocate(ODD, weights)
+    model = Transformer.allocate(ODD, weights)
     model.set_neighbors(*neighbors(ODD, 4))
     plain = model.compute(tokens, np.zeros_like(weights), scale=1.0, epsilon=0.3)
     return plain, model.smoothed_loss

@@ -7,7 +7,7 @@ import pytest
 
 from crystalline.model.config import ModelConfig
 from crystalline.model.decode import Decoder
-from crystalline.model.gpt2 import Gpt2
+from crystalline.model.transformer import Transformer
 from crystalline.model.params import initialize, parameter_table
 
 CONFIG = ModelConfig(vocab_size=67, seq_len=13, num_layers=2, num_heads=3, embed_dim=33)
@@ -23,7 +23,7 @@ def weights() -> np.ndarray:
 
 
 def full_logits(weights: np.ndarray, tokens: list[int]) -> np.ndarray:
-    model = Gpt2.allocate(CONFIG, weights)
+    model = Transformer.allocate(CONFIG, weights)
     return model.logits(np.array([tokens], np.int32))[0]
 
 
@@ -63,7 +63,7 @@ def test_score_is_the_log_softmax_of_the_full_pass(weights: np.ndarray) -> None:
     got = Decoder(CONFIG, weights).score(tokens)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     assert got.sum() == pytest.approx(
-        Gpt2.allocate(CONFIG, weights).evaluate(tokens[None].astype(np.int32)), rel=1e-6
+        Transformer.allocate(CONFIG, weights).evaluate(tokens[None].astype(np.int32)), rel=1e-6
     )
 
 

@@ -8,8 +8,8 @@ import pytest
 from crystalline._kernels import random
 from crystalline._kernels.attention import attention_forward
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from tests.oracles import gpt2
 
 CONFIG = ModelConfig(67, 31, num_layers=2, num_heads=3, embed_dim=21, dropout=0.3)
@@ -34,11 +34,11 @@ def masks(n: int, t: int, first: int) -> dict[str, np.ndarray]:
     return result
 
 
-def subject() -> tuple[Gpt2, np.ndarray]:
+def subject() -> tuple[Transformer, np.ndarray]:
     flat = np.zeros(parameter_table(CONFIG).size, np.float32)
     initialize(CONFIG, flat, seed=3)
     flat *= 3.0
-    return Gpt2.allocate(CONFIG, flat), flat
+    return Transformer.allocate(CONFIG, flat), flat
 
 
 @pytest.mark.parametrize("t", [1, 29, 31])
@@ -72,7 +72,7 @@ def test_the_masks_depend_on_step_seed_and_sequence_but_not_on_the_split() -> No
         assert abs(loss(slice(0, 4), **other) - whole) > 1e-3
     assert loss(slice(0, 4)) == whole
     without = model.evaluate(tokens)
-    assert without == Gpt2.allocate(
+    assert without == Transformer.allocate(
         ModelConfig(67, 31, num_layers=2, num_heads=3, embed_dim=21), flat
     ).evaluate(tokens)
     assert abs(without - whole) > 1e-3

@@ -21,8 +21,8 @@ import pytest
 from crystalline._kernels import isa
 from crystalline._kernels.memory import aligned_empty
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from tests.oracles import gpt2, ops
 from tests.oracles.ops import F64
 
@@ -76,14 +76,14 @@ class Subject:
         self._guards: dict[str, npt.NDArray[np.uint8]] = {}
         self.weights = self._buffer("weights", self.table.size)
         self.weights[:] = flat
-        self.packed = self._buffer("packed", Gpt2.packed_size(config))
+        self.packed = self._buffer("packed", Transformer.packed_size(config))
         self.grads = self._buffer("grads", self.table.size)
-        workspace_bytes = Gpt2.workspace_size(config)
+        workspace_bytes = Transformer.workspace_size(config)
         whole = aligned_empty((workspace_bytes + GUARD_BYTES,), np.uint8)
         whole[:workspace_bytes] = 0xFF
         self._guard("workspace", whole[workspace_bytes:])
         self.workspace = whole[:workspace_bytes]
-        self.model = Gpt2(config, self.weights, self.packed, self.workspace)
+        self.model = Transformer(config, self.weights, self.packed, self.workspace)
         self.model.pack()
 
     def set(self, params: Mapping[str, F64]) -> None:
@@ -539,7 +539,7 @@ def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(
     config: ModelConfig, precision: str
 ) -> None:
     flat = gpt2.to_flat(config, gpt2.random_parameters(config, 3))
-    model = Gpt2.allocate(config, flat, precision=precision)
+    model = Transformer.allocate(config, flat, precision=precision)
     length = config.seq_len
     first = gpt2.random_tokens(config, 2, length + 1, seed=6).astype(np.int32)
     second = gpt2.random_tokens(config, 3, length, seed=7).astype(np.int32)
@@ -549,7 +549,7 @@ def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(
         for tokens, lane in zip((first, second), apart, strict=True)
     ]
     together = np.zeros_like(flat)
-    side = np.full(Gpt2.side_size(config), np.nan, np.float32)
+    side = np.full(Transformer.side_size(config), np.nan, np.float32)
     model.compute(first, together, scale=0.1)
     assert model.compute(second, together, scale=0.1, side=side) == losses[1]
     for name, got in parameter_table(config).views(together).items():
@@ -560,7 +560,7 @@ def test_a_second_lane_on_top_of_the_first_is_their_sum_to_the_bit(
 def test_a_side_buffer_takes_one_chunk_only() -> None:
     under_test = subject(ODD)
     many = gpt2.random_tokens(ODD, 600 // ODD.seq_len, ODD.seq_len + 1, seed=1).astype(np.int32)
-    side = np.zeros(Gpt2.side_size(ODD), np.float32)
+    side = np.zeros(Transformer.side_size(ODD), np.float32)
     with pytest.raises(ValueError, match="side takes 512 rows at most"):
         under_test.model.compute(many, under_test.grads, scale=1.0, side=side)
     with pytest.raises(ValueError, match="side has 3 floats"):
@@ -570,18 +570,18 @@ def test_a_side_buffer_takes_one_chunk_only() -> None:
 def test_a_side_buffer_takes_the_rows_that_the_head_takes_at_once() -> None:
     # 64 MiB of logits; more rows would be two sums of the head's gradient, each rounded
     large = ModelConfig(vocab_size=100_000, seq_len=8, num_layers=1, num_heads=1, embed_dim=8)
-    assert Gpt2.side_rows(large) == 16 * 2**20 // 100_000 < Gpt2.side_rows(ODD) == 512
+    assert Transformer.side_rows(large) == 16 * 2**20 // 100_000 < Transformer.side_rows(ODD) == 512
 
 
 def test_a_small_workspace_takes_few_rows_only() -> None:
     flat = gpt2.to_flat(ODD, gpt2.random_parameters(ODD, 3))
     rows = 2 * ODD.seq_len
-    size = Gpt2.workspace_size(ODD, rows=rows)
-    assert size < Gpt2.workspace_size(ODD)
-    packed = aligned_empty((Gpt2.packed_size(ODD),))
-    model = Gpt2(ODD, flat, packed, aligned_empty((size,), np.uint8), rows=rows)
+    size = Transformer.workspace_size(ODD, rows=rows)
+    assert size < Transformer.workspace_size(ODD)
+    packed = aligned_empty((Transformer.packed_size(ODD),))
+    model = Transformer(ODD, flat, packed, aligned_empty((size,), np.uint8), rows=rows)
     model.pack()
     tokens = gpt2.random_tokens(ODD, 3, ODD.seq_len + 1, seed=6).astype(np.int32)
-    assert model.evaluate(tokens[:2]) == Gpt2.allocate(ODD, flat).evaluate(tokens[:2])
+    assert model.evaluate(tokens[:2]) == Transformer.allocate(ODD, flat).evaluate(tokens[:2])
     with pytest.raises(ValueError, match="more than the workspace's 26 rows"):
         model.evaluate(tokens)

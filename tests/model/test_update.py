@@ -14,8 +14,8 @@ import pytest
 from crystalline._kernels import formats, matmul
 from crystalline._kernels.optimizer import tree_sum
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from tests.oracles import ops
 
@@ -43,12 +43,14 @@ class Subject:
         size = self.table.size
         self.weights, self.m, self.v, self.grads = (shared((size,)) for _ in range(4))
         self.lanes = shared((LANES, size))
-        self.packed = shared((Gpt2.packed_size(config, precision),))
+        self.packed = shared((Transformer.packed_size(config, precision),))
         self.undo = shared((1, UNDO_WORDS), np.int64)
         self.progress = shared((len(self.table.segments()),), np.int64)
         initialize(config, self.weights, seed=1)
-        workspace = np.frombuffer(mmap.mmap(-1, Gpt2.workspace_size(config, precision)), np.uint8)
-        self.model = Gpt2(config, self.weights, self.packed, workspace, precision=precision)
+        workspace = np.frombuffer(
+            mmap.mmap(-1, Transformer.workspace_size(config, precision)), np.uint8
+        )
+        self.model = Transformer(config, self.weights, self.packed, workspace, precision=precision)
         self.model.pack()
         self.update = SegmentUpdate(
             self.model, self.lanes, self.grads, self.m, self.v, self.undo, self.progress,

@@ -32,8 +32,8 @@ from crystalline.data.prepare import PreparedData, crystal_of, prepare
 from crystalline.errors import CheckpointError, DataError, UsageError
 from crystalline.formats.checkpoint import load_checkpoint, load_model, resolve
 from crystalline.model.config import ModelConfig
-from crystalline.model.gpt2 import Gpt2
 from crystalline.model.params import initialize, parameter_table
+from crystalline.model.transformer import Transformer
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.spec import RunResult, RunSpec
@@ -300,7 +300,7 @@ def test_the_loss_depends_on_every_tensor(data: PreparedData) -> None:
     )
     for layer in range(2):  # at 0, no λ of a layer above would be seen
         table.views(weights)[f"transformer.h.{layer}.attn.crystal_lambda"][:] = 0.5
-    model = Gpt2.allocate(config, weights, features=token_features(crystal))
+    model = Transformer.allocate(config, weights, features=token_features(crystal))
     model.set_neighbors(*neighbor_table(crystal, 4))
     draw = np.random.default_rng(2)
     tokens = draw.integers(0, data.vocab_size, (5, 8), dtype=np.int32)

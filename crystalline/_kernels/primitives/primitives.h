@@ -191,16 +191,35 @@ typedef struct {
   void (*layernorm_backward)(int64_t rows, int64_t C, const float *dy, const float *x,
                              const float *gamma, const float *mean, const float *rstd, float *dx,
                              int accumulate, float *dgamma, float *dbeta);
+  /* out = x rstd gamma for every row of x[rows, C]; rstd[rows] */
+  void (*rmsnorm)(int64_t rows, int64_t C, const float *x, const float *gamma, float epsilon,
+                  float *out, float *rstd);
+  /* dx = or, with accumulate, +=; dgamma[C] += sums over rows in row order.  dx may be dy. */
+  void (*rmsnorm_backward)(int64_t rows, int64_t C, const float *dy, const float *x,
+                           const float *gamma, const float *rstd, float *dx, int accumulate,
+                           float *dgamma);
+  /* out[rows, F] = silu(gate) up of rows gate[F], up[F], ld apart; d(gate), d(up) likewise, 2 F
+   * apart; dgate_up may be gate_up where ld is 2 F. */
+  void (*swiglu)(int64_t rows, int64_t F, const float *gate_up, int64_t ld, float *out);
+  void (*swiglu_backward)(int64_t rows, int64_t F, const float *gate_up, int64_t ld,
+                          const float *dy, float *dgate_up);
+  /* max(0, x)^2; out may be x, dx may be dy */
+  void (*relu2)(int64_t n, const float *x, float *out);
+  void (*relu2_backward)(int64_t n, const float *x, const float *dy, float *dx);
+  /* x[heads, D], D even: channels i and i + D/2 turn by the angle of cosines[i], sines[i]; with
+   * back by its negative. */
+  void (*rotate)(int64_t heads, int64_t D, const float *cosines, const float *sines, int back,
+                 float *x);
   /* tanh form; out may be x, dx may be dy */
   void (*gelu)(int64_t n, const float *x, float *out);
   void (*gelu_backward)(int64_t n, const float *x, const float *dy, float *dx);
   void (*add)(int64_t n, const float *a, const float *b, float *out);
   /* the sum of x[i]^2 in float64, in a fixed order */
   double (*sum_squares)(int64_t n, const float *x);
-  /* out[i] = wte[ids[i]] + wpe[i % T], rows of C */
+  /* out[i] = wte[ids[i]] + wpe[i % T], rows of C; wpe may be NULL */
   void (*embed)(int64_t rows, int64_t T, int64_t C, const int32_t *ids, const float *wte,
                 const float *wpe, float *out);
-  /* dwte[ids[i]] += dx[i], dwpe[i % T] += dx[i], in row order */
+  /* dwte[ids[i]] += dx[i], dwpe[i % T] += dx[i], in row order; dwpe may be NULL */
   void (*embed_backward)(int64_t rows, int64_t T, int64_t C, const int32_t *ids, const float *dx,
                          float *dwte, float *dwpe);
 

@@ -1,4 +1,4 @@
-/* Passes over rows of activations: LayerNorm, GELU, sums, embeddings.
+/* Passes over rows of activations: norms, the MLP's functions, rotary positions, sums, embeddings.
  *
  * Each comes with its backward pass.  Elementwise outputs may be the same array as an input.
  */
@@ -155,6 +155,51 @@ static void layernorm_backward(int64_t rows, int64_t C, const float *dy, const f
                           accumulate, dgamma, dbeta);
 }
 
+/* ---- RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) gamma ---- */
+static void rmsnorm(int64_t rows, int64_t C, const float *x, const float *gamma, float epsilon,
+                    float *out, float *rstd) {
+  for (int64_t i = 0; i < rows; i++, x += C, out += C) {
+    vf s[4] = {{0}};
+    int64_t j = 0;
+    for (; j + 4 * VL <= C; j += 4 * VL)
+      for (int a = 0; a < 4; a++) {
+        vf d = vload(x + j + a * VL);
+        s[a] = vfma(d, d, s[a]);
+      }
+    for (; j < C; j += VL) {
+      vf d = vloadn(x + j, C - j < VL ? C - j : VL);
+      s[0] = vfma(d, d, s[0]);
+    }
+    vf k = vset1(1.0f) / vsqrt(vset1(vsum((s[0] + s[1]) + (s[2] + s[3])) / (float)C + epsilon));
+    rstd[i] = k[0];
+    for (j = 0; j + VL <= C; j += VL) vstore(out + j, vload(x + j) * k * vload(gamma + j));
+    if (j < C) vstoren(out + j, vloadn(x + j, C - j) * k * vloadn(gamma + j, C - j), C - j);
+  }
+}
+
+/* With n = x rstd and g = dy gamma: dx = rstd (g - n mean(g n)). */
+static void rmsnorm_backward(int64_t rows, int64_t C, const float *dy, const float *x,
+                             const float *gamma, const float *rstd, float *dx, int accumulate,
+                             float *dgamma) {
+  for (int64_t i = 0; i < rows; i++, x += C, dy += C, dx += C) {
+    const vf k = vset1(rstd[i]);
+    vf s[2] = {{0}};
+    for (int64_t j = 0, a = 0; j < C; j += VL, a ^= 1) {
+      int64_t w = C - j < VL ? C - j : VL;
+      vf d = vloadn(dy + j, w), n = vloadn(x + j, w) * k;
+      vstoren(dgamma + j, vfma(d, n, vloadn(dgamma + j, w)), w);
+      s[a] = vfma(d * vloadn(gamma + j, w), n, s[a]);
+    }
+    const vf mean_gn = vset1(vsum(s[0] + s[1]) / (float)C);
+    for (int64_t j = 0; j < C; j += VL) {
+      int64_t w = C - j < VL ? C - j : VL;
+      vf n = vloadn(x + j, w) * k;
+      vf d = vfnma(n, mean_gn, vloadn(dy + j, w) * vloadn(gamma + j, w)) * k;
+      vstoren(dx + j, accumulate ? vloadn(dx + j, w) + d : d, w);
+    }
+  }
+}
+
 /* ---- GELU in GPT-2's tanh form (Hendrycks and Gimpel 2016) ----
  *
  * 0.5 x (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3) is x / (1 + exp(t)) with
@@ -211,6 +256,75 @@ static void gelu_backward(int64_t n, const float *x, const float *dy, float *dx)
     vstoren(dx + i, vloadn(dy + i, n - i) * vgelu_slope(vloadn(x + i, n - i)), n - i);
 }
 
+/* ---- SwiGLU (Shazeer 2020): silu(gate) up, silu(x) = x / (1 + exp(-x)) ----
+ *
+ * Rounding of silu as of gelu above, with t = -x exact: relative error at most
+ * (2 + (3 + |x|) min(1, exp(-x))) 2^-24 for x > -87. */
+CL_INLINE vf vsilu(vf x) {
+  return x / (vset1(1.0f) + cl_gelu_exp(vmax(vset1(-87.0f), -x))); /* this order lets NaN pass */
+}
+
+/* d silu / dx = s (1 + x (1 - s)), s = 1 / (1 + e), 1 - s = e s, e = exp(-x); beyond |x| = 66 it
+ * is 0 or 1 to 1e-26. */
+CL_INLINE vf vsilu_slope(vf x) {
+  x = vmin(vset1(66.0f), vmax(vset1(-66.0f), x));
+  vf e = cl_gelu_slope_exp(-x), s = vset1(1.0f) / (vset1(1.0f) + e);
+  return s * vfma(x, e * s, vset1(1.0f));
+}
+
+static void swiglu(int64_t rows, int64_t F, const float *gate_up, int64_t ld, float *out) {
+  for (int64_t i = 0; i < rows; i++, gate_up += ld, out += F) {
+    int64_t j = 0;
+    for (; j + VL <= F; j += VL)
+      vstore(out + j, vsilu(vload(gate_up + j)) * vload(gate_up + F + j));
+    if (j < F)
+      vstoren(out + j, vsilu(vloadn(gate_up + j, F - j)) * vloadn(gate_up + F + j, F - j), F - j);
+  }
+}
+
+static void swiglu_backward(int64_t rows, int64_t F, const float *gate_up, int64_t ld,
+                            const float *dy, float *dgate_up) {
+  for (int64_t i = 0; i < rows; i++, gate_up += ld, dy += F, dgate_up += 2 * F)
+    for (int64_t j = 0; j < F; j += VL) {
+      int64_t w = F - j < VL ? F - j : VL;
+      vf g = vloadn(gate_up + j, w), u = vloadn(gate_up + F + j, w), d = vloadn(dy + j, w);
+      vstoren(dgate_up + j, d * u * vsilu_slope(g), w);
+      vstoren(dgate_up + F + j, d * vsilu(g), w);
+    }
+}
+
+/* ---- squared ReLU (So et al. 2021) ---- */
+static void relu2(int64_t n, const float *x, float *out) {
+  for (int64_t i = 0; i < n; i += VL) {
+    int64_t w = n - i < VL ? n - i : VL;
+    vf y = vmax(vzero(), vloadn(x + i, w)); /* this order lets NaN pass */
+    vstoren(out + i, y * y, w);
+  }
+}
+
+static void relu2_backward(int64_t n, const float *x, const float *dy, float *dx) {
+  for (int64_t i = 0; i < n; i += VL) {
+    int64_t w = n - i < VL ? n - i : VL;
+    vf y = vmax(vzero(), vloadn(x + i, w));
+    vstoren(dx + i, vloadn(dy + i, w) * (y + y), w);
+  }
+}
+
+/* ---- rotary positions (Su et al. 2021): channels i and i + D/2 of a head turn as a pair ---- */
+static void rotate(int64_t heads, int64_t D, const float *cosines, const float *sines, int back,
+                   float *x) {
+  const int64_t half = D / 2;
+  for (int64_t h = 0; h < heads; h++, x += D)
+    for (int64_t i = 0; i < half; i += VL) {
+      int64_t w = half - i < VL ? half - i : VL;
+      vf c = vloadn(cosines + i, w), s = vloadn(sines + i, w);
+      vf a = vloadn(x + i, w), b = vloadn(x + half + i, w);
+      if (back) s = -s;
+      vstoren(x + i, vfnma(b, s, a * c), w);
+      vstoren(x + half + i, vfma(a, s, b * c), w);
+    }
+}
+
 /* ---- sums ---- */
 
 static void add(int64_t n, const float *a, const float *b, float *out) {
@@ -245,15 +359,18 @@ static double sum_squares(int64_t n, const float *x) {
 static void embed(int64_t rows, int64_t T, int64_t C, const int32_t *ids, const float *wte,
                   const float *wpe, float *out) {
   for (int64_t i = 0; i < rows; i++)
-    add(C, wte + ids[i] * C, wpe + i % T * C, out + i * C);
+    if (wpe)
+      add(C, wte + ids[i] * C, wpe + i % T * C, out + i * C);
+    else
+      memcpy(out + i * C, wte + ids[i] * C, C * sizeof(float));
 }
 
 static void embed_backward(int64_t rows, int64_t T, int64_t C, const int32_t *ids, const float *dx,
                            float *dwte, float *dwpe) {
   for (int64_t i = 0; i < rows; i++) {
-    float *token = dwte + ids[i] * C, *place = dwpe + i % T * C;
+    float *token = dwte + ids[i] * C;
     add(C, token, dx + i * C, token);
-    add(C, place, dx + i * C, place);
+    if (dwpe) add(C, dwpe + i % T * C, dx + i * C, dwpe + i % T * C);
   }
 }
 

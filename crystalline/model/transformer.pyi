@@ -5,7 +5,7 @@ from crystalline.model.config import ModelConfig
 
 CHUNK_ROWS: int
 
-class Gpt2:
+class Transformer:
     def __init__(
         self,
         config: ModelConfig,
@@ -43,7 +43,7 @@ class Gpt2:
         *,
         precision: str = "float32",
         features: npt.NDArray[np.float32] | None = None,
-    ) -> Gpt2: ...
+    ) -> Transformer: ...
     def pack(self) -> None: ...
     def pack_segment(self, index: int) -> None: ...
     def set_neighbors(

@@ -1,0 +1,17 @@
+# The head: logits of a block of rows, their loss, and its gradients.
+from libc.stdint cimport int32_t, int64_t
+
+from crystalline._kernels.isa cimport SoftTargets, StoreMode
+from crystalline.model.layers.buffers cimport Buffers
+from crystalline.model.layers.table cimport Matrix, Sizes
+
+cdef void head_logits(const Sizes* z, const Matrix* head, int64_t rows, const float* operand,
+                      float* logits__rv) noexcept nogil
+# The loss of all R rows, from FINAL_IN, in nats; with grads [V, C], those of the head, and of the
+# final norm's output into DATT.  The loss against soft targets goes into smoothed.
+cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
+                      float scale, float* grads, StoreMode store, const SoftTargets* soft,
+                      double* smoothed, const Buffers* b) noexcept nogil
+# -ln p of each row's target.
+cdef void head_losses(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
+                      double* losses, const Buffers* b) noexcept nogil

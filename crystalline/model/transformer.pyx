@@ -1,0 +1,635 @@
+"""A transformer in training: forward and backward, for one process and one lane.
+
+A `Transformer` binds a configuration to three buffers that the caller owns: the flat weights, their
+packed panels, and a workspace for activations.  `compute` runs whole sequences forward and
+backward without the GIL and stores or adds the gradients of every tensor in one flat buffer.
+
+What the layers are is in `crystalline/model/layers`; here is their order:
+
+    x = embeddings;  x += attention(norm1(x)), x += mlp(norm2(x)) in every layer;  head(norm(x))
+
+Between two attentions all work is row by row, so it is done in blocks of the format's pass_rows,
+which stay in the cache from one pass to the next; the weight gradients then take all rows of a
+chunk of sequences at once.  Letters as in `config.py`; R = rows of a chunk.  Chunks and blocks
+depend on the configuration only, so the bits do too.
+
+The operands of every product with weights, and in attention, are rounded to the model's precision,
+a number format (see `NumberFormat` in `primitives/primitives.h`); sums are float32, and so is the
+stream of residuals.  What else is kept is float32 or the format's operand (see `kept.pxd`).
+"""
+
+import numpy as np
+
+from crystalline._kernels.memory import aligned_empty
+from crystalline.model.architectures.table import Role
+from crystalline.model.params import parameter_table
+
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from crystalline._kernels.attention cimport CRYSTAL_FEATURES, Crystal
+from crystalline._kernels.crossentropy cimport (
+    expect_epsilon, expect_neighbors, expect_neighbors_of,
+)
+from crystalline._kernels.formats cimport converts, packed_words, training_format, words
+from crystalline._kernels.isa cimport (
+    CL_ADD, CL_PANEL, CL_STORE, Kept, NumberFormat, Primitives, SoftTargets, StoreMode,
+    begin_thread, end_thread, primitives,
+)
+from crystalline._kernels.kept cimport kept, kept_part, multiply_kept, row_operand
+from crystalline._kernels.optimizer cimport store_of
+from crystalline._kernels.random cimport drop_threshold, mix
+from crystalline.model.layers.attention cimport (
+    attend, attend_backward, project, project_backward,
+)
+from crystalline.model.layers.bind cimport Binding, sizes_of
+from crystalline.model.layers.buffers cimport (
+    ACT, ATT, ATT_IN, DATT, DX, DY_PACKED, FINAL, FINAL_IN, MEAN1, MEAN2, MEAN_F, MID, NARROW,
+    NORM1, NORM2, OPERAND, RSTD1, RSTD2, RSTD_F, TURNED, WIDE_PACKED, X, Buffers, buffers,
+    most_head_rows, of_layer, shared,
+)
+from crystalline.model.layers.head cimport head_logits, head_loss, head_losses
+from crystalline.model.layers.linear cimport linear, output_gradient, weight_gradient
+from crystalline.model.layers.mlp cimport expand, expand_backward
+from crystalline.model.layers.norm cimport (
+    normalize, normalize_backward, normalize_operand,
+)
+from crystalline.model.layers.table cimport Dropping, Gradients, Layer, Sizes
+
+CHUNK_ROWS = CHUNK
+
+cdef enum:
+    CHUNK = 512  # rows that one chunk of sequences aims at
+
+cdef enum:  # where dropout acts; attention's probabilities are the site that is not here
+    EMBEDDING = 0
+    ATTENTION_OUT = 2
+    MLP_OUT = 3
+
+
+cdef inline int64_t chunk_sequences(int64_t t) noexcept nogil:
+    return max(<int64_t>1, CHUNK // t)
+
+
+cdef inline int64_t most_side_rows(int64_t V) noexcept nogil:
+    # Rows whose gradients are each one sum: those of a chunk, in one block of the head.
+    return min(<int64_t>CHUNK, most_head_rows(V))
+
+
+# What the rows of some tokens hold is set aside, and added back when a call's own gradient of them
+# is complete, which takes the head's and the embeddings'.  -0 + x is x, for every x: a token that
+# comes again sets aside zeros that change nothing.
+cdef void set_aside(const int32_t* ids, int64_t R, int64_t C, float* tokens,
+                    float* saved) noexcept nogil:
+    cdef int64_t i, j
+    cdef float* row
+    for i in range(R):
+        row = tokens + ids[i] * C
+        memcpy(saved + i * C, row, C * sizeof(float))
+        for j in range(C):
+            row[j] = -0.0
+
+
+cdef void add_back(const int32_t* ids, int64_t R, int64_t C, float* tokens,
+                   const float* saved) noexcept nogil:
+    cdef int64_t i
+    cdef float* row
+    for i in range(R):
+        row = tokens + ids[i] * C
+        primitives().add(C, saved + i * C, row, row)
+
+
+cdef inline void drop(const Dropping* d, int64_t layer, int site, int64_t n, int64_t start,
+                      const float* x, float* out) noexcept nogil:
+    # n elements from `start` of [R, C] on.  Element (sequence, position, channel) has its own number,
+    # whoever computes it.
+    primitives().dropout(n, x, out, mix(d.key, 4 * layer + site), d.first + start, d.threshold,
+                         d.scale)
+
+
+cdef int64_t most_rows(const Sizes* z, rows):
+    # Rows of the largest chunk, when a call brings at most `rows`.
+    largest = max(<int64_t>CHUNK, z.T)
+    return largest if rows is None else min(largest, <int64_t>rows)
+
+
+cdef dict _packs(table, const Sizes* z):
+    # Matrix of a product -> where it is packed, where its transpose, and where both end, in words.
+    cdef int64_t K, N
+    at = 0
+    found = {}
+    tied = table.find(Role.HEAD) is None
+    first = [p for p in table.parameters if p.layer >= 0 and len(p.shape) > 1]
+    last = [table.find(Role.TOKENS if tied else Role.HEAD)]
+    for p in first + last:
+        K, N = p.shape
+        sizes = packed_words(z.f, K, N), packed_words(z.f, N, K)
+        if p.layer >= 0:
+            found[p.name] = at, at + sizes[0], at + sum(sizes)
+        else:  # what the head multiplies by comes first
+            found[p.name] = at + sizes[1], at, at + sum(sizes)
+        at += sum(sizes)
+    return found
+
+
+cdef class Transformer:
+    """One model over caller-owned buffers.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    weights : float32 [parameter_table(config).size]
+    packed : float32 [packed_size(config, precision)], filled by `pack`
+    workspace : uint8 [workspace_size(config, precision, rows)], start aligned to 64 bytes
+    precision : the number format of the products' operands, by name; sums are float32
+    rows : the most rows (sequences x positions) of one call; None: any number
+    features : float32 [V, 16], what crystalline attention knows of the tokens; read at every call
+
+    >>> import numpy as np
+    >>> from crystalline.model.config import ModelConfig
+    >>> from crystalline.model.params import initialize, parameter_table
+    >>> config = ModelConfig(vocab_size=11, seq_len=8, num_layers=1, num_heads=2, embed_dim=16)
+    >>> size = parameter_table(config).size
+    >>> weights, grads = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    >>> initialize(config, weights, seed=1)
+    >>> model = Transformer.allocate(config, weights)
+    >>> tokens = np.arange(9, dtype=np.int32).reshape(1, 9)
+    >>> round(model.compute(tokens, grads, scale=1 / 8) / 8, 1)  # log(11) at the start
+    2.4
+    """
+
+    def __init__(self, config, float[::1] weights, float[::1] packed,
+                 unsigned char[::1] workspace, *, str precision="float32", rows=None,
+                 const float[:, ::1] features=None):
+        table = parameter_table(config)
+        for name, have, need in (
+            ("weights", weights.shape[0], table.size),
+            ("packed", packed.shape[0], Transformer.packed_size(config, precision)),
+            ("workspace", workspace.shape[0],
+             Transformer.workspace_size(config, precision, rows)),
+        ):
+            if have != need:
+                raise ValueError(f"{name} has {have} elements, the model needs {need}")
+        if <size_t>&workspace[0] % 64:
+            raise ValueError("the workspace must start at a multiple of 64 bytes")
+        self.config = config
+        self.precision = precision
+        self._binding = Binding(config)
+        self._binding.describe(training_format(precision))
+        self.z = self._binding.z
+        self.layers, self.final, self.head = (
+            self._binding.layers, &self._binding.final, &self._binding.head)
+        self._take_features(features)
+        self._rows = most_rows(&self.z, rows)
+        self._weights, self._packed, self._workspace = weights, packed, workspace
+        self._neighbor_ids = self._neighbor_weights = None  # or they would be neither
+        self._threshold = drop_threshold(config.dropout)
+        self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
+        self._size = table.size
+        self._vectors = min(p.offset for p in table.parameters if len(p.shape) == 1)
+        self._tokens = table.find(Role.TOKENS).offset
+        positions, head = table.find(Role.POSITIONS), table.find(Role.HEAD)
+        self._positions = -1 if positions is None else positions.offset
+        self._head = self._tokens if head is None else head.offset
+        self._place(table)
+
+    def _take_features(self, const float[:, ::1] features):
+        cdef int64_t V = self.z.V if self.z.crystalline else 0
+        if features is None:
+            features = np.empty((0, CRYSTAL_FEATURES), dtype=np.float32)
+        if features.shape[0] != V or features.shape[1] != CRYSTAL_FEATURES:
+            raise ValueError(
+                f"features is [{features.shape[0]}, {features.shape[1]}], {self.config.attention} "
+                f"attention needs [{V}, {CRYSTAL_FEATURES}]")
+        self._features = features
+
+    def _place(self, table):
+        # Bind every tensor, and describe what the segments are repacked into.
+        packs = _packs(table, &self.z)
+        cdef float* packed = &self._packed[0]
+        for p in table.parameters:
+            if len(p.shape) == 1:
+                self._binding.place_vector(p.role, p.layer, p.offset, &self._weights[p.offset])
+            elif p.name in packs:
+                at, at_t, _ = packs[p.name]
+                if p.role in (Role.TOKENS, Role.HEAD):  # its rows are the columns of the product
+                    at, at_t = at_t, at
+                self._binding.place_matrix(p.role, p.layer, p.offset, packed + <int64_t>at,
+                                           packed + <int64_t>at_t)
+        rows = []
+        for s in table.segments():
+            parameter = table.parameters[s.tensor] if s.tensor >= 0 else None
+            at, at_t, _ = packs.get(parameter.name, (-1, -1, 0)) if parameter else (-1, -1, 0)
+            K, N = parameter.shape if parameter else (0, 0)
+            rows.append((s.start, s.stop, parameter is not None, s.row, s.rows, K, N, at, at_t))
+        self._segments = np.array(rows, dtype=np.int64)
+
+    @staticmethod
+    def packed_size(config, str precision="float32") -> int:
+        """Return the words of the packed weights: every matrix of a product, both ways."""
+        cdef Sizes z = sizes_of(config, training_format(precision))
+        return max(end for _, _, end in _packs(parameter_table(config), &z).values())
+
+    @staticmethod
+    def workspace_size(config, str precision="float32", rows=None) -> int:
+        """Return the bytes of activations and scratch that `compute` needs.
+
+        `rows` is the most rows (sequences x positions) of one call; None is for any batch.
+        """
+        cdef Sizes z = sizes_of(config, training_format(precision))
+        return 4 * buffers(&z, most_rows(&z, rows), NULL).size
+
+    @staticmethod
+    def side_size(config, rows=None) -> int:
+        """Return the floats of a side buffer for calls of at most `rows` rows (see `compute`).
+
+        It holds the gradients of positions and vectors, and a row of the token embeddings' for
+        each token.
+        """
+        table = parameter_table(config)
+        cdef Sizes z = sizes_of(config, training_format("float32"))
+        vectors = table.size - min(p.offset for p in table.parameters if len(p.shape) == 1)
+        places = 0 if table.find(Role.POSITIONS) is None else z.T
+        return vectors + (places + most_rows(&z, rows)) * z.C
+
+    @staticmethod
+    def side_rows(config) -> int:
+        """Return the most rows (sequences x positions) that a call with a side buffer takes."""
+        return most_side_rows(config.vocab_size)
+
+    @staticmethod
+    def allocate(config, float[::1] weights, *, str precision="float32",
+                 const float[:, ::1] features=None) -> Transformer:
+        """Return a model over `weights` with buffers of its own, packed and ready."""
+        model = Transformer(config, weights, aligned_empty((Transformer.packed_size(config, precision),)),
+                     aligned_empty((Transformer.workspace_size(config, precision),), np.uint8),
+                     precision=precision, features=features)
+        model.pack()
+        return model
+
+    @property
+    def segment_count(self) -> int:
+        """Number of segments of the flat buffer."""
+        return self._segments.shape[0]
+
+    def pack(self) -> None:
+        """Refresh the packed panels of every matrix from the weights."""
+        for index in range(self.segment_count):
+            self.pack_segment_nogil(index)
+
+    def pack_segment(self, int64_t index) -> None:
+        """Refresh the packed panels of one segment (see `params.Segment`)."""
+        if not 0 <= index < self._segments.shape[0]:
+            raise IndexError(f"segment {index} of {self._segments.shape[0]}")
+        with nogil:
+            self.pack_segment_nogil(index)
+
+    cdef void pack_segment_nogil(self, int64_t index) noexcept nogil:
+        cdef const Segment* s = <const Segment*>&self._segments[index, 0]
+        cdef const NumberFormat* f = self.z.f
+        cdef float* packed
+        if s.packed < 0:
+            return
+        packed = &self._packed[s.packed]
+        primitives().repack(f, s.rows, s.N, &self._weights[s.start],
+                            packed + s.row // f.elements * CL_PANEL, words(f, s.K),
+                            &self._packed[s.packed_t] + s.row * words(f, s.N), words(f, s.N),
+                            store_of(self._packed.shape[0], packed))
+
+    def set_neighbors(self, const int32_t[:, ::1] ids, const float[:, ::1] weights) -> None:
+        """Take the tables of neighbors that `compute` spreads targets over: [V, k] each.
+
+        The weights of a token sum to 1, or are all 0 where it has no neighbors.  The model keeps
+        views: whoever changes the tables afterwards keeps every id in the vocabulary.
+        """
+        cdef int64_t token
+        expect_neighbors(self.z.V, ids, weights)
+        for token in range(self.z.V):
+            expect_neighbors_of(<int32_t>token, ids, weights)
+        self._neighbor_ids, self._neighbor_weights = ids, weights
+
+    def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
+                bint accumulate=False, uint64_t seed=0, uint64_t step=0,
+                uint64_t first_sequence=0, float[::1] side=None, double epsilon=0.0) -> float:
+        """Run tokens [n, t + 1] forward and backward.
+
+        The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
+        to them (INOUT) with `accumulate`.  Dropout is a function of (seed, step, sequence
+        number, place); `first_sequence` is the number of the first of these n sequences.
+        With `side` [side_size(config, rows)], the gradients are added to `grads` as one number
+        each: every element of `grads` is rounded once, as if this call's gradients had been
+        computed apart and then added.  It takes n * t rows, at most side_rows(config).
+
+        With `epsilon` from 0 to below 1, the loss that the gradients are of is the cross-entropy
+        against (1 - epsilon) onehot(target) + epsilon times the target's neighbors (see
+        `set_neighbors`); its sum is `smoothed_loss` afterwards.
+
+        Returns the sum of -ln p over the n * t targets, in nats, whatever `epsilon`.
+        """
+        cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
+        self._check_tokens(tokens, t)
+        cdef Gradients g
+        cdef int64_t vectors = self._size - self._vectors
+        cdef int64_t places = self.z.T * self.z.C if self._positions >= 0 else 0
+        cdef float* saved = NULL
+        g.matrices = g.vectors = &grads[0]
+        g.tokens, g.head = &grads[self._tokens], &grads[self._head]
+        g.positions = &grads[self._positions] if places else NULL
+        if side is not None:
+            if side.shape[0] != vectors + places + self._rows * self.z.C:
+                raise ValueError(f"side has {side.shape[0]} floats")
+            if accumulate or n * t > most_side_rows(self.z.V):
+                raise ValueError(
+                    f"side takes {most_side_rows(self.z.V)} rows at most, and no accumulate")
+            g.vectors = &side[0] - self._vectors
+            g.positions = &side[vectors] if places else NULL
+            saved = &side[vectors] + places
+        if grads.shape[0] != self._size:
+            raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
+        expect_epsilon(epsilon)
+        cdef SoftTargets soft
+        cdef const SoftTargets* spread = NULL
+        if epsilon > 0.0:
+            if self._neighbor_ids is None:
+                raise ValueError("epsilon needs neighbors: call set_neighbors first")
+            soft.k, soft.epsilon = self._neighbor_ids.shape[1], epsilon
+            soft.ids, soft.weights = &self._neighbor_ids[0, 0], &self._neighbor_weights[0, 0]
+            spread = &soft
+        cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
+        cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
+        cdef double loss = 0.0, smoothed = 0.0, part = 0.0
+        cdef uint64_t key = mix(mix(0, seed), step)
+        cdef StoreMode store = CL_ADD if accumulate or side is not None else CL_STORE
+        cdef int64_t start = 0, count
+        cdef float* workspace = <float*>&self._workspace[0]
+        cdef Dropping drop
+        cdef Buffers b
+        with nogil:
+            begin_thread()
+            if not accumulate:
+                memset(g.vectors + self._vectors, 0, vectors * sizeof(float))
+                if places:
+                    memset(g.positions, 0, places * sizeof(float))
+                if self._head != self._tokens and side is None:  # the head stores none of them
+                    memset(g.tokens, 0, self.z.V * self.z.C * sizeof(float))
+            if saved != NULL:
+                set_aside(&ids[0], n * t, self.z.C, g.tokens, saved)
+            while start < n:
+                count = min(n - start, chunk_sequences(t))
+                drop = self.dropping(key, first_sequence + start, t)
+                b = buffers(&self.z, count * t, workspace)
+                self.forward(&ids[start * t], count, t, &drop, &b)
+                loss += head_loss(&self.z, self.head, count * t, &targets[start * t],
+                                  <float>scale, g.head, store, spread, &part, &b)
+                smoothed += part
+                self.backward(&ids[start * t], count, t, &g, store, &drop, &b)
+                store = CL_ADD
+                start += count
+            if saved != NULL:
+                add_back(&ids[0], n * t, self.z.C, g.tokens, saved)
+                if places:
+                    primitives().add(places, &grads[self._positions], g.positions,
+                                     &grads[self._positions])
+                primitives().add(vectors, &grads[self._vectors], g.vectors + self._vectors,
+                                 &grads[self._vectors])
+            end_thread()
+        self.smoothed_loss = smoothed if epsilon > 0.0 else loss
+        return loss
+
+    def evaluate(self, const int32_t[:, ::1] tokens) -> float:
+        """Return the sum of -ln p over the n * t targets of tokens [n, t + 1], in nats."""
+        cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
+        self._check_tokens(tokens, t)
+        cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
+        cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
+        cdef double loss = 0.0
+        cdef int64_t start = 0, count
+        cdef Buffers b
+        with nogil:
+            begin_thread()
+            while start < n:
+                count = min(n - start, chunk_sequences(t))
+                b = buffers(&self.z, count * t, <float*>&self._workspace[0])
+                self.forward(&ids[start * t], count, t, NULL, &b)
+                loss += head_loss(&self.z, self.head, count * t, &targets[start * t], 0.0, NULL,
+                                  CL_STORE, NULL, NULL, &b)
+                start += count
+            end_thread()
+        return loss
+
+    def logits(self, const int32_t[:, ::1] tokens):
+        """Return the logits [n, t, V] of tokens [n, t]."""
+        cdef int64_t n = tokens.shape[0], t = tokens.shape[1], R
+        self._check_tokens(tokens, t)
+        cdef int32_t[::1] ids = np.ascontiguousarray(tokens).reshape(-1)
+        out = np.empty((n, t, self.z.V), dtype=np.float32)
+        cdef float[:, :, ::1] view = out
+        cdef int64_t start = 0, count
+        cdef Buffers b
+        with nogil:
+            begin_thread()
+            while start < n:
+                count = min(n - start, chunk_sequences(t))
+                R = count * t
+                b = buffers(&self.z, R, <float*>&self._workspace[0])
+                self.forward(&ids[start * t], count, t, NULL, &b)
+                head_logits(&self.z, self.head, R, shared(&b, FINAL_IN), &view[start, 0, 0])
+                start += count
+            end_thread()
+        return out
+
+    def token_losses(self, const int32_t[::1] tokens):
+        """Return -ln p of tokens[1:] given those before, float64 [n - 1]; tokens is int32 [n]."""
+        cdef int64_t t = tokens.shape[0] - 1
+        self._check_tokens(np.asarray(tokens).reshape(1, -1), t)
+        out = np.empty(t, dtype=np.float64)
+        cdef double[::1] losses = out
+        cdef Buffers b = buffers(&self.z, t, <float*>&self._workspace[0])
+        with nogil:
+            begin_thread()
+            self.forward(&tokens[0], 1, t, NULL, &b)
+            head_losses(&self.z, self.head, t, &tokens[1], &losses[0], &b)
+            end_thread()
+        return out
+
+    def _check_tokens(self, const int32_t[:, ::1] tokens, int64_t t):
+        if tokens.shape[0] < 1 or not 1 <= t <= self.z.T:
+            raise ValueError(
+                f"tokens is [{tokens.shape[0]}, {tokens.shape[1]}]: at least one sequence of "
+                f"1 to {self.z.T} positions is needed")
+        if min(tokens.shape[0], chunk_sequences(t)) * t > self._rows:
+            raise ValueError(
+                f"{tokens.shape[0]} sequences of {t} are more than the workspace's "
+                f"{self._rows} rows")
+        cdef int32_t low = tokens[0, 0], high = low
+        cdef int64_t i, j
+        for i in range(tokens.shape[0]):
+            for j in range(tokens.shape[1]):
+                low = min(low, tokens[i, j])
+                high = max(high, tokens[i, j])
+        if low < 0 or high >= self.z.V:
+            bad = low if low < 0 else high
+            raise ValueError(f"token {bad} is outside the vocabulary of {self.z.V}")
+
+    cdef Dropping dropping(self, uint64_t key, uint64_t first_sequence, int64_t t) noexcept nogil:
+        cdef Dropping d
+        d.threshold, d.scale = self._threshold, self._keep_scale
+        d.key, d.first_sequence = key, first_sequence
+        d.first = first_sequence * t * self.z.C
+        return d
+
+    cdef Crystal crystal(self, const int32_t* ids, int64_t layer) noexcept nogil:
+        cdef Crystal c
+        c.ids = ids
+        c.features = c.lambdas = NULL
+        if self.z.crystalline:
+            c.features = &self._features[0, 0]
+            c.lambdas = self.layers[layer].attention.lambdas
+        return c
+
+    cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, const Dropping* d,
+                      const Buffers* b) noexcept nogil:
+        # d NULL: nothing is dropped.
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t R = n * t, C = self.z.C, wc = words(f, C), wj = words(f, self.z.F)
+        cdef int64_t layer, row, rows
+        cdef const float* w = &self._weights[0]
+        cdef float* x = of_layer(b, X, 0)
+        cdef const Layer* y
+        cdef Crystal crystal
+        cdef Dropping none
+        memset(&none, 0, sizeof(none))
+        if d == NULL:
+            d = &none
+        primitives().embed(R, t, C, ids, w + self._tokens,
+                           w + self._positions if self._positions >= 0 else NULL, x)
+        if d.threshold:
+            drop(d, 0, EMBEDDING, R * C, 0, x, x)
+        for layer in range(self.z.L):
+            y = &self.layers[layer]
+            x = of_layer(b, X, layer)
+            row = 0
+            while row < R:
+                rows = min(f.pass_rows, R - row)
+                normalize_operand(f, &y.norm1, rows, x + row * C, shared(b, NARROW),
+                                  of_layer(b, NORM1, layer) + row * wc,
+                                  of_layer(b, MEAN1, layer) + row, of_layer(b, RSTD1, layer) + row)
+                project(&self.z, &y.attention, layer, row, rows, t, b)
+                row += rows
+            crystal = self.crystal(ids, layer)
+            attend(&self.z, &y.attention, layer, n, t, &crystal, d, b)
+            row = 0
+            while row < R:
+                rows = min(f.pass_rows, R - row)
+                self.after_attention(layer, row, rows, d, b)
+                normalize_operand(f, &y.norm2, rows, of_layer(b, MID, layer) + row * C,
+                                  shared(b, NARROW), of_layer(b, NORM2, layer) + row * wc,
+                                  of_layer(b, MEAN2, layer) + row, of_layer(b, RSTD2, layer) + row)
+                expand(&self.z, &y.mlp, layer, row, rows, b)
+                self.add_branch(layer, MLP_OUT, row, rows, of_layer(b, ACT, layer) + row * wj,
+                                of_layer(b, MID, layer), of_layer(b, X, layer + 1), d)
+                row += rows
+        normalize(self.final, R, of_layer(b, X, self.z.L), shared(b, FINAL), shared(b, MEAN_F),
+                  shared(b, RSTD_F))
+        if converts(f):
+            f.to_operand(R, C, shared(b, FINAL), C, shared(b, FINAL_IN))
+
+    cdef void after_attention(self, int64_t layer, int64_t row, int64_t rows, const Dropping* d,
+                              const Buffers* b) noexcept nogil:
+        # MID = X + drop(att out + bias)
+        cdef const NumberFormat* f = self.z.f
+        cdef Kept whole = kept(f, of_layer(b, ATT, layer), self.z.W)
+        cdef Kept att = kept_part(&whole, row, 0)
+        cdef const float* operand = row_operand(
+            f, rows, self.z.W, &att, of_layer(b, ATT_IN, layer) + row * words(f, self.z.W))
+        self.add_branch(layer, ATTENTION_OUT, row, rows, operand, of_layer(b, X, layer),
+                        of_layer(b, MID, layer), d)
+
+    cdef void add_branch(self, int64_t layer, int site, int64_t row, int64_t rows,
+                         const float* operand, const float* x, float* out,
+                         const Dropping* d) noexcept nogil:
+        # out = x + drop(operand w + bias), of rows row .. of both; w is the branch's last matrix.
+        cdef const Layer* y = &self.layers[layer]
+        cdef int64_t C = self.z.C
+        x, out = x + row * C, out + row * C
+        linear(self.z.f, rows, &y.attention.out if site == ATTENTION_OUT else &y.mlp.down, operand,
+               NULL if d.threshold else x, out)
+        if d.threshold:
+            drop(d, layer, site, rows * C, row * C, out, out)
+            primitives().add(rows * C, out, x, out)
+
+    cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
+                       StoreMode store, const Dropping* d, const Buffers* b) noexcept nogil:
+        # From the final norm's in DATT down to the embeddings.  Vectors' gradients always add.
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t R = n * t, C = self.z.C, layer, row, rows
+        cdef float* dx = shared(b, DX)
+        cdef float* narrow = shared(b, NARROW)
+        cdef float* turned = shared(b, TURNED)
+        cdef float* dlambdas
+        cdef const float* left
+        cdef const Layer* y
+        cdef Crystal crystal
+        cdef Kept datt, all_datt
+        normalize_backward(self.final, R, shared(b, DATT), of_layer(b, X, self.z.L),
+                           shared(b, MEAN_F), shared(b, RSTD_F), dx, False, g.vectors)
+        for layer in range(self.z.L - 1, -1, -1):
+            y = &self.layers[layer]
+            # X of the next layer = MID + drop(ACT down + bias), ACT of NORM2 up + bias
+            row = 0
+            while row < R:
+                rows = min(f.pass_rows, R - row)
+                left = self.branch_gradient(layer, MLP_OUT, R, row, rows, g, d, b)
+                expand_backward(&self.z, &y.mlp, layer, R, row, rows, left, b, g.vectors)
+                normalize_backward(&y.norm2, rows, narrow, of_layer(b, MID, layer) + row * C,
+                                   of_layer(b, MEAN2, layer) + row,
+                                   of_layer(b, RSTD2, layer) + row, dx + row * C, True, g.vectors)
+                row += rows
+            weight_gradient(f, R, &y.mlp.down, of_layer(b, ACT, layer), turned,
+                            shared(b, DY_PACKED), g.matrices, store)
+            weight_gradient(f, R, &y.mlp.up, of_layer(b, NORM2, layer), turned,
+                            shared(b, WIDE_PACKED), g.matrices, store)
+            # MID = X + drop(ATT out + bias), QKV of NORM1 qkv + bias
+            all_datt = kept(f, shared(b, DATT), self.z.W)
+            row = 0
+            while row < R:
+                rows = min(f.pass_rows, R - row)
+                left = self.branch_gradient(layer, ATTENTION_OUT, R, row, rows, g, d, b)
+                datt = kept_part(&all_datt, row, 0)
+                multiply_kept(f, rows, self.z.W, C, left, words(f, C), y.attention.out.packed_t,
+                              NULL, &datt)
+                row += rows
+            weight_gradient(f, R, &y.attention.out, of_layer(b, ATT_IN, layer), turned,
+                            shared(b, DY_PACKED), g.matrices, store)
+            crystal = self.crystal(ids, layer)
+            dlambdas = NULL
+            if crystal.features != NULL and not self.freeze_lambda:
+                dlambdas = g.vectors + y.attention.lambdas_at
+            attend_backward(&self.z, &y.attention, layer, n, t, &crystal, d, b, dlambdas)
+            row = 0
+            while row < R:
+                rows = min(f.pass_rows, R - row)
+                project_backward(&self.z, &y.attention, layer, R, row, rows, t, b, g.vectors)
+                normalize_backward(&y.norm1, rows, narrow, of_layer(b, X, layer) + row * C,
+                                   of_layer(b, MEAN1, layer) + row,
+                                   of_layer(b, RSTD1, layer) + row, dx + row * C, True, g.vectors)
+                row += rows
+            weight_gradient(f, R, &y.attention.qkv, of_layer(b, NORM1, layer), turned,
+                            shared(b, WIDE_PACKED), g.matrices, store)
+        if d.threshold:
+            drop(d, 0, EMBEDDING, R * C, 0, dx, dx)
+        primitives().embed_backward(R, t, C, ids, dx, g.tokens, g.positions)
+
+    cdef const float* branch_gradient(self, int64_t layer, int site, int64_t R, int64_t row,
+                                      int64_t rows, const Gradients* g, const Dropping* d,
+                                      const Buffers* b) noexcept nogil:
+        # The operand of the gradient of a branch's output, and its panels in DY_PACKED.
+        cdef const Layer* y = &self.layers[layer]
+        cdef int64_t C = self.z.C
+        cdef float* dy = shared(b, DX) + row * C
+        if d.threshold:
+            drop(d, layer, site, rows * C, row * C, dy, shared(b, NARROW))
+            dy = shared(b, NARROW)
+        return output_gradient(
+            self.z.f, R, row, rows, &y.attention.out if site == ATTENTION_OUT else &y.mlp.down, dy,
+            g.vectors, shared(b, DY_PACKED), shared(b, OPERAND))
