@@ -2,7 +2,7 @@
 
 The transcript and the shares of the context are those of `crystalline.infer.chat`; here
 lines are read, commands obeyed and notices given.  What recurs with every turn is said
-once, and again after /reset.
+once, and again after /reset or /load.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalline.cli.infer_view import (
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from crystalline.infer.loading import Model
 
 PROGRAM = "cllm-infer"
-HELP = """/reset  forget the conversation
-/quit   leave (so does the end of input)
-/help   show this"""
+HELP = """/system TEXT  let TEXT stand before the conversation; nothing: no such text
+/save FILE    write the conversation to a file
+/load FILE    go on with the conversation in a file
+/reset        forget the conversation
+/quit         leave (so does the end of input)
+/help         show this"""
 
 
 def chat(model: Model, generation: GenerationSettings, preamble: str, *, quiet: bool) -> int:
@@ -48,14 +52,21 @@ def chat(model: Model, generation: GenerationSettings, preamble: str, *, quiet: 
             continue
         if not line.startswith("/"):
             conversation.say(line, number)
-        elif line == "/quit":
+            continue
+        command, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if line == "/quit":
             break
-        elif line == "/reset":
+        if line == "/reset":
             conversation.reset()
         elif line == "/help":
             print(HELP, file=sys.stderr)
+        elif command == "/system":
+            conversation.set_system(rest, number)
+        elif command in ("/save", "/load"):
+            conversation.exchange(command, rest)
         else:
-            print(f"{shown(line.split()[0])} is not a command. {HELP}", file=sys.stderr)
+            print(f"{shown(command)} is not a command. {HELP}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -76,7 +87,10 @@ class _Conversation:
         self._quiet = quiet
         self._said: set[str] = set()
         self._turn = 0
-        self._begin(preamble)
+        self._tell("The model continues a transcript of User: and Assistant:. /help for commands.")
+        most = f"answers of at most {generation.max_tokens:,} tokens"
+        self._tell(f"({parts(chosen(model), most)})")
+        self._measure_frame()
 
     def say(self, line: str, number: int) -> None:
         """Answer the user's line of that number; one that cannot be encoded is left out."""
@@ -85,16 +99,12 @@ class _Conversation:
         tokens = self._tokens(line, number)
         if tokens is None:
             return
-        answer = Generation(
-            self._model.decoder,
-            self._model.tokenizer,
-            tokens,
-            self._generation,
-            sample=self._turn,
-        )
+        scheduler = self._model.scheduler
+        answer = Generation(self._model.tokenizer, tokens, self._generation, sample=self._turn)
         self._turn += 1
+        scheduler.submit(answer)
         try:
-            stream(answer)
+            stream(scheduler.pieces(answer))
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
@@ -107,20 +117,58 @@ class _Conversation:
         self._said.clear()
         self._tell("The conversation is forgotten.")
 
-    def _begin(self, preamble: str) -> None:
-        """Say how the model is used, and what never fits."""
+    def set_system(self, text: str, number: int) -> None:
+        """Let a text stand before the conversation; "" takes it away."""
+        from crystalline.data.decoding import plain
+
+        before = self._transcript.preamble
+        try:
+            _require_unicode(text, number)
+            self._transcript.preamble = plain(text)
+            self._measure_frame()
+        except DataError as error:
+            self._transcript.preamble = before
+            self._tell_error(error)
+            return
+        self._said.clear()
+        self._tell("The system text is set." if text else "There is no system text.")
+
+    def exchange(self, command: str, name: str) -> None:
+        """Save the conversation to a file, or go on with the one in it."""
+        from crystalline.infer.chat import load, save
+
+        talk = self._transcript
+        try:
+            path = _path(command, name)
+            if command == "/save":
+                save(talk, path)
+                self._tell(f"{path} has the {_turns(talk.turns)}.")
+                return
+            self._transcript = load(path)
+            self._measure_frame()
+        except DataError as error:
+            self._transcript = talk
+            self._tell_error(error)
+            return
+        self._said.clear()
+        self._turn = self._transcript.turns  # so the draws go on as they would have
+        self._tell(f"The {_turns(self._turn)} of {path} went before.")
+
+    def _measure_frame(self) -> None:
+        """Measure what every prompt has; say what of it never fits.
+
+        Raises:
+            DataError: text that the tokenizer cannot express; without ':' it cannot chat.
+        """
         from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
+        from crystalline.infer.chat import Transcript
         from crystalline.infer.engine import encode_prompt, unknown_tokens
 
-        tokenizer = self._model.tokenizer
-        self._transcript.ask("")  # a tokenizer without ':' cannot chat
-        tokens = encode_prompt(tokenizer, self._transcript.text())
-        self._transcript.reset()
-        self._frame = len(tokens)
-        most = f"answers of at most {self._generation.max_tokens:,} tokens"
-        self._tell("The model continues a transcript of User: and Assistant:. /help for commands.")
-        self._tell(f"({parts(chosen(self._model), most)})")
-        what = "prompt and the names of the speakers" if preamble else "names of the speakers"
+        tokenizer, preamble = self._model.tokenizer, self._transcript.preamble
+        empty = Transcript(preamble)
+        empty.ask("")
+        self._frame = len(encode_prompt(tokenizer, empty.text()))
+        what = "system text and the names of the speakers" if preamble else "names of the speakers"
         text = "\n".join([preamble] * bool(preamble) + [USER_PREFIX, MODEL_PREFIX])
         self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(text)), what))
         if self._frame > self._seq_len:
@@ -141,12 +189,11 @@ class _Conversation:
         transcript, tokenizer = self._transcript, self._model.tokenizer
         transcript.ask(line)
         try:
-            if not _is_unicode(line):
-                raise DataError(f"line {number} is not valid UTF-8", advice="It is left out.")
+            _require_unicode(line, number)
             tokens = transcript.prompt(tokenizer, self._room)
         except DataError as error:
             transcript.take_back()
-            print(f"{PROGRAM}: {message(str(error))}", file=sys.stderr)
+            self._tell_error(error)
             return None
         self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(" " + line)), "line"))
         left_out = transcript.left_out
@@ -179,17 +226,34 @@ class _Conversation:
             self._said.add(key)
             self._tell(text)
 
+    def _tell_error(self, error: DataError) -> None:
+        print(f"{PROGRAM}: {message(str(error))}", file=sys.stderr, flush=True)
+
     def _tell(self, text: str) -> None:
         tell(text, quiet=self._quiet)
 
 
-def _is_unicode(line: str) -> bool:
-    """Return whether text that was read with surrogateescape was UTF-8."""
+def _require_unicode(line: str, number: int) -> None:
+    """Raise `DataError` for a line that was read with surrogateescape and was not UTF-8."""
     try:
         line.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise DataError(f"line {number} is not valid UTF-8", advice="It is left out.") from None
+
+
+def _path(command: str, name: str) -> Path:
+    if not name:
+        raise DataError(f"{command} names no file", advice=f"Write {command} FILE.")
+    if "\0" in name:
+        raise DataError("the name of a file has a NUL in it", advice="Choose another.")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count:,} turns"
 
 
 def _lines() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
     cllm-infer RUN --prompt "Once upon a time"
     echo "Once upon a time" | cllm-infer RUN --json
+    cllm-infer RUN --prompts FILE --out TEXTS.jsonl
     cllm-infer RUN --chat
     cllm-infer RUN --perplexity FILE
 
@@ -26,6 +27,7 @@ from crystalline.cli.infer_view import (
     Progress,
     chosen,
     context_full,
+    described,
     endings,
     parts,
     print_json,
@@ -33,6 +35,8 @@ from crystalline.cli.infer_view import (
     rate,
     reading,
     show,
+    speed_fields,
+    speeds,
     stream,
     tell,
     words_unknown,
@@ -49,7 +53,8 @@ PROGRAM = "cllm-infer"
 # Lines that begin with a space stay lines; the parser would join others into one.
 DESCRIPTION = """Write text with a trained model, talk to it, or measure it on a text.
 
-  cllm-infer RUN --prompt "Once upon a time"
+  cllm-infer RUN -p "Once upon a time" -n 50
+  cllm-infer RUN --prompts prompts.txt --out texts.jsonl
   cllm-infer RUN --chat
   cllm-infer RUN --perplexity other.txt
 
@@ -59,10 +64,17 @@ Text goes to stdout, messages go to stderr. Of a prompt from stdin, one newline
   conversation. When the context is full, its newest half is kept.
 
 The next token is chosen in this order: repetition penalty, temperature, top-k,
-  top-p, min-p, draw."""
+  top-p, min-p, draw.
+
+A line of --prompts is a prompt; in a .jsonl file it is an object with "prompt",
+  and "id", "seed", "stop", "max_tokens", "temperature", ... as it needs them.
+  --out gets an object for each text when it ends, with the "index" of its
+  prompt, and is put into their order in the end. The seed of a text is --seed
+  plus its index. A stopped command, given again, goes on with what is missing."""
 
 SAMPLE_SEPARATOR = "---"
 MAX_BEAMS = 256
+PARALLEL = 16  # texts at once, where the command does not say
 
 
 @dataclass(frozen=True)
@@ -77,19 +89,25 @@ class InferSettings:
     """Run directory, checkpoint, or folder of config.json, tokenizer.json, model.safetensors."""
     prompt: Annotated[
         str | None,
-        tyro.conf.arg(metavar="TEXT", constructor=str, help_behavior_hint="(default: stdin)"),
+        tyro.conf.arg(
+            aliases=["-p"],
+            metavar="TEXT",
+            constructor=str,
+            help_behavior_hint="(default: stdin)",
+        ),
     ] = None
     """Text to continue; '-' is stdin, which is also read when it is not a terminal."""
     max_tokens: Annotated[
         int | None,
         tyro.conf.arg(
+            aliases=["-n"],
             metavar="INT",
             constructor=int,
             help_behavior_hint="(default: 200; in a chat at most half of the context)",
         ),
     ] = None
     """Longest continuation or answer, in tokens."""
-    temperature: float = 0.8
+    temperature: Annotated[float, tyro.conf.arg(aliases=["-t"])] = 0.8
     """Divides the logits: below 1 is safer, above 1 wilder; 0 always takes the likeliest token."""
     top_k: int = 0
     """Draw among this many likeliest tokens; 0 is all."""
@@ -113,6 +131,27 @@ class InferSettings:
     """Width of a beam search (best mean log-probability) instead of sampling; 1 is off."""
     num_samples: int = 1
     """Texts to generate, with a line '---' between them; of a beam search, the best ones."""
+    prompts: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: off)"),
+    ] = None
+    """Write a text for each prompt of a file, many at a time: one prompt a line, or JSON objects
+    in a file named *.jsonl. '-' is stdin, one prompt a line."""
+    out: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: stdout)"),
+    ] = None
+    """File that gets the texts of --prompts, as JSON lines; one that is there is continued."""
+    parallel: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="INT",
+            constructor=int,
+            help_behavior_hint=f"(default: {PARALLEL}, at most as many as there are)",
+        ),
+    ] = None
+    """Texts to work on at a time, of --prompts or --num-samples: more are faster together, and
+    each takes memory for its context. The texts are the same."""
     chat: bool = False
     """Talk with the model, line by line; /help lists the commands."""
     perplexity: Annotated[
@@ -141,6 +180,8 @@ class InferSettings:
     """Checkpoint of a run: latest, best, step-XXXXXXXX, or a path."""
     quiet: bool = False
     """Print nothing to stderr but errors."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Say which model was opened, how long that took, and the instruction-set level."""
     version: bool = False
     """Print the version and the instruction-set level in use, and exit."""
 
@@ -164,6 +205,15 @@ class InferSettings:
             raise UsageError(
                 f"--beam is {self.beam}", advice=f"It must lie between 1 and {MAX_BEAMS}."
             )
+        if self.parallel is not None and not 1 <= self.parallel <= MAX_BEAMS:
+            raise UsageError(
+                f"--parallel is {self.parallel}", advice=f"It must lie between 1 and {MAX_BEAMS}."
+            )
+        if self.out is not None and self.prompts is None:
+            raise UsageError(
+                "--out is for the texts of --prompts",
+                advice="Name their file with --prompts, or redirect the output: > FILE.",
+            )
         if self.beam > 1 and self.num_samples > self.beam:
             raise UsageError(
                 f"--num-samples {self.num_samples} is more than --beam {self.beam} finds",
@@ -174,6 +224,10 @@ class InferSettings:
         names = {
             "--chat": self.chat,
             "--perplexity": self.perplexity is not None,
+            "--prompts": self.prompts is not None,
+            "--prompts without --out": self.prompts is not None and self.out is None,
+            "--quiet": self.quiet,
+            "--verbose": self.verbose,
             "--json": self.json,
             "--prompt": self.prompt is not None,
             "--prompt -": self.prompt == "-",
@@ -188,6 +242,9 @@ class InferSettings:
         excluded = {
             "--chat": ("--perplexity", "--json", "--prompt -", "--num-samples", "--beam"),
             "--perplexity": ("--prompt", "--num-samples", "--beam"),
+            "--prompts": ("--prompt", "--chat", "--perplexity", "--num-samples", "--beam"),
+            "--prompts without --out": ("--json",),
+            "--quiet": ("--verbose",),
             "--beam": ("--temperature", "--top-k", "--top-p", "--min-p", "--repeat-penalty"),
         }
         for first, others in excluded.items():
@@ -205,6 +262,8 @@ class InferSettings:
             "--min-p": self.min_p != InferSettings.min_p,
             "--seed": self.seed is not None,
         }
+        if self.parallel is not None and self.prompts is None and self.num_samples == 1:
+            return "--parallel has no effect on a single text."
         if self.perplexity is not None:
             others = {
                 "--max-tokens": self.max_tokens is not None,
@@ -215,7 +274,7 @@ class InferSettings:
             given, why = others | draws, "with --perplexity, which generates nothing"
         elif self.beam > 1:
             given, why = draws, "with --beam, which draws nothing"
-        elif self.temperature == 0:
+        elif self.temperature == 0 and self.prompts is None:
             given = draws | {"--num-samples": self.num_samples > 1}
             why = "at temperature 0, which always takes the likeliest token"
         else:
@@ -244,6 +303,11 @@ class InferSettings:
         max_tokens = DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
         return GenerationSettings(max_tokens, self.stop, sampling)
 
+    def at_once(self, texts: int | None = None) -> int:
+        """Return how many texts to work on at a time, of `texts` (default: of the samples)."""
+        texts = self.num_samples if texts is None else texts
+        return max(1, min(texts, PARALLEL if self.parallel is None else self.parallel))
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code (see `crystalline.errors`)."""
@@ -257,13 +321,17 @@ def _main(argv: list[str]) -> int:
         return EXIT_OK
     generation = settings.generation()
     tell(settings.ineffective(), quiet=settings.quiet)
+    if settings.prompts is not None:
+        from crystalline.cli.batch import batch
+
+        return batch(settings, generation)
     if settings.perplexity is not None:
         with reading("the text"):
             documents = _read_text(settings.perplexity, settings.text_field)
         return _measure(settings, documents)
     with reading("the prompt"):
         prompt = _prompt(settings)
-    model = _open(settings)
+    model = open_named(settings, settings.beam if settings.beam > 1 else settings.at_once())
     if settings.chat:
         return _chat(settings, generation, model, prompt)
     if settings.beam > 1:
@@ -271,12 +339,16 @@ def _main(argv: list[str]) -> int:
     return _generate(settings, generation, model, prompt)
 
 
-def _open(settings: InferSettings) -> Model:
+def open_named(settings: InferSettings, slots: int) -> Model:
+    """Open the model that the command names, with as many slots; with -v, tell about it."""
     from crystalline.infer.loading import open_model
 
-    return open_model(
-        Path(settings.run_or_model), checkpoint=settings.checkpoint, slots=settings.beam
-    )
+    started = time.perf_counter()
+    model = open_model(Path(settings.run_or_model), checkpoint=settings.checkpoint, slots=slots)
+    if settings.verbose:
+        for line in described(model, time.perf_counter() - started):
+            tell(line, quiet=False)
+    return model
 
 
 # --- generation -----------------------------------------------------------------------------------
@@ -285,28 +357,32 @@ def _open(settings: InferSettings) -> Model:
 def _generate(
     settings: InferSettings, generation: GenerationSettings, model: Model, prompt: str
 ) -> int:
-    """Sample; text is streamed, unless it goes into a JSON object."""
+    """Sample, all at once; the text of each is streamed, unless it goes into a JSON object."""
     from crystalline.infer.engine import Generation
 
     tokens = _read_prompt(settings, model, prompt)
+    scheduler = model.scheduler
     samples = [
-        Generation(model.decoder, model.tokenizer, tokens, generation, sample=index)
+        Generation(model.tokenizer, tokens, generation, sample=index)
         for index in range(settings.num_samples)
     ]
+    for sample in samples:
+        scheduler.submit(sample)
     code = EXIT_OK
     _echo(settings, prompt)
     try:
         for index, sample in enumerate(samples):
             if settings.json:
-                sample.finish()
+                scheduler.finish(sample)
                 continue
             if index:
                 print(SAMPLE_SEPARATOR, flush=True)
-            stream(sample)
+            stream(scheduler.pieces(sample))
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     count = sum(len(sample.tokens) for sample in samples)
-    seconds = sum(sample.seconds for sample in samples)
+    figures = scheduler.figures
+    seconds = figures.prompt_seconds + figures.decode_seconds
     full = _is_context_full(model, len(tokens), [len(sample.tokens) for sample in samples])
     if settings.json:
         print_json(
@@ -317,6 +393,7 @@ def _generate(
                 "tokens": count,
                 "seconds": round(seconds, 6),
                 "tokens_per_second": rate(count, seconds),
+                **speed_fields(figures),
                 "context_full": full,
                 "seed": generation.sampling.seed,
                 "samples": [
@@ -327,8 +404,8 @@ def _generate(
         )
     if full:
         tell(context_full(model.decoder.config.seq_len), quiet=settings.quiet)
+    tell(speeds(figures, count), quiet=settings.quiet)
     closing = parts(
-        f"{count} tokens in {seconds:.2f} s ({rate(count, seconds):,.1f} tokens/s)",
         f"seed {generation.sampling.seed}",
         chosen(model),
         endings([sample.finish_reason for sample in samples], settings.stop),
@@ -357,16 +434,16 @@ def _search(
         return None
 
     tokens = _read_prompt(settings, model, prompt)
-    started = time.perf_counter()
     found = beam_search(
-        model.decoder,
+        model.scheduler,
         tokens,
         width=settings.beam,
         max_tokens=generation.max_tokens,
         vocab_size=tokenizer.vocab_size,
         ends=ends,
     )[: settings.num_samples]
-    seconds = time.perf_counter() - started
+    figures = model.scheduler.figures
+    seconds = figures.prompt_seconds + figures.decode_seconds
     count = sum(len(hypothesis.tokens) for hypothesis in found)
     full = _is_context_full(model, len(tokens), [len(hypothesis.tokens) for hypothesis in found])
     if settings.json:
@@ -378,6 +455,7 @@ def _search(
                 "tokens": count,
                 "seconds": round(seconds, 6),
                 "tokens_per_second": rate(count, seconds),
+                **speed_fields(figures),
                 "context_full": full,
                 "seed": None,
                 "samples": [
@@ -398,8 +476,8 @@ def _search(
         show(f"\n{SAMPLE_SEPARATOR}\n".join(text.removesuffix("\n") for text in texts), end="\n")
     if full:
         tell(context_full(model.decoder.config.seq_len), quiet=settings.quiet)
+    tell(speeds(figures, count), quiet=settings.quiet)
     closing = parts(
-        f"{count} tokens in {seconds:.2f} s",
         f"{settings.beam} beams",
         f"{-found[0].score:.4f} nats per token",
         chosen(model),
@@ -459,11 +537,11 @@ def _measure(settings: InferSettings, text: Sequence[str]) -> int:
     """Print how well the model predicts a text, given by its documents."""
     from crystalline.infer.perplexity import score_text
 
-    model = _open(settings)
+    model = open_named(settings, 1)
     progress = Progress(quiet=settings.quiet)
     started = time.perf_counter()
     try:
-        score = score_text(model.decoder, model.tokenizer, text, progress=progress.update)
+        score = score_text(model.scheduler, model.tokenizer, text, progress=progress.update)
     finally:
         progress.close()
     seconds = time.perf_counter() - started

@@ -19,8 +19,8 @@ from crystalline.errors import DataError
 from crystalline.untrusted import for_terminal, printable
 
 if TYPE_CHECKING:
-    from crystalline.infer.engine import Generation
     from crystalline.infer.loading import Model
+    from crystalline.infer.scheduler import Figures
 
 PROGRESS_AFTER_S = 2.0
 
@@ -41,7 +41,7 @@ def show(text: str, *, end: str = "") -> None:
     print(for_terminal(text, sys.stdout), end=end, flush=True)
 
 
-def stream(pieces: Generation) -> None:
+def stream(pieces: Iterator[str]) -> None:
     """Print pieces as they come, and end the line, also when Ctrl-C ends them."""
     last = ""
     try:
@@ -132,6 +132,57 @@ def chosen(model: Model) -> str:
     return f"checkpoint {model.path.name} ({why})"
 
 
+def described(model: Model, seconds: float) -> list[str]:
+    """Say which model was opened, in how many seconds, and how it computes."""
+    from crystalline._kernels import isa
+    from crystalline.model.params import parameter_table
+
+    config, tokenizer = model.decoder.config, model.tokenizer
+    what = parts(
+        f"{parameter_table(config).size:,} parameters",
+        f"context {config.seq_len:,}",
+        f"{tokenizer.kind} vocabulary of {tokenizer.vocab_size:,}",
+    )
+    how = f"loaded in {seconds:.2f} s, instruction-set level {isa.level()}"
+    return [f"model {model.path}: {what}", how]
+
+
+def speeds(figures: Figures, count: int) -> str:
+    """Say how fast prompts were read and `count` tokens written.
+
+    >>> from crystalline.infer.scheduler import Figures
+    >>> speeds(Figures(12, 0.04, 49, 1.9), 50)
+    'prompt 12 tokens in 0.04 s (300.0 tokens/s), text 50 tokens in 1.90 s (25.8 tokens/s)'
+    >>> speeds(Figures(1, 0.5, 0, 0.0), 1)
+    'prompt 1 token in 0.50 s (2.0 tokens/s), text 1 token'
+    """
+    read = f"prompt {_tokens(figures.prompt_tokens)} in {figures.prompt_seconds:.2f} s"
+    read += f" ({rate(figures.prompt_tokens, figures.prompt_seconds):,.1f} tokens/s)"
+    written = f"text {_tokens(count)}"
+    if figures.decode_tokens:
+        written += f" in {figures.decode_seconds:.2f} s"
+        written += f" ({rate(figures.decode_tokens, figures.decode_seconds):,.1f} tokens/s)"
+    return parts(read, written)
+
+
+def speed_fields(figures: Figures) -> dict[str, Any]:
+    """Return the figures of reading prompts and of decoding, for JSON.
+
+    The first token of a text comes with its prompt, and is not among those decoded.
+    """
+    return {
+        "prompt_seconds": round(figures.prompt_seconds, 6),
+        "prompt_tokens_per_second": rate(figures.prompt_tokens, figures.prompt_seconds),
+        "decode_tokens": figures.decode_tokens,
+        "decode_seconds": round(figures.decode_seconds, 6),
+        "decode_tokens_per_second": rate(figures.decode_tokens, figures.decode_seconds),
+    }
+
+
+def _tokens(count: int) -> str:
+    return "1 token" if count == 1 else f"{count:,} tokens"
+
+
 def parts(*clauses: str) -> str:
     """Join the clauses that are not empty."""
     return ", ".join(filter(None, clauses))
@@ -143,20 +194,25 @@ def parts(*clauses: str) -> str:
 class Progress:
     """A line on stderr that says how far long work is: once a second, from two seconds on."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, unit: str = "tokens") -> None:
         self._quiet = quiet
+        self._unit = unit
         self._started = time.monotonic()
         self._told = self._started + PROGRESS_AFTER_S - 1.0
         self._open = False
 
-    def update(self, done: int, total: int) -> None:
-        """Report `done` of `total` tokens."""
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Report `done` of `total`, and a clause about it."""
         now = time.monotonic()
         if self._quiet or now - self._told < 1.0:
             return
         self._told = now
-        left_s = (now - self._started) * (total - done) / done
-        line = f"{done:,} of {total:,} tokens ({done / total:.0%}), {left_s:.0f} s left"
+        line = f"{done:,} of {total:,} {self._unit} ({done / total:.0%})"
+        if note:
+            line += f", {note}"
+        if done:
+            left_s = (now - self._started) * (total - done) / done
+            line += f", {_time(left_s)} left"
         self._open = sys.stderr.isatty()
         start, end = ("\r\x1b[K", "") if self._open else ("", "\n")
         print(start + line, end=end, file=sys.stderr, flush=True)
@@ -165,3 +221,15 @@ class Progress:
         """Wipe the line."""
         if self._open:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _time(seconds: float) -> str:
+    """Return a time that people can read.
+
+    >>> _time(59.4), _time(600), _time(7260)
+    ('59 s', '10 min', '2 h 01 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crystalline.infer.engine import newest_half
-from crystalline.infer.protocol import Decoder, Logits
+from crystalline.infer.protocol import Logits
 from crystalline.infer.sampling import checked, log_softmax
+from crystalline.infer.scheduler import Job, Scheduler
 
 DEFAULT_ALPHA = 1.0
 
@@ -40,8 +40,67 @@ class _Beam:
     log_probability: float
 
 
+class BeamSearch(Job):
+    """A search as a job of `width` sequences; what it `found` is there in the end, best first.
+
+    `ends` returns why a continuation is complete, or None when it may go on.  Tokens of
+    `vocab_size` and above are never taken.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        *,
+        width: int,
+        max_tokens: int,
+        vocab_size: int,
+        ends: Callable[[tuple[int, ...]], str | None],
+        alpha: float = DEFAULT_ALPHA,
+    ) -> None:
+        super().__init__(prompt)
+        self.width = width
+        self.found: list[Hypothesis] = []
+        self._max_tokens = max_tokens
+        self._vocab_size = vocab_size
+        self._ends = ends
+        self._alpha = alpha
+        self._beams = [_Beam((), 0.0)]
+
+    def advance(self, rows: Sequence[Logits]) -> list[tuple[int, int]]:
+        """Set the continuations aside that end; return the likeliest of the others."""
+        candidates = _continuations(
+            self._beams, [row[: self._vocab_size] for row in rows], 2 * self.width
+        )
+        length = len(self._beams[0].tokens) + 1
+        onward: list[tuple[int, int]] = []
+        grown: list[_Beam] = []
+        for source, beam in candidates:
+            reason = self._ends(beam.tokens)
+            if reason is None and length == self._max_tokens:
+                reason = "length"
+            if reason is not None:
+                score = beam.log_probability / length**self._alpha
+                self.found.append(Hypothesis(beam.tokens, beam.log_probability, score, reason))
+            elif len(grown) < self.width:
+                onward.append((source, beam.tokens[-1]))
+                grown.append(beam)
+        self.found.sort(key=lambda h: (-h.score, h.tokens))
+        del self.found[self.width :]
+        self._beams = grown
+        return [] if self._is_settled() else onward
+
+    def _is_settled(self) -> bool:
+        """Return whether nothing that still grows can become one of the best."""
+        if len(self.found) < self.width:
+            return not self._beams
+        # log-probabilities only fall, so this is the best score a growing beam can reach
+        most = self._max_tokens**self._alpha
+        reachable = max((beam.log_probability / most for beam in self._beams), default=-np.inf)
+        return self.found[-1].score >= reachable
+
+
 def beam_search(
-    decoder: Decoder,
+    scheduler: Scheduler,
     prompt: Sequence[int],
     *,
     width: int,
@@ -50,42 +109,16 @@ def beam_search(
     ends: Callable[[tuple[int, ...]], str | None],
     alpha: float = DEFAULT_ALPHA,
 ) -> list[Hypothesis]:
-    """Return at most `width` continuations of `prompt`, best score first.
+    """Return at most `width` continuations of `prompt`, best score first (see `BeamSearch`).
 
-    `decoder` has at least `width` slots.  `ends` returns why a continuation is
-    complete, or None when it may go on.  Tokens of `vocab_size` and above are
-    never taken.
+    The scheduler's decoder has at least `width` slots.
     """
-    if width > decoder.slots:
-        raise ValueError(f"{width} beams need as many slots, the decoder has {decoder.slots}")
-    seq_len = decoder.config.seq_len
-    context = list(prompt)[-seq_len:]
-    rows = [decoder.prefill(context)]
-    beams = [_Beam((), 0.0)]
-    finished: list[Hypothesis] = []
-    for length in range(1, max_tokens + 1):
-        candidates = _continuations(beams, [row[:vocab_size] for row in rows], 2 * width)
-        sources: list[int] = []
-        grown: list[_Beam] = []
-        for source, beam in candidates:
-            reason = ends(beam.tokens)
-            if reason is None and length == max_tokens:
-                reason = "length"
-            if reason is not None:
-                score = beam.log_probability / length**alpha
-                finished.append(Hypothesis(beam.tokens, beam.log_probability, score, reason))
-            elif len(grown) < width:
-                sources.append(source)
-                grown.append(beam)
-        finished.sort(key=lambda h: (-h.score, h.tokens))
-        del finished[width:]
-        # log-probabilities only fall, so this is the best score a growing beam can reach
-        reachable = max((b.log_probability / max_tokens**alpha for b in grown), default=-np.inf)
-        if not grown or (len(finished) == width and finished[-1].score >= reachable):
-            break
-        beams = grown
-        rows = _advance(decoder, context, beams, sources)
-    return finished
+    search = BeamSearch(
+        prompt, width=width, max_tokens=max_tokens, vocab_size=vocab_size, ends=ends, alpha=alpha
+    )
+    scheduler.submit(search)
+    scheduler.finish(search)
+    return search.found
 
 
 def _continuations(beams: list[_Beam], rows: list[Logits], count: int) -> list[tuple[int, _Beam]]:
@@ -103,18 +136,3 @@ def _continuations(beams: list[_Beam], rows: list[Logits], count: int) -> list[t
         source, token = divmod(flat, vocab_size)
         result.append((source, _Beam((*beams[source].tokens, token), float(totals[flat]))))
     return result
-
-
-def _advance(
-    decoder: Decoder, context: list[int], beams: list[_Beam], sources: list[int]
-) -> list[Logits]:
-    """Feed each beam's newest token; return the logits [V] of each."""
-    seq_len = decoder.config.seq_len
-    if decoder.length(0) < seq_len:
-        decoder.reorder(sources)
-        newest = np.array([beam.tokens[-1] for beam in beams], dtype=np.int32)
-        return list(decoder.step(newest))
-    return [
-        decoder.prefill(newest_half([*context, *beam.tokens], seq_len), slot)
-        for slot, beam in enumerate(beams)
-    ]

@@ -11,15 +11,29 @@ that the model continues:
 Each answer ends where the model begins a line of the user's.  The context is
 shared: an answer gets at most half of it, the conversation so far the rest.
 What no longer fits is forgotten, oldest first, in whole turns.
+
+A conversation in a file is JSON, in the form that training reads, too:
+
+    {"messages": [{"role": "system", "content": "Two friends meet."},
+                  {"role": "user", "content": "What is a prime?"},
+                  {"role": "assistant", "content": "A number with two divisors."}]}
 """
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
+from pathlib import Path
+from typing import Any
 
+from crystalline.atomic import write_json
+from crystalline.data.decoding import plain
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
+from crystalline.errors import DataError, remedy
 from crystalline.infer.engine import DEFAULT_MAX_TOKENS, encode_prompt
+from crystalline.untrusted import BadContent
+from crystalline.untrusted.files import CONVERSATION
 
 ANSWER_STOP = "\n" + USER_PREFIX
 
@@ -62,8 +76,8 @@ class Transcript:
     """
 
     def __init__(self, preamble: str = "") -> None:
-        self._preamble = preamble
-        self._turns: list[str] = []
+        self.preamble = preamble
+        self._turns: list[tuple[str, str]] = []  # what the user said, and the answer
         self.left_out = 0  # turns that the newest prompt had no room for
 
     def reset(self) -> None:
@@ -73,11 +87,56 @@ class Transcript:
 
     def ask(self, line: str) -> None:
         """Add what the user says and the beginning of the model's turn."""
-        self._turns.append(f"{USER_PREFIX} {line}\n{MODEL_PREFIX}")
+        self._turns.append((line, ""))
 
     def answer(self, text: str) -> None:
         """Complete the newest turn with what the model said."""
-        self._turns[-1] += text.rstrip("\n")
+        self._turns[-1] = self._turns[-1][0], text.rstrip("\n")
+
+    @property
+    def turns(self) -> int:
+        """How many lines of the user's there are."""
+        return len(self._turns)
+
+    def messages(self) -> list[dict[str, str]]:
+        """Return the conversation as messages with a role and a content.
+
+        >>> talk = Transcript("Two friends meet.")
+        >>> talk.ask("Hello"); talk.answer(" Good day")
+        >>> [message["content"] for message in talk.messages()]
+        ['Two friends meet.', 'Hello', 'Good day']
+        >>> Transcript.of(talk.messages()).text() == talk.text()
+        True
+        """
+        found = [_message("system", self.preamble)] * bool(self.preamble)
+        for line, answer in self._turns:
+            found += [_message("user", line), _message("assistant", answer.strip())]
+        return found
+
+    @classmethod
+    def of(cls, messages: list[Any]) -> Transcript:
+        """Return the conversation of these messages: perhaps a system's, then pairs.
+
+        Raises:
+            BadContent: messages that are none, or of which the roles do not take turns.
+        """
+        talk = cls()
+        wanted = "user"
+        for number, message in enumerate(messages, 1):
+            role, content = _role_and_content(message, number)
+            if role == "system" and number == 1:
+                talk.preamble = content
+            elif role != wanted:
+                raise BadContent(f"message {number} should be the {wanted}'s")
+            elif role == "user":
+                talk.ask(content)
+                wanted = "assistant"
+            else:
+                talk.answer(f" {content}" if content else "")
+                wanted = "user"
+        if wanted == "assistant":
+            raise BadContent("its last message has no answer")
+        return talk
 
     def take_back(self) -> None:
         """Remove the newest turn."""
@@ -86,7 +145,8 @@ class Transcript:
     def text(self, turns: int | None = None) -> str:
         """Return the preamble and the newest `turns` (default: all), one under the other."""
         kept = self._turns if turns is None else self._turns[len(self._turns) - turns :]
-        return "\n".join([self._preamble] * bool(self._preamble) + kept)
+        said = [f"{USER_PREFIX} {line}\n{MODEL_PREFIX}{answer}" for line, answer in kept]
+        return "\n".join([self.preamble] * bool(self.preamble) + said)
 
     def prompt(self, tokenizer: Tokenizer, room: int) -> list[int]:
         """Return the tokens of the preamble and as many of the newest turns as `room` holds.
@@ -104,3 +164,56 @@ class Transcript:
         kept = max(1, bisect_right(range(1, len(self._turns) + 1), room, key=size))
         self.left_out = len(self._turns) - kept
         return encode_prompt(tokenizer, self.text(kept))
+
+
+def save(talk: Transcript, path: Path) -> None:
+    """Write the conversation to a file; one that is there is replaced if it is one, too.
+
+    Raises:
+        DataError: something else has that name, or it cannot be written.
+    """
+    try:
+        if os.path.lexists(path):
+            CONVERSATION.read(path)
+        write_json(path, {"messages": talk.messages()})
+    except BadContent:
+        raise DataError(
+            f"{path} is there, and no conversation", advice="Choose another name."
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror})", advice=remedy(error)
+        ) from None
+
+
+def load(path: Path) -> Transcript:
+    """Return the conversation in a file.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    try:
+        return Transcript.of(CONVERSATION.read(path)["messages"])
+    except BadContent as error:
+        raise DataError(
+            f"{path} is no conversation: {error}", advice="Name a file that /save has written."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", advice=remedy(error)) from None
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _role_and_content(message: Any, number: int) -> tuple[str, str]:
+    if not isinstance(message, dict):
+        raise BadContent(f"message {number} is no table of fields")
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise BadContent(f"message {number} has no role and content of text")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise BadContent(f"message {number} is not valid Unicode") from None
+    return role, plain(content)

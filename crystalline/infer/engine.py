@@ -1,24 +1,22 @@
-"""From a prompt to a stream of text: the KV cache, the loop, and when it ends.
+"""From a prompt to a stream of text: settings, one text being generated, and when it ends.
 
-When the context is full (learned positions end at seq_len), the newest half of
-it is kept and read again from position 0, then generation goes on: one
-prefill for every seq_len / 2 tokens.  Of a prompt that is longer than the
-context, the newest seq_len tokens are read.
+Reading and the full context are the scheduler's (see there); of a prompt that is longer than
+the context, the newest seq_len tokens are read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 
 from crystalline.data.tokenizer import UNKNOWN, StreamDecoder, Tokenizer
 from crystalline.errors import DataError, UsageError
-from crystalline.infer.protocol import Decoder, Logits, TokenIds
+from crystalline.infer.protocol import Logits, TokenIds
 from crystalline.infer.sampling import Sampler, SamplingSettings
+from crystalline.infer.scheduler import Job
 from crystalline.infer.stops import StopFilter, check_stops
 
 FINISH_REASONS = ("length", "stop", "eot", "interrupted")
@@ -85,40 +83,8 @@ def fills_context(prompt_tokens: int, generated: int, seq_len: int) -> bool:
     return generated > 0 and min(prompt_tokens, seq_len) + generated - 1 > seq_len
 
 
-class Context:
-    """The tokens in one slot of a decoder, kept within its context length."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self._seq_len = decoder.config.seq_len
-        self.tokens: list[int] = []  # what the model sees now
-
-    def start(self, tokens: Sequence[int]) -> Logits:
-        """Forget everything, read the newest seq_len of `tokens`; return the logits [V]."""
-        self.tokens = list(tokens[-self._seq_len :])
-        return self._decoder.prefill(self.tokens)
-
-    def append(self, token: int) -> Logits:
-        """Add one token, making room when there is none; return the logits [V] after it."""
-        self.tokens.append(token)
-        if len(self.tokens) > self._seq_len:
-            self.tokens = newest_half(self.tokens, self._seq_len)
-            return self._decoder.prefill(self.tokens)
-        rows = self._decoder.step(np.array([token], dtype=np.int32))
-        return cast(Logits, rows[0])
-
-
-def newest_half(tokens: Sequence[int], seq_len: int) -> list[int]:
-    """Return the newest seq_len // 2 tokens, at least one.
-
-    >>> newest_half([1, 2, 3, 4, 5, 6], 5)
-    [5, 6]
-    """
-    return list(tokens[-max(1, seq_len // 2) :])
-
-
-class Generation:
-    """One text being generated: iterate over it to get pieces of text as they become certain.
+class Generation(Job):
+    """One text being generated: a job for the scheduler, which hands out its pieces.
 
     A piece never contains a stop string, part of one, or part of a character.
     What has been generated so far can be read at any time, also after an
@@ -127,61 +93,56 @@ class Generation:
 
     def __init__(
         self,
-        decoder: Decoder,
         tokenizer: Tokenizer,
         prompt: Sequence[int],
         settings: GenerationSettings,
         *,
         sample: int = 0,
     ) -> None:
-        if not prompt:
-            raise ValueError("a prompt has at least one token")
-        self._decoder = decoder
-        self._tokenizer = tokenizer
-        self._prompt = list(prompt)
-        self._settings = settings
-        self._sample = sample
+        super().__init__(prompt)
+        self.settings = settings
         self.tokens: list[int] = []  # every token generated, those of a stop string included
-        self.text = ""  # what has been handed out
+        self.text = ""  # all pieces so far
         self.stop = ""  # the stop string that ended the text
         self.finish_reason = "interrupted"  # one of FINISH_REASONS; until the end, this
+        self.prompt_seconds = 0.0  # from the start of reading the prompt to the first token
         self.seconds = 0.0  # from the start of reading the prompt to the newest token
+        self._tokenizer = tokenizer
+        self._decoded = StreamDecoder(tokenizer)
+        self._stops = StopFilter(settings.stop)
+        self._sampler = Sampler(settings.sampling, sample)
+        self._seen = list(prompt)
+        self._began = 0.0
 
-    def __iter__(self) -> Iterator[str]:
-        started = time.perf_counter()
-        pieces = StreamDecoder(self._tokenizer)
-        stops = StopFilter(self._settings.stop)
-        sampler = Sampler(self._settings.sampling, self._sample)
-        context = Context(self._decoder)
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def advance(self, rows: Sequence[Logits]) -> list[tuple[int, int]]:
+        """Choose the next token from the logits; hand out what it makes certain."""
         vocabulary = self._tokenizer.vocab_size  # the model's may be padded beyond it
-        logits = context.start(self._prompt)
-        seen = list(self._prompt)
-        reason = "length"
-        while True:
-            token = sampler.choose(logits[:vocabulary], seen)
-            seen.append(token)
-            self.tokens.append(token)
-            self.seconds = time.perf_counter() - started
-            if token == self._tokenizer.eot_id:
-                reason = "eot"
-                break
-            yield from self._hand_out(stops.push(pieces.push(token)))
-            if stops.stopped:
-                reason = "stop"
-                break
-            if len(self.tokens) == self._settings.max_tokens:
-                break
-            logits = context.append(token)
-        yield from self._hand_out(stops.push(pieces.flush()) + stops.flush())
-        self.stop = stops.found
-        self.finish_reason = "stop" if stops.stopped else reason
+        token = self._sampler.choose(rows[0][:vocabulary], self._seen)
+        self._seen.append(token)
+        self.tokens.append(token)
+        self.seconds = time.perf_counter() - self._began
+        if len(self.tokens) == 1:
+            self.prompt_seconds = self.seconds
+        if token == self._tokenizer.eot_id:
+            return self._end("eot")
+        self._hand_out(self._stops.push(self._decoded.push(token)))
+        if self._stops.stopped:
+            return self._end("stop")
+        if len(self.tokens) == self.settings.max_tokens:
+            return self._end("length")
+        return [(0, token)]
 
-    def finish(self) -> None:
-        """Generate to the end, for those who want the text in one piece."""
-        for _ in self:
-            pass
+    def _end(self, reason: str) -> list[tuple[int, int]]:
+        self._hand_out(self._stops.push(self._decoded.flush()) + self._stops.flush())
+        self.stop = self._stops.found
+        self.finish_reason = "stop" if self._stops.stopped else reason
+        return []
 
-    def _hand_out(self, text: str) -> Iterator[str]:
+    def _hand_out(self, text: str) -> None:
         if text:
             self.text += text
-            yield text
+            self.pieces.append(text)

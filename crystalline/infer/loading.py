@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from crystalline.formats.checkpoint import (
     resolve,
 )
 from crystalline.infer.protocol import Decoder
+from crystalline.infer.scheduler import Scheduler
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Model:
     decoder: Decoder
     tokenizer: Tokenizer
     choice: str = ""  # "best" or "latest": which of a run's checkpoints, where none was named
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """The one that owns the decoder."""
+        return Scheduler(self.decoder)
 
 
 def open_model(place: Path, *, checkpoint: str | None = None, slots: int = 1) -> Model:

@@ -8,15 +8,17 @@ before it (the first of a window from the last of the window before).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, DataError
 from crystalline.infer.engine import unknown_tokens
-from crystalline.infer.protocol import Decoder
+from crystalline.infer.protocol import TokenIds
+from crystalline.infer.scheduler import Scheduler, Scoring
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class TextScore:
 
 
 def score_text(
-    decoder: Decoder,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
     text: str | Sequence[str],
     *,
@@ -73,13 +75,17 @@ def score_text(
         raise DataError(
             f"the text has {tokens.size} tokens", advice="At least two are needed to predict one."
         )
-    window = decoder.config.seq_len
+    window = scheduler.seq_len
     sums: list[float] = []
-    for start in range(0, tokens.size - 1, window):
-        part = decoder.score(tokens[start : start + window + 1])
+
+    def take(part: npt.NDArray[np.float64]) -> None:
         sums.append(math.fsum(part.tolist()))
         if progress is not None:
-            progress(min(start + window, tokens.size - 1), tokens.size - 1)
+            progress(min(len(sums) * window, tokens.size - 1), tokens.size - 1)
+
+    scoring = Scoring(_windows(tokens, window), take)
+    scheduler.submit(scoring)
+    scheduler.finish(scoring)
     nats = math.fsum(sums)
     if math.isnan(nats):
         raise CheckpointError(
@@ -89,3 +95,9 @@ def score_text(
     size_bytes = sum(len(document.encode()) for document in documents)
     unknown = unknown_tokens(tokenizer, tokens)
     return TextScore(nats, int(tokens.size), size_bytes, unknown)
+
+
+def _windows(tokens: TokenIds, size: int) -> Iterator[TokenIds]:
+    """Yield windows of `size` tokens, and the one after each."""
+    for start in range(0, tokens.size - 1, size):
+        yield tokens[start : start + size + 1]

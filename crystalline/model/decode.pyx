@@ -1,8 +1,8 @@
 """Token by token: the transformer with a cache of keys and values, for generation.
 
-A slot holds one sequence; all slots advance together through one product per matrix, so beams and
-several samples cost little more than one.  Learned positions end at `config.seq_len`: what happens
-to longer texts is the caller's affair.
+A slot holds one sequence; slots that get one token each advance together through one product per
+matrix, so beams and several texts cost little more than one.  Learned positions end at
+`config.seq_len`: what happens to longer texts is the caller's affair.
 """
 
 import numpy as np
@@ -34,6 +34,7 @@ cdef class Decoder:
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
     slots : sequences held at once
+    chunk : most tokens of one call of `extend`; 0 is a full context in every slot
     features : float32 [V, 16], of crystalline attention (see `Gpt2`)
 
     >>> import numpy as np
@@ -43,12 +44,13 @@ cdef class Decoder:
     >>> weights = np.zeros(parameter_table(config).size, np.float32)
     >>> initialize(config, weights, seed=1)
     >>> decoder = Decoder(config, weights)
-    >>> decoder.prefill([3, 1, 4]).shape, decoder.step(np.int32([1])).shape, decoder.length()
-    ((11,), (1, 11), 4)
+    >>> decoder.extend([0], [[3, 1, 4]]).shape, decoder.extend([0], [[1]]).shape, decoder.length()
+    ((1, 11), (1, 11), 4)
     """
 
     cdef readonly object config
     cdef readonly int slots
+    cdef readonly int64_t chunk
     cdef Gpt2 _model
     cdef int64_t[::1] _length           # [slots]
     cdef float[:, :, :, ::1] _keys      # [L, slots, T, C]
@@ -58,11 +60,12 @@ cdef class Decoder:
     cdef float[:, ::1] _x, _ln, _qkv, _att, _fc  # [slots, ...]
     cdef float[::1] _mean, _rstd, _scratch
 
-    def __init__(self, config, float[::1] weights, *, int slots=1,
+    def __init__(self, config, float[::1] weights, *, int slots=1, int64_t chunk=0,
                  const float[:, ::1] features=None):
         if slots < 1:
             raise ValueError(f"slots is {slots}: at least one sequence is needed")
         L, T, C = config.num_layers, config.seq_len, config.embed_dim
+        self.chunk = chunk or slots * T
         self.config = config
         self.slots = slots
         self._model = Gpt2.allocate(config, weights, features=features)
@@ -82,21 +85,66 @@ cdef class Decoder:
         self._check_slot(slot)
         return self._length[slot]
 
-    def prefill(self, tokens, int slot=0):
-        """Restart a slot with these 1 to seq_len tokens; return the logits [V] after the last."""
-        cdef const int32_t[:, ::1] ids = np.ascontiguousarray(tokens, dtype=np.int32).reshape(1, -1)
-        cdef int64_t t = ids.shape[1], C = self._model.z.C, layer, i
+    def truncate(self, int slot, int64_t length) -> None:
+        """Keep the first `length` tokens of a slot; 0 empties it."""
+        self._check_slot(slot)
+        if not 0 <= length <= self._length[slot]:
+            raise ValueError(f"slot {slot} holds {self._length[slot]} tokens, not {length}")
+        self._length[slot] = length
+
+    def extend(self, slots, tokens):
+        """Append tokens[i] (one or more) to slots[i]; return the logits after each last one.
+
+        slots : distinct; tokens : a sequence of ids for each.  Returns float32 [len(slots), V].
+        Raises ValueError, before anything is read, for ids outside the vocabulary, and beyond
+        `config.seq_len` tokens in a slot or `chunk` in all.
+
+        An empty slot reads its tokens in one pass, any other one by one, beside the others.
+        """
+        order = [int(slot) for slot in slots]
+        texts = [np.ascontiguousarray(ids, dtype=np.int32) for ids in tokens]
+        self._check_extension(order, texts)
+        logits = np.empty((len(order), self._model.z.V), dtype=np.float32)
+        growing = []
+        for i, slot in enumerate(order):
+            if self._length[slot] == 0:
+                self._prefill(slot, texts[i], logits[i])
+            else:
+                growing.append(i)
+        for at in range(max((len(texts[i]) for i in growing), default=0)):
+            turn = [i for i in growing if at < len(texts[i])]
+            chosen = np.array([order[i] for i in turn], dtype=np.int64)
+            logits[turn] = self._step_slots(chosen, np.array([texts[i][at] for i in turn], "i4"))
+        return logits
+
+    def _check_extension(self, order, texts):
+        if not order or len(order) != len(texts) or len(set(order)) != len(order):
+            raise ValueError(f"{len(texts)} texts for the slots {order}, which must be distinct")
+        total = sum(len(ids) for ids in texts)
+        if total > self.chunk:
+            raise ValueError(f"{total} tokens in one call: the most are {self.chunk}")
+        for slot, ids in zip(order, texts):
+            self._check_slot(slot)
+            if ids.ndim != 1 or not len(ids):
+                raise ValueError(f"slot {slot} gets tokens of shape {ids.shape}: a row is needed")
+            if self._length[slot] + len(ids) > self._model.z.T:
+                raise ValueError(
+                    f"slot {slot} holds {self._length[slot]} tokens and gets {len(ids)}: "
+                    f"the most are {self._model.z.T}")
+            for token in ids[(ids < 0) | (ids >= self._model.z.V)]:
+                raise ValueError(
+                    f"token {token} is outside the vocabulary of {self._model.z.V}")
+
+    cdef _prefill(self, int slot, const int32_t[::1] ids, float[::1] logits):
+        """Read the tokens of an empty slot; write the logits [V] after the last."""
+        cdef int64_t t = ids.shape[0], C = self._model.z.C, layer, i
         cdef const float* qkv
         cdef bint crystalline = self._phi.shape[1] > 0
-        self._check_slot(slot)
-        self._model._check_tokens(ids, t)
-        logits = np.empty((1, self._model.z.V), dtype=np.float32)
-        cdef float[:, ::1] out = logits
         with nogil:
-            self._model.forward(&ids[0, 0], 1, t, 0, 0, False)
+            self._model.forward(&ids[0], 1, t, 0, 0, False)
             if crystalline:
                 for i in range(t):
-                    memcpy(&self._phi[slot, i, 0], &self._model._features[ids[0, i], 0],
+                    memcpy(&self._phi[slot, i, 0], &self._model._features[ids[i], 0],
                            CRYSTAL_FEATURES * sizeof(float))
             for layer in range(self._model.z.L):
                 qkv = self._model.qkv(layer, t)
@@ -105,39 +153,23 @@ cdef class Decoder:
                     memcpy(&self._values[layer, slot, i, 0], qkv + (3 * i + 2) * C,
                            C * sizeof(float))
             multiply(float32(), 1, self._model.z.V, C, self._model.last_hidden(t), C,
-                     &self._model._packed[self._model._wte_head], &out[0, 0], self._model.z.V,
+                     &self._model._packed[self._model._wte_head], &logits[0], self._model.z.V,
                      NULL, NULL, CL_STORE)
         self._length[slot] = t
-        return logits[0]
 
-    def step(self, tokens):
-        """Append one token to each of the first n slots; return the logits [n, V].
-
-        tokens : int32 [n].  Raises ValueError when a slot is empty or full.
-        """
-        cdef const int32_t[::1] ids = np.ascontiguousarray(tokens, dtype=np.int32)
-        cdef int64_t n = ids.shape[0], i
-        if not 1 <= n <= self.slots:
-            raise ValueError(f"{n} tokens for {self.slots} slots")
-        for i in range(n):
-            if not 0 <= ids[i] < self._model.z.V:
-                raise ValueError(f"token {ids[i]} is outside the vocabulary of {self._model.z.V}")
-            if not 0 < self._length[i] < self._model.z.T:
-                raise ValueError(
-                    f"slot {i} holds {self._length[i]} tokens: "
-                    f"step needs 1 to {self._model.z.T - 1}")
-        logits = np.empty((n, self._model.z.V), dtype=np.float32)
+    cdef _step_slots(self, const int64_t[::1] slots, const int32_t[::1] ids):
+        """Append one token to each of these slots, which hold some; return the logits [n, V]."""
+        logits = np.empty((ids.shape[0], self._model.z.V), dtype=np.float32)
         cdef float[:, ::1] out = logits
-        cdef Gpt2 model = self._model
         with nogil:
-            self._step(model, n, &ids[0], &out[0, 0])
+            self._step(self._model, ids.shape[0], &slots[0], &ids[0], &out[0, 0])
         return logits
 
-    cdef void _step(self, Gpt2 model, int64_t n, const int32_t* ids,
+    cdef void _step(self, Gpt2 model, int64_t n, const int64_t* slots, const int32_t* ids,
                     float* logits__nv) noexcept nogil:
         cdef const Primitives* p = primitives()
         cdef const NumberFormat* f = float32()
-        cdef int64_t C = model.z.C, H = model.z.H, D = model.z.D, layer, i, at
+        cdef int64_t C = model.z.C, H = model.z.H, D = model.z.D, layer, i, at, slot
         cdef const float* w = &model._weights[0]
         cdef const float* packed = &model._packed[0]
         cdef const int64_t* o
@@ -150,12 +182,13 @@ cdef class Decoder:
         cdef Crystal crystal
         cdef bint crystalline = self._phi.shape[1] > 0
         for i in range(n):
-            at = self._length[i]
+            slot = slots[i]
+            at = self._length[slot]
             if crystalline:
-                memcpy(&self._phi[i, at, 0], &model._features[ids[i], 0],
+                memcpy(&self._phi[slot, at, 0], &model._features[ids[i], 0],
                        CRYSTAL_FEATURES * sizeof(float))
-                p.row_dots(at + 1, CRYSTAL_FEATURES, &self._phi[i, 0, 0], CRYSTAL_FEATURES,
-                           &self._phi[i, at, 0], 0, &self._similar[i, 0])
+                p.row_dots(at + 1, CRYSTAL_FEATURES, &self._phi[slot, 0, 0], CRYSTAL_FEATURES,
+                           &self._phi[slot, at, 0], 0, &self._similar[slot, 0])
             p.embed(1, 1, C, ids + i, w + model._wte, w + model._wpe + at * C, x + i * C)
         for layer in range(model.z.L):
             o = &model._offsets[layer, 0]
@@ -165,12 +198,13 @@ cdef class Decoder:
             multiply(f, n, 3 * C, C, ln, C, packed + model._packs[layer, W_QKV, 0], qkv, 3 * C,
                      w + o[B_QKV], NULL, CL_STORE)
             for i in range(n):
-                at = self._length[i]
-                memcpy(&self._keys[layer, i, at, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
-                memcpy(&self._values[layer, i, at, 0], qkv + (3 * i + 2) * C, C * sizeof(float))
-                similar = &self._similar[i, 0] if crystalline else NULL
-                attention.row(H, D, at + 1, qkv + 3 * i * C, &self._keys[layer, i, 0, 0],
-                              &self._values[layer, i, 0, 0], C, similar, crystal.lambdas,
+                slot = slots[i]
+                at = self._length[slot]
+                memcpy(&self._keys[layer, slot, at, 0], qkv + (3 * i + 1) * C, C * sizeof(float))
+                memcpy(&self._values[layer, slot, at, 0], qkv + (3 * i + 2) * C, C * sizeof(float))
+                similar = &self._similar[slot, 0] if crystalline else NULL
+                attention.row(H, D, at + 1, qkv + 3 * i * C, &self._keys[layer, slot, 0, 0],
+                              &self._values[layer, slot, 0, 0], C, similar, crystal.lambdas,
                               att + i * C, &self._scratch[0])
             multiply(f, n, C, C, att, C, packed + model._packs[layer, W_OUT, 0], x, C, w + o[B_OUT],
                      x, CL_STORE)
@@ -186,23 +220,24 @@ cdef class Decoder:
         multiply(f, n, model.z.V, C, ln, C, packed + model._wte_head, logits__nv, model.z.V, NULL,
                  NULL, CL_STORE)
         for i in range(n):
-            self._length[i] += 1
+            self._length[slots[i]] += 1
 
     def reorder(self, sources) -> None:
-        """Make slot i a copy of what slot sources[i] held, for beam search."""
+        """Make slot i a copy of what slot sources[i] held; slots that stay cost nothing."""
         order = [int(source) for source in sources]
         if len(order) > self.slots:
             raise ValueError(f"{len(order)} sources for {self.slots} slots")
         for source in order:
             self._check_slot(source)
-        n = len(order)
+        to = [slot for slot, source in enumerate(order) if slot != source]
+        of = [order[slot] for slot in to]
         lengths = np.asarray(self._length)
-        longest = int(lengths[order].max(initial=0))
+        longest = int(lengths[of].max(initial=0))
         for cache in (np.asarray(self._keys), np.asarray(self._values)):
-            cache[:, :n, :longest] = cache[:, order, :longest]
+            cache[:, to, :longest] = cache[:, of, :longest]
         phi = np.asarray(self._phi)
-        phi[:n, :longest] = phi[order, :longest]
-        lengths[:n] = lengths[order]
+        phi[to, :longest] = phi[of, :longest]
+        lengths[to] = lengths[of]
 
     def score(self, tokens):
         """Return -ln p of each next token, float64 [n - 1], for 2 to seq_len + 1 tokens [n]."""

@@ -434,6 +434,67 @@ PROMPT = FileKind(
     checks="UTF-8",
 )
 
+PROMPTS = FileKind(
+    "prompts, one a line or JSON lines",
+    "--prompts",
+    1000 * _MEGABYTE,
+    "anybody",
+    "never",
+    parse_json,
+    Record(
+        Field("prompt", str, 0, 2**30),
+        Field("max_tokens", int, optional=True, nullable=True),
+        Field("temperature", float, optional=True, nullable=True),
+        Field("top_k", int, optional=True, nullable=True),
+        Field("top_p", float, optional=True, nullable=True),
+        Field("min_p", float, optional=True, nullable=True),
+        Field("repeat_penalty", float, optional=True, nullable=True),
+        Field("seed", int, optional=True, nullable=True),
+    ),
+    "the ranges of the command's own flags; no other fields but `id` and `stop`",
+)
+RESULTS = FileKind(
+    "texts of a batch, JSON lines",
+    "--out",
+    None,
+    "us",
+    "appended",
+    parse_json,
+    Record(
+        Field("index", int, 0, 2**40),
+        Field("model", str, 0, 2**16),
+        Field("prompt", str, 0, 2**30),
+        Field("seed", int, 0, 2**64 - 1),
+        Field("text", str, 0, 2**30),
+        Field("finish_reason", str, 3, 6, "length|stop|eot"),
+    ),
+    "every line, before one is added; a torn last one is cut off, another file left as it is",
+)
+CONVERSATION = FileKind(
+    "a conversation",
+    "/save and /load of a chat",
+    16 * _MEGABYTE,
+    "anybody",
+    "renamed",
+    parse_json,
+    Record(Field("messages", list, 0, 10**5)),
+    "roles that take turns, text as content; another file is not replaced",
+)
+SUITE = FileKind(
+    "prompts with answers, JSON lines",
+    "cllm eval --suite",
+    64 * _MEGABYTE,
+    "anybody",
+    "never",
+    parse_json,
+    Record(
+        Field("prompt", str, 0, 2**24),
+        Field("group", str, 1, 40),
+        Field("answer", str, 1, 2**24, optional=True, nullable=True),
+    ),
+    "UTF-8; no other fields but `id`",
+)
+
 PRIMES = FileKind(
     "a cache of primes",
     "a path that the caller gives to `crystalline.exact.PrimeCache`",
@@ -463,6 +524,10 @@ CACHE_TAG = FileKind(
 KINDS = (
     TEXT,
     PROMPT,
+    PROMPTS,
+    RESULTS,
+    CONVERSATION,
+    SUITE,
     RUN_CONFIG,
     RUN_LOCK,
     METRICS,

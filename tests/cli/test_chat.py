@@ -10,7 +10,8 @@ import pytest
 
 from crystalline.cli.infer import main
 from crystalline.data.tokenizer import Tokenizer
-from tests.infer.fake_model import FakeDecoder, noise
+from crystalline.infer.scheduler import Scheduler
+from tests.infer.fake_model import noise
 
 
 def answering(tokenizer, answer):
@@ -31,13 +32,26 @@ def answering(tokenizer, answer):
     return rule
 
 
+def prompts_seen(monkeypatch, tokenizer):
+    """Return the list of what the model will have been given to read, turn by turn."""
+    prompts = []
+    submit = Scheduler.submit
+
+    def spy(self, job):
+        prompts.append(tokenizer.decode(job.prompt[-self.seq_len :]))
+        submit(self, job)
+
+    monkeypatch.setattr(Scheduler, "submit", spy)
+    return prompts
+
+
 def test_chat_with_piped_lines(use, char, stdin, capsys):
     use(answering(char, " a nice answer."), char, seq_len=400)
     stdin(b"is it nice\n\n/help\n/what\nis it\n/reset\ncan we\n/quit\nnever read\n")
     assert main(["m", "--chat"]) == 0
     captured = capsys.readouterr()
     assert captured.out == " a nice answer.\n" * 3
-    assert "/reset  forget" in captured.err
+    assert "/reset        forget" in captured.err
     assert "/what is not a command" in captured.err
     assert "forgotten" in captured.err
 
@@ -50,16 +64,8 @@ def test_chat_ends_with_its_input(use, char, stdin, capsys):
 
 
 def test_the_model_sees_the_transcript(use, char, stdin, capsys, monkeypatch):
-    rule = answering(char, " a.")
-    use(rule, char, seq_len=400)
-    seen = []
-    prefill = FakeDecoder.prefill
-
-    def spy(self, tokens, slot=0):
-        seen.append(char.decode(tokens))
-        return prefill(self, tokens, slot)
-
-    monkeypatch.setattr(FakeDecoder, "prefill", spy)
+    use(answering(char, " a."), char, seq_len=400)
+    seen = prompts_seen(monkeypatch, char)
     stdin(b"is it\nwe can\n/reset\nnew\n")
     assert main(["m", "--chat", "--prompt", "nice.", "--max-tokens", "30"]) == 0
     assert seen == [
@@ -108,15 +114,7 @@ def test_a_tokenizer_that_knows_only_words(use, stdin, capsys):
 @pytest.fixture
 def seen(monkeypatch, char):
     """What the model has been given to read, turn by turn."""
-    prompts = []
-    prefill = FakeDecoder.prefill
-
-    def spy(self, tokens, slot=0):
-        prompts.append(char.decode(tokens))
-        return prefill(self, tokens, slot)
-
-    monkeypatch.setattr(FakeDecoder, "prefill", spy)
-    return prompts
+    return prompts_seen(monkeypatch, char)
 
 
 def notices(capsys):
@@ -192,7 +190,7 @@ def test_a_preamble_that_leaves_no_room(use, char, stdin, capsys, seen):
     assert main(["m", "--chat", "--prompt", preamble]) == 0
     assert seen[1] == preamble + "\n" + turn("it is", "")
     assert notices(capsys)[0] == (
-        "The prompt and the names of the speakers have 50 tokens, which leaves no room in the"
+        "The system text and the names of the speakers have 50 tokens, which leaves no room in the"
         " context of 64 for earlier turns: each line is answered without them."
     )
 
@@ -200,7 +198,7 @@ def test_a_preamble_that_leaves_no_room(use, char, stdin, capsys, seen):
 @pytest.mark.parametrize(
     ("seq_len", "preamble", "what"),
     [
-        (64, "nice " * 20, "The prompt and the names of the speakers have 118 tokens"),
+        (64, "nice " * 20, "The system text and the names of the speakers have 118 tokens"),
         (16, "", "The names of the speakers have 17 tokens"),
     ],
 )
@@ -264,13 +262,9 @@ def test_a_line_that_is_not_utf8_is_left_out(use, byte, monkeypatch, capsys, err
 
 def test_lines_are_utf8_in_any_locale(use, byte, monkeypatch, capsys):
     use(answering(byte, " ok."), byte, seq_len=400)
-    given = []
-    prefill = FakeDecoder.prefill
-    monkeypatch.setattr(
-        FakeDecoder, "prefill", lambda self, t, slot=0: given.append([*t]) or prefill(self, t, slot)
-    )
+    given = prompts_seen(monkeypatch, byte)
     stream = io.TextIOWrapper(io.BytesIO("café\n".encode()), encoding="ascii")
     monkeypatch.setattr(sys, "stdin", stream)
     assert main(["m", "--chat", "--quiet"]) == 0
-    assert byte.decode(given[0]) == "User: café\nAssistant:"
+    assert given[0] == "User: café\nAssistant:"
     assert capsys.readouterr() == (" ok.\n", "")

@@ -36,8 +36,9 @@ def test_text_goes_to_stdout_and_the_rest_to_stderr(use, byte, capsys):
     assert main(["runs/x", "--prompt", "hi ", "--seed", "5"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "there, wörld\n"
-    assert "14 tokens" in captured.err
-    assert "tokens/s" in captured.err
+    assert "prompt 3 tokens in" in captured.err
+    assert "text 14 tokens in" in captured.err
+    assert captured.err.count("tokens/s") == 2
     assert "seed 5" in captured.err
     assert "eot" in captured.err
     assert asked == [(Path("runs/x"), None, 1)]
@@ -112,8 +113,9 @@ def test_json_has_every_field_and_nothing_else_is_printed(use, byte, capsys):
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
     answer = json.loads(captured.out)
-    assert answer.pop("seconds") > 0
-    assert answer.pop("tokens_per_second") > 0
+    for name in ("", "prompt_", "decode_"):
+        assert answer.pop(f"{name}seconds") > 0
+        assert answer.pop(f"{name}tokens_per_second") > 0
     assert answer == {
         "model": "runs/x/step-00000007",
         "prompt": "hi",
@@ -122,6 +124,7 @@ def test_json_has_every_field_and_nothing_else_is_printed(use, byte, capsys):
         "max_tokens": 3,
         "text": "the",
         "tokens": 3,
+        "decode_tokens": 2,  # the first comes with the prompt
         "finish_reason": "length",
         "context_full": False,
         "seed": 9,
@@ -133,8 +136,8 @@ def test_json_has_every_field_and_nothing_else_is_printed(use, byte, capsys):
 
 
 def notices(capsys):
-    """Return what is on stderr but for the closing line of a generation."""
-    return capsys.readouterr().err.splitlines()[:-1]
+    """Return what is on stderr but for the two closing lines of a generation."""
+    return capsys.readouterr().err.splitlines()[:-2]
 
 
 @pytest.mark.parametrize("more", [[], ["--beam", "2"]])

@@ -1,6 +1,7 @@
 """A model whose logits are any function of the tokens in its cache, and that minds its manners.
 
-It refuses what the real decoder refuses: an overfull slot, an empty slot, unknown tokens.
+It refuses what the real decoder refuses: an overfull slot, more tokens than a chunk, a slot
+twice in a call, unknown tokens.
 """
 
 from __future__ import annotations
@@ -37,32 +38,39 @@ def spells(ids: Sequence[int], vocab_size: int, prompt_length: int) -> Rule:
 
 
 class FakeDecoder:
-    def __init__(self, rule: Rule, *, vocab_size: int, seq_len: int, slots: int = 1) -> None:
+    """`calls` has what was read: the tokens by their slot, one entry for each call."""
+
+    def __init__(
+        self, rule: Rule, *, vocab_size: int, seq_len: int, slots: int = 1, chunk: int = 0
+    ) -> None:
         self.config = ModelConfig(
             vocab_size=vocab_size, seq_len=seq_len, num_layers=1, num_heads=1, embed_dim=8
         )
         self.slots = slots
-        self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self.chunk = chunk or slots * seq_len
+        self.calls: list[dict[int, tuple[int, ...]]] = []
+        self.copies = 0  # slots filled by `reorder`
         self._rule = rule
         self._caches: list[tuple[int, ...]] = [()] * slots
 
-    def prefill(self, tokens, slot: int = 0) -> np.ndarray:
-        cache = tuple(int(token) for token in tokens)
-        if not 1 <= len(cache) <= self.config.seq_len:
-            raise ValueError(f"{len(cache)} tokens for a context of {self.config.seq_len}")
-        self.calls.append(("prefill", cache))
-        self._caches[slot] = cache
-        return self._row(slot)
-
-    def step(self, tokens) -> np.ndarray:
-        assert tokens.dtype == np.int32
-        assert 1 <= tokens.size <= self.slots
-        self.calls.append(("step", tuple(tokens.tolist())))
-        for slot, token in enumerate(tokens.tolist()):
-            if not 0 < len(self._caches[slot]) < self.config.seq_len:
+    def extend(self, slots, tokens) -> np.ndarray:
+        assert 1 <= len(slots) == len(tokens) == len(set(slots))
+        assert sum(map(len, tokens)) <= self.chunk
+        call = {}
+        for slot, ids in zip(slots, tokens, strict=True):
+            added = tuple(int(token) for token in ids)
+            assert added
+            assert all(0 <= token < self.config.vocab_size for token in added)
+            if len(self._caches[slot]) + len(added) > self.config.seq_len:
                 raise ValueError(f"slot {slot} holds {len(self._caches[slot])} tokens")
-            self._caches[slot] += (token,)
-        return np.stack([self._row(slot) for slot in range(tokens.size)])
+            self._caches[slot] += added
+            call[slot] = added
+        self.calls.append(call)
+        return np.stack([np.asarray(self._rule(self._caches[s]), np.float32) for s in slots])
+
+    def truncate(self, slot: int, length: int) -> None:
+        assert 0 <= length <= len(self._caches[slot])
+        self._caches[slot] = self._caches[slot][:length]
 
     def length(self, slot: int = 0) -> int:
         return len(self._caches[slot])
@@ -71,6 +79,7 @@ class FakeDecoder:
         old = list(self._caches)
         for slot, source in enumerate(sources):
             self._caches[slot] = old[source]
+            self.copies += slot != source
 
     def score(self, tokens) -> np.ndarray:
         ids = [int(token) for token in tokens]
@@ -80,8 +89,3 @@ class FakeDecoder:
             row = np.asarray(self._rule(tuple(ids[:end])), dtype=np.float64)
             nats.append(float(np.log(np.exp(row).sum()) - row[ids[end]]))
         return np.array(nats)
-
-    def _row(self, slot: int) -> np.ndarray:
-        cache = self._caches[slot]
-        assert all(0 <= token < self.config.vocab_size for token in cache)
-        return np.asarray(self._rule(cache), dtype=np.float32)

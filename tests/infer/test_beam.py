@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from crystalline.infer.beam import beam_search
+from crystalline.infer.scheduler import Scheduler
 from tests.infer.fake_model import FakeDecoder, noise
 
 V, EOT = 4, 3
@@ -54,7 +55,7 @@ def search(rule, prompt, width, longest, *, seq_len=99, slots=None, **more):
     decoder = FakeDecoder(rule, vocab_size=V, seq_len=seq_len, slots=slots or width)
     more.setdefault("ends", ends)
     return beam_search(
-        decoder, prompt, width=width, max_tokens=longest, **({"vocab_size": V} | more)
+        Scheduler(decoder), prompt, width=width, max_tokens=longest, **({"vocab_size": V} | more)
     )
 
 
@@ -131,7 +132,8 @@ def test_it_ends_early_when_nothing_can_get_better():
         )
 
     decoder = FakeDecoder(rule, vocab_size=V, seq_len=99, slots=2)
-    found = beam_search(decoder, [0], width=2, max_tokens=50, vocab_size=V, ends=ends, alpha=0.0)
+    scheduler = Scheduler(decoder)
+    found = beam_search(scheduler, [0], width=2, max_tokens=50, vocab_size=V, ends=ends, alpha=0.0)
     assert found[0].tokens == (0, EOT)
     assert len(decoder.calls) < 6
 
@@ -166,3 +168,11 @@ def test_impossible_tokens_are_never_taken():
 def test_too_few_slots():
     with pytest.raises(ValueError, match="slots"):
         search(noise(V), [0], 3, 2, slots=2)
+
+
+def test_the_prompt_is_read_once():
+    decoder = FakeDecoder(noise(V), vocab_size=V, seq_len=99, slots=3)
+    beam_search(
+        Scheduler(decoder), [1, 2, 0], width=3, max_tokens=3, vocab_size=V, ends=lambda _: None
+    )
+    assert [sorted(map(len, call.values())) for call in decoder.calls] == [[3], [1] * 3, [1] * 3]

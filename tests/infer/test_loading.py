@@ -110,8 +110,8 @@ def test_a_folder_from_elsewhere(run, tmp_path):
         shutil.copy(source / name, tmp_path / name)
     model = open_model(tmp_path)
     again = open_model(source)
-    row = model.decoder.prefill([1, 2, 3])
-    assert np.array_equal(row, again.decoder.prefill([1, 2, 3]))
+    row = model.decoder.extend([0], [[1, 2, 3]])[0]
+    assert np.array_equal(row, again.decoder.extend([0], [[1, 2, 3]])[0])
     assert np.ptp(row) > 0.1
 
 
@@ -163,16 +163,22 @@ def test_a_closed_run_is_not_called_damaged(run, tmp_path, checkpoint):
     )
 
 
+def logits(decoder, window):
+    decoder.truncate(0, 0)
+    return decoder.extend([0], [window])[0]
+
+
 def likeliest(decoder, window):
-    return int(np.argmax(decoder.prefill(window)))
+    return int(np.argmax(logits(decoder, window)))
 
 
-def test_greedy_text_agrees_with_prefilling_every_time(run, tokenizer):
+def test_greedy_text_agrees_with_reading_every_time(run, tokenizer):
     model, other = open_model(run), open_model(run)
     prompt = tokenizer.encode("the").tolist()
     knobs = GenerationSettings(30, (), SamplingSettings(temperature=0))
-    generation = Generation(model.decoder, tokenizer, prompt, knobs)
-    text = "".join(generation)
+    generation = Generation(tokenizer, prompt, knobs)
+    model.scheduler.submit(generation)
+    text = "".join(model.scheduler.pieces(generation))
     window = list(prompt)
     for token in generation.tokens:  # far beyond the context of 7
         assert token == likeliest(other.decoder, window)
@@ -183,15 +189,15 @@ def test_greedy_text_agrees_with_prefilling_every_time(run, tokenizer):
     assert len(set(generation.tokens)) > 1
 
 
-def test_scores_agree_with_prefilling_every_time(run, tokenizer):
+def test_scores_agree_with_reading_every_time(run, tokenizer):
     model, other = open_model(run), open_model(run)
     ids = tokenizer.encode(TEXT).tolist()
     nats = 0.0
     for at in range(1, len(ids)):
         start = (at - 1) // 7 * 7
-        row = other.decoder.prefill(ids[start:at]).astype(np.float64)
+        row = logits(other.decoder, ids[start:at]).astype(np.float64)
         nats -= float(log_softmax(row)[ids[at]])
-    score = score_text(model.decoder, tokenizer, TEXT)
+    score = score_text(model.scheduler, tokenizer, TEXT)
     assert score.nats_per_token == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
 
 
@@ -199,7 +205,7 @@ def test_beam_scores_are_those_of_the_model(run, tokenizer):
     model = open_model(run, slots=3)
     prompt = tokenizer.encode("qu").tolist()
     found = beam_search(
-        model.decoder,
+        model.scheduler,
         prompt,
         width=3,
         max_tokens=5,
@@ -249,9 +255,9 @@ def test_the_features_come_from_the_checkpoint(crystalline, tokenizer):
     full = Transformer.allocate(loaded.config, loaded.weights, features=token_features(crystal))
     expected = full.logits(np.array([tokens], np.int32))[0, -1]
     decoder = open_model(crystalline).decoder
-    decoder.prefill(tokens[:3])
+    decoder.extend([0], [tokens[:3]])
     for token in tokens[3:]:
-        row = decoder.step(np.int32([token]))[0]
+        row = decoder.extend([0], [[token]])[0]
     np.testing.assert_allclose(row, expected, atol=2e-5 * np.abs(expected).max())
     blind = Transformer.allocate(
         loaded.config, loaded.weights, features=np.zeros((tokenizer.vocab_size, 16), np.float32)
@@ -259,7 +265,9 @@ def test_the_features_come_from_the_checkpoint(crystalline, tokenizer):
     other = blind.logits(np.array([tokens], np.int32))[0, -1]
     assert np.abs(other - expected).max() > 1e-2 * np.abs(expected).max()
     knobs = GenerationSettings(12, (), SamplingSettings(temperature=0))
-    assert len("".join(Generation(open_model(crystalline).decoder, tokenizer, tokens, knobs))) == 12
+    scheduler, text = open_model(crystalline).scheduler, Generation(tokenizer, tokens, knobs)
+    scheduler.submit(text)
+    assert len("".join(scheduler.pieces(text))) == 12
 
 
 def test_crystalline_attention_needs_its_own_crystal(crystalline, tmp_path):

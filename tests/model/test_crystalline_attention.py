@@ -260,14 +260,16 @@ def test_decoding_equals_the_full_pass() -> None:
 
     texts = [[5, 9, 60, 2], [33, 1], [7]]
     for slot, text in enumerate(texts):
-        assert_full(decoder.prefill(text, slot), text)
+        assert_full(decoder.extend([slot], [text])[0], text)
     for tokens in ([7, 8, 9], [40, 41, 42], [5, 5, 5]):
         texts = [[*text, token] for text, token in zip(texts, tokens, strict=True)]
-        for row, text in zip(decoder.step(np.int32(tokens)), texts, strict=True):
+        rows = decoder.extend([0, 1, 2], [[token] for token in tokens])
+        for row, text in zip(rows, texts, strict=True):
             assert_full(row, text)
     decoder.reorder([1, 0, 1])
     texts = [[*texts[source], token] for source, token in zip([1, 0, 1], [10, 11, 12], strict=True)]
-    for row, text in zip(decoder.step(np.int32([10, 11, 12])), texts, strict=True):
+    rows = decoder.extend([0, 1, 2], [[10], [11], [12]])
+    for row, text in zip(rows, texts, strict=True):
         assert_full(row, text)
     tokens = np.int32(texts[1])
     want = gpt2.loss(

@@ -31,8 +31,8 @@ def test_steps_equal_the_full_pass(weights: np.ndarray) -> None:
     tokens = np.random.default_rng(1).integers(0, 67, 13).tolist()
     expected = full_logits(weights, tokens)
     decoder = Decoder(CONFIG, weights)
-    rows = [decoder.prefill(tokens[:4])]
-    rows += [decoder.step([token])[0] for token in tokens[4:]]
+    rows = [decoder.extend([0], [tokens[:4]])[0]]
+    rows += [decoder.extend([0], [[token]])[0] for token in tokens[4:]]
     scale = np.abs(expected).max()
     np.testing.assert_allclose(np.array(rows), expected[3:], atol=TOLERANCE * scale)
     assert decoder.length() == 13
@@ -41,15 +41,14 @@ def test_steps_equal_the_full_pass(weights: np.ndarray) -> None:
 def test_slots_do_not_mix_and_reorder_copies_them(weights: np.ndarray) -> None:
     a, b = [5, 9, 60, 2], [33, 1]
     decoder = Decoder(CONFIG, weights, slots=3)
-    decoder.prefill(a, slot=0)
-    decoder.prefill(b, slot=1)
-    rows = decoder.step([7, 8])
+    decoder.extend([1, 0], [b, a])
+    rows = decoder.extend([0, 1], [[7], [8]])
     scale = np.abs(rows).max()
     np.testing.assert_allclose(rows[0], full_logits(weights, [*a, 7])[-1], atol=TOLERANCE * scale)
     np.testing.assert_allclose(rows[1], full_logits(weights, [*b, 8])[-1], atol=TOLERANCE * scale)
     decoder.reorder([1, 0, 1])
     assert [decoder.length(i) for i in range(3)] == [3, 5, 3]
-    rows = decoder.step([10, 11, 12])
+    rows = decoder.extend([0, 1, 2], [[10], [11], [12]])
     for row, text in zip(rows, ([*b, 8, 10], [*a, 7, 11], [*b, 8, 12]), strict=True):
         np.testing.assert_allclose(row, full_logits(weights, text)[-1], atol=TOLERANCE * scale)
 
@@ -67,18 +66,46 @@ def test_score_is_the_log_softmax_of_the_full_pass(weights: np.ndarray) -> None:
     )
 
 
+def test_any_slots_get_any_number_of_tokens(weights: np.ndarray) -> None:
+    """Some empty, some not, in any order, one or many: as if each were read at once."""
+    random = np.random.default_rng(4)
+    decoder = Decoder(CONFIG, weights, slots=4)
+    texts: list[list[int]] = [[], [], [], []]
+    for _ in range(30):
+        chosen = random.permutation(4)[: random.integers(1, 5)].tolist()
+        for slot in chosen:
+            if len(texts[slot]) > 9:
+                keep = int(random.integers(0, 5))
+                decoder.truncate(slot, keep)
+                del texts[slot][keep:]
+        added = [random.integers(0, 67, random.integers(1, 4)).tolist() for _ in chosen]
+        rows = decoder.extend(chosen, added)
+        for slot, ids, row in zip(chosen, added, rows, strict=True):
+            texts[slot] += ids
+            expected = full_logits(weights, texts[slot])[-1]
+            np.testing.assert_allclose(row, expected, atol=TOLERANCE * np.abs(expected).max())
+            assert decoder.length(slot) == len(texts[slot])
+
+
 def test_bad_calls_are_refused(weights: np.ndarray) -> None:
-    decoder = Decoder(CONFIG, weights)
-    with pytest.raises(ValueError, match="slot 0 holds 0 tokens"):
-        decoder.step([1])
-    with pytest.raises(ValueError, match="1 to 13 positions"):
-        decoder.prefill([1] * 14)
-    with pytest.raises(ValueError, match="token 67 is outside the vocabulary of 67"):
-        decoder.prefill([1, 67])
-    decoder.prefill([1] * 13)
-    with pytest.raises(ValueError, match="slot 0 holds 13 tokens"):
-        decoder.step([1])
-    with pytest.raises(IndexError, match="slot 1 of 1"):
-        decoder.prefill([1], slot=1)
+    decoder = Decoder(CONFIG, weights, slots=2, chunk=14)
+    decoder.extend([0], [[5, 9]])
+    for slots, tokens, words in (
+        ([0], [[1] * 12], "slot 0 holds 2 tokens and gets 12: the most are 13"),
+        ([0, 1], [[1] * 7, [1] * 8], "15 tokens in one call: the most are 14"),
+        ([1, 0], [[1], [67]], "token 67 is outside the vocabulary of 67"),
+        ([0, 0], [[1], [1]], "distinct"),
+        ([0, 1], [[1]], "1 texts for the slots"),
+        ([], [], "0 texts"),
+        ([0], [[]], "a row is needed"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            decoder.extend(slots, tokens)
+    assert [decoder.length(slot) for slot in (0, 1)] == [2, 0]  # nothing was read
+    for call in (lambda: decoder.extend([2], [[1]]), lambda: decoder.truncate(-1, 0)):
+        with pytest.raises(IndexError, match="of 2"):
+            call()
+    with pytest.raises(ValueError, match="slot 0 holds 2 tokens, not 3"):
+        decoder.truncate(0, 3)
     with pytest.raises(ValueError, match="slots is 0"):
         Decoder(CONFIG, weights, slots=0)
