@@ -83,7 +83,7 @@ def score_text(
         if progress is not None:
             progress(min(len(sums) * window, tokens.size - 1), tokens.size - 1)
 
-    scoring = Scoring(_windows(tokens, window), take)
+    scoring = Scoring(windows(tokens, window), take)
     scheduler.submit(scoring)
     scheduler.finish(scoring)
     nats = math.fsum(sums)
@@ -97,7 +97,7 @@ def score_text(
     return TextScore(nats, int(tokens.size), size_bytes, unknown)
 
 
-def _windows(tokens: TokenIds, size: int) -> Iterator[TokenIds]:
+def windows(tokens: TokenIds, size: int) -> Iterator[TokenIds]:
     """Yield windows of `size` tokens, and the one after each."""
     for start in range(0, tokens.size - 1, size):
         yield tokens[start : start + size + 1]
