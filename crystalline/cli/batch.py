@@ -49,7 +49,7 @@ def batch(settings: InferSettings, generation: GenerationSettings) -> int:
 
     assert settings.prompts is not None
     name = "stdin" if settings.prompts == "-" else settings.prompts
-    prompts = _read(settings, generation, name)
+    prompts = read(settings, generation, name)
     with ExitStack() as closing:
         results = None
         if settings.out is not None:
@@ -177,7 +177,13 @@ class _Batch:
             tell(closing, quiet=settings.quiet)
 
 
-def _read(settings: InferSettings, generation: GenerationSettings, name: str) -> list[Prompt]:
+def read(settings: InferSettings, generation: GenerationSettings, name: str) -> list[Prompt]:
+    """Return the prompts of --prompts; `name` is what messages call the file.
+
+    Raises:
+        DataError: a file that cannot be read, or a line that is no prompt.
+        UsageError: a file that --out names, too.
+    """
     from crystalline.data.decoding import text_blocks
     from crystalline.infer.batch import read_prompts
     from crystalline.untrusted.files import PROMPTS

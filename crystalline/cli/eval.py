@@ -138,7 +138,7 @@ def _main(argv: list[str]) -> int:
         print(version_line())
         return EXIT_OK
     generation = settings.generation()
-    suite = _suite(settings.suite)
+    suite = read_questions(settings.suite)
     measured = [
         _measure(settings, generation, suite, place)
         for place in (settings.model, settings.other)
@@ -164,7 +164,12 @@ def _main(argv: list[str]) -> int:
     return EXIT_OK
 
 
-def _suite(name: str | None) -> list[Question]:
+def read_questions(name: str | None) -> list[Question]:
+    """Return the questions of a file, or those that are built in.
+
+    Raises:
+        DataError: a file that cannot be read, or a line that is no question.
+    """
     from crystalline.data.decoding import text_blocks
     from crystalline.infer.suite import BUILT_IN, read_suite
     from crystalline.untrusted.files import SUITE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from crystalline.cli.infer import main
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.infer.scheduler import Scheduler
-from tests.infer.fake_model import noise
+from tests.infer.fake_model import FakeDecoder, noise
 
 
 def answering(tokenizer, answer):
@@ -268,3 +269,180 @@ def test_lines_are_utf8_in_any_locale(use, byte, monkeypatch, capsys):
     assert main(["m", "--chat", "--quiet"]) == 0
     assert given[0] == "User: café\nAssistant:"
     assert capsys.readouterr() == (" ok.\n", "")
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talk(use, char, stdin, capsys):
+    """Chat over lines; return (exit code, stdout, the lines on stderr after the first two)."""
+
+    def talk(*lines, argv=()):
+        use(answering(char, " a nice answer."), char, seq_len=400)
+        stdin("\n".join(lines).encode(errors="surrogateescape"))
+        capsys.readouterr()
+        code = main(["m", "--chat", *argv])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()[2:]
+
+    return talk
+
+
+def test_a_system_text_stands_before_the_conversation(talk, seen):
+    said = talk("is it", "/system  nice bits. ", "can we", "/system", "is it")[2]
+    assert seen == [
+        turn("is it", ""),
+        "nice bits.\n" + turn("is it", " a nice answer.") + "\n" + turn("can we", ""),
+        "\n".join([turn(q, " a nice answer.") for q in ("is it", "can we")])
+        + "\n"
+        + turn("is it", ""),
+    ]
+    assert said == ["The system text is set.", "There is no system text."]
+
+
+def test_a_system_text_that_cannot_be_is_left_out(talk, seen):
+    said = talk("/system nice", "/system é", "/system \udcff", "is it")[2]
+    assert seen == ["nice\n" + turn("is it", "")]
+    assert len(said) == 3
+    assert said[1].startswith("cllm-infer: ")
+    assert "'é'" in said[1]
+    assert said[2] == "cllm-infer: line 3 is not valid UTF-8. It is left out."
+
+
+def test_a_system_text_that_leaves_no_room_is_told(talk):
+    said = talk("/system " + "nice " * 100)[2]
+    assert said[0].startswith("The system text and the names of the speakers have 51")
+    assert said[1] == "The system text is set."
+
+
+def test_a_conversation_is_saved_and_gone_on_with(talk, seen, tmp_path):
+    file = tmp_path / "talk it.json"  # the rest of the line is the name
+    said = talk("is it", "can we", f"/save {file}", argv=("--prompt", "nice"))[2]
+    assert said == [f"{file} has the 2 turns."]
+    assert json.loads(file.read_text()) == {
+        "messages": [
+            {"role": "system", "content": "nice"},
+            {"role": "user", "content": "is it"},
+            {"role": "assistant", "content": "a nice answer."},
+            {"role": "user", "content": "can we"},
+            {"role": "assistant", "content": "a nice answer."},
+        ]
+    }
+    seen.clear()
+    said = talk("new", f"/load {file}", "is it", f"/save {file}")[2]
+    before = [turn(q, " a nice answer.") for q in ("is it", "can we")]
+    assert seen == [turn("new", ""), "\n".join(["nice", *before, turn("is it", "")])]
+    assert said == [f"The 2 turns of {file} went before.", f"{file} has the 3 turns."]
+    assert len(json.loads(file.read_text())["messages"]) == 7  # one's own may be replaced
+
+
+def test_a_saved_conversation_goes_on_as_it_would_have(use, char, stdin, capsys, tmp_path):
+    """With the same seed the answers after /load are those that would have come."""
+
+    def rule(tokens):  # letters only, after a space
+        row = noise(char.vocab_size)(tokens)
+        row[[char.encode(c)[0] for c in "\n:"]] = -np.inf
+        if char.decode(tokens).endswith("Assistant:"):
+            row[:] = -np.inf
+            row[char.encode(" ")[0]] = 0.0
+        elif char.decode(tokens[-1:]) == " ":
+            row[char.encode(" ")[0]] = -np.inf
+        return row
+
+    def chat(*lines):
+        use(rule, char, seq_len=400)
+        stdin("\n".join(lines).encode())
+        argv = ["m", "--chat", "--seed", "4", "--max-tokens", "12", "--quiet", "--temperature", "2"]
+        assert main(argv) == 0
+        return capsys.readouterr().out.splitlines()
+
+    file = tmp_path / "t"
+    whole = chat("is it", "can we", f"/save {file}", "a nice")
+    assert len(set(whole)) == 3
+    assert chat(f"/load {file}", "a nice")[-1] == whole[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read (No such file"),
+        ("folder", "it is a folder"),
+        (b"notes", "is no conversation: it is not valid JSON"),
+        (b"[]", "is no conversation: it is not a table"),
+        (b'{"messages": 5}', "'messages' is 5"),
+        (b'{"messages": [5]}', "message 1 is no table"),
+        (b'{"messages": [{"role": "user"}]}', "message 1 has no role and content"),
+        (b'{"messages": [{"role": "user", "content": "a"}]}', "its last message has no answer"),
+        (
+            b'{"messages": [{"role": "assistant", "content": "a"}]}',
+            "message 1 should be the user's",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+            "message 1 is not valid Unicode",
+        ),
+        ('{"messages": [{"role": "system", "content": "é"}]}'.encode(), "'é'"),
+    ],
+)
+def test_what_is_no_conversation_is_not_loaded(talk, seen, tmp_path, content, words):
+    file = tmp_path / "file"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
+    code, _, said = talk("is it", f"/load {file}", "can we")
+    assert code == 0
+    assert len(said) == 1
+    assert said[0].startswith("cllm-infer: ")
+    assert words in said[0]
+    assert seen[1] == turn("is it", " a nice answer.") + "\n" + turn("can we", "")
+
+
+def test_another_file_is_not_replaced(talk, tmp_path):
+    file, link = tmp_path / "notes", tmp_path / "link"
+    file.write_text("precious")
+    link.symlink_to(tmp_path / "nowhere")
+    lines = [
+        f"/save {file}",
+        f"/save {tmp_path}",
+        f"/save {link}",
+        "/save",
+        f"/save {tmp_path}/no/t",
+    ]
+    code, _, said = talk("is it", *lines, "/save a\0b", "/save ~nobody-at-all/t")
+    assert code == 0
+    assert said[0] == f"cllm-infer: {file} is there, and no conversation. Choose another name."
+    assert "it is a folder" in said[1]
+    assert f"{link} cannot be written" in said[2]
+    assert said[3] == "cllm-infer: /save names no file. Write /save FILE."
+    assert "cannot be written (No such file" in said[4]
+    assert "NUL" in said[5]
+    assert "cannot be written" in said[6]
+    assert file.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "notes"]
+
+
+def test_help_names_every_command(talk):
+    said = "\n".join(talk("/help")[2])
+    for command in ("/system TEXT", "/save FILE", "/load FILE", "/reset", "/quit", "/help"):
+        assert command in said
+
+
+def test_a_turn_reads_only_what_is_new(use, char, stdin, capsys, monkeypatch):
+    """What was said before is in the cache: it is not read again."""
+    counts = []
+    extend = FakeDecoder.extend
+
+    def spy(self, slots, tokens):
+        counts.append(sum(map(len, tokens)))
+        return extend(self, slots, tokens)
+
+    monkeypatch.setattr(FakeDecoder, "extend", spy)
+    use(answering(char, " a."), char, seq_len=400)
+    stdin(b"is it\nit is\n")
+    assert main(["m", "--chat", "--quiet"]) == 0
+    first = len(turn("is it", ""))
+    new = len(turn("it is", "")) - len("User")  # it had said that much of the user's turn
+    assert [count for count in counts if count > 1] == [first, new]
+    capsys.readouterr()

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crystalline.cli import batch, infer, vocab
+from crystalline.cli import eval as evaluation
 from crystalline.cli import train as cli
-from crystalline.cli import vocab
 from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
 from crystalline.data.finding import find_sources
@@ -31,6 +32,8 @@ from crystalline.exact import PrimeCache
 from crystalline.formats.checkpoint import load_checkpoint, resolve
 from crystalline.formats.gguf import read_gguf
 from crystalline.formats.rundir import newest_run
+from crystalline.infer.batch import Results
+from crystalline.infer.chat import Transcript, load, save
 from crystalline.infer.loading import open_model
 from crystalline.runs.layers import toml_layer
 from crystalline.runs.length import resumed_length
@@ -78,7 +81,7 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
     monkeypatch.setattr("crystalline.data.prepare.default_corpus", lambda: [origin.text])
     logging.getLogger("crystalline").handlers.clear()
-    origin.restore("runs", "cache", "model", "other.txt", "primes")
+    origin.restore("runs", "cache", "model", "other.txt", "primes", "talks")
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield origin
     grown_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_bytes
@@ -188,6 +191,27 @@ def find_cache(world: World) -> None:
     find_sources([world.cache])
 
 
+def read_prompts(world: World) -> None:
+    settings = infer.InferSettings("m", prompts=str(world.talks / "prompts.jsonl"), seed=1)
+    batch.read(settings, settings.generation(), "prompts.jsonl")
+
+
+def continue_results(world: World) -> None:
+    Results(world.talks / "results.jsonl").close()
+
+
+def load_talk(world: World) -> None:
+    load(world.talks / "talk.json")
+
+
+def save_talk(world: World) -> None:
+    save(Transcript("new"), world.talks / "talk.json")
+
+
+def read_suite(world: World) -> None:
+    evaluation.read_questions(str(world.talks / "suite.jsonl"))
+
+
 Act = Callable[[World], None]
 Place = Callable[[World], Path]
 
@@ -195,6 +219,10 @@ Row = tuple[FileKind, str, Place, tuple[Act, ...]]
 
 PLACES: list[Row] = [
     (files.GGUF, "file", lambda w: w.gguf, (open_gguf,)),
+    (files.PROMPTS, "talks", lambda w: w.talks / "prompts.jsonl", (read_prompts,)),
+    (files.RESULTS, "talks", lambda w: w.talks / "results.jsonl", (continue_results,)),
+    (files.CONVERSATION, "talks", lambda w: w.talks / "talk.json", (load_talk, save_talk)),
+    (files.SUITE, "talks", lambda w: w.talks / "suite.jsonl", (read_suite,)),
     (files.PRIMES, "file", lambda w: w.primes, (open_primes,)),
     (files.PRECISION, "cache", lambda w: w.cache / "precision.json", (recall_precisions,)),
     (files.CACHE_TAG, "cache", lambda w: w.cache / "CACHEDIR.TAG", (prepare_text, find_cache)),

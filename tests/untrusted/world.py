@@ -58,6 +58,7 @@ class World:
         self.other_text = root / "other.txt"
         self.primes = root / "primes"
         self.gguf = root / "model.gguf"
+        self.talks = root / "talks"  # the files of inference
 
     @property
     def entry(self) -> Path:
@@ -78,6 +79,7 @@ class Origin(World):
         self.text.write_text(TEXT)
         past_s = time.time() - 3600  # changed long ago, so that the cache remembers it
         os.utime(self.text, (past_s, past_s))
+        write_talks(self.talks)
         (self.outside / "folder" / ".step-00000009.old.tmp").mkdir(parents=True)
         (self.outside / "folder" / "inner").write_text("inner")
         (self.outside / "file").write_text("precious")
@@ -115,6 +117,23 @@ class Origin(World):
                 shutil.copytree(self.kept / name, path, symlinks=True)
             else:
                 shutil.copy2(self.kept / name, path)
+
+
+def write_talks(folder: Path) -> None:
+    """Write prompts, the result of one, a conversation and a suite."""
+    folder.mkdir()
+    prompt = {"prompt": "act", "max_tokens": 5, "temperature": 0.5, "top_k": 3, "top_p": 0.9}
+    prompt |= {"min_p": 0.1, "repeat_penalty": 1.1, "seed": 7}
+    result = {"index": 0, "id": 0, "model": "m", "prompt": "act", "seed": 7, "text": "or"}
+    talk = [{"role": role, "content": "act"} for role in ("system", "user", "assistant")]
+    question = {"group": "code", "prompt": "act", "answer": "x = 1"}
+    for name, content in (
+        ("prompts.jsonl", prompt),
+        ("results.jsonl", result | {"finish_reason": "length"}),
+        ("talk.json", {"messages": talk}),
+        ("suite.jsonl", question),
+    ):
+        (folder / name).write_text(json.dumps(content) + "\n")
 
 
 def signed(checkpoint: Path) -> None:
