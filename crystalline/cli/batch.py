@@ -170,7 +170,7 @@ class _Batch:
             tell(speeds(figures, self.tokens), quiet=settings.quiet)
             closing = parts(
                 f"{written:,} {'text' if written == 1 else 'texts'}",
-                f"seed {self.seed} plus the index",
+                f"seed {self.seed}",
                 chosen(self.model),
                 endings(self.reasons),
             )

@@ -152,12 +152,12 @@ def speeds(figures: Figures, count: int) -> str:
 
     >>> from crystalline.infer.scheduler import Figures
     >>> speeds(Figures(12, 0.04, 49, 1.9), 50)
-    'prompt 12 tokens in 0.04 s (300.0 tokens/s), text 50 tokens in 1.90 s (25.8 tokens/s)'
+    'prompt 12 tokens (300.0/s), text 50 tokens in 1.90 s (25.8 tokens/s)'
     >>> speeds(Figures(1, 0.5, 0, 0.0), 1)
-    'prompt 1 token in 0.50 s (2.0 tokens/s), text 1 token'
+    'prompt 1 token (2.0/s), text 1 token'
     """
-    read = f"prompt {_tokens(figures.prompt_tokens)} in {figures.prompt_seconds:.2f} s"
-    read += f" ({rate(figures.prompt_tokens, figures.prompt_seconds):,.1f} tokens/s)"
+    read = f"prompt {_tokens(figures.prompt_tokens)}"
+    read += f" ({rate(figures.prompt_tokens, figures.prompt_seconds):,.1f}/s)"
     written = f"text {_tokens(count)}"
     if figures.decode_tokens:
         written += f" in {figures.decode_seconds:.2f} s"

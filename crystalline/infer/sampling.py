@@ -1,10 +1,13 @@
 """How the next token is chosen from a row of logits.
 
 One pure function for each method, on rows [V] of float64 in which -inf means
-"excluded".  `Sampler` composes them in this order, which is also that of the
+"excluded".  `candidates` composes them in this order, which is also that of the
 flags' documentation:
 
     repetition penalty → temperature → top-k → top-p → min-p → softmax → draw
+
+From top-k on it holds the tokens that are left and no others, and nothing sorts a whole
+vocabulary: a text must not wait longer for its draw than for its model.
 
 Ties are always decided for the lowest token id, and the random number of a
 draw is a pure function of (seed, sample, number of the draw), so the same
@@ -23,9 +26,12 @@ import numpy.typing as npt
 from crystalline.errors import CheckpointError, UsageError
 
 Row = npt.NDArray[np.float64]  # [V]
+Ids = npt.NDArray[np.intp]  # of tokens, or places in a row; ascending
 
 REPEAT_WINDOW = 64  # newest tokens that the repetition penalty looks at
 MAX_SEED = 2**64 - 1
+
+_FEW = 256  # tokens that top-p mostly leaves
 
 
 @dataclass(frozen=True)
@@ -124,12 +130,7 @@ def keep_top_k(logits: Row, k: int) -> Row:
     >>> keep_top_k(np.array([1.0, 2.0, 2.0, 2.0]), 2).tolist()
     [-inf, 2.0, 2.0, -inf]
     """
-    if k == 0 or k >= logits.size:
-        return logits.copy()
-    smallest = np.partition(logits, logits.size - k)[logits.size - k]
-    above = np.flatnonzero(logits > smallest)
-    ties = np.flatnonzero(logits == smallest)[: k - above.size]
-    return _only(logits, np.concatenate([above, ties]))
+    return _only(logits, _top_k(logits, k)) if 0 < k < logits.size else logits.copy()
 
 
 def keep_top_p(logits: Row, p: float) -> Row:
@@ -140,12 +141,7 @@ def keep_top_p(logits: Row, p: float) -> Row:
     >>> keep_top_p(np.log([0.5, 0.2, 0.3]), 0.6).round(3).tolist()
     [-0.693, -inf, -1.204]
     """
-    if p >= 1:
-        return logits.copy()
-    order = np.argsort(-logits, kind="stable")
-    reached = np.cumsum(softmax(logits)[order])
-    count = int(np.searchsorted(reached, p, side="left")) + 1
-    return _only(logits, order[:count])
+    return _only(logits, _top_p(logits, p)) if p < 1 else logits.copy()
 
 
 def keep_min_p(logits: Row, p: float) -> Row:
@@ -154,9 +150,7 @@ def keep_min_p(logits: Row, p: float) -> Row:
     >>> keep_min_p(np.log([0.5, 0.2, 0.3]), 0.5).round(3).tolist()
     [-0.693, -inf, -1.204]
     """
-    if p == 0:
-        return logits.copy()
-    return np.where(logits >= logits.max() + math.log(p), logits, -np.inf)
+    return _only(logits, _min_p(logits, p)) if p > 0 else logits.copy()
 
 
 def softmax(logits: Row) -> Row:
@@ -205,23 +199,31 @@ def uniform(seed: int, sample: int, index: int) -> float:
     return float(np.random.Generator(np.random.Philox(counter=counter, key=key)).random())
 
 
-def distribution(logits: npt.ArrayLike, settings: SamplingSettings, recent: Sequence[int]) -> Row:
-    """Return the probabilities [V] to draw from, after every method in the documented order.
+def candidates(
+    logits: npt.ArrayLike, settings: SamplingSettings, recent: Sequence[int]
+) -> tuple[Ids, Row]:
+    """Return the tokens that may be drawn, after every method in the documented order.
 
-    `recent` are the tokens that the repetition penalty applies to.  At
-    temperature 0 all probability is on the likeliest token.
+    With them come their probabilities.  `recent` are the tokens that the repetition penalty
+    applies to.  At temperature 0 it is the likeliest token alone.
     """
     row = checked(logits)
     if settings.repeat_penalty != 1 and len(recent):
         row = penalize_repeats(row, recent, settings.repeat_penalty)
     if settings.greedy:
-        only = np.zeros_like(row)
-        only[int(row.argmax())] = 1.0
-        return only
+        return np.array([row.argmax()]), np.ones(1)
     row = apply_temperature(row, settings.temperature)
-    row = keep_top_k(row, settings.top_k)
-    row = keep_top_p(row, settings.top_p)
-    return softmax(keep_min_p(row, settings.min_p))
+    ids = np.arange(row.size)
+    if 0 < settings.top_k < row.size:
+        kept = _top_k(row, settings.top_k)
+        ids, row = ids[kept], row[kept]
+    if settings.top_p < 1:
+        kept = _top_p(row, settings.top_p)
+        ids, row = ids[kept], row[kept]
+    if settings.min_p > 0:
+        kept = _min_p(row, settings.min_p)
+        ids, row = ids[kept], row[kept]
+    return ids, softmax(row)
 
 
 class Sampler:
@@ -238,15 +240,49 @@ class Sampler:
 
     def choose(self, logits: npt.ArrayLike, tokens: Sequence[int]) -> int:
         """Return the next token after `tokens`, whose logits [V] these are."""
-        probabilities = distribution(logits, self.settings, tokens[-REPEAT_WINDOW:])
+        ids, probabilities = candidates(logits, self.settings, tokens[-REPEAT_WINDOW:])
         if self.settings.greedy:
-            return int(probabilities.argmax())
+            return int(ids[0])
         number = uniform(self.settings.seed, self._sample, self._draws)
         self._draws += 1
-        return draw(probabilities, number)
+        return int(ids[draw(probabilities, number)])
 
 
-def _only(logits: Row, kept: npt.NDArray[np.intp]) -> Row:
+def _top_k(logits: Row, k: int) -> Ids:
+    """Return the places of the `k` largest, 0 < k < size; of equal ones, the lower."""
+    smallest = np.partition(logits, logits.size - k)[logits.size - k]
+    above = np.flatnonzero(logits > smallest)
+    ties = np.flatnonzero(logits == smallest)[: k - above.size]
+    return np.sort(np.concatenate([above, ties]))
+
+
+def _top_p(logits: Row, p: float) -> Ids:
+    """Return the places of the smallest set of likeliest ones that reaches `p` < 1."""
+    weights = softmax(logits)
+    # What is less likely than this has less than 1 - p altogether, so the others reach p
+    # without it; half of it leaves room for rounding.
+    possible = np.flatnonzero(weights >= 0.5 * (1 - p) / logits.size)
+    count = _FEW
+    while True:
+        likeliest = possible
+        if count < possible.size:  # sort no more than are needed
+            values = logits[possible]
+            least = np.partition(values, values.size - count)[values.size - count]
+            likeliest = possible[values >= least]
+        order = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+        reached = np.cumsum(weights[order])
+        if reached[-1] >= p or likeliest.size == possible.size:
+            break
+        count *= 8
+    return np.sort(order[: int(np.searchsorted(reached, p, side="left")) + 1])
+
+
+def _min_p(logits: Row, p: float) -> Ids:
+    """Return the places of those at least `p` > 0 times as likely as the likeliest."""
+    return np.flatnonzero(logits >= logits.max() + math.log(p))
+
+
+def _only(logits: Row, kept: Ids) -> Row:
     result = np.full_like(logits, -np.inf)
     result[kept] = logits[kept]
     return result

@@ -59,8 +59,8 @@ def test_every_prompt_gets_a_text(model, prompts, capsys, tmp_path):
         "prompt_tokens": 11,
     }
     assert found[1]["context_full"] is True
-    assert "5 texts, seed 3 plus the index, ended by length" in said
-    assert said.count("tokens/s") == 2
+    assert "5 texts, seed 3, ended by length" in said
+    assert said.count("/s)") == 2
     assert model[0][2] == 5  # slots: no more than there are prompts
 
 
