@@ -213,6 +213,8 @@ def _measure(
 def table(measured: list[tuple[str, list[GroupReport]]]) -> Iterator[str]:
     """Yield the lines of a table of at most 80 columns: one model, or two and their change."""
     names = "AB"[: len(measured)]
+    if len(measured) == 1:
+        yield shown(measured[0][0])
     if len(measured) > 1:
         for letter, (name, _) in zip(names, measured, strict=True):
             yield f"{letter}  {shown(name)}"

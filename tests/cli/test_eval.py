@@ -54,7 +54,8 @@ def suite(tmp_path):
 def test_one_model_is_a_table(call, suite, asked):
     code, text, said = call("first", "--suite", suite, "-n", 80)
     assert code == 0
-    rows = text.splitlines()
+    head, *rows = text.splitlines()
+    assert head == "first/step-00000007"
     assert rows[0] == "code, 1 prompt"
     assert rows[1].split()[:3] == ["perplexity", "of", "answers"]
     assert [row.strip().rsplit(None, 1)[0] for row in rows[1:8]] == [
@@ -106,6 +107,7 @@ def test_the_built_in_suite(call, asked):
     code, text, _ = call("first", "-n", 4, "--parallel", 5)
     assert code == 0
     assert [row for row in text.splitlines() if not row.startswith(" ")] == [
+        "first/step-00000007",
         "code, 8 prompts",
         "questions, 8 prompts",
     ]
