@@ -361,7 +361,6 @@ class Scheduler:
         """Take a job's slots; what they hold may serve the next."""
         self._running.remove(run)
         for slot in run.lent:
-            slot.restart(slot.held, slot.cached)
             slot.used = self._passes
 
     def _count(self, turns: list[tuple[_Slot, int]], prompt_tokens: int, seconds: float) -> None:

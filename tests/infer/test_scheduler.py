@@ -276,9 +276,9 @@ def test_an_error_ends_its_own_text_only(char):
     broken, fine = text(char, [5], 1), text(char, [2], 2)
     scheduler.submit(broken)
     scheduler.submit(fine)
+    scheduler.finish(fine)
     with pytest.raises(CheckpointError, match="NaN"):
         scheduler.finish(broken)
-    scheduler.finish(fine)
     assert len(broken.tokens) == 3
     assert fine.tokens == alone(char, fake(1), [2], 2)
 
@@ -321,6 +321,37 @@ def test_ctrl_c_in_the_middle_of_a_pass_leaves_the_rest_right(char, monkeypatch,
         vocab_size=13,
         ends=lambda _: None,
     )
+
+
+def test_ctrl_c_in_the_middle_of_a_copy_leaves_nothing_of_it(char, monkeypatch):
+    decoder = fake(2, seq_len=64)
+    scheduler = Scheduler(decoder)
+    prompt = [1] * 40
+    first, second, third = (
+        text(char, prompt[:20], 1, 1),
+        text(char, prompt, 2),
+        text(char, prompt, 3),
+    )
+    scheduler.submit(second)
+    scheduler.step()
+    scheduler.submit(first)
+    scheduler.finish(first)  # its slot holds 20 of the third's tokens, the second's 39
+    scheduler.submit(third)
+
+    def torn(self, sources):
+        for slot, source in enumerate(sources):
+            if slot != source:
+                self._caches[slot] = (9,) * len(self._caches[source])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeDecoder, "reorder", torn)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.step()
+    monkeypatch.undo()
+    scheduler.cancel(second)
+    scheduler.submit(text(char, [5], 5))  # in its slot, so that there is nothing to copy
+    scheduler.finish(third)
+    assert third.tokens == alone(char, fake(1, seq_len=64), prompt, 3)
 
 
 # --- what is read only once -----------------------------------------------------------------------
