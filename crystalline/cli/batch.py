@@ -10,6 +10,7 @@ import io
 import sys
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,13 @@ from crystalline.cli.infer_view import (
     words_unknown,
 )
 from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, UsageError, remedy
+from crystalline.untrusted import shown
 
 if TYPE_CHECKING:
     from crystalline.cli.infer import InferSettings
     from crystalline.infer.batch import Prompt, Results
     from crystalline.infer.engine import GenerationSettings
+    from crystalline.infer.loading import Model
 
 JSON_LINES = (".jsonl", ".ndjson")
 
@@ -48,7 +51,7 @@ def batch(settings: InferSettings, generation: GenerationSettings) -> int:
     from crystalline.infer.batch import Results, check_prompts, remaining, request, seed_of
 
     assert settings.prompts is not None
-    name = "stdin" if settings.prompts == "-" else settings.prompts
+    name = "stdin" if settings.prompts == "-" else shown(settings.prompts)
     prompts = read(settings, generation, name)
     with ExitStack() as closing:
         results = None
@@ -82,23 +85,19 @@ def batch(settings: InferSettings, generation: GenerationSettings) -> int:
         return work.do()
 
 
+@dataclass
 class _Batch:
     """The texts that are missing, one after the other as they end."""
 
-    def __init__(
-        self,
-        settings: InferSettings,
-        model: Any,
-        prompts: list[Prompt],
-        todo: list[Prompt],
-        name: str,
-        seed: int,
-        results: Results | None,
-    ) -> None:
-        self.settings, self.model, self.results = settings, model, results
-        self.prompts, self.todo, self.name, self.seed = prompts, todo, name, seed
-        self.reasons: list[str] = []
-        self.tokens = 0
+    settings: InferSettings
+    model: Model
+    prompts: list[Prompt]
+    todo: list[Prompt]
+    name: str  # what messages call the file
+    seed: int
+    results: Results | None
+    reasons: list[str] = field(default_factory=list)  # how each text ended
+    tokens: int = 0
 
     def do(self) -> int:
         """Generate and write; say at the end how it went."""
@@ -132,7 +131,7 @@ class _Batch:
             self.results.write(content)
         except OSError as error:
             raise DataError(
-                f"{self.results.path} cannot be written ({error.strerror})",
+                f"{self.results.name} cannot be written ({error.strerror})",
                 advice=f"{remedy(error)} Then give the same command again: it goes on.",
             ) from None
 
@@ -162,7 +161,7 @@ class _Batch:
                 }
             )
         if code == EXIT_INTERRUPTED:
-            where = f"in {settings.out}" if settings.out else "written"
+            where = f"in {shown(settings.out)}" if settings.out else "written"
             goes_on = "; the same command goes on with the rest" if settings.out else ""
             done = f"{there + written:,} of {total:,} texts are {where}{goes_on}."
             tell(done, quiet=settings.quiet)
@@ -184,6 +183,7 @@ def read(settings: InferSettings, generation: GenerationSettings, name: str) -> 
         DataError: a file that cannot be read, or a line that is no prompt.
         UsageError: a file that --out names, too.
     """
+    from crystalline.data.corpus import read_lines
     from crystalline.data.decoding import text_blocks
     from crystalline.infer.batch import read_prompts
     from crystalline.untrusted.files import PROMPTS
@@ -193,22 +193,22 @@ def read(settings: InferSettings, generation: GenerationSettings, name: str) -> 
     if place == "-":
         with reading("the prompts"):
             data = PROMPTS.read_stream(sys.stdin.buffer, "standard input")
+        text = "".join(text_blocks(io.BytesIO(data).read, name))
     else:
-        try:
-            out = None if settings.out is None else Path(settings.out)
-            if out is not None and out.exists() and out.samefile(place):
-                raise UsageError(
-                    "--prompts and --out name the same file",
-                    advice="Name another one for the texts.",
-                )
-            data = PROMPTS.read_bytes(place)
-        except OSError as error:
-            raise DataError(
-                f"{place} cannot be read ({error.strerror})", advice=remedy(error)
-            ) from None
-    text = "".join(text_blocks(io.BytesIO(data).read, name))
-    is_jsonl = place.lower().endswith(JSON_LINES)
-    return read_prompts(text, name, generation, is_jsonl=is_jsonl)
+        _require_another(place, settings.out)
+        text = read_lines(place, PROMPTS)
+    return read_prompts(text, name, generation, is_jsonl=place.lower().endswith(JSON_LINES))
+
+
+def _require_another(place: str, out: str | None) -> None:
+    try:
+        is_same = out is not None and Path(out).samefile(place)
+    except (OSError, ValueError):  # one is missing, or can be no file: said when it is opened
+        return
+    if is_same:
+        raise UsageError(
+            "--prompts and --out name the same file", advice="Name another one for the texts."
+        )
 
 
 def _cut(count: int, seq_len: int) -> str:
@@ -222,4 +222,4 @@ def _resumed(results: Results | None, total: int) -> str:
     if results is None or not (results.found or results.was_torn):
         return ""
     torn = "; the last line was torn off, and is written anew" if results.was_torn else ""
-    return f"{results.path} has {len(results.found):,} of {total:,} texts{torn}."
+    return f"{results.name} has {len(results.found):,} of {total:,} texts{torn}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -142,7 +143,7 @@ class _Conversation:
             path = _path(command, name)
             if command == "/save":
                 save(talk, path)
-                self._tell(f"{path} has the {_turns(talk.turns)}.")
+                self._tell(f"{shown(os.fspath(path))} has the {_turns(talk.turns)}.")
                 return
             self._transcript = load(path)
             self._measure_frame()
@@ -152,7 +153,7 @@ class _Conversation:
             return
         self._said.clear()
         self._turn = self._transcript.turns  # so the draws go on as they would have
-        self._tell(f"The {_turns(self._turn)} of {path} went before.")
+        self._tell(f"The {_turns(self._turn)} of {shown(os.fspath(path))} went before.")
 
     def _measure_frame(self) -> None:
         """Measure what every prompt has; say what of it never fits.

@@ -9,7 +9,6 @@ The figures are those of `crystalline.infer.evaluation`; they go to stdout, mess
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import tyro
 
 from crystalline.cli.infer_view import Progress, chosen, print_json, tell
 from crystalline.cli.run import parse_settings, run_command, version_line
-from crystalline.errors import EXIT_OK, DataError, UsageError, remedy
+from crystalline.errors import EXIT_OK, UsageError
 from crystalline.untrusted import shown
 
 if TYPE_CHECKING:
@@ -170,17 +169,11 @@ def read_questions(name: str | None) -> list[Question]:
     Raises:
         DataError: a file that cannot be read, or a line that is no question.
     """
-    from crystalline.data.decoding import text_blocks
+    from crystalline.data.corpus import read_lines
     from crystalline.infer.suite import BUILT_IN, read_suite
     from crystalline.untrusted.files import SUITE
 
-    if name is None:
-        return list(BUILT_IN)
-    try:
-        data = SUITE.read_bytes(name)
-    except OSError as error:
-        raise DataError(f"{name} cannot be read ({error.strerror})", advice=remedy(error)) from None
-    return read_suite("".join(text_blocks(io.BytesIO(data).read, name)), name)
+    return list(BUILT_IN) if name is None else read_suite(read_lines(name, SUITE), shown(name))
 
 
 def _measure(

@@ -66,7 +66,7 @@ Text goes to stdout, messages go to stderr. Of a prompt from stdin, one newline
 The next token is chosen in this order: repetition penalty, temperature, top-k,
   top-p, min-p, draw.
 
-A line of --prompts is a prompt; in a .jsonl file it is an object with "prompt",
+A line of --prompts is a prompt; in JSON lines it is an object with "prompt",
   and "id", "seed", "stop", "max_tokens", "temperature", ... as it needs them.
   --out gets an object for each text when it ends, with the "index" of its
   prompt, and is put into their order in the end. The seed of a text is --seed
@@ -135,8 +135,8 @@ class InferSettings:
         str | None,
         tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: off)"),
     ] = None
-    """Write a text for each prompt of a file, many at a time: one prompt a line, or JSON objects
-    in a file named *.jsonl. '-' is stdin, one prompt a line."""
+    """Write a text for each prompt of a file, many at a time: one prompt a line, or JSON lines;
+    '-' is stdin."""
     out: Annotated[
         str | None,
         tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: stdout)"),
@@ -150,8 +150,8 @@ class InferSettings:
             help_behavior_hint=f"(default: {PARALLEL}, at most as many as there are)",
         ),
     ] = None
-    """Texts to work on at a time, of --prompts or --num-samples: more are faster together, and
-    each takes memory for its context. The texts are the same."""
+    """Texts to work on at a time, of --prompts or --num-samples. More are faster together; each
+    takes memory for its context. The texts are the same."""
     chat: bool = False
     """Talk with the model, line by line; /help lists the commands."""
     perplexity: Annotated[
@@ -262,8 +262,9 @@ class InferSettings:
             "--min-p": self.min_p != InferSettings.min_p,
             "--seed": self.seed is not None,
         }
-        if self.parallel is not None and self.prompts is None and self.num_samples == 1:
-            return "--parallel has no effect on a single text."
+        is_single = self.num_samples == 1 or self.beam > 1
+        if self.parallel is not None and self.prompts is None and is_single:
+            return "--parallel has no effect without --prompts or --num-samples to draw."
         if self.perplexity is not None:
             others = {
                 "--max-tokens": self.max_tokens is not None,

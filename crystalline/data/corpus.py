@@ -37,7 +37,7 @@ from crystalline.data.records import array_values, line_values, text_of, texts
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 from crystalline.untrusted import open_regular
-from crystalline.untrusted.files import PROMPT
+from crystalline.untrusted.files import PROMPT, FileKind
 
 DIGEST_BYTES = 16
 
@@ -199,6 +199,24 @@ def read_documents(path: str | os.PathLike[str], text_field: str | None = None) 
             documents.append([])
         documents[number].append(piece)
     return ["".join(pieces) for pieces in documents]
+
+
+def read_lines(path: str | os.PathLike[str], kind: FileKind) -> str:
+    """Return the text of a file of that kind, or of a pipe that a shell has opened, whole.
+
+    Raises `DataError` for what cannot be read, and for anything but UTF-8 text.
+    """
+    try:
+        if _is_inherited_pipe(path, Path(path).stat().st_mode):
+            with Path(path).open("rb") as pipe:
+                data = kind.read_stream(pipe, os.fspath(path))
+        else:
+            data = kind.read_bytes(path)
+    except ValueError:
+        raise DataError(f"{shown(path)} is no name of a file", advice="Check the path.") from None
+    except OSError as error:
+        raise unreadable(Path(path), error) from None
+    return "".join(text_blocks(io.BytesIO(data).read, shown(path)))
 
 
 def _is_inherited_pipe(path: str | os.PathLike[str], mode: int) -> bool:

@@ -1,6 +1,7 @@
 """Files of prompts, and the file of what a model makes of them.
 
-A prompts file has one prompt on each line, or, where its name ends in .jsonl, one JSON object:
+A prompts file has one prompt on each line.  Where its name ends in .jsonl, or its first line is a
+JSON object with a prompt, each line is such an object:
 
     {"prompt": "Once", "id": "tale", "max_tokens": 50, "seed": 7, "stop": ["END"]}
 
@@ -35,7 +36,7 @@ from crystalline.infer.engine import (
 )
 from crystalline.infer.sampling import MAX_SEED
 from crystalline.infer.scheduler import Scheduler, Work
-from crystalline.untrusted import BadContent, open_ours, shown
+from crystalline.untrusted import BadContent, open_ours, parse_json, shown
 from crystalline.untrusted.files import PROMPTS, RESULTS
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
@@ -81,6 +82,7 @@ def read_prompts(
     for number, line in enumerate(plain(text).split("\n"), 1):
         if not line.strip():
             continue
+        is_jsonl = is_jsonl or (not prompts and _is_object(line))
         where = f"line {number} of {name}"
         if is_jsonl:
             prompt = _json_prompt(line, len(prompts), number, where, defaults)
@@ -96,6 +98,17 @@ def read_prompts(
     if not prompts:
         raise DataError(f"{name} has no prompts", advice="Write one on each line.")
     return prompts
+
+
+def _is_object(line: str) -> bool:
+    """Return whether a line is a JSON object with a prompt."""
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        value = parse_json(line)
+    except BadContent:
+        return False
+    return isinstance(value, dict) and "prompt" in value
 
 
 def _json_prompt(
@@ -244,8 +257,8 @@ def request(prompt: Prompt, settings: GenerationSettings, model: str) -> dict[st
 class Results:
     """A results file that is open to be continued; nobody else may write it meanwhile.
 
-    `found` are the results it has, by index, and `was_torn` says that the end of its last
-    line was missing, as a killed process leaves it: such a line is cut off.
+    `found` are the results it has, by index and without their texts.  `was_torn` says that the
+    end of its last line was missing, as a killed process leaves it: such a line is cut off.
 
     Raises:
         DataError: a file that holds anything else; it is left as it is.
@@ -254,6 +267,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = shown(os.fspath(path))
         self.found: dict[int, dict[str, Any]] = {}
         self.was_torn = False
         self._in_order = True
@@ -262,7 +276,7 @@ class Results:
             self._fd = open_ours(path, append=True)
         except OSError as error:
             raise UsageError(
-                f"{path} cannot be written ({error.strerror})",
+                f"{self.name} cannot be written ({error.strerror})",
                 advice="Choose another file for --out.",
             ) from None
         try:
@@ -296,11 +310,14 @@ class Results:
         if self._in_order:
             os.fsync(self._fd)
             return
-        lines = [(RESULTS.of(line)["index"], line) for line, _ in self._lines()]
-        lines.sort(key=lambda pair: int(pair[0]))
+        places: list[tuple[int, int, int]] = []  # index, where its line begins, and its length
+        start = 0
+        for line, _ in self._lines():
+            places.append((RESULTS.of(line)["index"], start, len(line) + 1))
+            start += len(line) + 1
         with atomic_write(self.path) as file:
-            for _, line in lines:
-                file.write(line + b"\n")
+            for _, start, length in sorted(places):
+                file.write(os.pread(self._fd, length, start))
 
     def keep(self, expected: Callable[[int], dict[str, Any]], count: int) -> None:
         """Make sure that what was found are results of these `count` requests.
@@ -314,7 +331,7 @@ class Results:
             if other or not wanted:
                 what = f"its '{other[0]}' is another" if other else f"there are {count:,} prompts"
                 raise DataError(
-                    f"{self.path} has results of other requests (of index {index}: {what})",
+                    f"{self.name} has results of other requests (of index {index}: {what})",
                     advice="Name the model, prompts and settings it was made with, or another"
                     " file for --out.",
                 )
@@ -324,7 +341,7 @@ class Results:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CrystallineError(
-                f"{self.path} is being written by another process",
+                f"{self.name} is being written by another process",
                 advice="Wait for its end, or choose another file for --out.",
             ) from None
 
@@ -348,7 +365,7 @@ class Results:
             os.ftruncate(self._fd, end)
 
     def _note(self, content: dict[str, Any]) -> None:
-        self.found[content["index"]] = content
+        self.found[content["index"]] = {k: v for k, v in content.items() if k != "text"}
         self._in_order = self._in_order and content["index"] > self._last
         self._last = content["index"]
 
@@ -361,7 +378,7 @@ class Results:
 
     def _stranger(self, number: int, why: str) -> DataError:
         return DataError(
-            f"line {number} of {self.path} is no result of a batch: {why}",
+            f"line {number} of {self.name} is no result of a batch: {why}",
             advice="Choose another file for --out; this one is left as it is.",
         )
 

@@ -32,7 +32,7 @@ from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
 from crystalline.errors import DataError, remedy
 from crystalline.infer.engine import DEFAULT_MAX_TOKENS, encode_prompt
-from crystalline.untrusted import BadContent
+from crystalline.untrusted import BadContent, shown
 from crystalline.untrusted.files import CONVERSATION
 
 ANSWER_STOP = "\n" + USER_PREFIX
@@ -178,11 +178,11 @@ def save(talk: Transcript, path: Path) -> None:
         write_json(path, {"messages": talk.messages()})
     except BadContent:
         raise DataError(
-            f"{path} is there, and no conversation", advice="Choose another name."
+            f"{shown(os.fspath(path))} is there, and no conversation", advice="Choose another name."
         ) from None
     except OSError as error:
         raise DataError(
-            f"{path} cannot be written ({error.strerror})", advice=remedy(error)
+            f"{shown(os.fspath(path))} cannot be written ({error.strerror})", advice=remedy(error)
         ) from None
 
 
@@ -196,10 +196,13 @@ def load(path: Path) -> Transcript:
         return Transcript.of(CONVERSATION.read(path)["messages"])
     except BadContent as error:
         raise DataError(
-            f"{path} is no conversation: {error}", advice="Name a file that /save has written."
+            f"{shown(os.fspath(path))} is no conversation: {error}",
+            advice="Name a file that /save has written.",
         ) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})", advice=remedy(error)) from None
+        raise DataError(
+            f"{shown(os.fspath(path))} cannot be read ({error.strerror})", advice=remedy(error)
+        ) from None
 
 
 def _message(role: str, content: str) -> dict[str, str]:

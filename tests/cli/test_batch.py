@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -126,6 +127,15 @@ def test_without_a_file_the_texts_are_printed(stdin, capsys):
     ]
 
 
+def test_prompts_may_come_from_a_pipe_of_the_shell(capsys):
+    reader, writer = os.pipe()
+    os.write(writer, b"abc\n")
+    os.close(writer)
+    code, text, _ = call(capsys, "--prompts", f"/dev/fd/{reader}", "-n", 3)
+    os.close(reader)
+    assert (code, json.loads(text)["prompt"]) == (0, "abc")
+
+
 def test_lines_of_json_and_a_summary(capsys, tmp_path):
     path, out = tmp_path / "p.JSONL", tmp_path / "out"
     path.write_text('{"prompt": "abc", "max_tokens": 2, "id": "x", "seed": 8}\n{"prompt": "a"}\n')
@@ -158,10 +168,11 @@ def test_bad_prompts_are_told_before_anything_is_done(capsys, tmp_path, content,
 
 
 def test_a_prompts_file_that_is_not_there(capsys, tmp_path):
-    for place in (tmp_path / "gone", tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "gone", tmp_path, tmp_path / "pipe", "x" * 5000):
         code, _, said = call(capsys, "--prompts", place, "--out", tmp_path / "out")
         assert (code, said.count("\n")) == (3, 1)
-        assert str(place) in said
+        assert str(place)[:99] in said
         assert not (tmp_path / "out").exists()
 
 

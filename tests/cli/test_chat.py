@@ -423,6 +423,12 @@ def test_another_file_is_not_replaced(talk, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "notes"]
 
 
+def test_names_are_safe_to_show(talk, tmp_path):
+    said = talk(f"/load {tmp_path}/\x1b[2Ja", f"/save {tmp_path}/no\x1b[2J/a")[2]
+    assert len(said) == 2
+    assert "\x1b" not in "".join(said)
+
+
 def test_help_names_every_command(talk):
     said = "\n".join(talk("/help")[2])
     for command in ("/system TEXT", "/save FILE", "/load FILE", "/reset", "/quit", "/help"):

@@ -56,6 +56,14 @@ def test_a_line_is_a_prompt():
     assert found[1].with_seed(2**64 - 1).sampling.seed == 0
 
 
+def test_lines_of_json_are_known_by_the_first_of_them():
+    """On stdin and in a pipe, which have no names."""
+    text = '\n{"prompt": "a", "max_tokens": 3}\n{"prompt": "b"}'
+    assert [prompt.text for prompt in read(text, is_jsonl=False)] == ["a", "b"]
+    for text in ('{"text": "a"}\n{"prompt": "b"}', 'x\n{"prompt": "b"}', "{\n{}"):
+        assert [prompt.text for prompt in read(text, is_jsonl=False)] == text.split("\n")
+
+
 def test_a_line_of_json_has_settings_of_its_own():
     own = {"temperature": 0, "top_k": 3, "top_p": 1, "min_p": 0.1, "repeat_penalty": 2}
     found = read(
