@@ -172,17 +172,18 @@ def save(talk: Transcript, path: Path) -> None:
     Raises:
         DataError: something else has that name, or it cannot be written.
     """
+    name = shown(os.fspath(path))
     try:
         if os.path.lexists(path):
             CONVERSATION.read(path)
         write_json(path, {"messages": talk.messages()})
     except BadContent:
         raise DataError(
-            f"{shown(os.fspath(path))} is there, and no conversation", advice="Choose another name."
+            f"{name} is there, and no conversation", advice="Choose another name."
         ) from None
     except OSError as error:
         raise DataError(
-            f"{shown(os.fspath(path))} cannot be written ({error.strerror})", advice=remedy(error)
+            f"{name} cannot be written ({error.strerror})", advice=remedy(error)
         ) from None
 
 
@@ -192,17 +193,15 @@ def load(path: Path) -> Transcript:
     Raises:
         DataError: there is none, or it cannot be read.
     """
+    name = shown(os.fspath(path))
     try:
         return Transcript.of(CONVERSATION.read(path)["messages"])
     except BadContent as error:
         raise DataError(
-            f"{shown(os.fspath(path))} is no conversation: {error}",
-            advice="Name a file that /save has written.",
+            f"{name} is no conversation: {error}", advice="Name a file that /save has written."
         ) from None
     except OSError as error:
-        raise DataError(
-            f"{shown(os.fspath(path))} cannot be read ({error.strerror})", advice=remedy(error)
-        ) from None
+        raise DataError(f"{name} cannot be read ({error.strerror})", advice=remedy(error)) from None
 
 
 def _message(role: str, content: str) -> dict[str, str]:

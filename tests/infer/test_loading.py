@@ -14,6 +14,7 @@ from crystalline.data.crystal.tokens import Crystal, build_crystal
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.checkpoint import load_model, save_checkpoint
+from crystalline.infer.batch import generate_all, read_prompts
 from crystalline.infer.beam import beam_search
 from crystalline.infer.engine import Generation, GenerationSettings
 from crystalline.infer.loading import open_model
@@ -217,6 +218,23 @@ def test_beam_scores_are_those_of_the_model(run, tokenizer):
         ids = [*prompt, *hypothesis.tokens]
         nats = model.decoder.score(np.array(ids, np.int32))[len(prompt) - 1 :]
         assert hypothesis.log_probability == pytest.approx(-nats.sum(), rel=1e-4)
+
+
+def test_a_batch_has_the_texts_of_one_by_one(run, tokenizer):
+    """Prompts that end within, at and beyond the context of 7, whose texts fill it many times."""
+    knobs = GenerationSettings(25, (), SamplingSettings(temperature=1.0))
+    prompts = read_prompts("\n".join(TEXT[at : at + 1 + at // 2] for at in range(20)), "f", knobs,
+                           is_jsonl=False)  # fmt: skip
+
+    def texts(slots):
+        scheduler = open_model(run, slots=slots).scheduler
+        return {
+            p.index: t.text for p, t in generate_all(scheduler, tokenizer, prompts, "f", seed=1)
+        }
+
+    one = texts(1)
+    assert len(set(one.values())) == len(prompts)
+    assert texts(3) == texts(16) == one
 
 
 # --- crystalline attention ---------------------------------------------------------------------
