@@ -28,7 +28,7 @@ from crystalline.cli.infer_view import (
     tell,
     words_unknown,
 )
-from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, UsageError, remedy
+from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, CrystallineError, UsageError, remedy
 from crystalline.untrusted import shown
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Batch:
         try:
             self.results.write(content)
         except OSError as error:
-            raise DataError(
+            raise CrystallineError(
                 f"{self.results.name} cannot be written ({error.strerror})",
                 advice=f"{remedy(error)} Then give the same command again: it goes on.",
             ) from None

@@ -109,6 +109,8 @@ class _Conversation:
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
+        finally:
+            scheduler.cancel(answer)  # also where it was the showing that was interrupted
         self._transcript.answer(answer.text)
         self._tell_end(len(tokens), answer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -243,6 +244,28 @@ def test_a_damaged_model_is_named_with_the_line(use, char, capsys, tmp_path):
     code, _, said = call(capsys, "--prompts", path, "-n", 2)
     assert code == 4
     assert f"line 2 of {path}: the model's logits are NaN" in said
+
+
+def test_a_full_disk_leaves_whole_lines(prompts, capsys, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    argv = ("--prompts", prompts, "--out", out, "-n", 9, "--seed", 3)
+    write, count = os.write, []
+
+    def full(descriptor, data):
+        count.append(1)
+        if len(count) == 3:
+            return write(descriptor, data[:20])
+        if len(count) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr("crystalline.infer.batch.os.write", full)
+    code, _, said = call(capsys, *argv)
+    assert code == 1
+    assert f"{out} cannot be written (No space left on device). Free some space. Then give" in said
+    assert [record["index"] for record in records(out)] == [0, 1]
+    assert call(capsys, *argv)[0] == 0
+    assert len(records(out)) == 5
 
 
 # --- verbose --------------------------------------------------------------------------------------

@@ -429,6 +429,35 @@ def test_names_are_safe_to_show(talk, tmp_path):
     assert "\x1b" not in "".join(said)
 
 
+@pytest.mark.parametrize("where", ["model", "terminal"])
+def test_an_answer_can_be_interrupted_and_the_next_is_whole(
+    use, char, stdin, capsys, monkeypatch, where
+):
+    """By Ctrl-C at its second piece, while the model works or while the piece is shown."""
+    place, name = {
+        "model": (FakeDecoder, "extend"),
+        "terminal": (sys.modules["crystalline.cli.infer_view"], "show"),
+    }[where]
+    act, count = getattr(place, name), []
+
+    def interrupted(*args, **options):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return act(*args, **options)
+
+    monkeypatch.setattr(place, name, interrupted)
+    use(answering(char, " a nice answer."), char, seq_len=400)
+    stdin(b"is it\ncan we\n", tty=True)
+    seen = prompts_seen(monkeypatch, char)
+    assert main(["m", "--chat", "--quiet"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert " a nice answer.".startswith(first)
+    assert len(first) == 2
+    assert second == " a nice answer."
+    assert seen[1].startswith("User: is it\nAssistant: a")
+
+
 def test_help_names_every_command(talk):
     said = "\n".join(talk("/help")[2])
     for command in ("/system TEXT", "/save FILE", "/load FILE", "/reset", "/quit", "/help"):
