@@ -318,6 +318,9 @@ class Scheduler:
             onward = run.job.advance(rows)
         except CrystallineError as error:
             run.job.error, onward = error, []
+        except BaseException:  # Ctrl-C, or a mistake of ours: half done, it cannot go on
+            self.cancel(run.job)
+            raise
         if onward:
             self._grow(run, onward)
         else:

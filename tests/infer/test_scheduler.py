@@ -283,6 +283,26 @@ def test_an_error_ends_its_own_text_only(char):
     assert fine.tokens == alone(char, fake(1), [2], 2)
 
 
+def test_a_job_that_breaks_off_is_done_and_the_others_go_on(char):
+    class Broken(Endless):
+        def advance(self, rows):
+            super().advance(rows)
+            raise KeyboardInterrupt
+
+    scheduler = Scheduler(fake(3))
+    run, broken, other = text(char, [2], 2), Broken([5], [0]), text(char, [3], 3)
+    for job in (run, broken, other):
+        scheduler.submit(job)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.step()
+    assert broken.done
+    scheduler.finish(run)
+    scheduler.finish(other)
+    assert scheduler.is_idle
+    assert run.tokens == alone(char, fake(1), [2], 2)
+    assert other.tokens == alone(char, fake(1), [3], 3)
+
+
 @pytest.mark.parametrize("call", ["extend", "reorder"])
 @pytest.mark.parametrize("done", [False, True])
 def test_ctrl_c_in_the_middle_of_a_pass_leaves_the_rest_right(char, monkeypatch, call, done):
