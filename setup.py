@@ -90,6 +90,8 @@ EXTENSIONS = {
     "crystalline._kernels.matmul": [],
     "crystalline._kernels.kept": [],
     "crystalline._kernels.attention": [],
+    "crystalline._kernels.team": [],
+    "crystalline._kernels.cache": [],
     "crystalline._kernels.rows": [],
     "crystalline._kernels.crossentropy": [],
     "crystalline._kernels.neighbors": [],

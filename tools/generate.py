@@ -41,7 +41,7 @@ _KEYWORDS = {"as": "as_"}  # of Python, that C has for names
 def levels_header() -> str:
     """Return `levels.h`: the names of levels and features, for the preprocessor to walk."""
     features = " ".join(f'X("{name}")' for name in features_of(LEVELS, EXACT_LEVELS))
-    lines = textwrap.wrap(features, WIDTH - 6)
+    lines = textwrap.wrap(features, WIDTH - 6, break_on_hyphens=False)
     return "".join(
         [
             f"/* The levels of crystalline/machine/levels.py, {WRITTEN}. */\n",

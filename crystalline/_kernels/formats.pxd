@@ -13,11 +13,15 @@ cdef inline const NumberFormat* float32() noexcept nogil:
     return primitives().formats[<int>CL_FORMAT_float32]
 
 
-# Words of 32 bits of an operand's row, or of a panel's column, that holds K elements, with the
-# extra ones.
+# Words of 32 bits of an operand's row that holds K elements, with the extra ones; and of a panel's
+# column, which are as many where the format trains.
 cdef inline int64_t words(const NumberFormat* f, int64_t K) noexcept nogil:
-    cdef int64_t unit = f.elements * f.step
+    cdef int64_t unit = f.unit if f.unit else f.elements * f.step
     return (K + unit - 1) // unit * f.step + f.extra
+
+
+cdef inline int64_t panel_words(const NumberFormat* f, int64_t K) noexcept nogil:
+    return (K + f.unit - 1) // f.unit * f.panel_step if f.unit else words(f, K)
 
 
 # Columns rounded up to whole panels.
@@ -37,7 +41,7 @@ cdef inline int64_t operand_size(const NumberFormat* f, int64_t rows, int64_t K)
 
 # Words of a packed right-hand side [K, N].
 cdef inline int64_t packed_words(const NumberFormat* f, int64_t K, int64_t N) noexcept nogil:
-    return padded(N) * words(f, K)
+    return padded(N) * panel_words(f, K)
 
 
 # Whether an operand is something else than the float32 matrix itself.
@@ -53,3 +57,10 @@ cdef inline int64_t turned_words(const NumberFormat* f, int64_t rows, int64_t K)
 
 cdef inline int64_t turned_stride(const NumberFormat* f, int64_t rows, int64_t K) noexcept nogil:
     return words(f, rows) if f.turned_by_rows else K
+
+
+# The values of one column of packed [K, N].
+cdef inline void take_column(const NumberFormat* f, int64_t K, const float* packed, int64_t column,
+                             float* out) noexcept nogil:
+    f.take_column(K, packed + column // CL_PANEL * CL_PANEL * panel_words(f, K), column % CL_PANEL,
+                  out)

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 cdef extern from "primitives.h":
     enum:
         CL_PANEL
-        CL_FEW_ROWS
+        CL_CACHE_BLOCK
         CL_FORMAT_float32
         CL_FORMATS
     ctypedef enum StoreMode:
@@ -44,10 +44,22 @@ cdef extern from "primitives.h":
         void (*product)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
                         const float* panel, int64_t next, const float* bias, Activation activation,
                         const Kept* out, const Kept* other) noexcept nogil
+    ctypedef struct CacheHead:
+        int64_t narrow
+        int64_t D
+        int64_t stride
+        float* keys
+        float* values
+    ctypedef struct CacheRow:
+        int64_t begin, end
+        const float* similar
+        float strength, scale
+        float top, sum
     ctypedef struct NumberFormat:
         const char* name
         int native
         int64_t elements, step, extra
+        int64_t unit, panel_step
         int64_t longest
         int64_t row_group, stride
         int64_t block_rows
@@ -55,6 +67,7 @@ cdef extern from "primitives.h":
         int64_t pass_rows
         int64_t pass_words
         int64_t left_words
+        int64_t few_rows
         const KeptFunctions* keeps
         void (*pack_panel)(int64_t K, int64_t n, const float* b, int64_t ldb, float* panel,
                            float* column_sums) noexcept nogil
@@ -76,6 +89,8 @@ cdef extern from "primitives.h":
                            const float* panel, int64_t next, float* c, int64_t ldc,
                            const float* bias, const float* residual, StoreMode store) noexcept nogil
         int64_t (*peak)(int64_t rounds, float* sink) noexcept nogil
+        void (*take_column)(int64_t K, const float* panel, int64_t column,
+                            float* out) noexcept nogil
     ctypedef struct LevelHooks:
         int (*begin_process)() noexcept nogil
         void (*begin_thread)() noexcept nogil
@@ -94,6 +109,13 @@ cdef extern from "primitives.h":
                          int64_t ldb, float* delta) noexcept nogil
         void (*weighted_rows)(int64_t rows, int64_t width, const float* weights, const float* a,
                               int64_t lda, float* out) noexcept nogil
+        void (*cache_append)(const CacheHead* head, int64_t first, int64_t n, const float* k,
+                             const float* v, int64_t ld) noexcept nogil
+        void (*cache_block)(const CacheHead* head, int64_t start, int64_t rows, CacheRow* row,
+                            const float* q, float* out, int64_t ld) noexcept nogil
+        void (*cache_merge)(int64_t D, const CacheRow* part, const float* values, float* top,
+                            float* sum, float* out) noexcept nogil
+        void (*cache_finish)(int64_t D, float sum, const float* x, float* out) noexcept nogil
         void (*vec_exp)(int64_t n, const float* x, float* out) noexcept nogil
         void (*vec_log)(int64_t n, const float* x, float* out) noexcept nogil
         void (*vec_tanh)(int64_t n, const float* x, float* out) noexcept nogil

@@ -28,6 +28,16 @@ def matmul(
     accumulate: bool = False,
     precision: str = "float32",
     inner: int | None = None,
+    panels: range | None = None,
+) -> None: ...
+def matmul_each(
+    a: npt.NDArray[np.float32],
+    packed: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    precision: str,
+    inner: int,
+    panels: range,
+    few_rows: int = -1,
 ) -> None: ...
 def matmul_transposed(
     a: npt.NDArray[np.float32],

@@ -16,12 +16,17 @@ from libc.string cimport memcpy
 
 from crystalline._kernels.checks cimport expect_length
 from crystalline._kernels.formats cimport (
-    grouped, number_format, packed_words, training_format, turned_stride, words,
+    grouped, number_format, packed_words, panel_words, training_format, turned_stride, words,
 )
 from crystalline._kernels.isa cimport (
-    CL_ADD, CL_FEW_ROWS, CL_PANEL, CL_STORE, CL_STREAM, NumberFormat, StoreMode, begin_thread,
+    CL_ADD, CL_PANEL, CL_STORE, CL_STREAM, NumberFormat, StoreMode, begin_thread,
     end_thread,
 )
+
+# A format's function that multiplies by one panel.
+ctypedef void (*Product)(int64_t M, int64_t n, int64_t K, const float* a, int64_t lda,
+                         const float* panel, int64_t next, float* c, int64_t ldc,
+                         const float* bias, const float* residual, StoreMode store) noexcept nogil
 
 cdef enum:
     # Rows of words that lie multiples of CROWDED apart share so few sets of the caches that what a
@@ -35,7 +40,7 @@ cdef enum:
     LEAST_PANELS = 8
 
 
-cdef int64_t panels(int64_t N) noexcept nogil:
+cdef int64_t panel_count(int64_t N) noexcept nogil:
     return (N + CL_PANEL - 1) // CL_PANEL
 
 
@@ -53,8 +58,8 @@ cdef void pack(const NumberFormat* f, int64_t K, int64_t N, const float* b, int6
 
 cdef void pack_rows(const NumberFormat* f, int64_t K, int64_t N, int64_t row, int64_t rows,
                     const float* b, int64_t ldb, float* packed, float* column_sums) noexcept nogil:
-    cdef int64_t panel, j, height = words(f, K), start = row // f.elements
-    for panel in range(panels(N)):
+    cdef int64_t panel, j, height = panel_words(f, K), start = row // f.elements
+    for panel in range(panel_count(N)):
         j = panel * CL_PANEL
         f.pack_panel(rows, min(<int64_t>CL_PANEL, N - j), b + j, ldb,
                      packed + j * height + start * CL_PANEL,
@@ -63,8 +68,8 @@ cdef void pack_rows(const NumberFormat* f, int64_t K, int64_t N, int64_t row, in
 
 cdef void pack_t(const NumberFormat* f, int64_t K, int64_t N, const float* b, int64_t ldb,
                  float* packed) noexcept nogil:
-    cdef int64_t panel, j, height = words(f, K)
-    for panel in range(panels(N)):
+    cdef int64_t panel, j, height = panel_words(f, K)
+    for panel in range(panel_count(N)):
         j = panel * CL_PANEL
         f.pack_panel_t(K, min(<int64_t>CL_PANEL, N - j), b + j * ldb, ldb, packed + j * height)
 
@@ -72,10 +77,26 @@ cdef void pack_t(const NumberFormat* f, int64_t K, int64_t N, const float* b, in
 cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const float* a,
                    int64_t lda, const float* packed, float* c, int64_t ldc, const float* bias,
                    const float* residual, StoreMode store) noexcept nogil:
-    product = f.product if M > CL_FEW_ROWS else f.product_few
-    cdef int64_t height = words(f, K), steps = height // f.step
-    cdef int64_t depths = (height + f.pass_words - 1) // f.pass_words
-    cdef int64_t blocks, block, row, rows, panel, j, n, depth, k, length, next_panel
+    multiply_panels(f, 0, panel_count(N), M, N, K, a, lda, packed, c, ldc, bias, residual, store)
+
+
+cdef void multiply_panels(const NumberFormat* f, int64_t first, int64_t stop, int64_t M, int64_t N,
+                          int64_t K, const float* a, int64_t lda, const float* packed, float* c,
+                          int64_t ldc, const float* bias, const float* residual,
+                          StoreMode store) noexcept nogil:
+    cdef int64_t height = words(f, K), step = panel_words(f, K) * CL_PANEL
+    cdef int64_t steps = height // f.step, depths = (height + f.pass_words - 1) // f.pass_words
+    cdef int64_t blocks, block, row, rows, panel, depth, k, length
+    if M <= f.few_rows:
+        # Weights that are used once are read in the order in which they lie.
+        for panel in range(first, stop):
+            for depth in range(depths):
+                k = steps * depth // depths * f.step
+                length = steps * (depth + 1) // depths * f.step - k
+                multiply_panel(f, f.product_few, panel, k, M, N, length, a + k * f.stride, lda,
+                               packed + panel * step, step if panel + 1 < stop else 0, c, ldc,
+                               bias, residual, store)
+        return
     for depth in range(depths):
         k = steps * depth // depths * f.step
         length = steps * (depth + 1) // depths * f.step - k
@@ -85,18 +106,25 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
             rows = first_row(f, M, block + 1, blocks) - row
             if rows == 0:
                 continue
-            for panel in range(panels(N)):
-                j = panel * CL_PANEL
-                n = min(<int64_t>CL_PANEL, N - j)
-                next_panel = height * CL_PANEL if j + n < N else 0
-                if depth == 0:
-                    product(rows, n, length, a + row * lda, lda, packed + j * height, next_panel,
-                            c + row * ldc + j, ldc, bias + j if bias != NULL else NULL,
-                            residual + row * ldc + j if residual != NULL else NULL, store)
-                else:
-                    product(rows, n, length, a + row * lda + k * f.stride, lda,
-                            packed + j * height + k * CL_PANEL, next_panel, c + row * ldc + j, ldc,
-                            NULL, NULL, CL_ADD)
+            for panel in range(first, stop):
+                multiply_panel(f, f.product, panel, k, rows, N, length,
+                               a + row * lda + k * f.stride, lda, packed + panel * step,
+                               step if panel + 1 < stop else 0, c + row * ldc, ldc, bias,
+                               residual + row * ldc if residual != NULL else NULL, store)
+
+
+# One panel, from word k of the inner length on: what begins the sums stores, what follows adds.
+cdef inline void multiply_panel(const NumberFormat* f, Product product, int64_t panel, int64_t k,
+                                int64_t M, int64_t N, int64_t K, const float* a, int64_t lda,
+                                const float* packed, int64_t next_panel, float* c, int64_t ldc,
+                                const float* bias, const float* residual,
+                                StoreMode store) noexcept nogil:
+    cdef int64_t j = panel * CL_PANEL, n = min(<int64_t>CL_PANEL, N - j)
+    if k == 0:
+        product(M, n, K, a, lda, packed, next_panel, c + j, ldc, bias + j if bias != NULL else NULL,
+                residual + j if residual != NULL else NULL, store)
+    else:
+        product(M, n, K, a, lda, packed + k * CL_PANEL, next_panel, c + j, ldc, NULL, NULL, CL_ADD)
 
 
 cdef void multiply_ta(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const float* a,
@@ -108,7 +136,7 @@ cdef void multiply_ta(const NumberFormat* f, int64_t M, int64_t N, int64_t K, co
     # are written past the cache.
     if store == CL_STORE and N % 16 == 0 and ldc % 16 == 0 and <size_t>c % 64 == 0:
         store = CL_STREAM
-    if (not f.turned_by_rows and lda % CROWDED == 0 and panels(N) >= LEAST_PANELS
+    if (not f.turned_by_rows and lda % CROWDED == 0 and panel_count(N) >= LEAST_PANELS
             and LEAST_HEIGHT <= height <= MOST_HEIGHT):
         multiply_strips(f, M, N, height, a, packed, c, ldc, store)
         return
@@ -125,7 +153,7 @@ cdef void sweep_ta(const NumberFormat* f, int64_t rows, int64_t N, int64_t heigh
                    int64_t lda, const float* packed, float* c, int64_t ldc,
                    StoreMode store) noexcept nogil:
     cdef int64_t panel, j
-    for panel in range(panels(N)):
+    for panel in range(panel_count(N)):
         j = panel * CL_PANEL
         f.product_ta(rows, min(<int64_t>CL_PANEL, N - j), height, a, lda, packed + j * height,
                      height * CL_PANEL if j + CL_PANEL < N else 0, c + j, ldc, NULL, NULL, store)
@@ -171,7 +199,8 @@ def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=No
     """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K.
 
     A narrow format rounds elements to nearest, ties to even; int8 scales each column first, by its
-    largest magnitude (`primitives/int8.h` has the steps).  Sums are of b itself.
+    largest magnitude (`primitives/int8.h` has the steps); int8g32 and int4 scale each 32 elements of a
+    column (`primitives/groups.h`).  Sums are of b itself.
     """
     cdef int64_t K = b.shape[0], N = b.shape[1]
     cdef const NumberFormat* f = number_format(precision, K)
@@ -255,11 +284,13 @@ def turn_operand(const float[:, ::1] x, int64_t M, int64_t K, float[:, ::1] out,
 
 def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
            const float[::1] bias=None, const float[:, ::1] residual=None,
-           bint accumulate=False, str precision="float32", inner=None) -> None:
+           bint accumulate=False, str precision="float32", inner=None, panels=None) -> None:
     """out [M, N] = a [M, K] B [K, N] (+ bias [N]) (+ residual [M, N]), B packed.
 
     `accumulate` adds the result to what `out` holds.  In another precision than float32, `a` is
-    what `to_operand` makes of a matrix with `inner` = K columns.
+    what `to_operand` makes of a matrix with `inner` = K columns.  `panels` is a range of those of B, 32
+    columns each: only these columns of `out` are computed, with the bits that they have in the whole,
+    so that several threads can share a product.
 
     >>> import numpy as np
     >>> a, b = np.float32([[1, 2]]), np.float32([[3], [4]])
@@ -277,6 +308,11 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
         raise ValueError(
             f"residual is [{residual.shape[0]}, {residual.shape[1]}], expected [{M}, {N}]"
         )
+    cdef int64_t first = 0, stop = panel_count(N)
+    if panels is not None:
+        if panels.step != 1 or panels.start < 0 or panels.stop > stop:
+            raise ValueError(f"panels are {panels}, expected a range within 0 to {stop}")
+        first, stop = panels.start, panels.stop
     if M == 0 or N == 0:
         return
     if K == 0:
@@ -286,8 +322,34 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     cdef StoreMode store = CL_ADD if accumulate else CL_STORE
     with nogil:
         begin_thread()
-        multiply(f, M, N, K, &a[0, 0], a.shape[1], &packed[0], &out[0, 0], N, bias_n, residual_mn,
-                 store)
+        multiply_panels(f, first, stop, M, N, K, &a[0, 0], a.shape[1], &packed[0], &out[0, 0], N,
+                        bias_n, residual_mn, store)
+        end_thread()
+
+
+def matmul_each(const float[:, ::1] a, const float[:, ::1] packed, float[:, ::1] out,
+                str precision, int64_t inner, panels, int64_t few_rows=-1) -> None:
+    """out [M, N] = a [M, K] B [K, N] for every B of packed [L, packed_size], one after the other.
+
+    For measuring: what a model with L layers reads, without what Python takes between two products.
+    `panels` as in `matmul`; up to `few_rows` rows go through the kernel for few, -1: as the table says.
+    """
+    cdef int64_t M = out.shape[0], N = out.shape[1], layer
+    cdef const NumberFormat* f = number_format(precision, inner)
+    cdef NumberFormat other = f[0]
+    other.few_rows = few_rows
+    _expect_operand("a", a, M, inner, f)
+    expect_length("packed[0]", packed.shape[1], packed_words(f, inner, N))
+    cdef int64_t first = panels.start, stop = panels.stop
+    if panels.step != 1 or first < 0 or stop > panel_count(N) or inner < 1 or M < 1:
+        raise ValueError(f"panels are {panels}, expected a range within 0 to {panel_count(N)}")
+    if few_rows >= 0:
+        f = &other
+    with nogil:
+        begin_thread()
+        for layer in range(packed.shape[0]):
+            multiply_panels(f, first, stop, M, N, inner, &a[0, 0], a.shape[1], &packed[layer, 0],
+                            &out[0, 0], N, NULL, NULL, CL_STORE)
         end_thread()
 
 

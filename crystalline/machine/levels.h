@@ -4,8 +4,8 @@
 
 #define CL_CPU_FEATURES(X) \
   X("avx2") X("fma") X("bmi") X("bmi2") X("popcnt") X("lzcnt") X("avx512f") X("avx512bw") \
-  X("avx512dq") X("avx512vl") X("adx") X("avx512bf16") X("amx-tile") X("amx-bf16") X("amx-int8") \
-  X("avx512ifma")
+  X("avx512dq") X("avx512vl") X("adx") X("avx512bf16") X("avx512vnni") X("amx-tile") \
+  X("amx-bf16") X("amx-int8") X("avx512ifma")
 
 #if defined(__x86_64__)
 #define CL_LEVELS(X) X(base) X(avx2) X(avx512) X(avx512bf16) X(amx)

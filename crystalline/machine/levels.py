@@ -51,15 +51,15 @@ LEVELS = (
     ),
     Level(
         "avx512bf16",
-        "x86-64 with AVX-512 and its bfloat16 instructions: 16 lanes, pairs in one step",
-        (*AVX512, "avx512bf16"),
-        ("CL_AVX512", "CL_BF16"),
+        "x86-64 with AVX-512 that multiplies bfloat16 in pairs and bytes in fours: 16 lanes",
+        (*AVX512, "avx512bf16", "avx512vnni"),
+        ("CL_AVX512", "CL_BF16", "CL_VNNI"),
     ),
     Level(
         "amx",
         "x86-64 with AVX-512, and matrix tiles that multiply bfloat16",
-        (*AVX512, "avx512bf16", *TILES),
-        ("CL_AVX512", "CL_BF16", "CL_TILES"),
+        (*AVX512, "avx512bf16", "avx512vnni", *TILES),
+        ("CL_AVX512", "CL_BF16", "CL_VNNI", "CL_TILES"),
     ),
 )
 

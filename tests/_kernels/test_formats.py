@@ -58,7 +58,7 @@ def test_users_can_train_in_every_format_that_trains() -> None:
 
 
 def test_it_has_a_name_like_the_others(toy: str) -> None:
-    assert formats.names() == ("float32", "bf16", "int8", toy)
+    assert formats.names() == ("float32", "bf16", "int8", "int8g32", "int4", toy)
     assert not formats.is_native(toy)
     assert formats.flops_per_second(toy, 0.0) > 0
     assert (mm.operand_shape(2, 5, toy), mm.turned_shape(5, 3, toy)) == ((2, 8), (3, 8))

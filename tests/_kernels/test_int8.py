@@ -109,7 +109,7 @@ def test_it_is_a_format_that_does_not_train() -> None:
 
 
 @pytest.mark.parametrize("K", [1, 3, 4, 5, 15, 16, 17, 63, 64, 65, 127, 200])
-def test_a_row_is_its_bytes_then_zeros_then_its_scale(K: int) -> None:
+def test_a_row_is_its_bytes_then_zeros_then_its_scale_and_sum(K: int) -> None:
     rng = np.random.default_rng(K)
     x = spread(rng, 5, K)
     x[1], x[2, 0] = 0, 0.5 * np.abs(x[2]).max()  # a zero row; a byte of 63.5: a tie
@@ -119,6 +119,7 @@ def test_a_row_is_its_bytes_then_zeros_then_its_scale(K: int) -> None:
     want = np.zeros((5, words + EXTRA), np.float32)
     want.view(np.int8)[:, :K] = bytes_
     want[:, words] = scale
+    want.view(np.int32)[:, words + 1] = -128 * bytes_.astype(np.int64).sum(1)
     assert same_bits(operand(x), want)
 
 

@@ -15,7 +15,8 @@ from crystalline.machine import cpu, levels
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Where the compiler and the kernel call a feature by different names.
 LINUX_NAMES = {
-    "lzcnt": "abm", "bmi": "bmi1", "avx512bf16": "avx512_bf16", "amx-tile": "amx_tile",
+    "lzcnt": "abm", "bmi": "bmi1", "avx512bf16": "avx512_bf16",
+    "avx512vnni": "avx512_vnni", "amx-tile": "amx_tile",
     "amx-bf16": "amx_bf16", "amx-int8": "amx_int8",
 }  # fmt: skip
 

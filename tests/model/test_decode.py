@@ -1,111 +1,235 @@
-"""The cached decoder against the full forward pass, slot by slot."""
+"""The decoder against the full forward pass, and its promise: a text's bits are its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from crystalline._kernels import formats
+from crystalline.model.architectures import ARCHITECTURES
 from crystalline.model.config import ModelConfig
 from crystalline.model.decode import Decoder
+from crystalline.model.params import Parameter, initialize, parameter_table
 from crystalline.model.transformer import Transformer
-from crystalline.model.params import initialize, parameter_table
 
-CONFIG = ModelConfig(vocab_size=67, seq_len=13, num_layers=2, num_heads=3, embed_dim=33)
-TOLERANCE = 2e-5  # logits are of order 1; the two orders of summation differ by a few ulp
+F32 = npt.NDArray[np.float32]
+
+TOLERANCE = 2e-5  # of the largest logit: the two orders of summation differ by a few ulp
+
+CONFIGS = {
+    "gpt2": ModelConfig(67, 45, num_layers=2, num_heads=3, embed_dim=33),
+    "llama": ModelConfig(
+        67, 45, 2, 4, 40, architecture="llama", num_kv_heads=2, tie_embeddings=False
+    ),
+    "qwen3": ModelConfig(
+        67, 45, 2, 4, 36, architecture="qwen3", num_kv_heads=1, head_size=14, sliding_window=7
+    ),
+    "crystalline": ModelConfig(67, 45, 2, 3, 33, attention="crystalline"),
+}
 
 
-@pytest.fixture
-def weights() -> np.ndarray:
-    flat = np.zeros(parameter_table(CONFIG).size, np.float32)
-    initialize(CONFIG, flat, seed=3)
-    flat *= 5.0  # far from uniform, so that attention matters
+def weights_of(config: ModelConfig) -> F32:
+    flat = np.zeros(parameter_table(config).size, np.float32)
+    initialize(config, flat, seed=3)
+    for view in parameter_table(config).views(flat).values():  # far from uniform
+        view *= 5.0 if view.ndim > 1 else 1.0
+        view += 0.1 if view.ndim == 1 else 0.0
     return flat
 
 
-def full_logits(weights: np.ndarray, tokens: list[int]) -> np.ndarray:
-    model = Transformer.allocate(CONFIG, weights)
+def features_of(config: ModelConfig) -> F32 | None:
+    if config.attention == "standard":
+        return None
+    return np.random.default_rng(5).normal(0, 0.4, (67, 16)).astype(np.float32)
+
+
+def decoder_of(name: str, **changes: Any) -> Decoder:
+    config = CONFIGS[name]
+    changes = {"threads": 1, "cache": "float32", **changes}
+    return Decoder(config, weights_of(config), features=features_of(config), **changes)
+
+
+def full_logits(name: str, tokens: list[int]) -> F32:
+    config = CONFIGS[name]
+    model = Transformer.allocate(config, weights_of(config), features=features_of(config))
     return model.logits(np.array([tokens], np.int32))[0]
 
 
-def test_steps_equal_the_full_pass(weights: np.ndarray) -> None:
-    tokens = np.random.default_rng(1).integers(0, 67, 13).tolist()
-    expected = full_logits(weights, tokens)
-    decoder = Decoder(CONFIG, weights)
-    rows = [decoder.extend([0], [tokens[:4]])[0]]
-    rows += [decoder.extend([0], [[token]])[0] for token in tokens[4:]]
+def text(length: int, seed: int = 1) -> list[int]:
+    return [int(token) for token in np.random.default_rng(seed).integers(0, 67, length)]
+
+
+def in_cuts(decoder: Decoder, slot: int, tokens: list[int], cuts: list[int]) -> list[F32]:
+    """Feed `tokens` in pieces that end at `cuts`; return the logits after each."""
+    rows = []
+    for start, stop in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
+        rows.append(decoder.extend([slot], [tokens[start:stop]])[0])
+    return rows
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_steps_equal_the_full_pass(name: str) -> None:
+    tokens = text(45)
+    expected = full_logits(name, tokens)
+    decoder = decoder_of(name)
+    rows = in_cuts(decoder, 0, tokens, list(range(4, 45)))
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(np.array(rows), expected[3:], atol=TOLERANCE * scale)
-    assert decoder.length() == 13
+    np.testing.assert_allclose(np.array(rows), expected[3:], rtol=0, atol=TOLERANCE * scale)
+    assert decoder.length() == 45
 
 
-def test_slots_do_not_mix_and_reorder_copies_them(weights: np.ndarray) -> None:
-    a, b = [5, 9, 60, 2], [33, 1]
-    decoder = Decoder(CONFIG, weights, slots=3)
-    decoder.extend([1, 0], [b, a])
-    rows = decoder.extend([0, 1], [[7], [8]])
-    scale = np.abs(rows).max()
-    np.testing.assert_allclose(rows[0], full_logits(weights, [*a, 7])[-1], atol=TOLERANCE * scale)
-    np.testing.assert_allclose(rows[1], full_logits(weights, [*b, 8])[-1], atol=TOLERANCE * scale)
-    decoder.reorder([1, 0, 1])
-    assert [decoder.length(i) for i in range(3)] == [3, 5, 3]
-    rows = decoder.extend([0, 1, 2], [[10], [11], [12]])
-    for row, text in zip(rows, ([*b, 8, 10], [*a, 7, 11], [*b, 8, 12]), strict=True):
-        np.testing.assert_allclose(row, full_logits(weights, text)[-1], atol=TOLERANCE * scale)
+@pytest.mark.parametrize("cache", ["bf16", "float32"])
+@pytest.mark.parametrize("precision", formats.names())
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bits_depend_on_the_text_alone(name: str, precision: str, cache: str) -> None:
+    """However it is cut, whatever else is in the pass, and with any number of threads."""
+    tokens, others = text(40), [text(n, seed=n) for n in (1, 7, 31)]
+    alone = decoder_of(name, precision=precision, cache=cache)
+    expected = in_cuts(alone, 0, tokens, [3, 4, 20])
+    for threads in (1, 2, 3):
+        decoder = decoder_of(name, precision=precision, cache=cache, slots=4, threads=threads)
+        one = decoder.extend([2], [tokens[:3]])[0]
+        rows = [one, *(decoder.extend([2], [[token]])[0] for token in tokens[3:20])]
+        assert np.array_equal(rows[1], expected[1])
+        assert np.array_equal(rows[-1], expected[2])
+        together = decoder.extend([0, 2, 3, 1], [others[2], tokens[20:], others[0], others[1]])
+        assert np.array_equal(together[1], expected[3])
+        whole = decoder_of(name, precision=precision, cache=cache).extend([0], [others[2]])[0]
+        assert np.array_equal(together[0], whole)
+        decoder.close()
 
 
-def test_score_is_the_log_softmax_of_the_full_pass(weights: np.ndarray) -> None:
-    tokens = np.random.default_rng(2).integers(0, 67, 14)
-    logits = full_logits(weights, tokens[:-1].tolist()).astype(np.float64)
+def test_slots_do_not_mix_and_reorder_copies_them() -> None:
+    texts = [text(5, 1), text(3, 2), text(9, 3), text(1, 4)]
+    for order in ([1, 0, 1], [1, 2, 3, 0], [3, 3, 3, 3], [0, 1, 2, 3], [2], [1, 0, 3, 2]):
+        decoder = decoder_of("crystalline", slots=4)
+        decoder.extend([3, 1, 0, 2], [texts[3], texts[1], texts[0], texts[2]])
+        decoder.reorder(order)
+        after = [texts[source] for source in order] + texts[len(order) :]
+        assert [decoder.length(i) for i in range(4)] == [len(one) for one in after]
+        rows = decoder.extend(range(4), [[7], [8], [9], [10]])
+        for i, one in enumerate(after):
+            fresh = decoder_of("crystalline")
+            fresh.extend([0], [one])
+            assert np.array_equal(rows[i], fresh.extend([0], [[7 + i]])[0])
+
+
+def test_a_slot_goes_on_from_where_it_was_cut() -> None:
+    tokens = text(20)
+    decoder = decoder_of("qwen3", slots=2)
+    decoder.extend([1], [tokens])
+    decoder.truncate(1, 12)
+    again = decoder.extend([1], [[5, 6]])[0]
+    assert np.array_equal(again, decoder_of("qwen3").extend([0], [[*tokens[:12], 5, 6]])[0])
+    decoder.truncate(1, 0)
+    assert decoder.length(1) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_score_is_the_log_softmax_of_the_full_pass(name: str, threads: int) -> None:
+    tokens = text(46, 2)
+    logits = full_logits(name, tokens[:-1]).astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    expected = -log_p[np.arange(13), tokens[1:]]
-    got = Decoder(CONFIG, weights).score(tokens)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-    assert got.sum() == pytest.approx(
-        Transformer.allocate(CONFIG, weights).evaluate(tokens[None].astype(np.int32)), rel=1e-6
-    )
+    expected = -log_p[np.arange(45), tokens[1:]]
+    decoder = decoder_of(name, threads=threads)
+    decoder.extend([0], [[1, 2, 3]])
+    got = decoder.score(np.int32(tokens))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
+    assert decoder.length() == 3  # its slots are as they were
 
 
-def test_any_slots_get_any_number_of_tokens(weights: np.ndarray) -> None:
-    """Some empty, some not, in any order, one or many: as if each were read at once."""
-    random = np.random.default_rng(4)
-    decoder = Decoder(CONFIG, weights, slots=4)
-    texts: list[list[int]] = [[], [], [], []]
-    for _ in range(30):
-        chosen = random.permutation(4)[: random.integers(1, 5)].tolist()
-        for slot in chosen:
-            if len(texts[slot]) > 9:
-                keep = int(random.integers(0, 5))
-                decoder.truncate(slot, keep)
-                del texts[slot][keep:]
-        added = [random.integers(0, 67, random.integers(1, 4)).tolist() for _ in chosen]
-        rows = decoder.extend(chosen, added)
-        for slot, ids, row in zip(chosen, added, rows, strict=True):
-            texts[slot] += ids
-            expected = full_logits(weights, texts[slot])[-1]
-            np.testing.assert_allclose(row, expected, atol=TOLERANCE * np.abs(expected).max())
-            assert decoder.length(slot) == len(texts[slot])
+def test_long_texts_are_scored_in_passes() -> None:
+    config = ModelConfig(31, 1100, 1, 2, 16, architecture="llama")
+    weights = weights_of(config)
+    tokens = np.random.default_rng(1).integers(0, 31, 1101).astype(np.int32)
+    decoder = Decoder(config, weights, cache="float32", threads=2)
+    got = decoder.score(tokens)
+    expected = Transformer.allocate(config, weights).token_losses(tokens)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
+    with pytest.raises(ValueError, match="513 tokens are more than 512"):
+        decoder.extend([0], [tokens[:513]])
 
 
-def test_bad_calls_are_refused(weights: np.ndarray) -> None:
-    decoder = Decoder(CONFIG, weights, slots=2, chunk=14)
-    decoder.extend([0], [[5, 9]])
-    for slots, tokens, words in (
-        ([0], [[1] * 12], "slot 0 holds 2 tokens and gets 12: the most are 13"),
-        ([0, 1], [[1] * 7, [1] * 8], "15 tokens in one call: the most are 14"),
-        ([1, 0], [[1], [67]], "token 67 is outside the vocabulary of 67"),
-        ([0, 0], [[1], [1]], "distinct"),
-        ([0, 1], [[1]], "1 texts for the slots"),
-        ([], [], "0 texts"),
-        ([0], [[]], "a row is needed"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            decoder.extend(slots, tokens)
-    assert [decoder.length(slot) for slot in (0, 1)] == [2, 0]  # nothing was read
-    for call in (lambda: decoder.extend([2], [[1]]), lambda: decoder.truncate(-1, 0)):
-        with pytest.raises(IndexError, match="of 2"):
-            call()
-    with pytest.raises(ValueError, match="slot 0 holds 2 tokens, not 3"):
-        decoder.truncate(0, 3)
+def test_narrow_formats_are_near() -> None:
+    """A narrow format's logits differ from float32's by about its own rounding."""
+    tokens = text(30)
+    expected = full_logits("llama", tokens)[-1]
+    scale = np.abs(expected).max()
+    for precision in formats.names():
+        near = {"float32": 1e-4, "bf16": 0.05, "int8": 0.1}.get(precision, 0.5)
+        got = decoder_of("llama", precision=precision, cache="bf16").extend([0], [tokens])[0]
+        assert np.abs(got - expected).max() <= max(near, 0.02) * scale, precision
+
+
+def test_weights_may_come_one_by_one() -> None:
+    config = CONFIGS["llama"]
+    flat = weights_of(config)
+    asked: list[str] = []
+
+    def read(parameter: Parameter) -> F32:
+        asked.append(parameter.name)
+        return flat[parameter.offset : parameter.offset + parameter.size].reshape(parameter.shape)
+
+    decoder = Decoder(config, read, threads=1, cache="float32")
+    assert asked == [p.name for p in parameter_table(config).parameters]
+    expected = decoder_of("llama").extend([0], [[1, 2]])
+    assert np.array_equal(decoder.extend([0], [[1, 2]]), expected)
+    with pytest.raises(ValueError, match=r"model.embed_tokens.weight is float32\[3\]"):
+        Decoder(config, lambda _: np.zeros(3, np.float32), threads=1)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_is_written_goes_on(name: str) -> None:
+    """A greedy text, token by token, is the text of a model that reads it whole each time."""
+    config = CONFIGS[name]
+    tokens, decoder = [1, 2, 3], decoder_of(name, slots=2, threads=2)
+    logits = decoder.extend([1], [tokens])[0]
+    for _ in range(20):
+        token = int(logits.argmax())
+        tokens.append(token)
+        logits = decoder.extend([1], [[token]])[0]
+    assert len(tokens) < config.seq_len
+    read = full_logits(name, tokens[:-1])
+    assert [int(row.argmax()) for row in read[2:]] == tokens[3:]
+
+
+def test_bad_calls_are_refused() -> None:
+    decoder = decoder_of("gpt2", slots=2)
+    with pytest.raises(ValueError, match="46 tokens for slot 0, which takes 1 to 45"):
+        decoder.extend([0], [[1] * 46])
+    with pytest.raises(ValueError, match="0 tokens for slot 1"):
+        decoder.extend([0, 1], [[1], []])
+    with pytest.raises(ValueError, match="token 67 is outside the vocabulary of 67"):
+        decoder.extend([0], [[1, 67]])
+    with pytest.raises(ValueError, match="token -1 is outside"):
+        decoder.score([1, -1])
+    with pytest.raises(ValueError, match="name one twice"):
+        decoder.extend([1, 1], [[1], [2]])
+    with pytest.raises(ValueError, match="1 texts for 2 slots"):
+        decoder.extend([0, 1], [[1]])
+    with pytest.raises(IndexError, match="slot 2 of 2"):
+        decoder.extend([2], [[1]])
+    with pytest.raises(ValueError, match="slot 0 holds 0 tokens, not 1"):
+        decoder.truncate(0, 1)
+    with pytest.raises(ValueError, match="2 to 46 tokens are needed"):
+        decoder.score([1])
+    decoder.extend([0], [[1] * 45])
+    with pytest.raises(ValueError, match="1 tokens for slot 0, which takes 0"):
+        decoder.extend([0], [[1]])
+    weights = weights_of(CONFIGS["gpt2"])
     with pytest.raises(ValueError, match="slots is 0"):
-        Decoder(CONFIG, weights, slots=0)
+        Decoder(CONFIGS["gpt2"], weights, slots=0)
+    with pytest.raises(ValueError, match="cache is 'int3'"):
+        Decoder(CONFIGS["gpt2"], weights, cache="int3")
+    with pytest.raises(ValueError, match="precision is 'int3'"):
+        Decoder(CONFIGS["gpt2"], weights, precision="int3")
+
+
+def test_other_levels(isa_levels: Callable[..., None]) -> None:
+    isa_levels(__file__)

@@ -9,6 +9,8 @@
 #ifndef CL_AMX_H
 #define CL_AMX_H
 
+#include "few.h"
+#include "few_rows.h"
 #include "gelu_table.h"
 #include "tile_operands.h"
 
@@ -208,7 +210,7 @@ CL_INLINE void tiles_store(const int LOWER, const int RIGHT, float *c, int64_t l
 
 /* A product over one panel.  Sums alternate between two blocks in L1: one is finished while the
  * tiles are at the next. */
-CL_INLINE void tiles_panel(int64_t M, int64_t K, const float *a, int64_t lda, const float *panel,
+CL_INLINE void tiles_panel(const int FEW, int64_t M, int64_t K, const float *a, int64_t lda, const float *panel,
                            int64_t next, const float *bias, const Finish *finish) {
   float sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
   float padded[CL_PANEL] __attribute__((aligned(64))) = {0};
@@ -221,7 +223,8 @@ CL_INLINE void tiles_panel(int64_t M, int64_t K, const float *a, int64_t lda, co
   const int right = n > TILE_WORDS;
   /* The next panel is fetched evenly over the blocks. */
   Beside work = {.ahead = {.finish = finish, .panel = panel + next}};
-  work.ahead.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  if (FEW) work.ahead.panel = panel + CL_FAR / sizeof(float);
+  work.ahead.lines = FEW || next ? (lines / blocks + steps - 1) / steps : 0;
   if (!right) memset(sums, 0, sizeof sums);
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
     const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
@@ -253,14 +256,21 @@ static void tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64
                           const float *panel, int64_t next, float *c, int64_t ldc,
                           const float *bias, const float *residual, StoreMode store) {
   const Finish finish = {.n = n, .store = store, .c = c, .ldc = ldc, .residual = residual};
-  tiles_panel(M, K, a, lda, panel, next, bias, &finish);
+  tiles_panel(0, M, K, a, lda, panel, next, bias, &finish);
+  if (store == CL_STREAM) CL_STREAM_FENCE;
+}
+static void tiles_product_few(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                              const float *panel, int64_t next, float *c, int64_t ldc,
+                              const float *bias, const float *residual, StoreMode store) {
+  const Finish finish = {.n = n, .store = store, .c = c, .ldc = ldc, .residual = residual};
+  tiles_panel(1, M, K, a, lda, panel, next, bias, &finish);
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
 static void tiles_product_kept(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
                                const float *panel, int64_t next, const float *bias,
                                Activation activation, const Kept *out, const Kept *other) {
   const Finish finish = {.n = n, .out = out, .other = other, .activation = activation};
-  tiles_panel(M, K, a, lda, panel, next, bias, &finish);
+  tiles_panel(0, M, K, a, lda, panel, next, bias, &finish);
 }
 
 static const KeptFunctions tiles_keeps = {
@@ -312,9 +322,11 @@ static const NumberFormat format_bf16 = {
     .turn_operand = tiles_turn_operand,
     .turned_by_rows = 1,
     .product = tiles_product,
-    .product_few = tiles_product,
+    .few_rows = CL_FEW_ROWS_OF(bf16),
+    .product_few = tiles_product_few,
     .product_ta = tiles_product,
     .peak = tiles_peak,
+    .take_column = bf16_take_column,
 };
 
 #define CL_HOOKS \

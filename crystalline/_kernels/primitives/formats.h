@@ -18,7 +18,9 @@ enum {
   CL_LEFT_WORDS = 128 * 1024,
 };
 
+#include "few_rows.h"
 #include "gemm.h"
+#include "groups.h"
 #include "int8.h"
 
 #if defined(CL_TILES)
@@ -44,9 +46,11 @@ static const NumberFormat format_float32 = {
     .pack_panel = float32_pack_panel,
     .pack_panel_t = float32_pack_panel_t,
     .product = float32_product,
-    .product_few = float32_product,
+    .few_rows = CL_FEW_ROWS_OF(float32),
+    .product_few = float32_product_few,
     .product_ta = float32_product_ta,
     .peak = float32_peak,
+    .take_column = float32_take_column,
 };
 
 #if !defined(CL_TILES)
@@ -67,9 +71,11 @@ static const NumberFormat format_bf16 = {
     .to_operand = bf16_to_operand,
     .turn_operand = bf16_turn_operand,
     .product = bf16_product,
-    .product_few = bf16_product,
+    .few_rows = CL_FEW_ROWS_OF(bf16),
+    .product_few = bf16_product_few,
     .product_ta = bf16_product_ta,
     .peak = bf16_peak,
+    .take_column = bf16_take_column,
 };
 #endif
 

@@ -181,6 +181,21 @@ CL_GEMM(bf16_product_ta, 1, 1)
 
 #define CL_PANEL_VECTORS (CL_PANEL / VL)
 
+/* The values of a panel's column. */
+static void float32_take_column(int64_t K, const float *panel, int64_t column, float *out) {
+  for (int64_t k = 0; k < K; k++) out[k] = panel[k * CL_PANEL + column];
+}
+
+/* Of bfloat16, two to a word; tiles have the same panels. */
+static void bf16_take_column(int64_t K, const float *panel, int64_t column, float *out) {
+  for (int64_t k = 0; k < K; k++) {
+    uint32_t word;
+    memcpy(&word, panel + k / 2 * CL_PANEL + column, sizeof word);
+    word = k % 2 ? word & 0xffff0000u : word << 16;
+    memcpy(out + k, &word, sizeof word);
+  }
+}
+
 static void float32_pack_panel(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
                        float *column_sums) {
   vf sums[CL_PANEL_VECTORS];

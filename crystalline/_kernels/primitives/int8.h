@@ -19,13 +19,17 @@
  * the sum times its scale may be infinite, and so is the result then.
  *
  * Layout: an operand's row is its bytes in order of K, zeros to whole words and steps, then
- * INT8_EXTRA words of which the first is the scale.  A panel's word [w][j] is the bytes 4 w to
- * 4 w + 3 of column j; of its last INT8_EXTRA rows the first is the scales.  The other extra words
- * are zero: they keep rows on cache lines, and are not read.
+ * INT8_EXTRA words of which the first is the scale, the second the sum of the bytes times -128: what is
+ * to be added, modulo 2^32, where the other side's bytes are multiplied as unsigned numbers, 128 too
+ * large.  A panel's word [w][j] is the bytes 4 w to 4 w + 3 of column j; of its last INT8_EXTRA rows
+ * the first is the scales.  The other extra words are zero: they keep rows on cache lines, and are
+ * not read.
  */
 #ifndef CL_INT8_H
 #define CL_INT8_H
 
+#include "few.h"
+#include "few_rows.h"
 #include "primitives.h"
 #include "vec.h"
 
@@ -85,6 +89,15 @@ CL_INLINE void int8_row(int64_t K, const float *x, float inverse, int64_t bytes,
   }
 }
 
+/* The sum of a row's bytes times -128: of at most 2^17 bytes, so below 2^31. */
+CL_INLINE int32_t int8_correction(int64_t words, const float *row) {
+  vi sum = viset1(0);
+  for (int64_t w = 0; w < words; w += VL) sum = vdot4((vi)vload(row + w), viset1(0x01010101), sum);
+  uint32_t total = 0;
+  for (int i = 0; i < VL; i++) total += (uint32_t)sum[i];
+  return (int32_t)(total * (uint32_t)-128);
+}
+
 static void int8_to_operand(int64_t rows, int64_t K, const float *x, int64_t ldx, float *out) {
   const int64_t words = int8_words(K);
   for (int64_t i = 0; i < rows; i++, x += ldx, out += words + INT8_EXTRA) {
@@ -92,6 +105,8 @@ static void int8_to_operand(int64_t rows, int64_t K, const float *x, int64_t ldx
     int8_row(K, x, inverse[0], 4 * words, (int8_t *)out);
     memset(out + words, 0, INT8_EXTRA * sizeof(float));
     out[words] = scale[0];
+    const int32_t correction = int8_correction(words, out);
+    memcpy(out + words + 1, &correction, sizeof correction);
   }
 }
 
@@ -229,9 +244,10 @@ CL_INLINE void int8_tiles_sums(const int LOWER, const int RIGHT, const int BETWE
   if (LOWER && RIGHT) tile_store(3, sums + TILE_ROWS * CL_PANEL + TILE_WORDS, 4 * CL_PANEL);
 }
 
-static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                               const float *panel, int64_t next, float *c, int64_t ldc,
-                               const float *bias, const float *residual, StoreMode store) {
+CL_INLINE void int8_tiles_panel(const int FEW, int64_t M, int64_t n, int64_t K, const float *a,
+                                int64_t lda, const float *panel, int64_t next, float *c,
+                                int64_t ldc, const float *bias, const float *residual,
+                                StoreMode store) {
   /* Two blocks of sums in turn: one becomes results while the tiles are at the next.  With few
    * steps between them that is left to the processor, which looks far enough ahead. */
   int32_t sums[2][TILE_BLOCK * CL_PANEL] __attribute__((aligned(64)));
@@ -239,7 +255,8 @@ static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, 
   const int64_t blocks = (M + TILE_BLOCK - 1) / TILE_BLOCK, lines = CL_PANEL / CL_LINE * words;
   const Finish meets = {.n = n, .store = store, .c = c, .ldc = ldc, .residual = residual};
   TilesAhead ahead = {.finish = &meets, .panel = panel + next};
-  ahead.lines = next ? (lines / blocks + steps - 1) / steps : 0;
+  if (FEW) ahead.panel = panel + CL_FAR / sizeof(float);
+  ahead.lines = FEW || next ? (lines / blocks + steps - 1) / steps : 0;
   Int8Block block = {.rows = 0};
   for (int64_t row = 0, turn = 0; row < M; row += TILE_BLOCK, turn ^= 1) {
     const int64_t rows = M - row < TILE_BLOCK ? M - row : TILE_BLOCK;
@@ -265,6 +282,16 @@ static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, 
   int8_finish(&block, block.rows);
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
+static void int8_tiles_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                               const float *panel, int64_t next, float *c, int64_t ldc,
+                               const float *bias, const float *residual, StoreMode store) {
+  int8_tiles_panel(0, M, n, K, a, lda, panel, next, c, ldc, bias, residual, store);
+}
+static void int8_tiles_product_few(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                                   const float *panel, int64_t next, float *c, int64_t ldc,
+                                   const float *bias, const float *residual, StoreMode store) {
+  int8_tiles_panel(1, M, n, K, a, lda, panel, next, c, ldc, bias, residual, store);
+}
 
 static int64_t int8_peak(int64_t rounds, float *sink) {
   enum { UNROLL = 4 };
@@ -284,6 +311,7 @@ static int64_t int8_peak(int64_t rounds, float *sink) {
 }
 
 #define INT8_PRODUCT int8_tiles_product
+#define INT8_PRODUCT_FEW int8_tiles_product_few
 #define INT8_BLOCK_ROWS TILE_BLOCK
 #if defined(CL_PLAIN_TILES)
 #define INT8_IS_NATIVE 0
@@ -299,21 +327,36 @@ enum { INT8_ROWS = 12 }; /* of a register tile: what is left of the registers un
 enum { INT8_ROWS = 4 };
 #endif
 
-/* sums[MR][PANEL] of two vectors of columns; `lines` of what comes next are fetched with a word. */
-CL_INLINE void int8_tile(const int MR, int64_t words, const float *a, int64_t lda,
+#if defined(CL_VNNI)
+#define INT8_UNSIGNED 1
+#else
+#define INT8_UNSIGNED 0
+#endif
+
+/* sums[MR][PANEL] of two vectors of columns; `lines` of what comes next are fetched with a word, or
+ * with FEW what lies ahead in the panel. */
+CL_INLINE void int8_tile(const int FEW, const int MR, int64_t words, const float *a, int64_t lda,
                          const float *panel, int32_t *sums, const float *next, int64_t lines) {
   vi acc[INT8_ROWS][2];
+  /* bytes of 128 more than they are, or as they are */
+  const vi more = viset1(INT8_UNSIGNED ? (int32_t)0x80808080u : 0);
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = viset1(0);
+  for (int i = 0; i < MR; i++)
+    acc[i][0] = acc[i][1] = INT8_UNSIGNED ? (vi)vset1(a[i * lda + words + 1]) : viset1(0);
   for (int64_t w = 0; w < words; w++) {
-    const vi b0 = (vi)vload(panel + w * CL_PANEL), b1 = (vi)vload(panel + w * CL_PANEL + VL);
-    __builtin_prefetch(panel + (w + 8) * CL_PANEL);
-    for (int64_t l = 0; l < lines; l++, next += 16) __builtin_prefetch(next, 0, 2);
+    const float *p = panel + w * CL_PANEL;
+    const vi b0 = (vi)vload(p) ^ more, b1 = (vi)vload(p + VL) ^ more;
+    if (FEW) {
+      cl_fetch_ahead(p, 2 * VL * sizeof(float));
+    } else {
+      __builtin_prefetch(p + 8 * CL_PANEL);
+      for (int64_t l = 0; l < lines; l++, next += 16) __builtin_prefetch(next, 0, 2);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       const vi x = (vi)vset1(a[i * lda + w]);
-      acc[i][0] = vdot4(x, b0, acc[i][0]);
-      acc[i][1] = vdot4(x, b1, acc[i][1]);
+      acc[i][0] = INT8_UNSIGNED ? vdot4u(b0, x, acc[i][0]) : vdot4(x, b0, acc[i][0]);
+      acc[i][1] = INT8_UNSIGNED ? vdot4u(b1, x, acc[i][1]) : vdot4(x, b1, acc[i][1]);
     }
   }
 #pragma GCC unroll 16
@@ -322,9 +365,9 @@ CL_INLINE void int8_tile(const int MR, int64_t words, const float *a, int64_t ld
     for (int v = 0; v < 2; v++) vstore((float *)sums + i * CL_PANEL + v * VL, (vf)acc[i][v]);
 }
 
-static void int8_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
-                         const float *panel, int64_t next, float *c, int64_t ldc,
-                         const float *bias, const float *residual, StoreMode store) {
+CL_INLINE void int8_panel(const int FEW, int64_t M, int64_t n, int64_t K, const float *a,
+                          int64_t lda, const float *panel, int64_t next, float *c, int64_t ldc,
+                          const float *bias, const float *residual, StoreMode store) {
   int32_t sums[INT8_ROWS * CL_PANEL] __attribute__((aligned(64)));
   const int64_t words = K - INT8_EXTRA, tiles = (M + INT8_ROWS - 1) / INT8_ROWS;
   for (int64_t t = 0; t < tiles; t++) {
@@ -335,7 +378,7 @@ static void int8_product(int64_t M, int64_t n, int64_t K, const float *a, int64_
       switch (rows) {
 #define CL_CASE(m) \
   case m: \
-    int8_tile(m, words, x, lda, panel + col, sums + col, panel + next, lines); \
+    int8_tile(FEW, m, words, x, lda, panel + col, sums + col, panel + next, lines); \
     break;
         CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4)
 #if defined(CL_AVX512)
@@ -350,17 +393,27 @@ static void int8_product(int64_t M, int64_t n, int64_t K, const float *a, int64_
   }
   if (store == CL_STREAM) CL_STREAM_FENCE;
 }
+static void int8_product(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                         const float *panel, int64_t next, float *c, int64_t ldc,
+                         const float *bias, const float *residual, StoreMode store) {
+  int8_panel(0, M, n, K, a, lda, panel, next, c, ldc, bias, residual, store);
+}
+static void int8_product_few(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
+                             const float *panel, int64_t next, float *c, int64_t ldc,
+                             const float *bias, const float *residual, StoreMode store) {
+  int8_panel(1, M, n, K, a, lda, panel, next, c, ldc, bias, residual, store);
+}
 
 /* A register tile over a panel that stays in L1: on registers alone the compiler would multiply
  * once, as sums of bytes take several instructions that it knows. */
 static int64_t int8_peak(int64_t rounds, float *sink) {
   enum { WORDS = 16 };
-  float a[INT8_ROWS * WORDS], panel[WORDS * CL_PANEL] __attribute__((aligned(64)));
+  float a[INT8_ROWS * WORDS + 2], panel[WORDS * CL_PANEL] __attribute__((aligned(64)));
   int32_t sums[INT8_ROWS * CL_PANEL] __attribute__((aligned(64)));
-  for (int i = 0; i < INT8_ROWS * WORDS; i++) a[i] = sink[0];
+  for (int i = 0; i < INT8_ROWS * WORDS + 2; i++) a[i] = sink[0];
   for (int i = 0; i < WORDS * CL_PANEL; i++) panel[i] = sink[0];
   for (int64_t r = 0; r < rounds; r++) {
-    int8_tile(INT8_ROWS, WORDS, a, WORDS, panel, sums, 0, 0);
+    int8_tile(0, INT8_ROWS, WORDS, a, WORDS, panel, sums, 0, 0);
     __asm__ volatile("" ::"r"(a), "r"(panel), "r"(sums) : "memory");
   }
   sink[0] += (float)sums[0];
@@ -368,10 +421,17 @@ static int64_t int8_peak(int64_t rounds, float *sink) {
 }
 
 #define INT8_PRODUCT int8_product
+#define INT8_PRODUCT_FEW int8_product_few
 #define INT8_BLOCK_ROWS (2 * INT8_ROWS)
 #define INT8_IS_NATIVE 0
 
 #endif
+
+static void int8_take_column(int64_t K, const float *panel, int64_t column, float *out) {
+  const float scale = panel[int8_words(K) * CL_PANEL + column];
+  for (int64_t k = 0; k < K; k++)
+    out[k] = (float)((const int8_t *)(panel + k / 4 * CL_PANEL + column))[k % 4] * scale;
+}
 
 static const NumberFormat format_int8 = {
     .name = "int8",
@@ -391,8 +451,10 @@ static const NumberFormat format_int8 = {
     .pack_panel_t = int8_pack_panel_t,
     .to_operand = int8_to_operand,
     .product = INT8_PRODUCT,
-    .product_few = INT8_PRODUCT,
+    .few_rows = CL_FEW_ROWS_OF(int8),
+    .product_few = INT8_PRODUCT_FEW,
     .peak = int8_peak,
+    .take_column = int8_take_column,
 };
 
 #endif

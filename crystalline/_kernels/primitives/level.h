@@ -1,5 +1,6 @@
 /* What every level's translation unit contains: all primitives, and their table. */
 #include "bandwidth.h"
+#include "cache.h"
 #include "crossentropy.h"
 #include "formats.h"
 #include "optimizer.h"

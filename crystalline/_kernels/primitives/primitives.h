@@ -14,10 +14,10 @@
 
 #include "levels.h"
 
-enum { CL_PANEL = 32, CL_FEW_ROWS = 4 };
+enum { CL_PANEL = 32, CL_CACHE_BLOCK = 512 };
 
 /* The number formats, in the order of their rows; `name` is what users call them. */
-#define CL_NUMBER_FORMATS(X) X(float32) X(bf16) X(int8)
+#define CL_NUMBER_FORMATS(X) X(float32) X(bf16) X(int8) X(int8g32) X(int4)
 #define CL_NUMBER(name) CL_FORMAT_##name,
 enum { CL_NUMBER_FORMATS(CL_NUMBER) CL_FORMATS };
 #undef CL_NUMBER
@@ -74,6 +74,23 @@ typedef struct {
                   const Kept *other);
 } KeptFunctions;
 
+/* The keys and values of one head that are kept of a sequence (cache.h has the layout). */
+typedef struct {
+  int64_t narrow; /* whether they are bfloat16, two to a word; else float32 */
+  int64_t D;
+  int64_t stride; /* words from one row of values to the next */
+  float *keys;
+  float *values;
+} CacheHead;
+
+/* A row of queries on its way through the blocks of keys. */
+typedef struct {
+  int64_t begin, end;   /* the positions that it sees: begin .. end - 1 */
+  const float *similar; /* what it adds by position, times strength; not read where strength is 0 */
+  float strength, scale;
+  float top, sum; /* OUT, of a block: the largest score, and the sum of exp(score - top) */
+} CacheRow;
+
 /* What `move_floats` does with floats. */
 typedef enum {
   CL_READ,
@@ -91,6 +108,11 @@ typedef enum {
  * `extra` words follow, a multiple of `step`, for what the format keeps of a whole row or column (its
  * scale); where there are any, a matrix is packed and multiplied over the whole of K at once, not in
  * parts of it.
+ *
+ * Where weights are narrower than what they multiply, `unit` elements take `step` words of an operand
+ * and `panel_step` words of a panel's column.  Both 0: panels are as high as operands are long, and
+ * `unit` is elements * step.  Such a format, too, takes the whole of K at once.
+ *
  * c, bias and residual are float32 in every format.
  *
  * An operand is row_group rows side by side: row r begins at r words(K) where r is a multiple of
@@ -102,6 +124,7 @@ typedef struct {
   const char *name;
   int native; /* whether this level multiplies two words in one instruction */
   int64_t elements, step, extra;
+  int64_t unit, panel_step;
   int64_t longest; /* the largest K whose sums are right; 0: any */
   int64_t row_group, stride;
   int64_t block_rows; /* rows of a left-hand side that fill whole register tiles; at most 32 */
@@ -109,6 +132,7 @@ typedef struct {
   int64_t pass_rows;  /* rows that go through a layer's products together, whole groups */
   int64_t pass_words; /* the longest inner length of one pass: longer ones add up in memory */
   int64_t left_words; /* of a left-hand side that one sweep over the panels uses: it stays in L2 */
+  int64_t few_rows;   /* up to as many rows product_few is the faster one: few_rows.h */
   const KeptFunctions *keeps; /* NULL: float32 is kept */
   /* panel = b[K, n], zero-filled; column_sums[n] += sums of b itself over K when not NULL */
   void (*pack_panel)(int64_t K, int64_t n, const float *b, int64_t ldb, float *panel,
@@ -128,7 +152,9 @@ typedef struct {
   void (*product)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda, const float *panel,
                   int64_t next, float *c, int64_t ldc, const float *bias, const float *residual,
                   StoreMode store);
-  /* the same for M <= CL_FEW_ROWS, where reading the panel is what takes the time */
+  /* the same for M <= few_rows, where reading the panel from memory is what takes the time: it is
+   * read from end to end, and so is what follows it.  The bits of a row are those of `product`: they
+   * do not depend on how many rows there are. */
   void (*product_few)(int64_t M, int64_t n, int64_t K, const float *a, int64_t lda,
                       const float *panel, int64_t next, float *c, int64_t ldc, const float *bias,
                       const float *residual, StoreMode store);
@@ -139,6 +165,8 @@ typedef struct {
                      const float *residual, StoreMode store);
   /* sink += a chain-free stream of multiply-adds; returns the FLOPs done */
   int64_t (*peak)(int64_t rounds, float *sink);
+  /* out[K] = the values that a panel holds in one of its columns; NULL where nothing infers */
+  void (*take_column)(int64_t K, const float *panel, int64_t column, float *out);
 } NumberFormat;
 
 /* What a level needs to be told; NULL: nothing. */
@@ -175,6 +203,23 @@ typedef struct {
   /* out[j] = sum_i weights[i] a[i, j] */
   void (*weighted_rows)(int64_t rows, int64_t width, const float *weights, const float *a,
                         int64_t lda, float *out);
+
+  /* ---- cache.h ---- */
+  /* Keeps k and v, n rows of D, ld floats apart, as the positions first .. first + n - 1. */
+  void (*cache_append)(const CacheHead *head, int64_t first, int64_t n, const float *k,
+                       const float *v, int64_t ld);
+  /* Rows of queries over the block of CL_CACHE_BLOCK positions from `start` on: top and sum of each
+   * row, and out[rows, D] = the sum of exp(score - top) times value.  A row that sees nothing of the
+   * block has a sum of 0.  begin and end must not decrease from row to row.  q and out have rows ld
+   * floats apart, a multiple of 16 that is D at least; out begins on a cache line. */
+  void (*cache_block)(const CacheHead *head, int64_t start, int64_t rows, CacheRow *row,
+                      const float *q, float *out, int64_t ld);
+  /* Joins a row's next block, `part` and values[D], to what it has: *top, from -inf on, *sum and
+   * out[D], from 0 on. */
+  void (*cache_merge)(int64_t D, const CacheRow *part, const float *values, float *top, float *sum,
+                      float *out);
+  /* out[D] = x / sum */
+  void (*cache_finish)(int64_t D, float sum, const float *x, float *out);
 
   /* ---- vecmath.h ---- elementwise; out may be x */
   void (*vec_exp)(int64_t n, const float *x, float *out);

@@ -285,6 +285,7 @@ CL_INLINE vf vdot2(vf a, vf b, vf c) {
  *
  * vbytes  stores the lanes of a to d, from -127 to 127, as 4 VL bytes from p on
  * vdot4   c + the products of the four bytes of a by those of b, lane by lane, modulo 2^32
+ * vdot4u  the same where the bytes of u count as unsigned: with CL_VNNI all of them, else below 128
  */
 #if defined(CL_AVX512)
 CL_INLINE void vbytes(int8_t *p, vi a, vi b, vi c, vi d) {
@@ -336,6 +337,33 @@ CL_INLINE vi vdot4(vi a, vi b, vi c) {
   for (int shift = 0; shift < 32; shift += 8) /* of a byte to the top of its lane */
     sum += (vu)((vi)((vu)a << shift) >> 24) * (vu)((vi)((vu)b << shift) >> 24);
   return (vi)sum;
+}
+#endif
+
+#if defined(CL_VNNI)
+CL_INLINE vi vdot4u(vi u, vi b, vi c) {
+  return (vi)_mm512_dpbusd_epi32((__m512i)c, (__m512i)u, (__m512i)b);
+}
+#else
+CL_INLINE vi vdot4u(vi u, vi b, vi c) { return vdot4(u, b, c); }
+#endif
+
+/* VL numbers of float16, exactly; a NaN stays one. */
+#if defined(CL_AVX512)
+CL_INLINE vf vhalf(const uint16_t *p) {
+  return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+#else
+CL_INLINE vf vhalf(const uint16_t *p) {
+  vu bits = {0};
+#pragma GCC unroll 8
+  for (int i = 0; i < VL; i++) bits[i] = p[i];
+  const vi exponent = (vi)(bits & 0x7c00u), fraction = (vi)(bits & 0x3ffu);
+  const vf normal = (vf)(((bits & 0x7fffu) << 13) + (112u << 23));
+  const vf small = vfloat(fraction) * vset1(0x1p-24f);
+  vf x = vselect((vi)(exponent == viset1(0)), small, normal);
+  x = vselect((vi)(exponent == viset1(0x7c00)), (vf)((vu)normal | 0x7f800000u), x);
+  return (vf)((vu)x | (bits & 0x8000u) << 16);
 }
 #endif
 
