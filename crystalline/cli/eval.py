@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.infer_view import Progress, chosen, print_json, tell
-from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.cli.run import InferPrecision, parse_settings, run_command, version_line
 from crystalline.errors import EXIT_OK, UsageError
 from crystalline.untrusted import shown
 
@@ -94,6 +94,8 @@ class EvalSettings:
     """Checkpoint of a run: latest, best, step-XXXXXXXX, or a path."""
     json: bool = False
     """Print one JSON object to stdout instead of a table."""
+    precision: InferPrecision = "float32"
+    """Number format of the weights; see cllm-infer."""
     quiet: bool = False
     """Print nothing to stderr but errors."""
     version: bool = False
@@ -184,7 +186,12 @@ def _measure(
     from crystalline.infer.loading import open_model
 
     slots = min(settings.parallel, len(suite))
-    model: Model = open_model(Path(place), checkpoint=settings.checkpoint, slots=slots)
+    model: Model = open_model(
+        Path(place),
+        checkpoint=settings.checkpoint,
+        slots=slots,
+        precision=settings.precision,
+    )
     tell(chosen(model), quiet=settings.quiet)
     progress = Progress(quiet=settings.quiet, unit="measurements")
     try:

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TextIO, TypeVar
+from typing import Literal, TextIO, TypeVar
 
 from crystalline import __version__
 from crystalline.errors import (
@@ -45,6 +45,8 @@ _umbrella: ContextVar[str | None] = ContextVar("umbrella", default=None)
 _COMMAND = re.compile(r"\bcllm-(?=[a-z])")
 
 Settings = TypeVar("Settings")
+InferPrecision = Literal["float32", "bf16", "int8", "int8g32", "int4"]  # of a model that writes
+CachePrecision = Literal["bf16", "float32"]  # of its keys and values
 
 
 def run_command(

@@ -39,6 +39,8 @@ COMMANDS = (
             "my-texts/ --minutes 30"),
     Command("infer", "crystalline.cli.infer", "write text with a model, talk to it, or measure it",
             'runs/NAME --prompt "Once upon a time"'),
+    Command("eval", "crystalline.cli.eval", "measure models on prompts with answers, side by side",
+            "runs/NAME runs/OTHER"),
     Command("vocab", "crystalline.cli.vocab", "look into the numbers of a vocabulary",
             "inspect running --from runs/NAME"),
 )  # fmt: skip

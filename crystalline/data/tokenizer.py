@@ -160,6 +160,26 @@ class Tokenizer:
             raise DataError(
                 f"the tokenizer {path} cannot be used: {error}", advice=advice
             ) from None
+        if dropped:  # transformers saves what it was last asked for
+            _log.warning(
+                "The tokenizer %s asks for %s, which would change what a text means; "
+                "switched off.", path, " and ".join(dropped),
+            )  # fmt: skip
+        return cls.from_content(content, path, facts, advice=advice)
+
+    @classmethod
+    def from_content(
+        cls,
+        content: dict[str, Any],
+        path: str | os.PathLike[str],
+        facts: TokenizerFacts = NO_FACTS,
+        *,
+        advice: str = "Name a tokenizer that was saved with a model.",
+    ) -> Tokenizer:
+        """Make a tokenizer of the checked content of a tokenizer.json (see `tokenizer_file`).
+
+        `path` names it in errors.  Raises `DataError` as `load` does.
+        """
         kind = _kind_of(content)
         if kind is None:
             raise DataError(
@@ -175,11 +195,6 @@ class Tokenizer:
             raise DataError(
                 f"the tokenizer {path} is damaged ({shown(str(error))})", advice=advice
             ) from None
-        if dropped:  # transformers saves what it was last asked for
-            _log.warning(
-                "The tokenizer %s asks for %s, which would change what a text means; "
-                "switched off.", path, " and ".join(dropped),
-            )  # fmt: skip
         return cls(inner, kind, facts, prompt_start(content))
 
     def save(self, path: str | os.PathLike[str]) -> None:

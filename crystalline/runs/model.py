@@ -110,7 +110,7 @@ class Model:
         with python_spelling(GenerationSettings, SamplingSettings, others=_OTHERS):
             generation = _generation(settings, stop, seed)
             tokens = encode_prompt(self.tokenizer, _plain(prompt, "the prompt"))
-        return self._pieces(Generation(self._opened.decoder, self.tokenizer, tokens, generation))
+        return self._pieces(Generation(self.tokenizer, tokens, generation))
 
     def score(self, text: str | Sequence[str]) -> TextScore:
         """Return how well the model predicts a text, or several documents.
@@ -123,7 +123,7 @@ class Model:
         documents = [text] if isinstance(text, str) else list(text)
         documents = [_plain(document, "the text") for document in documents]
         with python_spelling(others=_OTHERS), self._turn.take():
-            return score_text(self._opened.decoder, self.tokenizer, documents)
+            return score_text(self._opened.scheduler, self.tokenizer, documents)
 
     def perplexity(self, text: str | Sequence[str]) -> float:
         """Return exp(nats per token) of a text, or several documents; see `score`."""
@@ -131,7 +131,12 @@ class Model:
 
     def _pieces(self, generation: Generation) -> Iterator[str]:
         with self._turn.take():
-            yield from generation
+            scheduler = self._opened.scheduler
+            scheduler.submit(generation)
+            try:
+                yield from scheduler.pieces(generation)
+            finally:
+                scheduler.cancel(generation)
 
 
 class _Turn:

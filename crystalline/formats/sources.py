@@ -1,0 +1,198 @@
+"""A model from anywhere: a run, a checkpoint, a folder in Hugging Face's layout, a GGUF file.
+
+    source = open_source(Path("runs/NAME"))
+    source.config; source.tokenizer()
+    with source.weights() as tensor:
+        tensor(parameter)                # float32, of the parameter's shape
+
+Nothing but heads is read until a tensor is asked for, and each is read alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crystalline.data.tokenizer import Tokenizer
+from crystalline.data.tokenizer_facts import TokenizerFacts
+from crystalline.errors import CheckpointError, UsageError
+from crystalline.formats.checkpoint import (
+    BEST,
+    LATEST,
+    ModelFolder,
+    inspect_model,
+    pointer,
+    require_directory,
+    resolve,
+)
+from crystalline.formats.gguf import GgufModel, read_gguf
+from crystalline.model.config import ModelConfig
+from crystalline.model.params import Parameter, parameter_table
+
+Floats = npt.NDArray[np.float32]
+Read = Callable[[Parameter], Floats]
+
+GGUF_SUFFIX = ".gguf"
+
+
+class ModelSource(ABC):
+    """Where a model is, and what it is."""
+
+    path: Path  # the folder or file
+    config: ModelConfig
+    choice: str = ""  # "best" or "latest": which of a run's checkpoints, where none was named
+    crystal_path: Path | None = None  # crystal.json, where the model was trained with one
+
+    @property
+    @abstractmethod
+    def facts(self) -> TokenizerFacts:
+        """What its files say of the tokenizer, the chat template included."""
+
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer:
+        """Return its tokenizer.
+
+        Raises:
+            DataError: one that cannot be used.
+            CheckpointError: one with more tokens than the model.
+        """
+
+    @abstractmethod
+    def tokenizer_json(self) -> bytes:
+        """Return the content of its tokenizer.json."""
+
+    @abstractmethod
+    def weights(self) -> AbstractContextManager[Read]:
+        """Open its tensors; the result reads one.  Raises `CheckpointError`, also when read."""
+
+    def flat(self) -> Floats:
+        """Return all weights in the order of the parameter table; gaps are 0."""
+        table = parameter_table(self.config)
+        flat = np.zeros(table.size, np.float32)
+        views = table.views(flat)
+        with self.weights() as read:
+            for parameter in table.parameters:
+                views[parameter.name][...] = read(parameter)
+        return flat
+
+    def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
+        if tokenizer.vocab_size > self.config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer of {self.path} has {tokenizer.vocab_size} tokens,"
+                f" its model only {self.config.vocab_size}",
+                advice="The files belong to different models; copy the folder again.",
+            )
+        return tokenizer
+
+
+class _Folder(ModelSource):
+    """A checkpoint, or a folder in Hugging Face's layout."""
+
+    def __init__(self, folder: ModelFolder, choice: str) -> None:
+        self.path, self.config, self.choice = folder.path, folder.config, choice
+        self.crystal_path = folder.crystal_path
+        self._folder = folder
+
+    @property
+    def facts(self) -> TokenizerFacts:
+        return self._folder.facts
+
+    def tokenizer(self) -> Tokenizer:
+        return self._fitting(self._folder.tokenizer())
+
+    def tokenizer_json(self) -> bytes:
+        return self._folder.tokenizer_path.read_bytes()
+
+    @contextmanager
+    def weights(self) -> Iterator[Read]:
+        with self._folder.open_weights() as files:
+            yield files.tensor
+
+
+class _Gguf(ModelSource):
+    """A GGUF file."""
+
+    def __init__(self, model: GgufModel) -> None:
+        self.path, self.config = model.path, model.config
+        self._model = model
+        self._vocabulary = model.vocabulary()
+
+    @property
+    def facts(self) -> TokenizerFacts:
+        special = self._vocabulary.special
+        added = self._vocabulary.document["added_tokens"]
+        texts = {token["id"]: str(token["content"]) for token in added}
+        named = {"bos_token": special.bos, "eos_token": special.eos,
+                 "unk_token": special.unk, "pad_token": special.pad}  # fmt: skip
+        return TokenizerFacts(
+            end_ids=() if special.eos is None else (special.eos,),
+            special={name: texts[id_] for name, id_ in named.items() if id_ in texts},
+            chat_template=self._vocabulary.chat_template,
+        )
+
+    def tokenizer(self) -> Tokenizer:
+        document = self._vocabulary.document
+        return self._fitting(Tokenizer.from_content(document, self.path, self.facts))
+
+    def tokenizer_json(self) -> bytes:
+        return self.tokenizer().to_json().encode()
+
+    @contextmanager
+    def weights(self) -> Iterator[Read]:
+        yield self._read
+
+    def _read(self, parameter: Parameter) -> Floats:
+        whole = np.empty(parameter.shape, np.float32)
+        for part in parameter.parts:
+            parameter.part_view(whole, part)[...] = self._model.tensor(part.name)
+        return whole
+
+
+def open_source(place: Path, checkpoint: str | None = None) -> ModelSource:
+    """Return the model that `place` means.
+
+    `place` is a run directory (its best checkpoint, or the newest where none is best yet), a
+    checkpoint, any folder with config.json, tokenizer.json and weights, or a GGUF file.
+    `checkpoint` picks one of a run: "latest", "best", "step-XXXXXXXX" or a path.
+
+    Raises:
+        CheckpointError: nothing there, damaged files, or a model that is not known here.
+        UsageError: `checkpoint` for a `place` that is no run.
+    """
+    try:
+        if place.suffix == GGUF_SUFFIX or place.is_file():
+            if checkpoint is not None:
+                raise _picks_from_a_run(place, checkpoint)
+            return _Gguf(read_gguf(place))
+        folder, choice = _folder(place, checkpoint)
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise CheckpointError(
+            f"{place} cannot be looked into ({error.strerror})", advice="Check the path."
+        ) from None
+    return _Folder(inspect_model(folder), choice)
+
+
+def _folder(place: Path, checkpoint: str | None) -> tuple[Path, str]:
+    """Return the folder with the model's files, and how it was chosen where it was not named."""
+    if checkpoint is None:
+        folder = resolve(place)
+        named = (place / "config.json").is_file()
+        return folder, "" if named else BEST if folder == pointer(place, BEST) else LATEST
+    require_directory(place)
+    if (place / "config.json").is_file():
+        raise _picks_from_a_run(place, checkpoint)
+    if Path(checkpoint).is_dir() and checkpoint not in ("latest", "best"):
+        return resolve(Path(checkpoint)), ""
+    return resolve(place, checkpoint), ""
+
+
+def _picks_from_a_run(place: Path, checkpoint: str) -> UsageError:
+    return UsageError(
+        f"--checkpoint {checkpoint} picks from a run, and {place} is a single model",
+        advice="Leave --checkpoint out, or name the run directory.",
+    )
