@@ -11,8 +11,8 @@
  *
  * A run ends with a barrier, so that nobody is in the work of a run when `work` changes.  Whoever
  * waits spins for a moment, offering its core to others, then sleeps; where there are more members
- * than cores, it sleeps at once.  Sleepers look again every TEAM_LOOK_NS, though a wake-up cannot be
- * lost: a sleeper says so before it looks at the word, a waker changes the word before it looks for
+ * than cores, it sleeps at once.  Sleepers look again every TEAM_LOOK_NS, though a wake-up cannot
+ * be lost: a sleeper says so before it looks at the word, a waker changes the word before it looks for
  * sleepers.
  */
 #ifndef CRYSTALLINE_TEAM_H
@@ -57,7 +57,8 @@ struct TeamThreads {
   TeamMember others[] TEAM_LINE;
 };
 
-static inline void team_wait(const TeamThreads *t, int64_t *word, int64_t value, int64_t *sleeping) {
+static inline void team_wait(const TeamThreads *t, int64_t *word, int64_t value,
+                             int64_t *sleeping) {
   if (word_spin_until_not_equal(word, value, t->spin_ns)) return;
   word_fetch_add(sleeping, 1);
   while (word_load(word) == value) word_futex_wait(word, value, TEAM_LOOK_NS);
