@@ -170,7 +170,7 @@ CL_INLINE void cache_weights(CacheRow *row, int64_t start, int64_t from, int64_t
   row->sum = vsum(sum[0] + sum[1]);
 }
 
-/* ---- values: out[r, ..] += the sum over the positions from .. to - 1 of weight times value ---- */
+/* ---- values: out[r, ..] += the sum over the positions from .. to - 1 of weight x value ---- */
 
 CL_INLINE void cache_mix(const int NARROW, const int R, const int NV, const float *values,
                          int64_t stride, int64_t from, int64_t to, const float *weights, float *out,
