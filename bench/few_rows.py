@@ -6,12 +6,12 @@
 
 Shapes are those of GPT-2 124M, and every product walks over so many layers' weights that no cache
 holds them.  Each is first checked against float64.  A figure is bytes of packed weights per second,
-and its share of what the same threads read at the same time: reading (`move` in "read") and
-multiplying take turns, and the median of the ratios counts, as others may use the machine.  For 512 rows
-it is FLOP/s instead.  Threads share out the columns.
+and its share of what the same threads read: reading (`move` in "read") and multiplying take turns,
+and the median of the ratios counts, as others may use the machine.  For 512 rows it is FLOP/s
+instead.  Threads share out the columns.
 
-The crossover is the largest number of rows up to which the kernel for few rows is not slower than the
-other one; both are tried for 1 to 33 rows, whatever few_rows.h says.
+The crossover is the largest number of rows up to which the kernel for few rows is not slower than
+the other one; both are tried for 1 to 33 rows, whatever few_rows.h says.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ CROSSOVERS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 33)
 class Threads:
     """The same call on each of some threads at once, with their number.
 
-    Returns the seconds of processor time of the thread that needed most: on a machine that has nothing else
-    to do these are those of the clock, on others they leave out the turns of other programs.
+    Returns the seconds of processor time of the thread that needed most: on a machine that has
+    nothing else to do these are those of the clock, on others they leave out other programs' turns.
     """
 
     def __init__(self, count: int) -> None:

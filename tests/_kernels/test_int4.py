@@ -1,8 +1,8 @@
 """Products of weights in groups, int4 and int8g32: bit for bit what `primitives/groups.h` lists.
 
-The oracle takes the listed steps in NumPy, with sums of int64, so that a level that passes gives the
-same bits as every other one; where the package `gguf` is there, its quantization judges ours.  How far
-such a product is from that of the matrices themselves is held against a bound, in float64.
+The oracle takes the listed steps in NumPy, with sums of int64, so that a level that passes gives
+the same bits as every other one; where the package `gguf` is there, its quantization judges ours.
+How far such a product is from that of the matrices is held against a bound, in float64.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SMALLEST = np.float32(2.0**-119)
 
 SHAPES = [
     (1, 1, 1), (1, 2, 3), (3, 31, 2), (2, 33, 33), (4, 384, 96), (5, 64, 16), (7, 65, 31),
-    (16, 97, 64), (17, 128, 48), (33, 63, 32), (64, 32, 20), (65, 96, 40), (83, 161, 65), (130, 70, 33),
+    (16, 97, 64), (17, 128, 48), (33, 63, 32), (64, 32, 20), (65, 96, 40),
+    (83, 161, 65), (130, 70, 33),
 ]  # fmt: skip
 
 I64 = npt.NDArray[np.int64]
@@ -212,7 +213,7 @@ def test_panels_hold_the_listed_values(name: str, K: int, N: int) -> None:
 def test_values_of_a_file_survive(name: str) -> None:
     """What has been quantized once is what it is quantized to, denormal scales included."""
     rng = np.random.default_rng(3)
-    b = place((rng.standard_normal((96, 64)) * np.exp2(rng.uniform(-24, 14, 64))))
+    b = place(rng.standard_normal((96, 64)) * np.exp2(rng.uniform(-24, 14, 64)))
     once = values(name, b)
     twice = values(name, place(once))
     np.testing.assert_array_equal(once, twice)
@@ -289,8 +290,9 @@ def test_a_scale_beyond_float16_is_not_a_number(name: str) -> None:
 def bound(name: str, a: F32, b: F32) -> F64:
     """Of what a result can be off.
 
-    A byte of a is off by half a step (and what rounds scale and quotient), a weight by half a step and
-    at int4's far end by a whole one; float16 rounds its scale by 2^-11, or a denormal one by 2^-25.
+    A byte of a is off by half a step (and what rounds scale and quotient), a weight by half a step
+    and at int4's far end by a whole one; float16 rounds its scale by 2^-11, or, where that is
+    denormal, by 2^-25.
     """
     x, y = (in_groups(z).astype(np.float64) for z in (a, b.T))
     (_, sa), (_, sb) = bytes_of(a), weights(name, b)
