@@ -337,7 +337,9 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     views = parameter_table(LLAMA).file_views(flats(2, LLAMA)[0])
     path = tmp_path / "model"
     path.mkdir()
+    empty = path.stat().st_ino
     save_model_folder(path, LLAMA, views, tokenizer_bytes())  # an empty folder is no model
+    assert path.stat().st_ino != empty  # the whole folder took its place in one step
     before = {entry: entry.read_bytes() for entry in path.iterdir()}
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("nowhere")
