@@ -4,7 +4,7 @@
     blocks       number formats: f32, f16, bf16, q8_0 and q4_0 both ways, some more to read
     names        tensors: names, orientation and order of rows, against Hugging Face's files
     shape        the shape of a model in the file's values
-    vocabulary   tokenizer.json in the file's values, and back
+    vocabulary   tokenizer.json in the file's values, and back; `sentencepiece` for that kind
     model        `read_gguf`
     export       `write_gguf`
 

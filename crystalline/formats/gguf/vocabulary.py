@@ -2,13 +2,15 @@
 
 llama.cpp has no tokenizer.json.  It knows byte-level BPE by its tokens and merges, and the split
 of text into words by a name (`tokenizer.ggml.pre`), each with a regular expression of its own.
-Three of these are ours too: GPT-2's, Llama 3's and Qwen's.  What it holds, and how:
+Four of these are known here too: GPT-2's, alone or behind a split of digits, Llama 3's and Qwen's.
+What it holds, and how:
 
     bpe     as it is.  A bound on the length of words (see `data.pieces`) is no part of
             llama.cpp's GPT-2 split: ids may differ in words of 512 characters and more
     byte    BPE without merges
     char    BPE whose merges join the bytes of each character, and nothing else.  A character
             that is not in the vocabulary, which we refuse, it leaves out
+    spm     its own kind, see `sentencepiece`
     word    not at all: it has no word for "unknown"
 
 Qwen's tokenizers compose characters first (NFC), which llama.cpp does not do: ids are equal for
@@ -18,44 +20,58 @@ that the way back gives the same tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from crystalline.data.pieces import BOUNDED_PATTERN, END_OF_TEXT, LONGEST_WORD, word_pattern
+from crystalline.data.tokenizer_facts import find_separator
 from crystalline.data.tokenizer_file import (
     CHAR_PATTERN,
     LLAMA3_PATTERN,
     MOST_TOKENS,
     QWEN_PATTERN,
     check_tokenizer,
+    is_sentencepiece,
 )
 from crystalline.errors import DataError
+from crystalline.formats.gguf import sentencepiece
 from crystalline.formats.gguf.container import Container, Value
+from crystalline.formats.gguf.token_types import (
+    CONTROL,
+    GGML,
+    NORMAL,
+    OWN,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    added_tokens,
+    refusal,
+)
 from crystalline.untrusted import BadContent, parse_json, shown
 from crystalline.untrusted.files import TOKENIZER
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # token types
 LONGEST_TEMPLATE = 1 << 20  # characters
 
-_GGML = "tokenizer.ggml."
-_OWN = "crystalline.tokenizer."
 _SPECIAL_KEYS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-_SPLITS = {  # llama.cpp's name for a split, its pattern, whether whole words skip the merges
+# llama.cpp's name for a split, its pattern, whether whole words skip the merges.
+_SPLITS = {
     "gpt-2": (word_pattern(), False),
+    "smollm": (word_pattern(), False),  # digits stand alone
     "llama-bpe": (LLAMA3_PATTERN, True),
     "qwen2": (QWEN_PATTERN, False),
 }
+_DIGITS = {"type": "Digits", "individual_digits": True}
 _OTHER_NAMES = {
     "llama3": "llama-bpe", "llama-v3": "llama-bpe", "pixtral": "llama-bpe",
     "falcon3": "llama-bpe", "deepseek-r1-qwen": "qwen2", "megrez": "qwen2",
-    "mpt": "gpt-2", "olmo": "gpt-2", "phi-2": "gpt-2", "exaone4": "gpt-2",
+    "starcoder": "smollm", "mpt": "gpt-2", "olmo": "gpt-2", "phi-2": "gpt-2", "exaone4": "gpt-2",
 }  # fmt: skip
-_DEFAULT_END = 11  # what ends a text in llama.cpp's BPE where a file does not say it
-_ADVICE = "Save it as a Hugging Face folder, or train with --tokenizer bpe."
+# The token that ends a text in llama.cpp where a file does not say it.
+_DEFAULT_ENDS = {"gpt2": 11, "llama": 2}
 _UNREADABLE = "Use the Hugging Face folder of the model."
 
 
@@ -106,49 +122,56 @@ def tokenizer_values(
 ) -> dict[str, Value]:
     """Return the values that hold a tokenizer.json, for a model of `vocab_size` tokens.
 
-    By default `<|endoftext|>` begins and ends a text, and a prompt begins with a token where the
-    tokenizer's own post-processor puts one there.  Numbers of the model that no token has are
-    filled with unused ones.
+    By default the token between documents begins and ends a text, and a prompt begins with a token
+    where the tokenizer's own post-processor puts one there.  Numbers of the model that no token has
+    are filled with unused ones.
 
     Raises `DataError` for a tokenizer that cannot be read, and for one that GGUF cannot hold.
     """
     document, raw = _read(path)
+    expressed = _expressed(document)
     added = {token["id"]: token for token in document["added_tokens"]}
-    kind, values, own, texts = _expressed(document)
-    texts = texts | {id_: token["content"] for id_, token in added.items()}
+    texts = expressed.texts | {id_: token["content"] for id_, token in added.items()}
     if texts and max(texts) >= vocab_size:
         raise DataError(
             f"the tokenizer has {max(texts) + 1:,} tokens, the model {vocab_size:,}",
             advice="Use the tokenizer that belongs to the model.",
         )
     types = [UNUSED] * vocab_size
-    for id_ in texts:
-        types[id_] = NORMAL
+    for id_, text in texts.items():
+        types[id_] = sentencepiece.type_of(text) if expressed.kind == "spm" else NORMAL
     for id_, token in added.items():
         if token["lstrip"] or token["rstrip"] or token["single_word"]:
-            raise _refusal(
+            raise refusal(
                 f"its token {shown(repr(token['content']), 40)} takes the blanks around it"
             )
         types[id_] = CONTROL if token["special"] else USER_DEFINED
-    special = special or _usual_special(raw, texts)
-    if special.eos is None and vocab_size > _DEFAULT_END:
-        raise _refusal(
-            f"it has no token that ends a text, and llama.cpp would take number {_DEFAULT_END} "
-            f"for one, {shown(repr(texts.get(_DEFAULT_END)), 40)}",
+    special = special or _usual_special(raw, texts, added.values())
+    if expressed.unknown is not None:
+        types[expressed.unknown] = UNKNOWN
+        special = replace(special, unk=expressed.unknown)
+    default_end = _DEFAULT_ENDS[expressed.model]
+    if special.eos is None and vocab_size > default_end:
+        raise refusal(
+            f"it has no token that ends a text, and llama.cpp would take number {default_end} "
+            f"for one, {shown(repr(texts.get(default_end)), 40)}",
             "Train on several files, or with another --tokenizer: then there is <|endoftext|>.",
         )
     tokens = [texts.get(id_, f"[PAD{id_}]") for id_ in range(vocab_size)]
     if len(set(tokens)) < vocab_size:
-        raise _refusal("two of its tokens have the same text")
+        raise refusal("two of its tokens have the same text")
     found: dict[str, Value] = {
-        _GGML + "model": ("text", "gpt2"),
-        **{_GGML + key: value for key, value in values.items()},
-        _GGML + "tokens": ("list", ("text", tokens)),
-        _GGML + "token_type": ("list", ("i32", types)),
+        GGML + "model": ("text", expressed.model),
+        **{GGML + key: value for key, value in expressed.values.items()},
+        GGML + "tokens": ("list", ("text", tokens)),
+        GGML + "token_type": ("list", ("i32", types)),
         **_special_values(special, vocab_size),
-        _OWN + "kind": ("text", kind),
-        **{_OWN + key: value for key, value in own.items()},
+        OWN + "kind": ("text", expressed.kind),
+        **{OWN + key: value for key, value in expressed.own.items()},
     }
+    if expressed.kind == "spm":
+        scores = [expressed.scores.get(id_, sentencepiece.NO_SCORE) for id_ in range(vocab_size)]
+        found[GGML + "scores"] = ("list", ("f32", scores))
     if chat_template is not None:
         found["tokenizer.chat_template"] = ("text", chat_template)
     return found
@@ -165,28 +188,35 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raise DataError(problem, advice="Name a tokenizer.json that was saved with a model.")
 
 
-def _refusal(why: str, advice: str = _ADVICE) -> DataError:
-    return DataError(f"the tokenizer cannot be held by a GGUF file: {why}", advice=advice)
+@dataclass(frozen=True)
+class _Expressed:
+    """A tokenizer in the words of llama.cpp, without its added tokens."""
 
-
-_Expressed = tuple[str, dict[str, Value], dict[str, Value], dict[int, str]]
+    kind: str
+    model: str
+    texts: dict[int, str]  # of the tokens
+    values: dict[str, Value]  # of tokenizer.ggml
+    own: dict[str, Value] = field(default_factory=dict)  # of crystalline.tokenizer
+    scores: dict[int, float] = field(default_factory=dict)
+    unknown: int | None = None
 
 
 def _expressed(document: dict[str, Any]) -> _Expressed:
-    """Return kind, values of tokenizer.ggml, values of our own, and the tokens' texts."""
     model = document["model"]
+    texts = {id_: token for token, id_ in model["vocab"].items()}
+    if is_sentencepiece(document["decoder"]):
+        found = sentencepiece.express(document)
+        unknown = model["vocab"].get(model["unk_token"])
+        return _Expressed("spm", "llama", texts, found.values, found.own, found.scores, unknown)
     if model["type"] == "BPE":
-        return _expressed_bpe(document)
+        return _expressed_bpe(document, texts)
     pattern = (document["pre_tokenizer"] or {}).get("pattern")
     if pattern != {"Regex": CHAR_PATTERN} or document["normalizer"] is not None:
-        raise _refusal("llama.cpp cannot look up whole words, and has no token for unknown ones")
-    spelled = {id_: _spelled(text) for text, id_ in model["vocab"].items()}
+        raise refusal("llama.cpp cannot look up whole words, and has no token for unknown ones")
+    spelled = {id_: _spelled(text) for id_, text in texts.items()}
     merges = sorted({merge for text in spelled.values() for merge in _joining(text)})
-    values: dict[str, Value] = {
-        "pre": ("text", "gpt-2"),
-        "merges": ("list", ("text", merges)),
-    }
-    return "char", values, {}, spelled
+    values: dict[str, Value] = {"pre": ("text", "gpt-2"), "merges": ("list", ("text", merges))}
+    return _Expressed("char", "gpt2", spelled, values)
 
 
 def _spelled(text: str) -> str:
@@ -204,19 +234,19 @@ def _joining(spelled: str) -> list[str]:
     return [f"{spelled[:count]} {spelled[count]}" for count in range(1, len(spelled))]
 
 
-def _expressed_bpe(document: dict[str, Any]) -> _Expressed:
+def _expressed_bpe(document: dict[str, Any], texts: dict[int, str]) -> _Expressed:
     model = document["model"]
     if (document["decoder"] or {}).get("type") != "ByteLevel":
-        raise _refusal("it is no byte-level BPE")
+        raise refusal("it is no byte-level BPE")
     split, longest_word = _split_of(document["pre_tokenizer"])
     normalizer = document["normalizer"]
     if normalizer is not None and (split, normalizer["type"]) != ("qwen2", "NFC"):
-        raise _refusal("llama.cpp does not normalize text")
+        raise refusal("llama.cpp does not normalize text")
     if model["ignore_merges"] != _SPLITS[split][1]:
         _require_reachable(model)
     merges = [" ".join(pair) for pair in model["merges"]]
     if any(merge.count(" ") != 1 for merge in merges):
-        raise _refusal("its merges have blanks in them")
+        raise refusal("its merges have blanks in them")
     values: dict[str, Value] = {
         "pre": ("text", split),
         "merges": ("list", ("text", merges)),
@@ -226,7 +256,7 @@ def _expressed_bpe(document: dict[str, Any]) -> _Expressed:
         own["longest_word"] = ("u32", longest_word)
     if split == "qwen2":
         own["normalizer"] = ("text", "" if normalizer is None else "NFC")
-    return "bpe", values, own, {id_: token for token, id_ in model["vocab"].items()}
+    return _Expressed("bpe", "gpt2", texts, values, own)
 
 
 def _split_of(pre_tokenizer: dict[str, Any] | None) -> tuple[str, int | None]:
@@ -238,19 +268,25 @@ def _split_of(pre_tokenizer: dict[str, Any] | None) -> tuple[str, int | None]:
             for part in parts
             for inner in (part["pretokenizers"] if part["type"] == "Sequence" else [part])
         ]
-    patterns = {pattern: (name, None) for name, (pattern, _) in _SPLITS.items()}
-    known: dict[str, tuple[str, int | None]] = patterns | {BOUNDED_PATTERN: ("gpt-2", LONGEST_WORD)}
+    known: dict[str, tuple[str, int | None]] = {
+        word_pattern(): ("gpt-2", None),
+        BOUNDED_PATTERN: ("gpt-2", LONGEST_WORD),
+        LLAMA3_PATTERN: ("llama-bpe", None),
+        QWEN_PATTERN: ("qwen2", None),
+    }
     if parts and parts[-1]["type"] == "ByteLevel" and not parts[-1]["add_prefix_space"]:
         *before, last = parts
         if not before and last["use_regex"]:
             return known[word_pattern()]
+        if before == [_DIGITS] and last["use_regex"]:
+            return "smollm", None
         if len(before) == 1 and not last["use_regex"] and before[0]["type"] == "Split":
             one = before[0]
             if one["behavior"] == "Isolated" and not one["invert"]:
                 found = known.get(one["pattern"]["Regex"])
                 if found:
                     return found
-    raise _refusal("llama.cpp does not split text as it does")
+    raise refusal("llama.cpp does not split text as it does")
 
 
 def _require_reachable(model: dict[str, Any]) -> None:
@@ -262,15 +298,18 @@ def _require_reachable(model: dict[str, Any]) -> None:
     merging = tokenizers.models.BPE(vocab=model["vocab"], merges=pairs)
     for token in model["vocab"]:
         if len(token) > 1 and [part.value for part in merging.tokenize(token)] != [token]:
-            raise _refusal(
+            raise refusal(
                 f"its merges do not lead to the token {shown(repr(token), 40)}, and llama.cpp "
                 "decides by the split whether they are asked"
             )
 
 
-def _usual_special(raw: Mapping[str, Any], texts: Mapping[int, str]) -> SpecialTokens:
+def _usual_special(
+    raw: Mapping[str, Any], texts: Mapping[int, str], added: Iterable[Mapping[str, Any]]
+) -> SpecialTokens:
     ids = {text: id_ for id_, text in texts.items()}
-    end = ids.get(END_OF_TEXT)
+    separator = find_separator(token["content"] for token in added if token["special"])
+    end = ids.get(END_OF_TEXT if separator is None else separator)
     first = _first_token(raw.get("post_processor"))
     begins = ids.get(first) if first is not None else None
     return SpecialTokens(bos=end if begins is None else begins, eos=end, add_bos=begins is not None)
@@ -301,10 +340,10 @@ def _special_values(special: SpecialTokens, vocab_size: int) -> dict[str, Value]
                     f"the {name} token is number {id_}, the vocabulary has {vocab_size:,}",
                     advice="Use the tokenizer that belongs to the model.",
                 )
-            values[f"{_GGML}{key}_token_id"] = ("u32", id_)
+            values[f"{GGML}{key}_token_id"] = ("u32", id_)
     # Without a token to add, llama.cpp's own default would be another one.
-    values[_GGML + "add_bos_token"] = ("bool", special.add_bos and special.bos is not None)
-    values[_GGML + "add_eos_token"] = ("bool", special.add_eos and special.eos is not None)
+    values[GGML + "add_bos_token"] = ("bool", special.add_bos and special.bos is not None)
+    values[GGML + "add_eos_token"] = ("bool", special.add_eos and special.eos is not None)
     return values
 
 
@@ -323,14 +362,17 @@ def read_vocabulary(container: Container, vocab_size: int) -> Vocabulary:
         isinstance(template, str) and len(template) <= LONGEST_TEMPLATE
     ):
         raise BadContent("its chat template is no text of a reasonable length")
-    model = container.get(_GGML + "model")
-    if model != "gpt2":
+    model = container.get(GGML + "model")
+    if model not in _DEFAULT_ENDS:
         raise DataError(
             f"{container.path} has a tokenizer of the kind {shown(repr(model), 40)}, "
             "which is not read from GGUF files",
             advice=_UNREADABLE,
         )
-    if container.get(_OWN + "kind") == "char":
+    if model == "llama":
+        special = _spm_defaults(container, special, len(tokens))
+        document = sentencepiece.document_of(container, tokens, types, special.unk)
+    elif container.get(OWN + "kind") == "char":
         document = _char_document(tokens, types)
     else:
         document = _bpe_document(container, tokens, types)
@@ -341,13 +383,13 @@ def read_vocabulary(container: Container, vocab_size: int) -> Vocabulary:
 
 
 def _tokens(container: Container, vocab_size: int) -> tuple[list[str], list[int]]:
-    count = container.length(_GGML + "tokens")
+    count = container.length(GGML + "tokens")
     if not 0 < count <= MOST_TOKENS:
         raise BadContent(f"its vocabulary has {count:,} tokens")
     if count != vocab_size:
         raise BadContent(f"its vocabulary has {count:,} tokens, its embeddings {vocab_size:,}")
-    tokens = container.get(_GGML + "tokens")
-    types = container.get(_GGML + "token_type", [NORMAL] * count)
+    tokens = container.get(GGML + "tokens")
+    types = container.get(GGML + "token_type", [NORMAL] * count)
     if not isinstance(tokens[0], str) or len(set(tokens)) != count:
         raise BadContent("its tokens are no texts, or one is there twice")
     if not isinstance(types, list) or len(types) != count or not isinstance(types[0], int):
@@ -358,33 +400,34 @@ def _tokens(container: Container, vocab_size: int) -> tuple[list[str], list[int]
 def _special_tokens(container: Container, count: int) -> SpecialTokens:
     found: dict[str, Any] = {}
     for name, key in _SPECIAL_KEYS.items():
-        id_ = container.get(f"{_GGML}{key}_token_id")
+        id_ = container.get(f"{GGML}{key}_token_id")
         if isinstance(id_, int) and 0 <= id_ < count:  # llama.cpp passes over the others too
             found[name] = id_
-    pre = container.get(_GGML + "pre")
+    pre = container.get(GGML + "pre")
     by_default = _OTHER_NAMES.get(str(pre), pre) == "llama-bpe"
     return SpecialTokens(
         **found,
-        add_bos=container.get(_GGML + "add_bos_token", by_default) is True,
-        add_eos=container.get(_GGML + "add_eos_token", False) is True,
+        add_bos=container.get(GGML + "add_bos_token", by_default) is True,
+        add_eos=container.get(GGML + "add_eos_token", False) is True,
     )
 
 
-def _added_tokens(tokens: Sequence[str], types: Sequence[int]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": id_, "content": token, "special": kind != USER_DEFINED,
-            "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-        }
-        for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
-        if kind in (CONTROL, UNKNOWN, USER_DEFINED)
-    ]  # fmt: skip
+def _spm_defaults(container: Container, special: SpecialTokens, count: int) -> SpecialTokens:
+    """Return the special tokens with llama.cpp's defaults for SentencePiece's tokenizers."""
+    defaults = {"unk": 0, "bos": 1, "eos": 2}
+    missing: dict[str, Any] = {
+        name: id_
+        for name, id_ in defaults.items()
+        if f"{GGML}{_SPECIAL_KEYS[name]}_token_id" not in container and id_ < count
+    }
+    add_bos = container.get(GGML + "add_bos_token", True) is True
+    return replace(special, **missing, add_bos=add_bos)
 
 
 def _bpe_document(
     container: Container, tokens: Sequence[str], types: Sequence[int]
 ) -> dict[str, Any]:
-    name = container.get(_GGML + "pre")
+    name = container.get(GGML + "pre")
     split = _OTHER_NAMES.get(str(name), str(name))
     if split not in _SPLITS:
         raise DataError(
@@ -392,7 +435,7 @@ def _bpe_document(
             advice=_UNREADABLE,
         )
     pattern, ignores_merges = _SPLITS[split]
-    merges = container.get(_GGML + "merges", None)
+    merges = container.get(GGML + "merges", None)
     if not isinstance(merges, list) or len(merges) > MOST_TOKENS:
         raise BadContent("its merges are no list")
     pairs = [_pair(merge) for merge in merges]
@@ -401,20 +444,20 @@ def _bpe_document(
         for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
         if kind == NORMAL
     }
-    added = _added_tokens(tokens, types)
+    added = added_tokens(tokens, types)
     follow = range(len(vocabulary), len(vocabulary) + len(added))
     if [token["id"] for token in added] != list(follow):
         # The library numbers added tokens behind all others, unless they are among them.
         vocabulary |= {token["content"]: token["id"] for token in added}
-    own = container.get(_OWN + "ignore_merges")
-    normalizer = container.get(_OWN + "normalizer", "NFC" if split == "qwen2" else "")
-    if split == "gpt-2" and container.get(_OWN + "longest_word") == LONGEST_WORD:
+    own = container.get(OWN + "ignore_merges")
+    normalizer = container.get(OWN + "normalizer", "NFC" if split == "qwen2" else "")
+    if split == "gpt-2" and container.get(OWN + "longest_word") == LONGEST_WORD:
         pattern = BOUNDED_PATTERN
     return {
         "version": "1.0",
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if normalizer == "NFC" else None,
-        "pre_tokenizer": _pre_tokenizer(pattern),
+        "pre_tokenizer": _pre_tokenizer(pattern, digits=split == "smollm"),
         "decoder": {"type": "ByteLevel"},
         "model": {
             "type": "BPE",
@@ -432,11 +475,13 @@ def _pair(merge: Any) -> list[str]:
     return [merge[:at], merge[at + 1 :]]
 
 
-def _pre_tokenizer(pattern: str) -> dict[str, Any]:
+def _pre_tokenizer(pattern: str, *, digits: bool) -> dict[str, Any]:
     whole = pattern == word_pattern()
     byte_level = {
         "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": whole,
     }  # fmt: skip
+    if digits:
+        return {"type": "Sequence", "pretokenizers": [_DIGITS, byte_level]}
     if whole:
         return byte_level
     split = {
@@ -457,7 +502,7 @@ def _char_document(tokens: Sequence[str], types: Sequence[int]) -> dict[str, Any
     }  # fmt: skip
     return {
         "version": "1.0",
-        "added_tokens": _added_tokens(tokens, types),
+        "added_tokens": added_tokens(tokens, types),
         "normalizer": None,
         "pre_tokenizer": split,
         "decoder": {"type": "Fuse"},

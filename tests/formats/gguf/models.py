@@ -15,8 +15,11 @@ from crystalline.data.tokenizer_file import LLAMA3_PATTERN, QWEN_PATTERN
 from crystalline.formats.gguf import write_gguf
 from crystalline.model.config import ModelConfig, RopeScaling
 from crystalline.model.params import parameter_table
+from tests.data import foreign
 
 TEXT = "It's  the\tquick brown fox, it's 12 dogs!\n\n  hello <|endo> world's café ☃ ab cd .\r\n 😀 "
+FOREIGN = {name: name for name in ("llama2", "metaspace", "digits")}
+FOREIGN |= {"foreign llama3": "llama3", "foreign qwen": "qwen2", "foreign gpt2": "gpt2"}
 SIZES: dict[str, Any] = {"seq_len": 48, "num_layers": 2, "num_heads": 4, "embed_dim": 64}
 LLAMA3 = RopeScaling("llama3", 8.0, original_seq_len=24)
 YARN = RopeScaling("yarn", 4.0, original_seq_len=12)
@@ -54,10 +57,15 @@ def tensors_of(config: ModelConfig, seed: int = 1, scale: float = 1.0) -> dict[s
 
 
 def trained(kind: str, folder: Path, texts: list[str] | None = None) -> Path:
-    """Return the tokenizer.json of one of our kinds, or of "llama3" or "qwen"."""
+    """Return the tokenizer.json of one of our kinds, of "llama3" or "qwen", or a `FOREIGN` one."""
     texts = [TEXT] * 2 if texts is None else texts
     path = folder / f"{kind}.json"
-    if kind in ("llama3", "qwen"):
+    if kind in FOREIGN:
+        document = json.loads(foreign.document(FOREIGN[kind]))
+        if kind == "digits":
+            document["added_tokens"] = document["added_tokens"][:1]  # without marks that strip
+        path.write_text(json.dumps(document), "utf-8")
+    elif kind in ("llama3", "qwen"):
         text = split_by(LLAMA3_PATTERN if kind == "llama3" else QWEN_PATTERN, texts).to_str()
         document = json.loads(text)
         if kind == "llama3":

