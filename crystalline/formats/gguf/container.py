@@ -39,6 +39,8 @@ ALIGNMENT = 32
 MOST_VALUES = 1 << 16
 MOST_TENSORS = 1 << 16
 MOST_ITEMS = 1 << 22  # of all lists of texts together
+MOST_LISTED = 1 << 20  # of a list that is asked for: as many as a vocabulary may have tokens
+LONGEST_TEXT = 1 << 24  # bytes of a text that is asked for
 LONGEST_NAME = 63  # bytes of a tensor's, as llama.cpp has it
 LONGEST_KEY = (1 << 16) - 1
 MOST_DIMENSIONS = 4
@@ -115,7 +117,7 @@ class Container:
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value: a number, a bool, a text, or a list of them.
 
-        Raises `BadContent` for a text that is not UTF-8.
+        Raises `BadContent` for a text that is not UTF-8, and for what is too long.
         """
         value = self._values.get(key)
         if value is None:
@@ -125,6 +127,8 @@ class Container:
         if value.kind != "list":
             number = self._numbers(value.start, value.kind, 1)[0]
             return bool(number) if value.kind == "bool" else number.item()
+        if value.count > MOST_LISTED:
+            raise BadContent(f"its '{shown(key, 80)}' is a list of {value.count:,} items")
         if value.inner == "text":
             return self._texts(value, key)
         numbers = self._numbers(value.start, value.inner, value.count)
@@ -140,6 +144,8 @@ class Container:
         return self._bytes[start : start + count * dtype.itemsize].view(dtype)
 
     def _text(self, start: int, size: int, what: str) -> str:
+        if size > LONGEST_TEXT:
+            raise BadContent(f"its {shown(what, 80)} has {size:,} bytes")
         try:
             return self._map[start : start + size].decode()
         except UnicodeDecodeError:

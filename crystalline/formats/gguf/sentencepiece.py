@@ -35,6 +35,7 @@ from crystalline.formats.gguf.token_types import (
 from crystalline.untrusted import BadContent, shown
 
 MOST_MERGES = 1 << 22
+LONGEST_MERGED = 256  # characters; every way to cut a token in two is looked at
 NO_SCORE = -1e9  # of tokens that no merge makes
 
 _BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
@@ -99,6 +100,8 @@ def _merged_in_order(merges: list[list[str]], vocabulary: dict[str, int]) -> lis
 
     Raises `DataError` unless the merges are all pairs, those of a token together.
     """
+    if max(map(len, vocabulary)) > LONGEST_MERGED:
+        raise refusal(f"it has a token of more than {LONGEST_MERGED} characters")
     made: dict[str, int] = {}
     last = ""
     for first, second in merges:
@@ -177,6 +180,8 @@ def _merges(vocabulary: dict[str, int], scores: list[float]) -> list[list[str]]:
     Raises `BadContent` where two such tokens have one score: llama.cpp joins the first in the text
     then, which no order of merges says.
     """
+    if max(map(len, vocabulary)) > LONGEST_MERGED:
+        raise BadContent(f"it has a token of more than {LONGEST_MERGED} characters")
     pairs: dict[str, list[list[str]]] = {}
     for token in vocabulary:
         found = [

@@ -207,6 +207,25 @@ def test_texts_that_are_not_utf8_are_refused_when_they_are_read(tmp_path: Path) 
         Container(path).get("a")
 
 
+def test_long_values_are_stepped_over_and_refused_when_they_are_asked_for(tmp_path: Path) -> None:
+    """A list of a gigabyte would take many as Python's numbers."""
+    path = tmp_path / "a.gguf"
+    size = 2**30
+    list_head = text("a") + u32(9) + u32(0) + u64(size)
+    text_head = text("b") + u32(8) + u64(size)
+    with path.open("wb") as file:
+        file.write(head(list_head, counts=(0, 2)))
+        file.seek(size, 1)
+        file.write(text_head)
+        file.truncate(file.tell() + size)
+    found = Container(path)
+    assert found.length("a") == size
+    with pytest.raises(BadContent, match="'a' is a list of 1,073,741,824 items"):
+        found.get("a")
+    with pytest.raises(BadContent, match="b has 1,073,741,824 bytes"):
+        found.get("b")
+
+
 def test_short_files_of_many_texts_are_refused_in_time(tmp_path: Path) -> None:
     """Millions of empty texts take a megabyte each eight bytes of list, and long to walk."""
     path = tmp_path / "a.gguf"

@@ -330,6 +330,17 @@ def scores(kind: str, one: Any) -> Any:
     return lambda count: {GGML + "scores": ("list", (kind, [one] * count))}
 
 
+def long_token(count: int) -> dict[str, Any]:
+    """Cutting it in two at every place would take hours."""
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "x" * 10_000_000]
+    tokens += [f"t{i}" for i in range(len(tokens), count)]
+    types = [2] + [1] * (count - 1)
+    return {
+        GGML + "tokens": ("list", ("text", tokens)),
+        GGML + "token_type": ("list", ("i32", types)),
+    }
+
+
 SPM_BAD: list[tuple[Any, str]] = [
     (lambda _: {GGML + "scores": None}, "scores do not fit"),
     (lambda _: {GGML + "scores": ("list", ("f32", [1.0]))}, "scores do not fit"),
@@ -338,6 +349,7 @@ SPM_BAD: list[tuple[Any, str]] = [
     (scores("text", "a"), "finite"),
     (lambda _: {GGML + "remove_extra_whitespaces": ("bool", True)}, "removes spaces"),
     (lambda n: {GGML + "token_type": ("list", ("i32", [UNUSED] * n))}, "no tokens for bytes"),
+    (long_token, "more than 256 characters"),
 ]
 
 
