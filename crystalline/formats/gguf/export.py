@@ -37,7 +37,7 @@ def write_gguf(
     tensors: Iterable[tuple[str, npt.NDArray[Any]]],
     *,
     type: GgufType = "f32",  # noqa: A002 - the word of `cllm export --type`
-    tokenizer: str | os.PathLike[str],
+    tokenizer: str | os.PathLike[str] | bytes,
     special: SpecialTokens | None = None,
     chat_template: str | None = None,
     name: str = "",
@@ -49,6 +49,8 @@ def write_gguf(
     once (`table.file_views(flat).items()` are such).  `type` is the format of the matrices:
     vectors and position tables stay float32; with "q4_0" the head, or the token embeddings
     that serve as one, get "q8_0"; matrices whose rows are no multiple of 32 numbers get "f16".
+    `tokenizer` is the path or the content of a tokenizer.json; `special` and `chat_template` are
+    what files beside it say (see `tokenizer_values` for what holds without them).
 
     Raises:
         UsageError: a type that there is not; a shape or numbers that GGUF or the type cannot hold.
@@ -68,7 +70,10 @@ def write_gguf(
         "general.quantization_version": ("u32", _QUANTIZATION_VERSION),
         **shape_values(config),
         **tokenizer_values(
-            Path(tokenizer), config.vocab_size, special=special, chat_template=chat_template
+            tokenizer if isinstance(tokenizer, bytes) else Path(tokenizer),
+            config.vocab_size,
+            special=special,
+            chat_template=chat_template,
         ),
         "crystalline.version": ("text", __version__),
     })  # fmt: skip

@@ -114,7 +114,7 @@ class Vocabulary:
 
 
 def tokenizer_values(
-    path: Path,
+    source: Path | bytes,
     vocab_size: int,
     *,
     special: SpecialTokens | None = None,
@@ -122,13 +122,15 @@ def tokenizer_values(
 ) -> dict[str, Value]:
     """Return the values that hold a tokenizer.json, for a model of `vocab_size` tokens.
 
+    `source` is its path or its content.
+
     By default the token between documents begins and ends a text, and a prompt begins with a token
     where the tokenizer's own post-processor puts one there.  Numbers of the model that no token has
     are filled with unused ones.
 
     Raises `DataError` for a tokenizer that cannot be read, and for one that GGUF cannot hold.
     """
-    document, raw = _read(path)
+    document, raw = _read(source)
     expressed = _expressed(document)
     added = {token["id"]: token for token in document["added_tokens"]}
     texts = expressed.texts | {id_: token["content"] for id_, token in added.items()}
@@ -177,14 +179,16 @@ def tokenizer_values(
     return found
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(source: Path | bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    what = "the tokenizer" if isinstance(source, bytes) else f"the tokenizer {source}"
     try:
-        raw = parse_json(TOKENIZER.read_bytes(path))
+        data = source if isinstance(source, bytes) else TOKENIZER.read_bytes(source)
+        raw = parse_json(data)
         return check_tokenizer(raw)[0], raw
     except OSError as error:
-        problem = f"the tokenizer {path} cannot be read ({error.strerror})"
+        problem = f"{what} cannot be read ({error.strerror})"
     except BadContent as error:
-        problem = f"the tokenizer {path} cannot be used: {error}"
+        problem = f"{what} cannot be used: {error}"
     raise DataError(problem, advice="Name a tokenizer.json that was saved with a model.")
 
 
