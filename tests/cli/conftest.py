@@ -21,7 +21,7 @@ def use(monkeypatch):
     def install(rule, tokenizer, seq_len=64, choice=""):
         asked = []
 
-        def open_model(place, *, checkpoint=None, slots=1):
+        def open_model(place, *, checkpoint=None, slots=1, **_formats):
             asked.append((place, checkpoint, slots))
             decoder = FakeDecoder(
                 rule, vocab_size=tokenizer.vocab_size, seq_len=seq_len, slots=slots

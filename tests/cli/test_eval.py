@@ -27,7 +27,7 @@ def asked(monkeypatch, byte):
     """Models whose logits depend on their name; returns what was asked for."""
     found = []
 
-    def open_model(place, *, checkpoint=None, slots=1):
+    def open_model(place, *, checkpoint=None, slots=1, **_formats):
         found.append((str(place), checkpoint, slots))
         scale = 1.0 if "first" in str(place) else 0.1
 
