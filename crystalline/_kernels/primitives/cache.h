@@ -174,7 +174,7 @@ CL_INLINE void cache_weights(CacheRow *row, int64_t start, int64_t from, int64_t
 
 CL_INLINE void cache_mix(const int NARROW, const int R, const int NV, const float *values,
                          int64_t stride, int64_t from, int64_t to, const float *weights, float *out,
-                         int64_t ldo) {
+                         int64_t ldo, int64_t later) {
   vf sum[CL_CACHE_TILE][8];
   CL_ROWS(R) CL_ACROSS(NV) sum[r][v] = vload(out + r * ldo + v * VL);
   const float *p = values + (NARROW ? from / 2 : from) * stride;
@@ -192,6 +192,8 @@ CL_INLINE void cache_mix(const int NARROW, const int R, const int NV, const floa
     CL_HIDE(p);
     CL_ACROSS(NV) if (v * VL % CL_LINE == 0)
       __builtin_prefetch((const char *)p + CL_FETCH_VALUES + 4 * v * VL);
+    for (int64_t i = NV * VL; i < later; i += CL_LINE)
+      __builtin_prefetch((const char *)p + CL_FETCH_VALUES + 4 * i);
     CL_STEP(CL_WORDS, weights[r * CL_SCORES], weights[r * CL_SCORES + 1])
     weights += step;
     p += stride;
@@ -202,7 +204,8 @@ CL_INLINE void cache_mix(const int NARROW, const int R, const int NV, const floa
   CL_ROWS(R) CL_ACROSS(NV) vstore(out + r * ldo + v * VL, sum[r][v]);
 }
 
-/* `weights` are those of the position `from`.  Vectors may reach beyond D, into the next row of
+/* The first pass over the rows fetches what later ones read of them.  `weights` are those of the
+ * position `from`.  Vectors may reach beyond D, into the next row of
  * values: `out` has room for what they make there. */
 CL_INLINE void cache_values(const int NARROW, const int R, const CacheHead *head, int64_t from,
                             int64_t to, const float *weights, float *out, int64_t ldo) {
@@ -210,7 +213,8 @@ CL_INLINE void cache_values(const int NARROW, const int R, const CacheHead *head
   if (from >= to) return;
 #define CL_TAKE(NV)                                                                              \
   for (; CL_CACHE_ACROSS(R) >= NV && left >= NV; left -= NV, d += NV * VL)                       \
-    cache_mix(NARROW, R, NV, head->values + d, head->stride, from, to, weights, out + d, ldo);
+    cache_mix(NARROW, R, NV, head->values + d, head->stride, from, to, weights, out + d, ldo, \
+              d ? 0 : head->D);
   CL_TAKE(8) CL_TAKE(4) CL_TAKE(2) CL_TAKE(1)
 #undef CL_TAKE
 }
