@@ -11,6 +11,7 @@ tokens were cut into calls, or on the threads.  Every row is computed as if it w
 Positions end at `config.seq_len`: what happens to longer texts is the caller's affair.
 """
 
+import contextlib
 import mmap
 
 import numpy as np
@@ -43,6 +44,7 @@ CHUNK_ROWS = CHUNK
 cdef enum:
     CHUNK = 512       # most tokens of one pass
     STRIP_ROWS = 16   # rows that become an operand right after they are computed
+    HUGE_BYTES = 4 * 1024 * 1024  # from which on memory is asked for in huge pages
     SCORED_ROWS = 64  # rows whose logits exist at once where every token is scored
 
 CACHE_FORMATS = ("bf16", "float32")
@@ -583,5 +585,9 @@ cdef int64_t _up(int64_t n) noexcept nogil:
 
 
 def _lazy_zeros(int64_t n):
-    # float32 [n], zeros that take memory only where something is written.
-    return np.frombuffer(mmap.mmap(-1, 4 * max(n, 16)), dtype=np.float32)
+    # float32 [n], zeros that take memory only where something is written; in huge pages if it is long.
+    memory = mmap.mmap(-1, 4 * max(n, 16))
+    if len(memory) >= HUGE_BYTES:
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype=np.float32)

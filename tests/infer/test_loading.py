@@ -272,7 +272,7 @@ def test_the_features_come_from_the_checkpoint(crystalline, tokenizer):
     crystal = Crystal.load(crystalline / "crystal.json")
     full = Transformer.allocate(loaded.config, loaded.weights, features=token_features(crystal))
     expected = full.logits(np.array([tokens], np.int32))[0, -1]
-    decoder = open_model(crystalline).decoder
+    decoder = open_model(crystalline, cache="float32").decoder
     decoder.extend([0], [tokens[:3]])
     for token in tokens[3:]:
         row = decoder.extend([0], [[token]])[0]

@@ -252,7 +252,7 @@ def test_gradients_add_and_do_not_depend_on_what_was_there() -> None:
 def test_decoding_equals_the_full_pass() -> None:
     """Prefill, steps, and slots that change places, each with the features of its own tokens."""
     subject = Subject(ODD)
-    decoder = Decoder(ODD, subject.flat, slots=3, features=subject.features)
+    decoder = Decoder(ODD, subject.flat, slots=3, features=subject.features, cache="float32")
 
     def assert_full(row: F32, text: list[int]) -> None:
         full = subject.model.logits(np.array([text], np.int32))[0]
