@@ -447,11 +447,11 @@ def _search(
     tokenizer = model.tokenizer
 
     def text_of(tokens: tuple[int, ...]) -> str:
-        text = tokenizer.decode(token for token in tokens if token != tokenizer.eot_id)
+        text = tokenizer.decode(token for token in tokens if token not in tokenizer.end_ids)
         return text[: min((at for s in settings.stop if (at := text.find(s)) >= 0), default=None)]
 
     def ends(tokens: tuple[int, ...]) -> str | None:
-        if tokens[-1] == tokenizer.eot_id:
+        if tokens[-1] in tokenizer.end_ids:
             return "eot"
         if settings.stop and any(stop in tokenizer.decode(tokens) for stop in settings.stop):
             return "stop"

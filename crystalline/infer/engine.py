@@ -44,20 +44,15 @@ class GenerationSettings:
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the prompt's tokens; an empty prompt is the token that separates documents.
+    """Return the prompt's tokens, with what the model expects before one.
+
+    An empty prompt is that, or the token that separates documents.
 
     Raises:
         DataError: text that the tokenizer cannot express, or an empty prompt
             and a tokenizer without such a token.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"the prompt is not valid Unicode at character {error.start + 1}",
-            advice="Give it in UTF-8.",
-        ) from None
-    tokens = [int(token) for token in tokenizer.encode(text)]
+    tokens = [*tokenizer.prompt_start, *encode_text(tokenizer, text, "prompt")]
     if tokens:
         return tokens
     if tokenizer.eot_id is None:
@@ -66,6 +61,21 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
             advice="Give at least one character with --prompt.",
         )
     return [tokenizer.eot_id]
+
+
+def encode_text(tokenizer: Tokenizer, text: str, what: str = "text") -> list[int]:
+    """Return the tokens of a text that goes on from others.
+
+    Raises `DataError` for what the tokenizer cannot express; `what` names the text.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the {what} is not valid Unicode at character {error.start + 1}",
+            advice="Give it in UTF-8.",
+        ) from None
+    return [int(token) for token in tokenizer.encode(text)]
 
 
 def unknown_tokens(tokenizer: Tokenizer, tokens: Sequence[int] | TokenIds) -> int:
@@ -127,7 +137,7 @@ class Generation(Job):
         self.seconds = time.perf_counter() - self._began
         if len(self.tokens) == 1:
             self.prompt_seconds = self.seconds
-        if token == self._tokenizer.eot_id:
+        if token in self._tokenizer.end_ids:
             return self._end("eot")
         self._hand_out(self._stops.push(self._decoded.push(token)))
         if self._stops.stopped:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, DataError
-from crystalline.infer.engine import Generation, GenerationSettings, encode_prompt
+from crystalline.infer.engine import Generation, GenerationSettings, encode_prompt, encode_text
 from crystalline.infer.perplexity import windows
 from crystalline.infer.sampling import MAX_SEED
 from crystalline.infer.scheduler import Scheduler, Scoring, Work
@@ -87,7 +87,7 @@ def evaluate(
     for index, question in enumerate(suite):
         try:
             prompt = encode_prompt(tokenizer, question.prompt)
-            answer = encode_prompt(tokenizer, question.answer) if question.answer else []
+            answer = encode_text(tokenizer, question.answer) if question.answer else []
         except DataError:
             reports[question.group].left_out += 1
             continue
