@@ -407,8 +407,8 @@ cdef Heads _heads(qkv, int64_t T, int64_t H, int64_t kv_heads, int64_t window) e
     if T < 1 or R % T:
         raise ValueError(f"qkv has {R} rows, which sequences of {T} do not fill")
     if H < 1 or heads.G < 1 or H % heads.G or columns % (H + 2 * heads.G):
-        raise ValueError(f"qkv has {columns} columns, which {H} heads of q and twice {heads.G} of k "
-                         "and v do not divide")
+        raise ValueError(f"qkv has {columns} columns, which {H} heads of q and twice {heads.G} of "
+                         "k and v do not divide")
     if window < 0:
         raise ValueError(f"window is {window}, expected 0 or more")
     heads.D = columns // (H + 2 * heads.G)

@@ -1,4 +1,4 @@
-"""The number formats of products, by name: "float32", "bf16", "int8", "int4" and what else the table has.
+"""The number formats of products, by name: "float32", "bf16", "int8" and what else the table has.
 
 A format is a row of the table in `primitives/formats.h`: how weights are packed and activations
 become operands, what multiplies them, whether the level has an instruction for it.  All that

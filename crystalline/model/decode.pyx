@@ -20,8 +20,8 @@ from crystalline._kernels.memory import aligned_empty
 from crystalline.model.architectures.table import Role
 from crystalline.model.params import parameter_table
 
-from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy
 
 from crystalline._kernels.attention cimport CRYSTAL_FEATURES
 from crystalline._kernels.cache cimport (
@@ -384,7 +384,7 @@ cdef class Decoder:
         cdef bint narrow = self.cache == "bf16"
         cdef int64_t each = (key_value_words(z.T, z.heads.G, z.heads.D, narrow) + 15) // 16 * 16
         cdef float[::1] memory = _lazy_zeros(each * z.L * slots)
-        cdef char[::1] kept = np.zeros(z.L * slots * sizeof(KeyValues), np.int8).view("S1").view("b")
+        cdef char[::1] kept = np.zeros(z.L * slots * sizeof(KeyValues), dtype="b")
         cdef KeyValues* one
         self._memory.append(memory)
         self._kept = kept
@@ -585,7 +585,7 @@ cdef int64_t _up(int64_t n) noexcept nogil:
 
 
 def _lazy_zeros(int64_t n):
-    # float32 [n], zeros that take memory only where something is written; in huge pages if it is long.
+    # float32 [n], zeros that take memory only where something is written; long ones in huge pages.
     memory = mmap.mmap(-1, 4 * max(n, 16))
     if len(memory) >= HUGE_BYTES:
         with contextlib.suppress(OSError):  # a kernel without them

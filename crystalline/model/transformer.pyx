@@ -33,7 +33,7 @@ from crystalline._kernels.crossentropy cimport (
 )
 from crystalline._kernels.formats cimport converts, packed_words, training_format, words
 from crystalline._kernels.isa cimport (
-    CL_ADD, CL_PANEL, CL_STORE, Kept, NumberFormat, Primitives, SoftTargets, StoreMode,
+    CL_ADD, CL_PANEL, CL_STORE, Kept, NumberFormat, SoftTargets, StoreMode,
     begin_thread, end_thread, primitives,
 )
 from crystalline._kernels.kept cimport kept, kept_part, multiply_kept, row_operand
@@ -101,8 +101,8 @@ cdef void add_back(const int32_t* ids, int64_t R, int64_t C, float* tokens,
 
 cdef inline void drop(const Dropping* d, int64_t layer, int site, int64_t n, int64_t start,
                       const float* x, float* out) noexcept nogil:
-    # n elements from `start` of [R, C] on.  Element (sequence, position, channel) has its own number,
-    # whoever computes it.
+    # n elements from `start` of [R, C] on.  Element (sequence, position, channel) has its own
+    # number, whoever computes it.
     primitives().dropout(n, x, out, mix(d.key, 4 * layer + site), d.first + start, d.threshold,
                          d.scale)
 
@@ -261,9 +261,10 @@ cdef class Transformer:
     def allocate(config, float[::1] weights, *, str precision="float32",
                  const float[:, ::1] features=None) -> Transformer:
         """Return a model over `weights` with buffers of its own, packed and ready."""
-        model = Transformer(config, weights, aligned_empty((Transformer.packed_size(config, precision),)),
-                     aligned_empty((Transformer.workspace_size(config, precision),), np.uint8),
-                     precision=precision, features=features)
+        packed = aligned_empty((Transformer.packed_size(config, precision),))
+        workspace = aligned_empty((Transformer.workspace_size(config, precision),), np.uint8)
+        model = Transformer(config, weights, packed, workspace, precision=precision,
+                            features=features)
         model.pack()
         return model
 

@@ -19,8 +19,9 @@ cdef void attend(const Sizes* z, const Attention* a, int64_t layer, int64_t n, i
 cdef void attend_backward(const Sizes* z, const Attention* a, int64_t layer, int64_t n, int64_t t,
                           const Crystal* crystal, const Dropping* d, const Buffers* b,
                           float* dlambdas) noexcept nogil
-# Rows of q, k and v in float32, ld apart, as the product left them: heads are normalized and rotated
-# in place.  Row i is at position first + i of sequences of t; raw and rstd keep what backward needs.
+# Rows of q, k and v in float32, ld apart, as the product left them: heads are normalized and
+# rotated in place.  Row i is at position first + i of sequences of t; raw and rstd keep what
+# backward needs.
 cdef void turn_heads(const Attention* a, int64_t rows, int64_t first, int64_t t, float* x,
                      int64_t ld, float* raw, float* rstd) noexcept nogil
 # The same for one head of keys and its heads of queries, at positions first + i, with nothing kept.

@@ -9,7 +9,6 @@ from crystalline.model.architectures.table import Role
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
-from crystalline._kernels.attention cimport Heads
 from crystalline._kernels.isa cimport NumberFormat
 from crystalline.model.layers.table cimport (
     GELU, RELU2, SWIGLU, Layer, Matrix, MlpKind, Norm, Sizes,

@@ -40,6 +40,6 @@ cdef inline float* shared(const Buffers* b, Buffer which) noexcept nogil:
 # Rows of logits that exist at once, of R rows; most of them for any R.
 cdef int64_t head_rows(const Sizes* z, int64_t R) noexcept nogil
 cdef int64_t most_head_rows(int64_t V) noexcept nogil
-# Where the operand of the logits' gradient begins in their buffer: it takes their place, row by row,
-# unless it is longer than they are or its rows come in groups.
+# Where the operand of the logits' gradient begins in their buffer: it takes their place, row by
+# row, unless it is longer than they are or its rows come in groups.
 cdef int64_t dlogits_at(const Sizes* z, int64_t rows) noexcept nogil

@@ -16,13 +16,14 @@ from crystalline.model.layers.buffers cimport (
     ACT, NARROW, NORM2, OPERAND, STRIP, UP, WIDE, WIDE_PACKED, Buffers, of_layer, shared,
 )
 from crystalline.model.layers.linear cimport input_gradient, kept_gradient, output_gradient
-from crystalline.model.layers.table cimport GELU, SWIGLU, Mlp, MlpKind, Sizes
+from crystalline.model.layers.table cimport GELU, SWIGLU, Mlp, Sizes
 
 cdef enum:
     STRIP_ROWS = 16  # rows that become an operand right after they are computed
 
 
-cdef void activate(const Mlp* m, int64_t rows, const float* x, int64_t ld, float* out) noexcept nogil:
+cdef void activate(const Mlp* m, int64_t rows, const float* x, int64_t ld,
+                   float* out) noexcept nogil:
     cdef int64_t i
     if m.kind == SWIGLU:
         primitives().swiglu(rows, m.F, x, ld, out)

@@ -1,0 +1,6 @@
+from crystalline.model.config import ModelConfig
+
+class Binding:
+    def __init__(self, config: ModelConfig) -> None: ...
+    @property
+    def config(self) -> ModelConfig: ...
