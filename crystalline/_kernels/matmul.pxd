@@ -17,8 +17,8 @@ cdef void multiply(const NumberFormat* f, int64_t M, int64_t N, int64_t K, const
                    int64_t lda, const float* packed, float* c, int64_t ldc, const float* bias,
                    const float* residual, StoreMode store) noexcept nogil
 # The same for the panels first .. stop - 1 alone, so for columns 32 first .. 32 stop - 1 (or N):
-# what one of several threads computes of a product.  An element has the same bits however panels are
-# shared out, and however many rows there are.  Pointers are those of the whole matrices.
+# what one of several threads computes of a product.  An element has the same bits however panels
+# are shared out, and however many rows there are.  Pointers are those of the whole matrices.
 cdef void multiply_panels(const NumberFormat* f, int64_t first, int64_t stop, int64_t M, int64_t N,
                           int64_t K, const float* a, int64_t lda, const float* packed, float* c,
                           int64_t ldc, const float* bias, const float* residual,

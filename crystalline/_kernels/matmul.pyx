@@ -199,8 +199,8 @@ def pack_matrix(const float[:, ::1] b, float[::1] out, float[::1] column_sums=No
     """Pack b [K, N] into `out` [packed_size(K, N)]; with `column_sums` [N], add the sums over K.
 
     A narrow format rounds elements to nearest, ties to even; int8 scales each column first, by its
-    largest magnitude (`primitives/int8.h` has the steps); int8g32 and int4 scale each 32 elements of
-    a column (`primitives/groups.h`).  Sums are of b itself.
+    largest magnitude (`primitives/int8.h` has the steps); int8g32 and int4 scale each 32 elements
+    of a column (`primitives/groups.h`).  Sums are of b itself.
     """
     cdef int64_t K = b.shape[0], N = b.shape[1]
     cdef const NumberFormat* f = number_format(precision, K)
@@ -288,8 +288,8 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
     """out [M, N] = a [M, K] B [K, N] (+ bias [N]) (+ residual [M, N]), B packed.
 
     `accumulate` adds the result to what `out` holds.  In another precision than float32, `a` is
-    what `to_operand` makes of a matrix with `inner` = K columns.  `panels` is a range of those of B,
-    32 columns each: only these columns of `out` are computed, with the bits that they have in the
+    what `to_operand` makes of a matrix with `inner` = K columns.  `panels` is a range of those of
+    B, 32 columns each: only these columns of `out` are computed, with the bits that they have in the
     whole, so that several threads can share a product.
 
     >>> import numpy as np
