@@ -13,8 +13,6 @@ from crystalline.errors import UsageError
 from crystalline.model.architectures import ARCHITECTURES
 from crystalline.model.architectures.table import Architecture, Role
 
-LAYER_NORM_EPSILON = 1e-5  # of GPT-2
-
 Attention = Literal["standard", "crystalline"]
 RopeKind = Literal["linear", "llama3", "yarn"]
 
@@ -98,11 +96,7 @@ class ModelConfig:
     sliding_window: int = 0  # the newest so many positions that attention sees; 0: all
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise UsageError(
-                f"--architecture is {self.architecture!r}",
-                advice=f"It must be {_listed(list(ARCHITECTURES))}.",
-            )
+        architecture_row(self.architecture)
         self._check_sizes()
         self._check_choices()
         if not 0.0 <= self.dropout < 1.0:
@@ -221,5 +215,12 @@ class ModelConfig:
         }
 
 
-def _listed(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+def architecture_row(name: str) -> Architecture:
+    """Return an architecture's row.  Raises `UsageError` for a name that there is not."""
+    if name not in ARCHITECTURES:
+        names = list(ARCHITECTURES)
+        raise UsageError(
+            f"--architecture is {name!r}",
+            advice=f"It must be {', '.join(names[:-1])} or {names[-1]}.",
+        )
+    return ARCHITECTURES[name]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from crystalline.errors import UsageError
+from crystalline.model.config import architecture_row
 from crystalline.train.plan import Plan
 
 POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
@@ -29,7 +30,6 @@ EpsilonSchedule = Literal["constant", "linear"]
 Init = Literal["normal", "lattice"]
 Positions = Literal["learned", "twelvefold"]
 Attention = Literal["standard", "crystalline"]
-Architecture = Literal["gpt2", "llama", "qwen3"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrainConfig:
     """How text becomes tokens: byte-level BPE, single characters, words, or bytes."""
     vocab_size: int = 8000
     """Largest vocabulary, in tokens (bpe and word; char and byte find their own)."""
-    architecture: Architecture = "gpt2"
+    architecture: str = "gpt2"
     """Shape of the model: gpt2 (LayerNorm, learned positions, GELU), llama (RMSNorm, rotary
     positions, SwiGLU), or qwen3 (llama with normalized queries and keys)."""
     embed_dim: int | None = None
@@ -150,6 +150,9 @@ class TrainConfig:
                 f"--vocab-size is {self.vocab_size}",
                 advice=f"It must be at most {LARGEST_VOCABULARY:,}.",
             )
+        architecture_row(self.architecture)
+        for name in ("num_kv_heads", "head_size", "mlp_dim", "sliding_window"):
+            _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
         for name in ("embed_dim", "num_layers", "num_heads", "max_steps"):
             value = getattr(self, name)
             if value is not None:
