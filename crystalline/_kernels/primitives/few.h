@@ -16,16 +16,15 @@ enum {
   CL_ACROSS = CL_PANEL / VL, /* vectors across a panel */
 };
 
-/* Rows of a tile over the whole width of a panel; and, where registers allow no more of these, of one over
- * half of it: its lines are every other one, and those beside them come along. */
+/* Rows of a tile.  Half a panel at a time has room for twice as many with AVX-512, but 10 to 16 rows
+ * take a quarter longer that way than in gemm.h's tiles. */
 #if defined(CL_AVX512)
-enum { CL_FEW_MR = 8, CL_FEW_HALF_MR = 16 };
+#define CL_FEW_MR 8
 #elif defined(__aarch64__) || defined(CL_AVX2)
-enum { CL_FEW_MR = 2, CL_FEW_HALF_MR = 0 };
+#define CL_FEW_MR 2
 #else
-enum { CL_FEW_MR = 1, CL_FEW_HALF_MR = 0 };
+#define CL_FEW_MR 1
 #endif
-enum { CL_FEW_MOST = CL_FEW_HALF_MR > CL_FEW_MR ? CL_FEW_HALF_MR : CL_FEW_MR };
 
 /* Fetch what lies ahead of `bytes` bytes at p, whatever is there: the compiler need not know. */
 CL_INLINE void cl_fetch_ahead(const void *p, const int bytes) {
@@ -37,11 +36,11 @@ CL_INLINE void cl_fetch_ahead(const void *p, const int bytes) {
   }
 }
 
-/* n columns of a row in `across` vectors: sums + bias + residual + what c holds, in this order. */
-CL_INLINE void cl_finish_part(const int across, int64_t n, vf *sums, float *c, const float *bias,
-                              const float *residual, StoreMode store) {
+/* n columns of a row: sums + bias + residual + what c holds, in this order. */
+CL_INLINE void cl_finish_row(int64_t n, vf *sums, float *c, const float *bias, const float *residual,
+                             StoreMode store) {
 #pragma GCC unroll 8
-  for (int v = 0; v < across; v++) {
+  for (int v = 0; v < CL_ACROSS; v++) {
     const int64_t at = v * VL, m = n - at < 0 ? 0 : n - at > VL ? VL : n - at;
     if (m == VL) {
       if (bias) sums[v] += vload(bias + at);
@@ -57,81 +56,63 @@ CL_INLINE void cl_finish_part(const int across, int64_t n, vf *sums, float *c, c
   }
 }
 
-CL_INLINE void cl_finish_row(int64_t n, vf *sums, float *c, const float *bias, const float *residual,
-                             StoreMode store) {
-  cl_finish_part(CL_ACROSS, n, sums, c, bias, residual, store);
-}
-
-/* MR rows by ACROSS vectors of columns. */
-CL_INLINE void cl_few_tile(const int MR, const int ACROSS, const int BF16, int64_t n, int64_t K,
-                           const float *a, int64_t lda, const float *panel, float *c, int64_t ldc,
+CL_INLINE void cl_few_tile(const int MR, const int BF16, int64_t n, int64_t K, const float *a,
+                           int64_t lda, const float *panel, float *c, int64_t ldc,
                            const float *bias, const float *residual, StoreMode store) {
-  vf acc[CL_FEW_MOST][CL_ACROSS];
-#pragma GCC unroll 16
+  vf acc[CL_FEW_MR][CL_ACROSS];
+#pragma GCC unroll 8
   for (int i = 0; i < MR; i++)
 #pragma GCC unroll 8
-    for (int v = 0; v < ACROSS; v++) acc[i][v] = vzero();
+    for (int v = 0; v < CL_ACROSS; v++) acc[i][v] = vzero();
   /* four rows from one pointer: see gemm.h */
-  const char *rows[4];
+  const char *rows[2];
   int64_t ld = lda * (int64_t)sizeof(float), ld3 = 3 * ld;
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) rows[i] = (const char *)(4 * i < MR ? a + 4 * i * lda : a);
+  rows[0] = (const char *)a;
+  rows[1] = (const char *)(MR > 4 ? a + 4 * lda : a);
   for (const float *const end = panel + K * CL_PANEL; panel < end; panel += CL_PANEL) {
-    cl_fetch_ahead(panel, ACROSS * VL * sizeof(float));
+    cl_fetch_ahead(panel, CL_PANEL * sizeof(float));
     CL_HIDE(rows[0]);
     if (MR > 4) CL_HIDE(rows[1]);
-    if (MR > 8) CL_HIDE(rows[2]);
-    if (MR > 12) CL_HIDE(rows[3]);
     if (MR > 1) CL_HIDE(ld);
     if (MR > 3) CL_HIDE(ld3);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
       const char *row = rows[i / 4] + (i % 4 == 0 ? 0 : i % 4 == 1 ? ld : i % 4 == 2 ? 2 * ld : ld3);
       const vf x = vset1(*(const float *)row);
 #pragma GCC unroll 8
-      for (int v = 0; v < ACROSS; v++) {
+      for (int v = 0; v < CL_ACROSS; v++) {
         const vf b = vload(panel + v * VL);
         acc[i][v] = BF16 ? vdot2(x, b, acc[i][v]) : vfma(x, b, acc[i][v]);
       }
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) rows[i] += sizeof(float);
+    rows[0] += sizeof(float);
+    rows[1] += sizeof(float);
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int i = 0; i < MR; i++)
-    cl_finish_part(ACROSS, n, acc[i], c + i * ldc, bias, residual ? residual + i * ldc : 0, store);
+    cl_finish_row(n, acc[i], c + i * ldc, bias, residual ? residual + i * ldc : 0, store);
 }
 
 CL_INLINE void cl_few_panel(const int BF16, int64_t M, int64_t n, int64_t K, const float *a,
                             int64_t lda, const float *panel, float *c, int64_t ldc,
                             const float *bias, const float *residual, StoreMode store) {
-  const int64_t most = M > CL_FEW_MR && CL_FEW_HALF_MR ? CL_FEW_HALF_MR : CL_FEW_MR;
-  const int64_t tiles = (M + most - 1) / most;
+  const int64_t tiles = (M + CL_FEW_MR - 1) / CL_FEW_MR;
   for (int64_t t = 0; t < tiles; t++) {
     const int64_t row = M * t / tiles, rows = M * (t + 1) / tiles - row;
     const float *x = a + row * lda, *beside = residual ? residual + row * ldc : 0;
-    float *out = c + row * ldc;
     switch (rows) {
-#define CL_WHOLE(m)                                                                                \
+#define CL_CASE(m)                                                                                 \
   case m:                                                                                          \
-    cl_few_tile(m, CL_ACROSS, BF16, n, K, x, lda, panel, out, ldc, bias, beside, store);           \
+    cl_few_tile(m, BF16, n, K, x, lda, panel, c + row * ldc, ldc, bias, beside, store);            \
     break;
-#define CL_HALF(m)                                                                                 \
-  case m:                                                                                          \
-    for (int64_t j = 0; j < n; j += VL)                                                            \
-      cl_few_tile(m, 1, BF16, n - j, K, x, lda, panel + j, out + j, ldc, bias ? bias + j : 0,      \
-                  beside ? beside + j : 0, store);                                                 \
-    break;
-      CL_WHOLE(1)
-#if defined(CL_AVX512) || defined(CL_AVX2) || defined(__aarch64__)
-      CL_WHOLE(2)
+      CL_CASE(1)
+#if CL_FEW_MR > 1
+      CL_CASE(2)
 #endif
-#if defined(CL_AVX512)
-      CL_WHOLE(3) CL_WHOLE(4) CL_WHOLE(5) CL_WHOLE(6) CL_WHOLE(7) CL_WHOLE(8)
-      CL_HALF(9) CL_HALF(10) CL_HALF(11) CL_HALF(12) CL_HALF(13) CL_HALF(14) CL_HALF(15) CL_HALF(16)
+#if CL_FEW_MR > 2
+      CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6) CL_CASE(7) CL_CASE(8)
 #endif
-#undef CL_WHOLE
-#undef CL_HALF
+#undef CL_CASE
     }
   }
 }
