@@ -6,6 +6,7 @@
 #define CL_AVX512
 #define CL_BF16
 #define CL_TILES
+#define CL_LEVEL amx
 #include "formats.h"
 
 /* c[count][r0][16] += a[count][r0][16 words] b[count][16 words][16], tile by tile */

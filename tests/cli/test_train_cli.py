@@ -34,7 +34,9 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --beta1 --beta2 --grad-clip --accumulation-steps --eval-interval --save-interval --keep
     --val-fraction --seed --lanes --log-interval --json --plain --quiet --version --help
     --crystalline-epsilon --crystalline-k --crystalline-similarity --crystalline-schedule --init
-    --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens"""
+    --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
+    --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
+    --no-tie-embeddings"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",

@@ -14,12 +14,12 @@ from crystalline._kernels import isa
 from crystalline._kernels.memory import aligned_empty
 from crystalline.data.prepare import PreparedData, crystal_of
 from crystalline.ipc.arena import Arena, Layout
-from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.metrics import read_metrics
 from crystalline.train.program import TrainingProgram
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
+from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.sphere import clip_factor
 from crystalline.train.stats import Snapshot
@@ -41,10 +41,9 @@ def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 
     if config.uses_crystal and resume_from is None:
         crystal_path = run_dir / "crystal.json"
         crystal_of(data).save(crystal_path)
-    shape = ("seq_len", "num_layers", "num_heads", "embed_dim", "dropout", "attention")
     return RunSpec(
         config=config,
-        model=ModelConfig(data.vocab_size, *(getattr(config, name) for name in shape)),
+        model=choose_model(config, vocab_size=data.vocab_size, train_tokens=data.train_tokens),
         token_path=data.token_path,
         tokenizer_path=data.tokenizer_path,
         run_dir=run_dir,
