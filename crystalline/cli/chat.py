@@ -25,6 +25,7 @@ from crystalline.cli.infer_view import (
     tell,
     words_unknown,
 )
+from crystalline.cli.run import called
 from crystalline.errors import EXIT_OK, DataError
 from crystalline.untrusted import message, shown
 
@@ -230,7 +231,7 @@ class _Conversation:
             self._tell(text)
 
     def _tell_error(self, error: DataError) -> None:
-        print(f"{PROGRAM}: {message(str(error))}", file=sys.stderr, flush=True)
+        print(f"{called(PROGRAM)}: {message(str(error))}", file=sys.stderr, flush=True)
 
     def _tell(self, text: str) -> None:
         tell(text, quiet=self._quiet)

@@ -1,8 +1,8 @@
-"""cllm eval: what a model, or two side by side, make of a suite of prompts with answers.
+"""cllm-eval: what a model, or two side by side, make of a suite of prompts with answers.
 
-    cllm eval RUN
-    cllm eval RUN/checkpoints/step-00000100 RUN/checkpoints/step-00000200
-    cllm eval RUN --suite prompts.jsonl --json
+    cllm-eval RUN
+    cllm-eval RUN/checkpoints/step-00000100 RUN/checkpoints/step-00000200
+    cllm-eval RUN --suite prompts.jsonl --json
 
 The figures are those of `crystalline.infer.evaluation`; they go to stdout, messages to stderr.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.infer_view import Progress, chosen, print_json, tell
-from crystalline.cli.run import InferPrecision, parse_settings, run_command, version_line
+from crystalline.cli.run import InferPrecision, called, parse_settings, run_command, version_line
 from crystalline.errors import EXIT_OK, UsageError
 from crystalline.untrusted import shown
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from crystalline.infer.loading import Model
     from crystalline.infer.suite import Question
 
-PROGRAM = "cllm eval"
+PROGRAM = "cllm-eval"
 DESCRIPTION = """Measure a model, or two side by side, on prompts with answers.
 
-  cllm eval RUN
-  cllm eval RUN/checkpoints/step-00000100 RUN/checkpoints/step-00000200
+  cllm-eval RUN
+  cllm-eval RUN/checkpoints/step-00000100 RUN/checkpoints/step-00000200
 
 Without --suite there are two groups of prompts: for code, and questions. The
   answers are measured: their perplexity after the prompt. The model's own texts
@@ -95,7 +95,8 @@ class EvalSettings:
     json: bool = False
     """Print one JSON object to stdout instead of a table."""
     precision: InferPrecision = "float32"
-    """Number format of the weights; see cllm-infer."""
+    """Number format of the weights: bf16, int8, int8g32 (as q8_0) and int4 (as q4_0) take less
+    memory and time than float32, and cost some quality."""
     quiet: bool = False
     """Print nothing to stderr but errors."""
     version: bool = False
@@ -107,7 +108,8 @@ class EvalSettings:
         if not self.model:
             raise UsageError(
                 "no model is given",
-                advice=f"Name a run directory or a model folder, as in: {PROGRAM} runs/NAME.",
+                advice="Name a run directory or a model folder, as in:"
+                f" {called(PROGRAM)} runs/NAME.",
             )
         if not 1 <= self.parallel <= 256:
             raise UsageError(

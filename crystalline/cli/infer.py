@@ -44,6 +44,7 @@ from crystalline.cli.infer_view import (
 from crystalline.cli.run import (
     CachePrecision,
     InferPrecision,
+    called,
     parse_settings,
     run_command,
     version_line,
@@ -205,7 +206,8 @@ class InferSettings:
         if not self.run_or_model:
             raise UsageError(
                 "no model is given",
-                advice=f"Name a run directory or a model folder, as in: {PROGRAM} runs/NAME.",
+                advice="Name a run directory or a model folder, as in:"
+                f" {called(PROGRAM)} runs/NAME.",
             )
         self._check_ranges()
         self._check_combinations()

@@ -83,8 +83,8 @@ def help_text(program: str = PROGRAM) -> str:
     with under(program):
         names = {command.name: called(f"{PROGRAM}-{command.name}") for command in COMMANDS}
     examples = [f"  {names[command.name]} {command.example}" for command in COMMANDS]
+    first = COMMANDS[0].name
     rows = [f"  {command.name:{width}}  {command.help}" for command in COMMANDS]
-    own = ", ".join(f"{PROGRAM}-{command.name}" for command in COMMANDS)
     return "\n".join(
         [
             f"usage: {program} COMMAND [ARGUMENTS]",
@@ -99,7 +99,7 @@ def help_text(program: str = PROGRAM) -> str:
             f"  {program} help COMMAND  shows the options of a command, with examples",
             f"  {program} --version     shows the version and the instruction-set level in use",
             "",
-            f"Each stands under its own name, too: {own}.",
+            f"Each has a name of its own, too: {PROGRAM}-{first}, and so on.",
             "In Python: import crystalline; help(crystalline).",
         ]
     )

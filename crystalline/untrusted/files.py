@@ -482,7 +482,7 @@ CONVERSATION = FileKind(
 )
 SUITE = FileKind(
     "prompts with answers, JSON lines",
-    "cllm eval --suite",
+    "cllm-eval --suite",
     64 * _MEGABYTE,
     "anybody",
     "never",

@@ -1,4 +1,4 @@
-"""cllm eval with a fake model: the table, the comparison, JSON, and what cannot be."""
+"""cllm-eval with a fake model: the table, the comparison, JSON, and what cannot be."""
 
 from __future__ import annotations
 
@@ -147,12 +147,12 @@ def test_prompts_that_are_left_out_are_told(call, suite, monkeypatch):
 def test_mistakes_are_one_sentence(call, argv, code, words):
     found, text, said = call(*argv)
     assert (found, text, said.count("\n")) == (code, "", 1)
-    assert said.startswith("cllm eval: error: ")
+    assert said.startswith("cllm-eval: error: ")
     assert words in said
 
 
 def test_help_names_the_command(call):
     code, text, _ = call("--help")
     assert code == 0
-    assert "usage: cllm eval" in text
+    assert "usage: cllm-eval" in text
     assert "--suite" in text

@@ -46,8 +46,9 @@ def test_a_row_leads_to_a_command_with_a_script_of_its_own(command: umbrella.Com
 def test_help_teaches(call) -> None:
     code, out, err = call("--help")
     assert (code, err) == (0, "")
+    width = max(len(command.name) for command in umbrella.COMMANDS)
     for command in umbrella.COMMANDS:
-        assert f"\n  {command.name}  {command.help}\n" in out
+        assert f"\n  {command.name:{width}}  {command.help}\n" in out
         assert f"\n  cllm {command.name} {command.example}\n" in out
     assert max(map(len, out.splitlines())) <= 80
     assert call("help") == call("-h") == (code, out, err)
@@ -76,8 +77,8 @@ def test_version(call) -> None:
         (["Train"], "'Train' is not a command of cllm. Did you mean train?"),
         (["cllm-infer"], "'cllm-infer' is not a command of cllm. Did you mean infer?"),
         (["help", "vocabulary"], "'vocabulary' is not a command of cllm. Did you mean vocab?"),
-        (["zzz"], "'zzz' is not a command of cllm. The commands are train, infer and vocab."),
-        ([""], "'' is not a command of cllm. The commands are train, infer and vocab."),
+        (["zzz"], "'zzz' is not a command of cllm. The commands are train, infer, eval and vocab."),
+        ([""], "'' is not a command of cllm. The commands are train, infer, eval and vocab."),
         (["--minutes"], "'--minutes' is not a command of cllm. The name of a command comes first"),
         (["x\x1b[2J"], "'x?[2J' is not a command of cllm. The"),
         (
@@ -98,6 +99,8 @@ def test_errors_and_advice_name_the_command_as_it_was_called(call) -> None:
     assert call("train", "--seq-len", "0")[2].startswith("cllm train: error: --seq-len is 0.")
     assert call("train", "--sq-len", "0")[2].endswith("See cllm train --help.\n")
     assert call("infer", "nothing")[2].startswith("cllm infer: error: ")
+    for name in ("infer", "eval"):
+        assert call(name)[2].endswith(f"as in: cllm {name} runs/NAME.\n")
     assert "of cllm vocab. It must be" in call("vocab", "look")[2]
     module = "python -m crystalline"
     assert call("vocab", "inspect", program=module)[2] == (

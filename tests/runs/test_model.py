@@ -40,8 +40,9 @@ def model(opened: loading.Model) -> Model:
 
 def expected(opened: loading.Model, prompt: str, settings: GenerationSettings) -> str:
     tokens = encode_prompt(opened.tokenizer, prompt)
-    generation = Generation(opened.decoder, opened.tokenizer, tokens, settings)
-    generation.finish()
+    generation = Generation(opened.tokenizer, tokens, settings)
+    opened.scheduler.submit(generation)
+    opened.scheduler.finish(generation)
     return generation.text
 
 
@@ -70,7 +71,7 @@ def test_without_a_seed_texts_differ(model: Model) -> None:
 
 def test_it_scores_as_the_command_does(model: Model, opened: loading.Model) -> None:
     text = "It was a dark and stormy night. " * 3
-    wanted = score_text(opened.decoder, opened.tokenizer, text)
+    wanted = score_text(opened.scheduler, opened.tokenizer, text)
     assert model.score(text) == wanted
     assert model.score([text]) == wanted
     assert model.perplexity(text) == wanted.perplexity
