@@ -41,6 +41,8 @@ COMMANDS = (
             'runs/NAME --prompt "Once upon a time"'),
     Command("eval", "crystalline.cli.eval", "measure models on prompts with answers, side by side",
             "runs/NAME runs/OTHER"),
+    Command("export", "crystalline.cli.export", "write a model for other programs",
+            "runs/NAME --type q8_0"),
     Command("vocab", "crystalline.cli.vocab", "look into the numbers of a vocabulary",
             "inspect running --from runs/NAME"),
 )  # fmt: skip

@@ -238,6 +238,20 @@ def _count(tokens: TokenFile, ticker: _Ticker) -> npt.NDArray[np.int64]:
     return counts
 
 
+def cached_tokens(tokens_sha256: str, cache_dir: Path | None = None) -> TokenFile | None:
+    """Return the cached token file of that checksum, read whole and checked; None without one."""
+    try:
+        corpora = (default_cache_dir() if cache_dir is None else cache_dir) / CORPORA
+        entries = sorted(corpora.iterdir())
+    except (DataError, OSError):
+        return None
+    for entry in entries:
+        with suppress(DataError):  # another version's, or in the making
+            if TokenFile.open(entry / TOKENS).sha256 == tokens_sha256:
+                return TokenFile.open(entry / TOKENS, verify=True)
+    return None
+
+
 def default_cache_dir() -> Path:
     """Return `$CLLM_CACHE`, else `$XDG_CACHE_HOME/crystalline`, else `~/.cache/crystalline`.
 

@@ -119,7 +119,7 @@ def write_model(
 
     Raises `OSError`.
     """
-    _require_tensors(config, tensors)
+    shapes = _require_tensors(config, tensors)
     document = tokenizer_document(tokenizer, folder / TOKENIZER)
     separator = end_of_text(document)
     separator_id = token_id(document, separator)
@@ -130,12 +130,16 @@ def write_model(
     (folder / TOKENIZER).write_bytes(tokenizer)
     (folder / TOKENIZER_CONFIG).write_text(json_document(told), encoding="utf-8")
     (folder / CONFIG).write_text(json_document(about), encoding="utf-8")
-    write_tensors(folder / MODEL, tensors, {"format": "pt"}, type)
+    write_tensors(folder / MODEL, tensors, {"format": "pt"}, type, shapes)
     if crystal is not None:
         (folder / CRYSTAL).write_text(crystal, encoding="utf-8")
 
 
-def _require_tensors(config: ModelConfig, tensors: Mapping[str, Floats]) -> None:
+def _require_tensors(
+    config: ModelConfig, tensors: Mapping[str, Floats]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors by their names.  Raises `ValueError` for other names."""
     wanted = {part.name: p.part_shape(part) for p, part in parameter_table(config).file_parts()}
     if set(wanted) != set(tensors):
         raise ValueError(f"tensors are not the model's: {sorted(set(wanted) ^ set(tensors))[:5]}")
+    return wanted

@@ -47,6 +47,7 @@ class ModelSource(ABC):
     config: ModelConfig
     choice: str = ""  # "best" or "latest": which of a run's checkpoints, where none was named
     crystal_path: Path | None = None  # crystal.json, where the model was trained with one
+    tokens_sha256: str = ""  # of the text that a checkpoint of ours was trained on; see `Header`
 
     @property
     @abstractmethod
@@ -96,6 +97,7 @@ class _Folder(ModelSource):
     def __init__(self, folder: ModelFolder, choice: str) -> None:
         self.path, self.config, self.choice = folder.path, folder.config, choice
         self.crystal_path = folder.crystal_path
+        self.tokens_sha256 = str(folder.metadata.get("state", {}).get("tokens_sha256", ""))
         self._folder = folder
 
     @property

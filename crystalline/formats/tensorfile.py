@@ -53,18 +53,25 @@ def write_tensors(
     tensors: Mapping[str, Floats],
     metadata: Mapping[str, str] | None = None,
     type: TensorType = "f32",  # noqa: A002 - as users say it
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
     """Write a safetensors file: what the library would write of contiguous copies.
 
-    The arrays may be views of any strides, and the mapping may make them one by one; each is asked
-    for twice, for its shape and for its values.  bf16 is rounded to nearest.  Raises `OSError`.
+    The arrays may be views of any strides, and the mapping may make them one by one; with `shapes`
+    each is asked for once, otherwise its shape is looked at first.  bf16 is rounded to nearest.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: a tensor has another shape than `shapes` says.
     """
     dtype, item_bytes = _WRITTEN[type]
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     names = sorted(tensors)
+    if shapes is None:
+        shapes = {name: tensors[name].shape for name in names}
     for name in names:
-        shape = tensors[name].shape
+        shape = shapes[name]
         start, end = end, end + item_bytes * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -72,7 +79,10 @@ def write_tensors(
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            for block in _blocks(tensors[name]):
+            tensor = tensors[name]
+            if tensor.shape != tuple(shapes[name]):
+                raise ValueError(f"the tensor {name} is {tensor.shape}, not {shapes[name]}")
+            for block in _blocks(tensor):
                 values = np.ascontiguousarray(block, np.dtype("<f4"))
                 little = narrow(values).astype("<u2", copy=False) if type == "bf16" else values
                 file.write(little.data)

@@ -75,6 +75,22 @@ def score_text(
         raise DataError(
             f"the text has {tokens.size} tokens", advice="At least two are needed to predict one."
         )
+    nats = nats_of(scheduler, tokens, progress=progress)
+    size_bytes = sum(len(document.encode()) for document in documents)
+    unknown = unknown_tokens(tokenizer, tokens)
+    return TextScore(nats, int(tokens.size), size_bytes, unknown)
+
+
+def nats_of(
+    scheduler: Scheduler,
+    tokens: TokenIds,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
+    """Return the loss on two tokens or more: the sum over all but the first.
+
+    Raises `CheckpointError` for a model that gives a loss that is not a number.
+    """
     window = scheduler.seq_len
     sums: list[float] = []
 
@@ -92,9 +108,7 @@ def score_text(
             "the model's loss on this text is not a number",
             advice="Its weights are damaged or its training diverged; use an earlier checkpoint.",
         )
-    size_bytes = sum(len(document.encode()) for document in documents)
-    unknown = unknown_tokens(tokenizer, tokens)
-    return TextScore(nats, int(tokens.size), size_bytes, unknown)
+    return nats
 
 
 def windows(tokens: TokenIds, size: int) -> Iterator[TokenIds]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crystalline.infer import loading
     from crystalline.infer.perplexity import TextScore
     from crystalline.model.config import ModelConfig
+    from crystalline.runs.export import Exported, ExportType, Form, OnProgress
 
 _OTHERS = ("prompt", "checkpoint")
 
@@ -41,8 +42,8 @@ def load(
     from crystalline.infer.loading import open_model
 
     with python_spelling(others=_OTHERS):
-        which = None if checkpoint is None else os.fsdecode(checkpoint)
-        return Model(open_model(Path(os.fsdecode(place)), checkpoint=which))
+        which = None if checkpoint is None else os.fspath(_path(checkpoint, "checkpoint"))
+        return Model(open_model(_path(place, "the model"), checkpoint=which))
 
 
 class Model:
@@ -120,14 +121,53 @@ class Model:
         """
         from crystalline.infer.perplexity import score_text
 
-        documents = [text] if isinstance(text, str) else list(text)
-        documents = [_plain(document, "the text") for document in documents]
+        documents = _documents(text, "the text")
         with python_spelling(others=_OTHERS), self._turn.take():
             return score_text(self._opened.scheduler, self.tokenizer, documents)
 
     def perplexity(self, text: str | Sequence[str]) -> float:
         """Return exp(nats per token) of a text, or several documents; see `score`."""
         return self.score(text).perplexity
+
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        to: Form | None = None,
+        type: ExportType = "f32",  # noqa: A002 - the word of cllm-export
+        measure: str | Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Exported:
+        """Write the model for other programs; what comes back is path-like, and says its `cost`.
+
+        A name that ends in .gguf is a GGUF file, which llama.cpp runs, of `type` "f32", "f16",
+        "bf16", "q8_0" or "q4_0"; any other is a folder in Hugging Face's layout, of "f32" or
+        "bf16".  `to` ("gguf" or "hf") says it whatever the name.  What is there already is not
+        written over.
+
+        With `measure`, a text or several documents, the perplexity of what was written stands
+        beside that in float32; of quantized types of a run of ours it is measured without, too,
+        on the text that the run held out.  `on_progress` is told what is done, of all: bytes
+        written, then tokens measured.
+
+        Raises:
+            UsageError: a name that is taken, or a type or a shape that cannot be written so.
+            DataError: a tokenizer that GGUF cannot hold, or text that cannot be measured.
+            CheckpointError: the files of the model are no longer there, or damaged.
+            SaveError: it could not be written; nothing is left of it.
+        """
+        from crystalline.runs.export import ExportSettings, export_model
+        from crystalline.runs.settings import RunSettings
+
+        documents = None if measure is None else _documents(measure, "the text to measure")
+        with python_spelling(RunSettings, others=(*_OTHERS, "to", "type", "out", "measure")):
+            return export_model(
+                self.path,
+                ExportSettings(to, type, _path(out, "out")),
+                measure=documents,
+                writing=on_progress,
+                measuring=on_progress,
+            )
 
     def _pieces(self, generation: Generation) -> Iterator[str]:
         with self._turn.take():
@@ -169,6 +209,19 @@ def _generation(
     values = keywords(given, GenerationSettings, SamplingSettings, exclude=("sampling",))
     draws = {name: values.pop(name) for name in field_names(SamplingSettings) & values.keys()}
     return GenerationSettings(**values, sampling=SamplingSettings(**draws))
+
+
+def _path(value: object, name: str) -> Path:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise UsageError(
+            f"{name} is {type(value).__name__}", advice="It must be a string or a path."
+        )
+    return Path(os.fsdecode(value))
+
+
+def _documents(text: object, name: str) -> list[str]:
+    several = text if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
+    return [_plain(document, name) for document in several]
 
 
 def _plain(text: object, name: str) -> str:

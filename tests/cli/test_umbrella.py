@@ -15,6 +15,7 @@ from crystalline.cli import umbrella
 from crystalline.cli.run import called, version_line
 
 ROOT = Path(__file__).resolve().parents[2]
+ALL = "The commands are train, infer, eval, export and vocab."
 _TINY = """--tokenizer char --num-layers 1 --num-heads 2 --embed-dim 12 --seq-len 9 --batch-size 13
     --workers 2 --plain"""
 
@@ -77,8 +78,8 @@ def test_version(call) -> None:
         (["Train"], "'Train' is not a command of cllm. Did you mean train?"),
         (["cllm-infer"], "'cllm-infer' is not a command of cllm. Did you mean infer?"),
         (["help", "vocabulary"], "'vocabulary' is not a command of cllm. Did you mean vocab?"),
-        (["zzz"], "'zzz' is not a command of cllm. The commands are train, infer, eval and vocab."),
-        ([""], "'' is not a command of cllm. The commands are train, infer, eval and vocab."),
+        (["zzz"], f"'zzz' is not a command of cllm. {ALL}"),
+        ([""], f"'' is not a command of cllm. {ALL}"),
         (["--minutes"], "'--minutes' is not a command of cllm. The name of a command comes first"),
         (["x\x1b[2J"], "'x?[2J' is not a command of cllm. The"),
         (
@@ -99,8 +100,8 @@ def test_errors_and_advice_name_the_command_as_it_was_called(call) -> None:
     assert call("train", "--seq-len", "0")[2].startswith("cllm train: error: --seq-len is 0.")
     assert call("train", "--sq-len", "0")[2].endswith("See cllm train --help.\n")
     assert call("infer", "nothing")[2].startswith("cllm infer: error: ")
-    for name in ("infer", "eval"):
-        assert call(name)[2].endswith(f"as in: cllm {name} runs/NAME.\n")
+    for name in ("infer", "eval", "export"):
+        assert f" as in: cllm {name} runs/NAME" in call(name)[2]
     assert "of cllm vocab. It must be" in call("vocab", "look")[2]
     module = "python -m crystalline"
     assert call("vocab", "inspect", program=module)[2] == (
