@@ -563,3 +563,19 @@ def test_what_killed_processes_left_is_swept(folder: Path, tmp_path: Path) -> No
     assert run(folder, tmp_path / "cache").cached
     assert [entry for entry in left if entry.exists()] == []
     assert fresh.exists()
+
+
+def test_cached_tokens_are_found_by_their_checksum(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert prepare.cached_tokens("0" * 64, cache) is None  # there is no cache yet
+    run(folder, cache, "char")
+    ready = run(folder, cache, "byte")
+    (cache / "corpora" / "stray").write_text("")
+    found = prepare.cached_tokens(ready.tokens_sha256, cache)
+    assert found is not None
+    assert found.path == ready.token_path
+    assert prepare.cached_tokens("0" * 64, cache) is None
+    data = bytearray(ready.token_path.read_bytes())
+    data[-1] ^= 1
+    ready.token_path.write_bytes(data)
+    assert prepare.cached_tokens(ready.tokens_sha256, cache) is None

@@ -104,3 +104,21 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
     with pytest.raises(CheckpointError, match="cannot be read"):
         TensorFile(path)
+
+
+def test_with_shapes_each_tensor_is_asked_for_once(tmp_path: Path) -> None:
+    class Asked(dict[str, np.ndarray]):
+        asked: list[str] = []  # noqa: RUF012
+
+        def __getitem__(self, name: str) -> np.ndarray:
+            self.asked.append(name)
+            return super().__getitem__(name)
+
+    tensors = Asked(b=np.ones((2, 3), np.float32), a=np.zeros(4, np.float32))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    write_tensors(tmp_path / "plain", dict(tensors))
+    write_tensors(tmp_path / "once", tensors, shapes=shapes)
+    assert tensors.asked == ["a", "b"]
+    assert (tmp_path / "once").read_bytes() == (tmp_path / "plain").read_bytes()
+    with pytest.raises(ValueError, match=r"tensor a is \(4,\), not \(5,\)"):
+        write_tensors(tmp_path / "wrong", tensors, shapes=shapes | {"a": (5,)})
