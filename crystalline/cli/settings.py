@@ -134,6 +134,16 @@ def given_lengths(argv: list[str]) -> set[str]:
     return {name for name in LENGTHS if flag_value(argv, flag_of(name)) is not None}
 
 
+def given_flags(argv: list[str], names: Collection[str]) -> set[str]:
+    """Return which of some fields the flags give.
+
+    >>> sorted(given_flags(["--seq-len=8", "--no-tie-embeddings"], ["seq_len", "tie_embeddings"]))
+    ['seq_len', 'tie_embeddings']
+    """
+    spelled = {argument.partition("=")[0].replace("_", "-") for argument in argv}
+    return {name for name in names if spelled & {flag_of(name), flag_of(f"no_{name}")}}
+
+
 def _from_text(hint: Any, text: str) -> Any:
     """Return the text of a variable as a field of type `hint`, like `converted`."""
     if typing.get_origin(hint) is Literal:

@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.run import called, parse_settings, run_command, version_line
-from crystalline.cli.settings import environment_layer, flag_value, given_lengths, parse_layered
+from crystalline.cli.settings import (
+    environment_layer,
+    flag_value,
+    given_flags,
+    given_lengths,
+    parse_layered,
+)
 from crystalline.errors import EXIT_OK
 from crystalline.log import LOGGER_NAME, set_up_logging
 from crystalline.runs.layers import Layers, field_names, toml_layer
@@ -46,6 +52,7 @@ DESCRIPTION = """Train a language model on text, on this machine's processor.
   cllm-train my-texts/ --minutes 30
   cllm-train book.txt --tokenizer char --num-layers 4 --max-steps 2000
   cllm-train --resume runs/NAME
+  cllm-train --init-from MODEL more-texts/
 
 The crystalline parts make tokens numbers: roots get primes, and what an affix
   makes of them their products. Each of them is off unless asked for:
@@ -152,6 +159,14 @@ class TrainSettings(RunSettings):
     """Field of JSON records that holds their text, or a conversation of messages."""
     workers: Annotated[int, tyro.conf.arg(aliases=("--threads",))] = 12
     """Worker processes (spheres), 1 to 63; never more at work than this machine has cores."""
+    init_from: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="MODEL", constructor=str, help_behavior_hint="(default: none)"),
+    ] = None
+    """Begin from this model instead of random weights: a run, a checkpoint, a folder in Hugging
+    Face's layout (gpt2, llama, qwen3), a GGUF file. Its tokenizer and its shape are kept; only
+    --seq-len, --dropout and --attention crystalline may differ. Moments, schedule and text are new,
+    and the run does not need the model's files once it has begun."""
     checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
     """The new run's directory."""
     config: Annotated[str | None, _optional(str, "none")] = None
@@ -190,10 +205,16 @@ def _main(argv: list[str]) -> int:
     require_linux()
     with contextlib.ExitStack() as stack:
         if flag_value(argv, "--resume") is None:
-            settings = _parse(argv, Layers())
+            layers = Layers()
+            settings = _parse(argv, layers)
             _set_up_logging(settings)
             ready = stack.enter_context(
-                begin(settings, preparing=_preparing(settings), command=called(PROGRAM))
+                begin(
+                    settings,
+                    preparing=_preparing(settings),
+                    command=called(PROGRAM),
+                    given=layers.values.keys() | given_flags(argv, field_names(TrainSettings)),
+                )
             )
         else:
             places = flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir")

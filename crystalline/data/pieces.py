@@ -25,6 +25,8 @@ from tokenizers.pre_tokenizers import Split
 
 PIECE_CHARS = 16 * 1024
 LONGEST_PIECE_CHARS = 16 * PIECE_CHARS  # text without white space is cut between words by then
+PART_CHARS = 1 << 20  # of what cannot be cut between words
+LONGEST_PART_CHARS = 8 * PART_CHARS
 LONGEST_WORD = 512  # characters; above it merging slows down, below it ordinary words begin
 
 END_OF_TEXT = "<|endoftext|>"
@@ -44,6 +46,7 @@ def word_pattern(longest: int | None = None) -> str:
 
 BOUNDED_PATTERN = word_pattern(LONGEST_WORD)
 
+_LINE_END = re.compile(r"(?<=\S\n)(?=\S)")
 _CUT = re.compile(r"(?<=\S)(?=[ \t\n])")
 # Where a letter or digit of ASCII meets another class, a word ends for sure; the bar is left out,
 # since there is one in `<|endoftext|>`.  A quicker look than one for words, in minified code.
@@ -94,6 +97,31 @@ def cut(blocks: Iterable[str], longest_word: int | None = LONGEST_WORD) -> Itera
             yield rest[start:end]
             start = end
         rest = rest[start:]
+    if rest:
+        yield rest
+
+
+def cut_lines(blocks: Iterable[str]) -> Iterator[str]:
+    r"""Yield the text of `blocks` in parts of about `PART_CHARS` characters that end with a line.
+
+    For tokenizers that split in ways of their own, of which none goes on from the end of a line
+    into the next one's first character.  Text of endless lines is cut anywhere.
+
+    >>> text = "a line of words\n" * 100_000
+    >>> parts = list(cut_lines([text[:100], text[100:]]))
+    >>> [len(part) for part in parts], "".join(parts) == text
+    ([1048576, 551424], True)
+    """
+    rest = ""
+    for block in blocks:
+        rest += block
+        while True:
+            match = _LINE_END.search(rest, PART_CHARS, LONGEST_PART_CHARS)
+            end = match.start() if match else LONGEST_PART_CHARS
+            if not match and len(rest) < LONGEST_PART_CHARS:
+                break
+            yield rest[:end]
+            rest = rest[end:]
     if rest:
         yield rest
 

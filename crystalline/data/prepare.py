@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +53,10 @@ from crystalline.data.corpus import Corpus, read_corpus
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.default import default_corpus
 from crystalline.data.finding import Found, Source, find, shown
+from crystalline.data.pieces import PART_CHARS
 from crystalline.data.split import HeldOut, hold_out
 from crystalline.data.tokenfile import VERSION, Split, TokenFile, write_token_file
-from crystalline.data.tokenizer import Ids, Tokenizer
+from crystalline.data.tokenizer import GivenTokenizer, Ids, Tokenizer
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, real_directory
@@ -110,6 +113,7 @@ def prepare(
     vocab_size: int,
     val_fraction: float,
     text_field: str | None = None,
+    given: GivenTokenizer | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> PreparedData:
@@ -117,7 +121,8 @@ def prepare(
 
     `text_field` names the field of JSON records that holds their text; by default `text`,
     else a conversation (see `records`).  The tokenizer is trained on the training split; a
-    char tokenizer takes its characters from all of the text.  `progress` is called several
+    char tokenizer takes its characters from all of the text.  With `given` it is that one, and
+    `kind` and `vocab_size` say nothing.  `progress` is called several
     times a second, always in the calling thread.
 
     Raises `DataError` for text that cannot be used and for a cache that cannot be
@@ -134,6 +139,9 @@ def prepare(
     }
     if text_field is not None:
         settings["text_field"] = text_field
+    if given is not None:
+        settings |= {"kind": None, "vocab_size": None, "given": given.key}
+        kind = given.tokenizer.kind
     if paths is None:
         found = find(default_corpus(), explicit=False)
         names = ["the Python standard library"]
@@ -174,7 +182,7 @@ def prepare(
         entry = cache.add(
             entry_key,
             lambda folder: _build(
-                folder, entry_key, corpus, kind, vocab_size, val_fraction, ticker
+                folder, entry_key, corpus, kind, vocab_size, val_fraction, ticker, given
             ),
         )
     cache.remember(request_key, sources, entry_key, began_ns)
@@ -312,11 +320,17 @@ def _build(
     vocab_size: int,
     val_fraction: float,
     ticker: _Ticker,
+    given: GivenTokenizer | None,
 ) -> None:
     """Write `tokenizer.json` and `tokens.bin` into `folder`."""
     held_out = hold_out(corpus, val_fraction)
-    tokenizer = _train_tokenizer(corpus, held_out, kind, vocab_size, ticker)
-    tokenizer.save(folder / TOKENIZER)
+    if given is None:
+        tokenizer = _train_tokenizer(corpus, held_out, kind, vocab_size, ticker)
+        tokenizer.save(folder / TOKENIZER)
+        vocab_size = tokenizer.vocab_size
+    else:
+        tokenizer, vocab_size = given.tokenizer, given.vocab_size
+        write_bytes(folder / TOKENIZER, given.content)
     total_bytes = corpus.total_bytes
     done_bytes = 0
 
@@ -327,9 +341,9 @@ def _build(
 
     write_token_file(
         folder / TOKENS,
-        _split(corpus, held_out, tokenizer, encoded, val=False),
-        _split(corpus, held_out, tokenizer, encoded, val=True),
-        vocab_size=tokenizer.vocab_size,
+        _split(corpus, held_out, tokenizer, encoded, val=False, cut_anew=given is not None),
+        _split(corpus, held_out, tokenizer, encoded, val=True, cut_anew=given is not None),
+        vocab_size=vocab_size,
         documents=corpus.documents,
         tokenizer_sha256=_file_sha256(folder / TOKENIZER),
         entry=entry_key,
@@ -408,8 +422,12 @@ def _split(
     encoded: Callable[[int], None],
     *,
     val: bool,
+    cut_anew: bool,
 ) -> Split:
-    """Return the tokens of one split, `<|endoftext|>` between its documents."""
+    """Return the tokens of one split, `<|endoftext|>` between its documents.
+
+    The text comes in pieces for our own tokenizers; `cut_anew` makes others of them.
+    """
     text_bytes = 0
 
     def batch_tokens(batch: list[tuple[int, str]], previous: int | None) -> Ids:
@@ -419,6 +437,8 @@ def _split(
         for (number, _), ids in zip(batch, tokenizer.encode_batch(texts), strict=True):
             if previous not in (None, number) and tokenizer.eot_id is not None:
                 parts.append(np.array([tokenizer.eot_id], np.int32))
+            if previous != number and tokenizer.prompt_start:
+                parts.append(np.array(tokenizer.prompt_start, np.int32))
             parts.append(ids)
             previous = number
         batch_bytes = sum(len(text.encode()) for text in texts)
@@ -429,11 +449,15 @@ def _split(
     def tokens() -> Iterator[Ids]:
         batch: list[tuple[int, str]] = []
         previous: int | None = None
-        for numbered in held_out.texts(corpus, val):
-            batch.append(numbered)
-            if len(batch) == _BATCH_PIECES:
-                yield batch_tokens(batch, previous)
-                previous, batch = batch[-1][0], []
+        chars = 0
+        for number, numbered in groupby(held_out.texts(corpus, val), key=itemgetter(0)):
+            parts = (part for _, part in numbered)
+            for piece in tokenizer.pieces(parts) if cut_anew else parts:
+                batch.append((number, piece))
+                chars += len(piece)
+                if len(batch) == _BATCH_PIECES or chars >= PART_CHARS:
+                    yield batch_tokens(batch, previous)
+                    previous, batch, chars = number, [], 0
         if batch:
             yield batch_tokens(batch, previous)
 

@@ -21,9 +21,12 @@ words.  All others are as they always were, and so are their ids.
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -37,6 +40,7 @@ from crystalline.data.pieces import (
     END_OF_TEXT,
     LONGEST_WORD,
     cut,
+    cut_lines,
     has_long_word,
     word_pattern,
 )
@@ -52,6 +56,7 @@ from crystalline.data.tokenizer_file import (
 from crystalline.errors import DataError, UsageError
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, shown
+from crystalline.untrusted.files import TOKENIZER
 
 KINDS = ("bpe", "char", "word", "byte")
 UNKNOWN = "<unk>"
@@ -246,6 +251,14 @@ class Tokenizer:
             parts.append(self.encode(document))
         return np.concatenate(parts)
 
+    def pieces(self, blocks: Iterable[str]) -> Iterator[str]:
+        """Cut a text, given in blocks, into parts that are encoded one by one.
+
+        Where the tokenizer splits in a way of its own they are as long as memory allows, and end
+        with a line.
+        """
+        return cut(blocks, self._longest_word) if self._may_cut else cut_lines(blocks)
+
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Return the ids of each text; on several cores where the kind allows it.
 
@@ -317,6 +330,31 @@ class Tokenizer:
                 advice="Leave it out, or train with --tokenizer bpe or byte.",
             )
         return ids
+
+
+@dataclass(frozen=True, eq=False)
+class GivenTokenizer:
+    """The tokenizer of a model that training begins from, and the file that it came in."""
+
+    tokenizer: Tokenizer
+    content: bytes  # of tokenizer.json
+    vocab_size: int  # of the model: the tokenizer's, or more where it is padded
+
+    @classmethod
+    def load(cls, path: Path, facts: TokenizerFacts, vocab_size: int) -> GivenTokenizer:
+        """Read one from a tokenizer.json.  Raises `DataError`."""
+        return cls(Tokenizer.load(path, facts), TOKENIZER.read_bytes(path), vocab_size)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the tokens of a text depend on, for a cache of them."""
+        return {
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+            "separator": self.tokenizer.eot_id,
+            "start": list(self.tokenizer.prompt_start),
+            "template": self.tokenizer.chat_template,
+            "vocab_size": self.vocab_size,
+        }
 
 
 class StreamDecoder:

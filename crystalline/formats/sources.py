@@ -31,6 +31,7 @@ from crystalline.formats.checkpoint import (
     resolve,
 )
 from crystalline.formats.gguf import GgufModel, read_gguf
+from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import Parameter, parameter_table
 
@@ -73,13 +74,35 @@ class ModelSource(ABC):
 
     def flat(self) -> Floats:
         """Return all weights in the order of the parameter table; gaps are 0."""
-        table = parameter_table(self.config)
-        flat = np.zeros(table.size, np.float32)
-        views = table.views(flat)
-        with self.weights() as read:
-            for parameter in table.parameters:
-                views[parameter.name][...] = read(parameter)
+        flat = np.empty(parameter_table(self.config).size, np.float32)
+        self.fill(self.config, flat)
         return flat
+
+    def fill(self, config: ModelConfig, flat: Floats) -> None:
+        """Write the weights into the buffer of a model `config`, one tensor at a time; gaps are 0.
+
+        That model may have a shorter table of positions: the first rows of ours.  What it has
+        beyond ours, the λ of crystalline attention, begins at 0.
+
+        Raises:
+            CheckpointError: a tensor is missing or damaged, or `config` is of another shape.
+        """
+        table = parameter_table(config)
+        views = table.views(flat)
+        flat[:] = 0.0
+        with self.weights() as read:
+            for parameter in parameter_table(self.config).parameters:
+                target = table.find(parameter.role, parameter.layer)
+                rows = slice(None)
+                if parameter.role is Role.POSITIONS and target is not None:
+                    rows = slice(target.shape[0])
+                tensor = read(parameter)[rows]
+                if target is None or target.shape != tensor.shape:
+                    raise CheckpointError(
+                        f"{self.path} holds another model than it did before ({parameter.name})",
+                        advice="Start again when nothing writes to it.",
+                    )
+                views[target.name][...] = tensor
 
     def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
         if tokenizer.vocab_size > self.config.vocab_size:

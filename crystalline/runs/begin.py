@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalline.runs.describe import describe
+from crystalline.runs.foundation import Foundation
 from crystalline.runs.length import new_length, steps_of
 from crystalline.runs.ready import (
     Preparing,
@@ -27,15 +28,20 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def begin(
-    settings: RunSettings, *, preparing: Preparing, command: str = COMMAND
+    settings: RunSettings,
+    *,
+    preparing: Preparing,
+    command: str = COMMAND,
+    given: Collection[str] = (),
 ) -> Iterator[ReadyRun]:
     """Prepare data, model and run directory; its lock is held until the block ends.
 
-    A directory that was never used is removed then.  Messages on how to go on are in the words
-    of `command`; see `train.spec.resume_command`.
+    A directory that was never used is removed then.  `given` names the settings that somebody
+    gave, defaults left out: with --init-from they must not contradict the model.  Messages on how
+    to go on are in the words of `command`; see `train.spec.resume_command`.
 
     Raises:
-        UsageError, DataError, CrystallineError: settings, text or memory do not do.
+        UsageError, DataError, CrystallineError: settings, model, text or memory do not do.
     """
     from crystalline.formats.rundir import RunDir
     from crystalline.machine.cores import usable_cores
@@ -46,25 +52,36 @@ def begin(
     from crystalline.train.speed import MODEL_SHARE, measure_peak
 
     with contextlib.ExitStack() as stack:
+        foundation = None
+        if settings.init_from is not None:
+            foundation = Foundation.open(settings.init_from)
+            settings = foundation.settle(settings, given)
         check_sizes(settings)
         check_model(settings.train_config(), settings.workers)
         run = None
         if settings.checkpoint_dir is not None:  # its faults are told before the long work
             run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
-        data = prepare_text(settings, preparing)
-        crystal = prepare_crystal(settings, data, preparing) if settings.uses_crystal else None
+        tokenizer = None if foundation is None else foundation.tokenizer
+        data = prepare_text(settings, preparing, tokenizer)
+        crystal = None
+        if settings.uses_crystal:
+            learned = None if foundation is None else foundation.source.crystal_path
+            crystal = prepare_crystal(settings, data, preparing, learned)
         cores = min(usable_cores(), settings.workers)
         config = steps_of(settings.train_config())
         config = dataclasses.replace(
             config, precision=resolve_precision(config), eval_tokens=evaluation_tokens(config)
         )
         peak = measure_peak(cores, config.precision)
-        model = choose_model(
-            config,
-            vocab_size=data.vocab_size,
-            train_tokens=data.train_tokens,
-            flops_per_second=MODEL_SHARE * peak,
-        )
+        if foundation is not None:
+            model = foundation.model(config)
+        else:
+            model = choose_model(
+                config,
+                vocab_size=data.vocab_size,
+                train_tokens=data.train_tokens,
+                flops_per_second=MODEL_SHARE * peak,
+            )
         check_run(config, model, data, settings.workers)
         length = new_length(config, data.train_tokens, speed_of(model, data, cores))
         config = dataclasses.replace(
@@ -78,6 +95,9 @@ def begin(
         run.clear()
         length = dataclasses.replace(length, config=config)
         spec = make_spec(settings, length, model, data, run, peak, command)
+        if foundation is not None:
+            source = foundation.source
+            spec = dataclasses.replace(spec, init_from=source.path, facts=source.facts)
         if crystal is not None:
             spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
         yield ReadyRun(settings, spec, run, describe(settings, spec, data))

@@ -28,7 +28,8 @@ def describe(settings: RunSettings, spec: RunSpec, data: PreparedData, *, step: 
         "model": f"{short_count(spec.parameters)} parameters: "
         f"{_count(model.num_layers, 'layer')}, {_count(model.num_heads, 'head')}, "
         f"{_count(model.embed_dim, 'channel')}, context {model.seq_len}, "
-        f"vocabulary {model.vocab_size:,}",
+        f"vocabulary {model.vocab_size:,}"
+        + (f", begun from {config.init_from}" if config.init_from else ""),
         "steps": f"{about}{spec.max_steps:,} of {config.sequences_per_step} × {config.seq_len} "
         f"tokens, {passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
         "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "

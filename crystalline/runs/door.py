@@ -98,7 +98,9 @@ def train(
         _begin_quietly()
         layers, _ = _layers(Layers(), data, config, settings)
         made = RunSettings(**layers.values)
-        with begin(made, preparing=_preparing(on_preparing), command=PYTHON) as ready:
+        with begin(
+            made, preparing=_preparing(on_preparing), command=PYTHON, given=layers.values.keys()
+        ) as ready:
             path = ready.run.path
             session = _Session(ready, on_progress)
             session.hold()

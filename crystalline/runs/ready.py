@@ -20,6 +20,7 @@ from crystalline.train.plan import Plan
 if TYPE_CHECKING:
     from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import PreparedData, Progress
+    from crystalline.data.tokenizer import GivenTokenizer
     from crystalline.formats.rundir import RunDir
     from crystalline.model.config import ModelConfig
     from crystalline.runs.length import Length
@@ -85,6 +86,8 @@ class ReadyRun:
             "data": paths or None,
             "text_field": self.settings.text_field,
             **config.to_dict(),
+            # Of a run that began from a model they say nothing, and are no settings of it.
+            **({"init": None, "positions": None} if config.init_from else {}),
             "workers": self.settings.workers,
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
@@ -100,8 +103,13 @@ def require_linux() -> None:
         )
 
 
-def prepare_text(settings: RunSettings, preparing: Preparing) -> PreparedData:
-    """Return the text of a run as tokens, made or found in the cache."""
+def prepare_text(
+    settings: RunSettings, preparing: Preparing, given: GivenTokenizer | None = None
+) -> PreparedData:
+    """Return the text of a run as tokens, made or found in the cache.
+
+    `given` is the tokenizer of the model that the run begins from.
+    """
     from crystalline.data.prepare import prepare
     from crystalline.data.windows import check_fits
 
@@ -112,20 +120,31 @@ def prepare_text(settings: RunSettings, preparing: Preparing) -> PreparedData:
             vocab_size=settings.vocab_size,
             val_fraction=settings.val_fraction,
             text_field=settings.text_field,
+            given=given,
             progress=progress,
         )
     check_fits(data.train_tokens, data.val_tokens, settings.seq_len)
     return data
 
 
-def prepare_crystal(settings: RunSettings, data: PreparedData, preparing: Preparing) -> Crystal:
-    """Return the numbers of the vocabulary; what training makes of them at first is cached."""
+def prepare_crystal(
+    settings: RunSettings,
+    data: PreparedData,
+    preparing: Preparing,
+    learned: Path | None = None,
+) -> Crystal:
+    """Return the numbers of the vocabulary; what training makes of them at first is cached.
+
+    `learned` is the crystal.json of the model that the run begins from, if it has one: what it
+    learned of the numbers, it learned of those.
+    """
     from crystalline.data.crystal.neighbors import load_or_build
+    from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import crystal_of
 
     with preparing() as progress:
-        crystal = crystal_of(data, progress)
-        if settings.smooths:
+        crystal = crystal_of(data, progress) if learned is None else Crystal.load(learned)
+        if settings.smooths and crystal.generation == 0:
             load_or_build(
                 data.token_path.parent,
                 crystal,

@@ -54,8 +54,11 @@ class EarlierRun:
             UsageError: a setting that decides its bits differs, or its length cannot be.
             DataError: the text is another, or cannot be found.
         """
+        from crystalline.data.tokenizer import GivenTokenizer
+        from crystalline.data.tokenizer_facts import NO_FACTS
         from crystalline.formats.checkpoint import CHECKPOINTS
         from crystalline.formats.rundir import CONFIG
+        from crystalline.formats.tokenizer_config import read_facts
         from crystalline.machine.cores import usable_cores
         from crystalline.train.footprint import check_run
         from crystalline.train.speed import measure_peak
@@ -67,7 +70,11 @@ class EarlierRun:
                 f"{path} has lost its {CONFIG}, which names the text it is trained on",
                 advice="Name the DATA.",
             )
-        data = prepare_text(settings, preparing)
+        given, facts = None, NO_FACTS
+        if settings.init_from is not None:  # the model itself may be gone; what counts is here
+            facts = read_facts(info.path)
+            given = GivenTokenizer.load(info.tokenizer_path, facts, info.model_config.vocab_size)
+        data = prepare_text(settings, preparing, given)
         _check_same_data(data, info)
         cores = min(usable_cores(), settings.workers)
         config = settings.train_config()
@@ -77,7 +84,7 @@ class EarlierRun:
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
         peak = measure_peak(cores, config.precision)
         spec = make_spec(settings, length, info.model_config, data, self.run, peak, self.command)
-        spec = dataclasses.replace(spec, resume_from=info.path)
+        spec = dataclasses.replace(spec, resume_from=info.path, facts=facts)
         summary = describe(settings, spec, data, step=info.step)
         newest = info.path if info.path.parent == path / CHECKPOINTS else None
         return ReadyRun(settings, spec, self.run, summary, newest)

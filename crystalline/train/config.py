@@ -142,6 +142,10 @@ class TrainConfig:
     discovery_interval: int = 0
     """Evaluations from one root discovery to the next: with the embeddings learned so far, roots
     and affixes are found anew and the tokens' primes reassigned; 0 never does."""
+    init_from: str | None = None
+    """Model to begin from instead of random weights: a run, a checkpoint, a folder in Hugging
+    Face's layout (gpt2, llama, qwen3) or a GGUF file.  Its tokenizer and its shape are kept;
+    moments, schedule and text are new.  Its files are read at the start only."""
 
     def __post_init__(self) -> None:
         _at_least("--vocab-size", self.vocab_size, 2)
@@ -223,6 +227,8 @@ class TrainConfig:
                 f"--crystalline-k is {self.crystalline_k}",
                 advice=f"It must be between 1 and {MOST_NEIGHBORS}.",
             )
+        if self.init_from is not None:
+            self._check_beginning()
         if self.freeze_lambda and self.attention != "crystalline":
             raise UsageError(
                 f"--freeze-lambda has nothing to freeze in --attention {self.attention}",
@@ -240,6 +246,21 @@ class TrainConfig:
                 "no part of training looks at the tokens' primes",
                 advice="Add --crystalline-epsilon 0.1 or --attention crystalline.",
             )
+
+    def _check_beginning(self) -> None:
+        """Refuse what would put something in the place of the weights of --init-from."""
+        if not self.init_from:
+            raise UsageError(
+                "--init-from names no model", advice="Name a run, a model folder or a GGUF file."
+            )
+        for name, usual in (("init", "normal"), ("positions", "twelvefold")):
+            value = getattr(self, name)
+            if value != usual:
+                raise UsageError(
+                    f"--{name} {value} would take the place of weights of --init-from "
+                    f"{self.init_from}",
+                    advice=f"Leave --{name} out, or leave out --init-from.",
+                )
 
     @property
     def smooths(self) -> bool:

@@ -27,6 +27,7 @@ from crystalline.formats.checkpoint import (
     save_checkpoint,
     weights_sha256,
 )
+from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
 from crystalline.log import get_logger
 from crystalline.model.params import initialize, parameter_table
@@ -150,13 +151,16 @@ class TrainingProgram:
             self._crystal.load(spec.crystal_path)
             if spec.config.init == "lattice":
                 embeddings = self._crystal.embeddings(spec.model.embed_dim)
-        initialize(
-            spec.model,
-            self._weights,
-            spec.config.seed,
-            embeddings=embeddings,
-            positions=spec.config.positions,
-        )
+        if spec.init_from is not None:
+            open_source(spec.init_from).fill(spec.model, self._weights)
+        else:
+            initialize(
+                spec.model,
+                self._weights,
+                spec.config.seed,
+                embeddings=embeddings,
+                positions=spec.config.positions,
+            )
         self._m[:] = 0.0
         self._v[:] = 0.0
 
@@ -191,6 +195,7 @@ class TrainingProgram:
             tokenizer_path=spec.tokenizer_path,
             crystal=self._crystal.to_json() if self._crystal else None,
             state={**state, "tokens_sha256": self.tokens.sha256},
+            facts=spec.facts,
         )
         self._prune()
         return path

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts
 from crystalline.errors import (
     EXIT_HANGUP,
     EXIT_INTERRUPTED,
@@ -63,6 +64,8 @@ class RunSpec:
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
     crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
+    init_from: Path | None = None  # the model whose weights a new run begins with; read at step 0
+    facts: TokenizerFacts = NO_FACTS  # what that model says of its tokenizer: for checkpoints
     max_seconds: float | None = (
         None  # of running time, saved and evaluated: the plan is fitted to it
     )

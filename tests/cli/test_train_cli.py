@@ -36,7 +36,7 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --crystalline-epsilon --crystalline-k --crystalline-similarity --crystalline-schedule --init
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
-    --no-tie-embeddings"""
+    --no-tie-embeddings --init-from"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
@@ -652,3 +652,19 @@ def test_wishes_become_the_engines_words() -> None:
     reporter = FakeReporter(["more", "pause", "fewer", "pause", "checkpoint", "stop"])
     steering = cli._Steering(reporter, cli._ReporterHandler(reporter))
     assert steering.poll() == ["workers+", "pause", "workers-", "resume", "checkpoint", "stop"]
+
+
+def test_a_run_begins_from_another_and_keeps_its_shape(call, text: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert call(text, *TINY, "--max-steps", 2, "--checkpoint-dir", first)[0] == 0
+    begin = (text, "--init-from", first, "--max-steps", 1, "--plain", "--workers", 2)
+    code, _, err = call(*begin, "--checkpoint-dir", second)
+    assert code == 0, err
+    assert f"begun from {first}" in err
+    assert inspect_checkpoint(second / "latest").model_config.embed_dim == 12
+    code, _, err = call(*begin, "--embed-dim=24", "--checkpoint-dir", tmp_path / "third")
+    assert code == 2
+    assert "--embed-dim 24 contradicts the model" in err
+    code, _, err = call(text, "--init-from", tmp_path / "nothing")
+    assert code == 4
+    assert str(tmp_path / "nothing") in err
