@@ -34,7 +34,3 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, const Heads* hea
                    const Kept* dout, const Kept* qkv, const Kept* out, const float* lse__bht,
                    const Crystal* crystal, const AttentionDropout* dropout, const Kept* dqkv,
                    float* dlambdas, float* scratch) noexcept nogil
-# similarities [n]: phi(query) . phi(key) of every key, or NULL for standard attention
-cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k__nc,
-              const float* v__nc, int64_t ld, const float* similarities, const float* lambdas,
-              float* out__c, float* scratch) noexcept nogil

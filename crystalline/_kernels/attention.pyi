@@ -38,12 +38,3 @@ def attention_backward(
     kv_heads: int = 0,
     window: int = 0,
 ) -> None: ...
-def attention_row(
-    q: npt.NDArray[np.float32],
-    keys: npt.NDArray[np.float32],
-    values: npt.NDArray[np.float32],
-    H: int,
-    out: npt.NDArray[np.float32],
-    similarities: npt.NDArray[np.float32] | None = None,
-    lambdas: npt.NDArray[np.float32] | None = None,
-) -> None: ...

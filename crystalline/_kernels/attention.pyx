@@ -1,4 +1,4 @@
-"""Causal self-attention in tiles: forward, backward, and the one-row form for a KV cache.
+"""Causal self-attention in tiles: forward and backward.
 
     s = q k^T / sqrt(D);  p = softmax over keys <= query;  out = dropout(p) v
 
@@ -382,24 +382,6 @@ cdef void backward(const NumberFormat* f, int64_t B, int64_t T, const Heads* hea
                 dlambdas[h] += <float>(dlambda * sqrt(<double>D))  # ds holds 1 / sqrt(D)
 
 
-cdef void row(int64_t H, int64_t D, int64_t n, const float* q__c, const float* k__nc,
-              const float* v__nc, int64_t ld, const float* similarities, const float* lambdas,
-              float* out__c, float* scratch) noexcept nogil:
-    cdef const Primitives* p = primitives()
-    cdef float scale = <float>(1.0 / sqrt(<double>D))
-    cdef float lse, factor
-    cdef int64_t h, i
-    for h in range(H):
-        p.row_dots(n, D, k__nc + h * D, ld, q__c + h * D, 0, scratch)
-        if similarities != NULL:
-            factor = strength(lambdas, h, D)
-            if factor != 0.0:
-                for i in range(n):
-                    scratch[i] += factor * similarities[i]
-        p.softmax_causal(1, n - 1, n, scale, scratch, n, &lse)
-        p.weighted_rows(n, D, scratch, v__nc + h * D, ld, out__c + h * D)
-
-
 cdef Heads _heads(qkv, int64_t T, int64_t H, int64_t kv_heads, int64_t window) except *:
     cdef int64_t R = qkv.shape[0], columns = qkv.shape[1]
     cdef Heads heads
@@ -519,33 +501,3 @@ def attention_backward(const float[:, ::1] dout, const float[:, ::1] qkv,
                  &crystal, &drop, &dqkv_rows.all, gradient, &scratch[0])
         end_thread()
     dqkv_rows.give_back()
-
-
-def attention_row(const float[::1] q, const float[:, ::1] keys, const float[:, ::1] values,
-                  int64_t H, float[::1] out, const float[::1] similarities=None,
-                  const float[::1] lambdas=None) -> None:
-    """Fill out [C] for one query q [C] over cached keys and values [n, C] (OUT out).
-
-    Crystalline attention is given the similarities [n] of the query's token and the keys', and
-    lambdas [H].
-    """
-    cdef int64_t C = q.shape[0], n = keys.shape[0]
-    if H < 1 or C % H:
-        raise ValueError(f"q has {C} channels, which {H} heads do not divide")
-    if n < 1:
-        raise ValueError("there are no keys: at least the query's own is needed")
-    _same_shape("keys", np.asarray(keys), (n, C))
-    _same_shape("values", np.asarray(values), (n, C))
-    _same_shape("out", np.asarray(out), (C,))
-    if (similarities is None) != (lambdas is None):
-        raise ValueError("similarities and lambdas come together")
-    cdef const float* similar = NULL
-    cdef const float* strengths = NULL
-    if similarities is not None:
-        _same_shape("similarities", np.asarray(similarities), (n,))
-        _same_shape("lambdas", np.asarray(lambdas), (H,))
-        similar, strengths = &similarities[0], &lambdas[0]
-    cdef float[::1] scratch = np.empty(n, dtype=np.float32)
-    with nogil:
-        row(H, C // H, n, &q[0], &keys[0, 0], &values[0, 0], C, similar, strengths, &out[0],
-            &scratch[0])

@@ -107,8 +107,6 @@ cdef extern from "primitives.h":
                                  float* ds, int64_t ld, const float* delta) noexcept nogil
         void (*row_dots)(int64_t rows, int64_t width, const float* a, int64_t lda, const float* b,
                          int64_t ldb, float* delta) noexcept nogil
-        void (*weighted_rows)(int64_t rows, int64_t width, const float* weights, const float* a,
-                              int64_t lda, float* out) noexcept nogil
         void (*cache_append)(const CacheHead* head, int64_t first, int64_t n, const float* k,
                              const float* v, int64_t ld) noexcept nogil
         void (*cache_block)(const CacheHead* head, int64_t start, int64_t rows, CacheRow* row,

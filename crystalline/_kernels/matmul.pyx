@@ -289,8 +289,8 @@ def matmul(const float[:, ::1] a, const float[::1] packed, float[:, ::1] out,
 
     `accumulate` adds the result to what `out` holds.  In another precision than float32, `a` is
     what `to_operand` makes of a matrix with `inner` = K columns.  `panels` is a range of those of
-    B, 32 columns each: only these columns of `out` are computed, with the bits that they have in the
-    whole, so that several threads can share a product.
+    B, 32 columns each: only these columns of `out` are computed, with the bits that they have in
+    the whole, so that several threads can share a product.
 
     >>> import numpy as np
     >>> a, b = np.float32([[1, 2]]), np.float32([[3], [4]])

@@ -192,21 +192,48 @@ def test_one_head_without_lambda_beside_others() -> None:
         assert np.array_equal(out[:, columns], plain[:, columns]) == same
 
 
-@pytest.mark.parametrize("crystalline", [False, True])
-@pytest.mark.parametrize("n", [1, 2, 15, 33, 70])
-def test_the_row_of_a_cache(n: int, crystalline: bool) -> None:
-    H, D, rng = 3, 11, np.random.default_rng(n)
-    q, keys, values = normal(rng, H * D), normal(rng, n, H * D), normal(rng, n, H * D)
-    similarities, lambdas = normal(rng, n), place([1.25, 0.0, -2.0])
-    out = place(np.full(H * D, np.nan))
-    extra = {"similarities": similarities, "lambdas": lambdas} if crystalline else {}
-    attention.attention_row(q, keys, values, H, out, **extra)
-    assert guards_intact(q, keys, values, similarities, lambdas, out)
-    for head in range(H):
-        part = slice(head * D, head * D + D)
-        added = lambdas[head] * similarities.astype(np.float64)[None] if crystalline else None
-        want = ops.attention_head(q[None, part], keys[:, part], values[:, part], None, added)
-        assert_near(out[part], want)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    ("T", "H", "G", "D", "window"),
+    [(1, 2, 1, 4, 0), (31, 4, 2, 9, 0), (70, 6, 1, 16, 7), (45, 3, 3, 11, 1), (130, 4, 2, 33, 64)],
+)
+def test_grouped_heads_and_windows(
+    T: int, H: int, G: int, D: int, window: int, precision: str
+) -> None:
+    """Heads of q share k and v, and see the newest keys only: forward against loops in float64.
+
+    The gradient is that of a twin whose every head has k and v of its own, summed over the group.
+    """
+    rng = np.random.default_rng(T)
+    B, wide = 2, (H + 2 * G) * D
+    qkv, dout = normal(rng, B * T, wide), normal(rng, B * T, H * D)
+    out, dqkv = place(np.full((B * T, H * D), np.nan)), place(np.full((B * T, wide), np.nan))
+    lse = np.zeros((B, H, T), np.float32)
+    shape = {"precision": precision, "kv_heads": G, "window": window}
+    attention.attention_forward(qkv, T, H, out, lse, **shape)
+    attention.attention_backward(dout, qkv, out, lse, T, H, dqkv, **shape)
+    assert guards_intact(qkv, dout, out, dqkv)
+    near = {"float32": 2e-5, "bf16": 3e-2}[precision]
+    q, k, v = np.split(qkv.astype(np.float64), [H * D, (H + G) * D], axis=1)
+    dq, dk, dv = (np.zeros_like(one) for one in (q, k, v))
+    for b in range(B):
+        rows = slice(b * T, b * T + T)
+        for h in range(H):
+            own, shared = slice(h * D, h * D + D), slice(h // (H // G) * D, (h // (H // G) + 1) * D)
+            scores = q[rows, own] @ k[rows, shared].T / np.sqrt(D)
+            age = np.arange(T)[:, None] - np.arange(T)
+            scores[(age < 0) | ((age >= window) if window else False)] = -np.inf
+            p = np.exp(scores - scores.max(axis=1, keepdims=True))
+            p /= p.sum(axis=1, keepdims=True)
+            want = p @ v[rows, shared]
+            assert np.abs(out[rows, own] - want).max() <= near * max(1.0, np.abs(want).max())
+            dp = dout[rows, own].astype(np.float64) @ v[rows, shared].T
+            ds = p * (dp - (dp * p).sum(axis=1, keepdims=True)) / np.sqrt(D)
+            dq[rows, own] += ds @ k[rows, shared]
+            dk[rows, shared] += ds.T @ q[rows, own]
+            dv[rows, shared] += p.T @ dout[rows, own].astype(np.float64)
+    for got, want in zip(np.split(dqkv, [H * D, (H + G) * D], axis=1), (dq, dk, dv), strict=True):
+        assert np.abs(got - want).max() <= 2 * near * np.abs(want).max()
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -227,13 +254,10 @@ def test_what_does_not_fit_is_refused() -> None:
         case.backward(out, lse, **case.crystal(), dlambdas=np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="there are no features: there are no lambdas to learn"):
         case.backward(*case.forward(), dlambdas=np.zeros(3, np.float32))
-    q, keys = np.zeros(6, np.float32), np.zeros((2, 6), np.float32)
-    with pytest.raises(ValueError, match="come together"):
-        attention.attention_row(q, keys, keys, 3, q.copy(), similarities=np.zeros(2, np.float32))
-    with pytest.raises(ValueError, match=r"similarities has shape \(3,\)"):
-        attention.attention_row(
-            q, keys, keys, 3, q.copy(), np.zeros(3, np.float32), np.zeros(3, np.float32)
-        )
+    with pytest.raises(ValueError, match="3 heads of q and twice 2 of k"):
+        attention.attention_forward(case.qkv, 5, 3, *case.forward(), kv_heads=2)
+    with pytest.raises(ValueError, match="window is -1"):
+        attention.attention_forward(case.qkv, 5, 3, *case.forward(), window=-1)
 
 
 def test_other_levels(isa_levels: Callable[..., None]) -> None:

@@ -3,7 +3,6 @@
     .softmax_causal_again = softmax_causal_again,
     .softmax_backward = softmax_backward,
     .row_dots = row_dots,
-    .weighted_rows = weighted_rows,
     .cache_append = cache_append,
     .cache_block = cache_block,
     .cache_merge = cache_merge,

@@ -200,9 +200,6 @@ typedef struct {
   /* delta[i] = sum_j a[i, j] b[i, j] */
   void (*row_dots)(int64_t rows, int64_t width, const float *a, int64_t lda, const float *b,
                    int64_t ldb, float *delta);
-  /* out[j] = sum_i weights[i] a[i, j] */
-  void (*weighted_rows)(int64_t rows, int64_t width, const float *weights, const float *a,
-                        int64_t lda, float *out);
 
   /* ---- cache.h ---- */
   /* Keeps k and v, n rows of D, ld floats apart, as the positions first .. first + n - 1. */

@@ -125,21 +125,4 @@ static void row_dots(int64_t rows, int64_t width, const float *a, int64_t lda, c
   }
 }
 
-static void weighted_rows(int64_t rows, int64_t width, const float *weights, const float *a,
-                          int64_t lda, float *out) {
-  for (int64_t j = 0; j < width; j += VL) {
-    int64_t n = width - j < VL ? width - j : VL;
-    vf t0 = vzero(), t1 = vzero();
-    int64_t i = 0;
-    if (n == VL) {
-      for (; i + 2 <= rows; i += 2) {
-        t0 = vfma(vset1(weights[i]), vload(a + i * lda + j), t0);
-        t1 = vfma(vset1(weights[i + 1]), vload(a + (i + 1) * lda + j), t1);
-      }
-    }
-    for (; i < rows; i++) t0 = vfma(vset1(weights[i]), vloadn(a + i * lda + j, n), t0);
-    vstoren(out + j, t0 + t1, n);
-  }
-}
-
 #endif
