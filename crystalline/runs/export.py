@@ -7,9 +7,11 @@ The model may come from anywhere that `formats.sources` opens.  Its tensors are 
 one at a time.  What the other side cannot hold is refused before anything is written, and what is
 there already is never written over.
 
-What a type costs is measured on the file itself, read back in that type: its perplexity beside
-that of the same model in float32, on the same tokens.  A quantized type of a run of ours is
-measured unasked, on the text that the run held out, where the cache still has it.
+What a type costs is measured on what was written, read back: its perplexity beside that of the
+model it came from, on the same tokens.  Both are computed in float32, so that the numbers of the
+file are all that differs; that comes nearest to what llama.cpp makes of it, too.  (Our own int4
+would not: it packs the head in 4 bits, of which such a file keeps 8.)  A quantized type of a run
+of ours is measured unasked, on the text that the run held out, where the cache still has it.
 """
 
 from __future__ import annotations
@@ -49,8 +51,6 @@ TYPES: dict[Form, tuple[ExportType, ...]] = {
     "hf": ("f32", "bf16"),
 }
 QUANTIZED = ("q8_0", "q4_0")
-# In which of the decoder's number formats a type is read back.
-_PRECISIONS = {"q8_0": "int8g32", "q4_0": "int4", "bf16": "bf16"}
 _NOUNS: dict[Form, str] = {"gguf": "a GGUF file", "hf": "a folder in Hugging Face's layout"}
 _HELD_OUT_TOKENS = 16_384  # of a run's held-out text; of more, the first
 
@@ -182,7 +182,8 @@ def export_model(
         size_bytes = sum(entry.stat().st_size for entry in out.iterdir())
     cost = None
     if tokens is not None:
-        cost = _cost(place, checkpoint, out, settings.type, tokens, measuring)
+        before, after = _perplexities(((place, checkpoint), (out, None)), tokens, measuring)
+        cost = Cost(settings.type, after, before, int(tokens.size) - 1)
     return Exported(
         out, source.path, source.choice, settings.form, settings.type, size_bytes,
         parameter_table(source.config).count, tensors, cost,
@@ -372,39 +373,24 @@ def held_out(source: ModelSource) -> TokenIds | None:
     return found.val[: _HELD_OUT_TOKENS + 1].astype(np.int32)
 
 
-def _cost(
-    place: Path,
-    checkpoint: str | None,
-    out: Path,
-    type: ExportType,  # noqa: A002 - as users say it
-    tokens: TokenIds,
-    measuring: OnProgress | None,
-) -> Cost:
-    """Measure the model and what was written of it."""
-    steps = ((place, checkpoint, "float32"), (out, None, _PRECISIONS.get(type, "float32")))
-    found = []
-    for index, (where, which, precision) in enumerate(steps):
-        done = index * (tokens.size - 1)
-
-        def tell(now: int, total: int, done: int = done) -> None:
-            if measuring is not None:
-                measuring(done + now, 2 * total)
-
-        found.append(_perplexity(where, which, precision, tokens, tell))
-    return Cost(type, found[1], found[0], int(tokens.size) - 1)
-
-
-def _perplexity(
-    place: Path,
-    checkpoint: str | None,
-    precision: str,
-    tokens: TokenIds,
-    progress: Callable[[int, int], None],
-) -> float:
+def _perplexities(
+    models: Sequence[tuple[Path, str | None]], tokens: TokenIds, measuring: OnProgress | None
+) -> list[float]:
+    """Return the perplexity of each model, given by its place and checkpoint, one at a time."""
     from crystalline.infer.loading import open_model
     from crystalline.infer.perplexity import TextScore, nats_of
 
-    # Keys and values stay float32, so that it is the weights that are compared.
-    model = open_model(place, checkpoint=checkpoint, precision=precision, cache="float32")
-    nats = nats_of(model.scheduler, tokens, progress=progress)
-    return TextScore(nats, int(tokens.size), 1).perplexity
+    found: list[float] = []
+    predicted = int(tokens.size) - 1
+
+    def tell(done: int, _: int) -> None:
+        if measuring is not None:
+            measuring(len(found) * predicted + done, len(models) * predicted)
+
+    for place, checkpoint in models:
+        # Keys and values stay float32, so that it is the weights that are compared.
+        model = open_model(place, checkpoint=checkpoint, cache="float32")
+        nats = nats_of(model.scheduler, tokens, progress=tell)
+        found.append(TextScore(nats, int(tokens.size), 1).perplexity)
+        del model  # before the next is loaded
+    return found
