@@ -30,7 +30,7 @@ _OTHERS = ("prompt", "checkpoint")
 def load(
     place: str | os.PathLike[str], *, checkpoint: str | os.PathLike[str] | None = None
 ) -> Model:
-    """Open the model of a run, a checkpoint or a model folder.
+    """Open the model of a run, a checkpoint, a model folder or a GGUF file.
 
     Of a run it is the best checkpoint, or the newest where none is best yet; `checkpoint` picks
     another: "latest", "best", "step-XXXXXXXX" or a path.
