@@ -33,7 +33,8 @@ from crystalline.data.finding import (
 )
 from crystalline.data.html_text import html_text
 from crystalline.data.pieces import cut, has_long_word
-from crystalline.data.records import array_values, line_values, text_of, texts
+from crystalline.data.records import Render, array_values, line_values, text_of, texts
+from crystalline.data.transcript import Conversation, Spans, transcript
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 from crystalline.untrusted import open_regular
@@ -54,6 +55,8 @@ class Corpus:
     doc_chars: npt.NDArray[np.int64]  # (documents,) characters
     doc_digests: npt.NDArray[np.uint8]  # (documents, DIGEST_BYTES)
     long_words: bool  # whether a word has the length at which `pieces` bounds them
+    turns: npt.NDArray[np.int64]  # (turns, 3) the model's in conversations: see `spans`
+    render: Render = transcript  # what makes text of conversations
 
     @property
     def documents(self) -> int:
@@ -70,6 +73,11 @@ class Corpus:
         """Hash of the documents and their order, independent of file names."""
         return hashlib.sha256(self.doc_digests.tobytes()).hexdigest()
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether there are conversations, of which the model's turns alone count."""
+        return len(self.turns) > 0
+
     def pieces(self) -> Iterator[tuple[int, str]]:
         """Read the files again: (document number, text) with the documents in order.
 
@@ -78,9 +86,19 @@ class Corpus:
         first = 0
         for source in self.sources:
             last = -1
-            for last, piece in read_pieces(source, self.text_field):
+            for last, piece in read_pieces(source, self.text_field, render=self.render):
                 yield first + last, piece
             first += last + 1
+
+    def spans(self, document: int) -> list[tuple[int, int]] | None:
+        """Return the characters of a conversation that are the model's turns; None of other text.
+
+        Each span is (first, behind the last).
+        """
+        first, last = np.searchsorted(self.turns[:, 0], (document, document + 1))
+        if first == last:
+            return None
+        return [(begin, end) for _, begin, end in self.turns[first:last].tolist() if begin < end]
 
 
 def read_corpus(
@@ -88,13 +106,15 @@ def read_corpus(
     progress: Callable[[int], None] | None = None,
     *,
     text_field: str | None = None,
+    render: Render = transcript,
 ) -> Corpus:
     """Read every source once and measure its documents; `progress` gets bytes read so far.
 
     `text_field` names the field of records that holds their text; None means the usual ones
-    (see `records`).  Sources that were not named by the user and are not text are left out,
-    with one warning that counts them, and records without text with another.  Raises
-    `DataError` for a named source that is not text, and when no text is left.
+    (see `records`), and `render` makes text of conversations.  Sources that were not named by the
+    user and are not text are left out, with one warning that counts them, and records without
+    text with another.  Raises `DataError` for a named source that is not text, and when no text
+    is left.
     """
     used: list[Source] = []
     measured = _Measured()
@@ -103,7 +123,7 @@ def read_corpus(
     for source in sources:
         before = measured.mark()
         try:
-            measured.add(source, text_field, progress, done_bytes)
+            measured.add(source, text_field, progress, done_bytes, render)
         except DataError as error:
             if source.explicit:
                 raise
@@ -144,24 +164,32 @@ def read_corpus(
         raise DataError(
             f"there is no text in {names}{more}", advice="Name files or folders that hold text."
         )
-    return measured.corpus(used, text_field)
+    return measured.corpus(used, text_field, render)
 
 
 def read_pieces(
     source: Source,
     text_field: str | None = None,
     note: Callable[[int, int], None] | None = None,
+    *,
+    render: Render = transcript,
+    told: Callable[[int, Spans], None] | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Yield (document number within the file from 0, text); empty documents are dropped.
 
-    `note` is told how many records had no text, and of how many, where some had none.
+    `note` is told how many records had no text, and of how many, where some had none; `told` the
+    number of each conversation, and the spans of the model's turns, before its text.
 
     Raises `DataError` when the file cannot be read, holds NUL bytes, is not UTF-8,
     is not JSON where its suffix says so, has no record with text, or has changed since
     it was found.
     """
     number = 0
-    for document in _documents(source, text_field, note):
+    for document in _documents(source, text_field, note, render):
+        if told is not None and isinstance(document, list) and document[0]:
+            for text in document:
+                if isinstance(text, Conversation):
+                    told(number, text.spans)
         empty = True
         for piece in cut(document):
             empty = False
@@ -240,16 +268,18 @@ class _Measured:
 
     def __init__(self) -> None:
         self.n_bytes, self.n_chars, self.digests = array("q"), array("q"), bytearray()
+        self.turns = array("q")  # (document, first character, behind the last), flat
         self.long_words = False
         self.without_text: list[tuple[str, int, int]] = []  # file, records without, of how many
 
-    def mark(self) -> tuple[int, bool]:
+    def mark(self) -> tuple[int, int, bool]:
         """Return what `take_back` needs."""
-        return len(self.n_bytes), self.long_words
+        return len(self.n_bytes), len(self.turns), self.long_words
 
-    def take_back(self, mark: tuple[int, bool]) -> None:
+    def take_back(self, mark: tuple[int, int, bool]) -> None:
         """Forget the documents since `mark`."""
-        count, self.long_words = mark
+        count, turns, self.long_words = mark
+        del self.turns[turns:]
         del self.n_bytes[count:], self.n_chars[count:], self.digests[count * DIGEST_BYTES :]
 
     def add(
@@ -258,8 +288,11 @@ class _Measured:
         text_field: str | None,
         progress: Callable[[int], None] | None,
         done_bytes: int,
+        render: Render,
     ) -> None:
         """Read one source; its documents stay when it turns out not to be text."""
+        before = len(self.n_bytes)
+        spans: Spans | None = None
         digest = hashlib.sha256()
         current = -1
         read_bytes = 0
@@ -267,11 +300,20 @@ class _Measured:
         def note(without: int, count: int) -> None:
             self.without_text.append((shown(source.path), without, count))
 
-        for number, piece in read_pieces(source, text_field, note):
+        def told(number: int, found: Spans) -> None:
+            nonlocal spans
+            spans = found
+            for first, last in found or ((0, 0),):
+                self.turns.extend((before + number, first, last))
+
+        for number, piece in read_pieces(source, text_field, note, render=render, told=told):
             if number != current:
                 if current >= 0:
                     self.digests += digest.digest()[:DIGEST_BYTES]
                 digest = hashlib.sha256()
+                if spans is not None:  # a conversation is not the text that looks like it
+                    digest.update(repr(spans).encode())
+                    spans = None
                 self.n_bytes.append(0)
                 self.n_chars.append(0)
                 current = number
@@ -286,7 +328,7 @@ class _Measured:
         if current >= 0:
             self.digests += digest.digest()[:DIGEST_BYTES]
 
-    def corpus(self, used: Sequence[Source], text_field: str | None) -> Corpus:
+    def corpus(self, used: Sequence[Source], text_field: str | None, render: Render) -> Corpus:
         """Return the corpus of all that was added."""
         return Corpus(
             tuple(used),
@@ -295,6 +337,8 @@ class _Measured:
             np.array(self.n_chars, np.int64),
             np.frombuffer(bytes(self.digests), np.uint8).reshape(-1, DIGEST_BYTES),
             self.long_words,
+            np.array(self.turns, np.int64).reshape(-1, 3),
+            render,
         )
 
 
@@ -302,16 +346,19 @@ class _Measured:
 
 
 def _documents(
-    source: Source, text_field: str | None, note: Callable[[int, int], None] | None
+    source: Source,
+    text_field: str | None,
+    note: Callable[[int, int], None] | None,
+    render: Render,
 ) -> Iterator[Iterable[str]]:
     """Yield the documents of a file, each in blocks."""
     suffix, name = source.path.suffix.lower(), shown(source.path)
     if suffix in JSON_LINES_SUFFIXES:
         values = line_values(_lines(_blocks(source)), name)
-        yield from ([text] for text in texts(values, name, text_field, note))
+        yield from ([text] for text in texts(values, name, text_field, note, render))
     elif suffix == ".json" and _is_array_of_records(source, text_field):
         values = array_values(_blocks(source))
-        yield from ([text] for text in texts(values, name, text_field, note))
+        yield from ([text] for text in texts(values, name, text_field, note, render))
     elif suffix in HTML_SUFFIXES:
         yield html_text(_blocks(source))
     else:

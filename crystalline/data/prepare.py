@@ -49,14 +49,17 @@ from crystalline.data.artifacts import (
     TOKENIZER,
     TOKENS,
 )
+from crystalline.data.chat_template import ChatTemplate
 from crystalline.data.corpus import Corpus, read_corpus
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.default import default_corpus
 from crystalline.data.finding import Found, Source, find, shown
 from crystalline.data.pieces import PART_CHARS
+from crystalline.data.records import Render
 from crystalline.data.split import HeldOut, hold_out
 from crystalline.data.tokenfile import VERSION, Split, TokenFile, write_token_file
 from crystalline.data.tokenizer import GivenTokenizer, Ids, Tokenizer
+from crystalline.data.transcript import is_conversation, transcript
 from crystalline.errors import DataError
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, real_directory
@@ -70,7 +73,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, and bytes of text (or tokens) done and in all; 0 and 0 where
 nobody can say how far the stage is."""
 
-FORMAT = 2  # raise it when the same text and settings would give other tokens
+FORMAT = 3  # raise it when the same text and settings would give other tokens
 TRAINING_BYTES = 64_000_000  # of text that a tokenizer is trained on; more is sampled evenly
 
 _COUNTING, _MERGING = "Training the tokenizer", "Building the vocabulary"
@@ -170,23 +173,35 @@ def prepare(
     began_ns = time.time_ns()
     ticker = _Ticker(progress)
     source_bytes = sum(source.size_bytes for source in sources)
-    corpus = read_corpus(
-        sources,
-        lambda done: ticker.tick("Reading text", min(done, source_bytes), source_bytes),
-        text_field=text_field,
-    )
-    entry_key = _key({**settings, "corpus": corpus.sha256})
-    entry = cache.open_entry(entry_key)
-    cached = entry is not None
-    if entry is None:
-        entry = cache.add(
-            entry_key,
-            lambda folder: _build(
-                folder, entry_key, corpus, kind, vocab_size, val_fraction, ticker, given
-            ),
+    with _rendering(given) as render:
+        corpus = read_corpus(
+            sources,
+            lambda done: ticker.tick("Reading text", min(done, source_bytes), source_bytes),
+            text_field=text_field,
+            render=render,
         )
+        entry_key = _key({**settings, "corpus": corpus.sha256})
+        entry = cache.open_entry(entry_key)
+        cached = entry is not None
+        if entry is None:
+            entry = cache.add(
+                entry_key,
+                lambda folder: _build(
+                    folder, entry_key, corpus, kind, vocab_size, val_fraction, ticker, given
+                ),
+            )
     cache.remember(request_key, sources, entry_key, began_ns)
     return _prepared(entry, kind, names, found, cached=cached)
+
+
+@contextmanager
+def _rendering(given: GivenTokenizer | None) -> Iterator[Render]:
+    """Open what makes text of conversations: the model's chat template, where it has one."""
+    if given is None or given.tokenizer.chat_template is None:
+        yield transcript
+        return
+    with ChatTemplate(given.tokenizer) as template:
+        yield lambda held: template.conversation(held) if is_conversation(held) else None
 
 
 def crystal_of(prepared: PreparedData, progress: Progress | None = None) -> Crystal:
@@ -284,6 +299,12 @@ def _prepared(
     tokens: TokenFile, kind: str, names: list[str], found: Found, *, cached: bool
 ) -> PreparedData:
     header = tokens.header
+    if tokens.train_marks is not None:
+        _log.info(
+            "Of conversations the assistant's turns alone are learned: %s of %s tokens count.",
+            f"{int(tokens.train_marks.sum()):,}",
+            f"{header.train_tokens:,}",
+        )
     shown_names = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     documents = "1 document" if header.documents == 1 else f"{header.documents:,} documents"
     size = header.train_bytes + header.val_bytes
@@ -339,15 +360,24 @@ def _build(
         done_bytes += part_bytes
         ticker.tick("Encoding", done_bytes, total_bytes)
 
+    train, val = (
+        _split(corpus, held_out, tokenizer, encoded, val=val, is_given=given is not None)
+        for val in (False, True)
+    )
     write_token_file(
         folder / TOKENS,
-        _split(corpus, held_out, tokenizer, encoded, val=False, cut_anew=given is not None),
-        _split(corpus, held_out, tokenizer, encoded, val=True, cut_anew=given is not None),
+        train,
+        val,
         vocab_size=vocab_size,
         documents=corpus.documents,
         tokenizer_sha256=_file_sha256(folder / TOKENIZER),
         entry=entry_key,
     )
+    if train.marks is not None and not any(marks.any() for marks in train.marks()):
+        raise DataError(
+            "the training split has conversations, and no turn of the assistant's in them",
+            advice='Only turns like {"role": "assistant", "content": "…"} are learned from.',
+        )
 
 
 def _train_tokenizer(
@@ -422,46 +452,113 @@ def _split(
     encoded: Callable[[int], None],
     *,
     val: bool,
-    cut_anew: bool,
+    is_given: bool,
 ) -> Split:
     """Return the tokens of one split, `<|endoftext|>` between its documents.
 
-    The text comes in pieces for our own tokenizers; `cut_anew` makes others of them.
+    The text comes in pieces for our own tokenizers; others cut it anew (`is_given`), and may want
+    a token at the beginning of a document.  Where the corpus has conversations every token has a
+    mark: 1 where it is of the model's turns, or of other text.
     """
     text_bytes = 0
+    marks: list[npt.NDArray[np.uint8]] = []
 
-    def batch_tokens(batch: list[tuple[int, str]], previous: int | None) -> Ids:
+    def batch_tokens(batch: list[_Piece], previous: _Piece | None) -> Ids:
         nonlocal text_bytes
-        texts = [text for _, text in batch]
+        texts = [piece.text for piece in batch]
         parts: list[Ids] = []
-        for (number, _), ids in zip(batch, tokenizer.encode_batch(texts), strict=True):
-            if previous not in (None, number) and tokenizer.eot_id is not None:
-                parts.append(np.array([tokenizer.eot_id], np.int32))
-            if previous != number and tokenizer.prompt_start:
-                parts.append(np.array(tokenizer.prompt_start, np.int32))
+        for piece, (ids, counts) in zip(batch, _encoded(tokenizer, batch), strict=True):
+            if previous is None or previous.document != piece.document:
+                before, beginning = _between(tokenizer, previous, ids, is_given)
+                parts.append(before)
+                if corpus.has_turns:
+                    ends = previous is not None and previous.ends_counted
+                    marks.append(np.full(len(before), ends, np.uint8))
+                    marks[-1][len(before) - beginning :] = 0
             parts.append(ids)
-            previous = number
+            if corpus.has_turns:
+                marks.append(counts)
+            previous = piece
         batch_bytes = sum(len(text.encode()) for text in texts)
         text_bytes += batch_bytes
         encoded(batch_bytes)
         return np.concatenate(parts)
 
     def tokens() -> Iterator[Ids]:
-        batch: list[tuple[int, str]] = []
-        previous: int | None = None
+        batch: list[_Piece] = []
+        previous: _Piece | None = None
         chars = 0
-        for number, numbered in groupby(held_out.texts(corpus, val), key=itemgetter(0)):
-            parts = (part for _, part in numbered)
-            for piece in tokenizer.pieces(parts) if cut_anew else parts:
-                batch.append((number, piece))
-                chars += len(piece)
-                if len(batch) == _BATCH_PIECES or chars >= PART_CHARS:
-                    yield batch_tokens(batch, previous)
-                    previous, batch, chars = number, [], 0
+        for piece in _pieces(corpus, held_out, tokenizer, val=val, is_given=is_given):
+            batch.append(piece)
+            chars += len(piece.text)
+            if len(batch) == _BATCH_PIECES or chars >= PART_CHARS:
+                yield batch_tokens(batch, previous)
+                previous, batch, chars = piece, [], 0
         if batch:
             yield batch_tokens(batch, previous)
 
-    return Split(tokens(), lambda: text_bytes)
+    return Split(tokens(), lambda: text_bytes, (lambda: marks) if corpus.has_turns else None)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a document that is encoded in one go."""
+
+    document: int
+    text: str
+    spans: tuple[tuple[int, int], ...] | None  # of its characters that count; None: all
+    ends_counted: bool  # whether the mark behind the document counts: somebody's turn ends
+
+
+def _pieces(
+    corpus: Corpus, held_out: HeldOut, tokenizer: Tokenizer, *, val: bool, is_given: bool
+) -> Iterator[_Piece]:
+    for number, numbered in groupby(held_out.texts(corpus, val), key=itemgetter(0)):
+        parts: Iterator[str] = (part for _, part in numbered)
+        spans = corpus.spans(number)
+        if spans is None:
+            for text in tokenizer.pieces(parts) if is_given else parts:
+                yield _Piece(number, text, None, True)
+            continue
+        at = held_out.begins(corpus, number, val=val)
+        whole = corpus.doc_chars[number]
+        for text in tokenizer.pieces(parts):
+            end = at + len(text)
+            here = [(max(first, at) - at, min(last, end) - at) for first, last in spans]
+            kept = tuple((first, last) for first, last in here if first < last)
+            yield _Piece(number, text, kept, bool(spans) and spans[-1][1] == whole)
+            at = end
+
+
+def _encoded(
+    tokenizer: Tokenizer, batch: list[_Piece]
+) -> Iterator[tuple[Ids, npt.NDArray[np.uint8]]]:
+    """Yield the ids of each piece, and which of them count."""
+    if all(piece.spans is None for piece in batch):
+        for ids in tokenizer.encode_batch([piece.text for piece in batch]):
+            yield ids, np.ones(len(ids), np.uint8)
+        return
+    texts = [piece.text for piece in batch]
+    for piece, (ids, places) in zip(batch, tokenizer.encode_batch_places(texts), strict=True):
+        if piece.spans is None:
+            yield ids, np.ones(len(ids), np.uint8)
+            continue
+        # Between the bounds of spans it is outside, inside, outside: odd places are inside.
+        bounds = np.array(piece.spans, np.int64).reshape(-1)
+        yield ids, (np.searchsorted(bounds, places, side="right") % 2).astype(np.uint8)
+
+
+def _between(
+    tokenizer: Tokenizer, previous: _Piece | None, ids: Ids, is_given: bool
+) -> tuple[Ids, int]:
+    """Return the tokens before a document that begins with `ids`, and how many begin it."""
+    found = []
+    if previous is not None and tokenizer.eot_id is not None:
+        found.append(tokenizer.eot_id)
+    start = list(tokenizer.prompt_start) if is_given else []
+    if ids[: len(start)].tolist() == start:  # a chat template has written it
+        start = []
+    return np.array(found + start, np.int32), len(start)
 
 
 class _Ticker:

@@ -15,8 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from crystalline.data.transcript import transcript
+from crystalline.data.transcript import Conversation, is_conversation, transcript
 from crystalline.errors import DataError
+
+Render = Callable[[Any], "Conversation | None"]
+"""Makes the text of a list of messages; None of anything else."""
 
 TEXT_FIELD = "text"
 CONVERSATIONS = ("messages", "conversations")
@@ -30,8 +33,10 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(parse_int=float)
 
 
-def text_of(value: Any, field: str | None) -> str | None:
+def text_of(value: Any, field: str | None, render: Render = transcript) -> str | None:
     """Return the text of a record, None when it has none; `field` None is the usual ones.
+
+    That of a list of messages is a `Conversation`, which `render` makes.
 
     >>> text_of({"text": "a"}, None), text_of({"body": "b"}, "body"), text_of({"body": "b"}, None)
     ('a', 'b', None)
@@ -42,7 +47,7 @@ def text_of(value: Any, field: str | None) -> str | None:
         return None
     for name in (TEXT_FIELD, *CONVERSATIONS) if field is None else (field,):
         held = value.get(name)
-        text = held if isinstance(held, str) else transcript(held)
+        text = held if isinstance(held, str) else render(held)
         if text is not None:
             return _whole(text)
     return None
@@ -53,6 +58,7 @@ def texts(
     name: str,
     field: str | None,
     note: Callable[[int, int], None] | None = None,
+    render: Render = transcript,
 ) -> Iterator[str]:
     """Yield the text of every record; `note` gets at the end how many had none, and of how many.
 
@@ -62,7 +68,7 @@ def texts(
     fields: Counter[str] = Counter()
     for value in values:
         count += 1
-        text = text_of(value, field)
+        text = text_of(value, field, render)
         if text is None:
             without += 1
             fields.update(list(value) if isinstance(value, dict) else ())
@@ -91,7 +97,7 @@ def line_values(lines: Iterable[str], name: str) -> Iterator[Any]:
             ) from None
         if not isinstance(value, list):
             yield value
-        elif transcript(value) is not None:
+        elif is_conversation(value):
             yield {TEXT_FIELD: value}
         else:
             yield from value
@@ -165,7 +171,8 @@ class _Buffer:
 
 
 def _whole(text: str) -> str:
-    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    whole = _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return Conversation(whole, text.spans) if isinstance(text, Conversation) else whole
 
 
 def _reason(error: Exception) -> str:

@@ -30,6 +30,12 @@ class HeldOut:
         rest = int(corpus.doc_chars.sum()) - self.first_char
         return rest if val else self.first_char
 
+    def begins(self, corpus: Corpus, number: int, *, val: bool) -> int:
+        """Return the character of a document with which a split's part of it begins."""
+        if self.documents is not None or not val:
+            return 0
+        return max(0, self.first_char - int(corpus.doc_chars[:number].sum()))
+
     def texts(self, corpus: Corpus, val: bool) -> Iterator[tuple[int, str]]:
         """Read one split: (document number, text), never empty."""
         if self.documents is not None:

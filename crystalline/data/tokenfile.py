@@ -8,9 +8,12 @@ Layout, little endian:
     16    32 bytes  sha256 of the header
     48    header    JSON, see `Header`; zeros up to DATA_OFFSET
     1024  tokens    uint16 where the vocabulary allows it, otherwise uint32
+          marks     uint8 for each token, where the header says `marked`: 1 where it counts as a
+                    target of training and of evaluation, 0 where not
 
 The file is written in one pass to a temporary name and never changed after that.  Version 2
-added the header's `entry`, the name of the cache entry that the file belongs to.
+added the header's `entry`, the name of the cache entry that the file belongs to; files with marks
+are of version 3, which earlier programs refuse.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from crystalline.untrusted import BadContent, open_regular
 from crystalline.untrusted import files as outside
 
 MAGIC = b"CLLMTOK\0"
-VERSION = 2
+VERSION = 2  # of files in which every token counts
+MARKED_VERSION = 3
 DATA_OFFSET = 1024  # a multiple of 64: tokens start on a cache line
 
 _PREFIX = struct.Struct("<8sII32s")
@@ -55,11 +59,18 @@ class Header:
     tokenizer_sha256: str
     payload_sha256: str
     entry: str = ""  # name of the cache entry it was made for; empty outside the cache
+    marked: bool = False  # whether a mark for each token follows the tokens
+
+    @property
+    def tokens_bytes(self) -> int:
+        """Size of the tokens alone."""
+        return (self.train_tokens + self.val_tokens) * np.dtype(self.dtype).itemsize
 
     @property
     def file_bytes(self) -> int:
         """Size of a whole file."""
-        return DATA_OFFSET + (self.train_tokens + self.val_tokens) * np.dtype(self.dtype).itemsize
+        marks = (self.train_tokens + self.val_tokens) * self.marked
+        return DATA_OFFSET + self.tokens_bytes + marks
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +81,8 @@ class TokenFile:
     header: Header
     train: npt.NDArray[np.unsignedinteger[Any]]  # (train_tokens,)
     val: npt.NDArray[np.unsignedinteger[Any]]  # (val_tokens,)
+    train_marks: npt.NDArray[np.uint8] | None = None  # (train_tokens,) 1: counts; None: all do
+    val_marks: npt.NDArray[np.uint8] | None = None  # (val_tokens,)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = False) -> TokenFile:
@@ -93,10 +106,13 @@ class TokenFile:
             raise DataError(
                 f"the token file {path} cannot be read ({error.strerror})", advice=_ADVICE
             ) from None
-        tokens = mapped[DATA_OFFSET:].view(header.dtype)
+        behind = DATA_OFFSET + header.tokens_bytes
+        tokens, marks = mapped[DATA_OFFSET:behind].view(header.dtype), mapped[behind:]
         if verify:
-            _verify(path, header, tokens)
-        return cls(path, header, tokens[: header.train_tokens], tokens[header.train_tokens :])
+            _verify(path, header, tokens, marks)
+        split = header.train_tokens
+        both = (marks[:split], marks[split:]) if header.marked else (None, None)
+        return cls(path, header, tokens[:split], tokens[split:], *both)
 
     def lost(self) -> str | None:
         """Return what has become of the mapped file since it was opened, None where it is whole."""
@@ -138,6 +154,8 @@ class Split:
 
     tokens: Iterable[npt.NDArray[np.integer[Any]]]
     text_bytes: Callable[[], int]  # called when `tokens` is exhausted
+    # uint8 for each token, called then, too; None: every token counts
+    marks: Callable[[], Iterable[npt.NDArray[np.uint8]]] | None = None
 
 
 def write_token_file(
@@ -154,8 +172,11 @@ def write_token_file(
 
     `entry` is the name of the cache entry that the file is for.
 
-    Raises `OSError`, and `ValueError` for a token outside the vocabulary.
+    Raises `OSError`, and `ValueError` for a token outside the vocabulary, and where one split has
+    marks and the other has none.
     """
+    if (train.marks is None) != (val.marks is None):
+        raise ValueError("marks of one split without those of the other")
     dtype = _dtype(vocab_size)
     digest = hashlib.sha256()
     counts: list[int] = []
@@ -173,6 +194,14 @@ def write_token_file(
                 count += len(tokens)
             counts.append(count)
             text_bytes.append(split.text_bytes())
+        for split, count in zip((train, val), counts, strict=True):
+            if split.marks is not None:
+                for marks in split.marks():
+                    digest.update(marks.data)
+                    file.write(marks.data)
+                    count -= len(marks)
+                if count:
+                    raise ValueError(f"{count} tokens without marks")
         header = Header(
             dtype=dtype.name,
             vocab_size=vocab_size,
@@ -184,20 +213,28 @@ def write_token_file(
             tokenizer_sha256=tokenizer_sha256,
             payload_sha256=digest.hexdigest(),
             entry=entry,
+            marked=train.marks is not None,
         )
         file.seek(0)
         file.write(_header_bytes(header))
     return header
 
 
-def _verify(path: Path, header: Header, tokens: npt.NDArray[np.unsignedinteger[Any]]) -> None:
-    """Raise `DataError` for tokens without their checksum or beyond the vocabulary."""
+def _verify(
+    path: Path,
+    header: Header,
+    tokens: npt.NDArray[np.unsignedinteger[Any]],
+    marks: npt.NDArray[np.uint8],
+) -> None:
+    """Raise `DataError` for content without its checksum, or tokens beyond the vocabulary."""
     digest = hashlib.sha256()
     largest = 0
     for start in range(0, len(tokens), _HASH_TOKENS):
         block = tokens[start : start + _HASH_TOKENS]
         digest.update(block.data)
         largest = max(largest, int(block.max()))
+    for start in range(0, len(marks), _HASH_TOKENS):
+        digest.update(marks[start : start + _HASH_TOKENS].data)
     if digest.hexdigest() != header.payload_sha256:
         raise DataError(f"the token file {path} is damaged (its checksum is wrong)", advice=_ADVICE)
     if largest >= header.vocab_size:
@@ -213,8 +250,12 @@ def _dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def _header_bytes(header: Header) -> bytes:
-    text = json.dumps(asdict(header)).encode()
-    prefix = _PREFIX.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest())
+    values = asdict(header)
+    if not header.marked:  # such files are as they always were
+        del values["marked"]
+    text = json.dumps(values).encode()
+    version = MARKED_VERSION if header.marked else VERSION
+    prefix = _PREFIX.pack(MAGIC, version, len(text), hashlib.sha256(text).digest())
     if len(prefix) + len(text) > DATA_OFFSET:
         raise ValueError(f"a header of {len(text)} bytes does not fit")
     return prefix + text
@@ -226,9 +267,10 @@ def _read_header(path: Path, block: bytes) -> Header:
     if len(block) < DATA_OFFSET:
         raise DataError(f"the token file {path} is cut off in its header", advice=_ADVICE)
     _, version, length, digest = _PREFIX.unpack_from(block)
-    if version != VERSION:
+    if version not in (VERSION, MARKED_VERSION):
         raise DataError(
-            f"the token file {path} has version {version}; this program reads version {VERSION}",
+            f"the token file {path} has version {version}; this program reads versions "
+            f"{VERSION} and {MARKED_VERSION}",
             advice=_ADVICE,
         )
     text = block[_PREFIX.size : _PREFIX.size + length]
@@ -236,7 +278,9 @@ def _read_header(path: Path, block: bytes) -> Header:
         raise DataError(f"the header of the token file {path} is damaged", advice=_ADVICE)
     try:
         values = outside.TOKENS.of(text)
-        header = Header(**{field.name: values[field.name] for field in fields(Header)})
+        header = Header(**{f.name: values[f.name] for f in fields(Header) if f.name in values})
+        if header.marked != (version == MARKED_VERSION):
+            raise BadContent(f"its version is {version}, and 'marked' is {header.marked}")
         if header.dtype != _dtype(header.vocab_size).name:
             raise BadContent(f"{header.dtype} is not what {header.vocab_size:,} tokens are kept in")
     except BadContent as error:

@@ -271,6 +271,37 @@ class Tokenizer:
         encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
+    def encode_batch_places(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
+        """Return the ids of each text as `encode_batch` does, and the character each begins with.
+
+        One that begins with a space may be told to begin with what follows it.
+        """
+        if self.kind in ("char", "byte"):
+            return [self._places(text) for text in texts]
+        found = []
+        for encoding in self.inner.encode_batch(list(texts), add_special_tokens=False):
+            ids = np.array(encoding.ids, np.int32)
+            places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            first, last = places[:, 0], places[:, 1]
+            # Of white space alone the library may trim all, and say that it begins behind it.
+            found.append((ids, np.where(first == last, last - 1, first)))
+        return found
+
+    def _places(self, text: str) -> tuple[Ids, Ids]:
+        """Return what `encode_batch_places` does, where tokens are bytes or characters."""
+        ids = self.encode_batch([text])[0]
+        lengths: list[int] = []
+        parts = [text] if self.eot_id is None else text.split(END_OF_TEXT)
+        for number, part in enumerate(parts):
+            lengths += [len(END_OF_TEXT)] * bool(number)
+            if self.kind == "char":
+                lengths += [1] * len(part)
+            else:  # a character ends with its last byte
+                for char in part:
+                    lengths += [*[0] * (len(char.encode()) - 1), 1]
+        ends = np.cumsum(np.array(lengths, np.int32), dtype=np.int32)
+        return ids, np.concatenate([np.zeros(min(1, len(ids)), np.int32), ends[:-1]])
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
 

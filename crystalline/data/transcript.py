@@ -3,12 +3,19 @@
 Two friends meet.                  what a system message says
 User: What is a prime?
 Assistant: A number with two divisors.
+
+Training counts the model's own turns alone: in this form what stands between `Assistant:` and the
+content of the next message, so that a model learns to end its turn as well.  A model that came
+with a chat template has a form of its own: see `chat_template`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 USER_PREFIX = "User:"
 MODEL_PREFIX = "Assistant:"
@@ -18,42 +25,94 @@ _MODELS = frozenset({"assistant", "gpt", "model", "bot", "chatgpt"})
 _PREAMBLES = frozenset({"system", "developer"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 
+Spans = tuple[tuple[int, int], ...]
 
-def transcript(messages: Any) -> str | None:
+
+class Conversation(str):
+    """The text of a conversation, and which characters of it are the model's turns."""
+
+    __slots__ = ("spans",)
+    spans: Spans  # (first character, behind the last) of each turn, in order and apart
+
+    def __new__(cls, text: str, spans: Spans) -> Self:
+        made = super().__new__(cls, text)
+        made.spans = spans
+        return made
+
+
+def transcript(messages: Any) -> Conversation | None:
     """Return the text of a list of messages, None for anything else.
 
     A message is an object with `role` and `content`, or with `from` and `value`.  Its content is
     text or a list of parts, of which those of text count.  Empty messages leave no line; roles
     other than the user's, the model's and the system's keep their own name.
 
-    >>> print(transcript([{"role": "system", "content": "Be brief."},
-    ...                   {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
-    ...                   {"from": "gpt", "value": "Good day."}]))
+    >>> talk = transcript([{"role": "system", "content": "Be brief."},
+    ...                    {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+    ...                    {"from": "gpt", "value": "Good day."}])
+    >>> print(talk)
     Be brief.
     User: Hello
     Assistant: Good day.
+    >>> [talk[first:last] for first, last in talk.spans]
+    [' Good day.']
     """
+    if not is_conversation(messages):
+        return None
+    text, spans = "", []
+    begun: int | None = None  # where the model's turn began that goes on
+    for prefix, content, is_model in _lines(messages):
+        text += ("\n" if text else "") + prefix
+        if begun is not None:
+            spans.append((begun, len(text)))
+        begun = len(text) if is_model else None
+        text += content
+    if begun is not None:
+        spans.append((begun, len(text)))
+    return Conversation(text, tuple(spans))
+
+
+def is_conversation(messages: Any) -> bool:
+    """Return whether this is a list of messages, each of somebody."""
     if not isinstance(messages, list) or not messages:
-        return None
-    if not all(isinstance(message, dict) and _role(message) for message in messages):
-        return None
-    return "\n".join(_lines(messages))
+        return False
+    return all(isinstance(message, dict) and _role(message) for message in messages)
 
 
-def _lines(messages: list[dict[str, Any]]) -> Iterator[str]:
+def standard_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages as chat templates expect them: `role` and `content`, both text.
+
+    Other fields stay.
+
+    >>> standard_messages([{"from": "gpt", "value": "Yes."}])
+    [{'role': 'assistant', 'content': 'Yes.'}]
+    """
+    found = []
+    for message in messages:
+        role = _role(message)
+        for name, names in (("user", _USERS), ("assistant", _MODELS)):
+            role = name if role in names else role
+        rest = {k: v for k, v in message.items() if k not in ("role", "from", "content", "value")}
+        content = _text(message.get("content", message.get("value")))
+        found.append({"role": role, "content": content, **rest})
+    return found
+
+
+def _lines(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str, bool]]:
+    """Yield (what the line begins with, what follows, whether the model says it)."""
     for message in messages:
         role = _role(message)
         content = _text(message.get("content", message.get("value"))).strip()
         if not content:
             continue
         if role in _PREAMBLES:
-            yield content
+            yield "", content, False
         elif role in _USERS:
-            yield f"{USER_PREFIX} {content}"
+            yield USER_PREFIX, f" {content}", False
         elif role in _MODELS:
-            yield f"{MODEL_PREFIX} {content}"
+            yield MODEL_PREFIX, f" {content}", True
         else:
-            yield f"{role.capitalize()}: {content}"
+            yield f"{role.capitalize()}:", f" {content}", False
 
 
 def _role(message: dict[str, Any]) -> str:

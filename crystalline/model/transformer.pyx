@@ -311,7 +311,8 @@ cdef class Transformer:
 
     def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
                 bint accumulate=False, uint64_t seed=0, uint64_t step=0,
-                uint64_t first_sequence=0, float[::1] side=None, double epsilon=0.0) -> float:
+                uint64_t first_sequence=0, float[::1] side=None, double epsilon=0.0,
+                const int32_t[:, ::1] targets=None) -> float:
         """Run tokens [n, t + 1] forward and backward.
 
         The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
@@ -325,7 +326,10 @@ cdef class Transformer:
         against (1 - epsilon) onehot(target) + epsilon times the target's neighbors (see
         `set_neighbors`); its sum is `smoothed_loss` afterwards.
 
-        Returns the sum of -ln p over the n * t targets, in nats, whatever `epsilon`.
+        `targets` [n, t] stand in for the tokens that follow; -1 is a place that counts for nothing,
+        in the loss and in its gradients.
+
+        Returns the sum of -ln p over the targets, in nats, whatever `epsilon`.
         """
         cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
         self._check_tokens(tokens, t)
@@ -357,7 +361,7 @@ cdef class Transformer:
             soft.ids, soft.weights = &self._neighbor_ids[0, 0], &self._neighbor_weights[0, 0]
             spread = &soft
         cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
-        cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
+        cdef int32_t[::1] wanted = self._wanted(tokens, targets)
         cdef double loss = 0.0, smoothed = 0.0, part = 0.0
         cdef uint64_t key = mix(mix(0, seed), step)
         cdef StoreMode store = CL_ADD if accumulate or side is not None else CL_STORE
@@ -380,7 +384,7 @@ cdef class Transformer:
                 drop = self.dropping(key, first_sequence + start, t)
                 b = buffers(&self.z, count * t, workspace)
                 self.forward(&ids[start * t], count, t, &drop, &b)
-                loss += head_loss(&self.z, self.head, count * t, &targets[start * t],
+                loss += head_loss(&self.z, self.head, count * t, &wanted[start * t],
                                   <float>scale, g.head, store, spread, &part, &b)
                 smoothed += part
                 self.backward(&ids[start * t], count, t, &g, store, &drop, &b)
@@ -397,12 +401,16 @@ cdef class Transformer:
         self.smoothed_loss = smoothed if epsilon > 0.0 else loss
         return loss
 
-    def evaluate(self, const int32_t[:, ::1] tokens) -> float:
-        """Return the sum of -ln p over the n * t targets of tokens [n, t + 1], in nats."""
+    def evaluate(self, const int32_t[:, ::1] tokens,
+                 const int32_t[:, ::1] targets=None) -> float:
+        """Return the sum of -ln p over the targets of tokens [n, t + 1], in nats.
+
+        `targets` as in `compute`.
+        """
         cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
         self._check_tokens(tokens, t)
         cdef int32_t[::1] ids = np.ascontiguousarray(tokens[:, :t]).reshape(-1)
-        cdef int32_t[::1] targets = np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
+        cdef int32_t[::1] wanted = self._wanted(tokens, targets)
         cdef double loss = 0.0
         cdef int64_t start = 0, count
         cdef Buffers b
@@ -412,7 +420,7 @@ cdef class Transformer:
                 count = min(n - start, chunk_sequences(t))
                 b = buffers(&self.z, count * t, <float*>&self._workspace[0])
                 self.forward(&ids[start * t], count, t, NULL, &b)
-                loss += head_loss(&self.z, self.head, count * t, &targets[start * t], 0.0, NULL,
+                loss += head_loss(&self.z, self.head, count * t, &wanted[start * t], 0.0, NULL,
                                   CL_STORE, NULL, NULL, &b)
                 start += count
             end_thread()
@@ -452,6 +460,22 @@ cdef class Transformer:
             head_losses(&self.z, self.head, t, &tokens[1], &losses[0], &b)
             end_thread()
         return out
+
+    def _wanted(self, const int32_t[:, ::1] tokens,
+                const int32_t[:, ::1] targets):
+        # What every row of tokens [n, t + 1] is to predict; -1: nothing.
+        cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1, i, j
+        if targets is None:
+            return np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
+        if targets.shape[0] != n or targets.shape[1] != t:
+            raise ValueError(
+                f"targets is [{targets.shape[0]}, {targets.shape[1]}], the tokens need [{n}, {t}]")
+        for i in range(n):
+            for j in range(t):
+                if not -1 <= targets[i, j] < self.z.V:
+                    raise ValueError(
+                        f"targets holds {targets[i, j]}, outside the vocabulary of {self.z.V}")
+        return np.array(targets, dtype=np.int32).reshape(-1)
 
     def _check_tokens(self, const int32_t[:, ::1] tokens, int64_t t):
         if tokens.shape[0] < 1 or not 1 <= t <= self.z.T:

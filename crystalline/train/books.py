@@ -159,10 +159,12 @@ class Books:
         """Enter a finished step: loss, counts, figures for watchers, metrics."""
         board, words = self._board, self._board.state
         tokens = int(sum(row[b.TOKEN_COUNT] for row in done.lanes))
-        loss = _finite_sum([row[b.LOSS_SUM] for row in done.lanes]) / tokens
+        # A step whose windows hold no turn of the model's has no loss.
+        loss = _finite_sum([row[b.LOSS_SUM] for row in done.lanes]) / (tokens or math.nan)
         smoothed = None
         if self._spec.config.smooths:
-            smoothed = _finite_sum([row[b.SMOOTHED_SUM] for row in done.lanes]) / tokens
+            smoothed = _finite_sum([row[b.SMOOTHED_SUM] for row in done.lanes])
+            smoothed /= tokens or math.nan
             board.status[b.CRYSTALLINE_LOSS] = smoothed
         self.tokens += tokens
         self.session_tokens += tokens

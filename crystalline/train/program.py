@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _log = get_logger("train")
 
+Marks = npt.NDArray[np.uint8]
+
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
 
 
@@ -73,8 +75,10 @@ class TrainingProgram:
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
         windows = spread_windows(len(self.tokens.val), config.seq_len, evaluation_tokens(config))
         self._eval_units = _evaluation_units(windows, config.seq_len, self._rows)
-        self.eval_units = len(self._eval_units)
-        self.eval_tokens = sum(length for _, length in windows)
+        marks = self.tokens.val_marks
+        self.eval_tokens = sum(self._counted(marks, *unit) for unit in self._eval_units)
+        self.eval_units = len(self._eval_units) if self.eval_tokens else 0
+        self._step_counts = (-1, 0)  # a step, and the targets that count in it
 
     def regions(self) -> list[Region]:
         """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
@@ -248,28 +252,53 @@ class TrainingProgram:
         """
         config = self.spec.config
         starts = self._lane_starts(lane, step)
+        tokens = gather(self.tokens.train, starts, config.seq_len)
+        targets = _targets(tokens, self.tokens.train_marks, starts)
+        counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
         buffer, place = divmod(lane, self.lanes_per_unit)
         grads = self._lanes[buffer]
         model = self._models[permit]
         loss = model.compute(
-            gather(self.tokens.train, starts, config.seq_len),
+            tokens,
             grads,
-            scale=1.0 / self.tokens_per_step,
+            scale=1.0 / max(1, self._targets_of(step)),
             seed=config.seed,
             step=step,
             first_sequence=lane * self._per_lane,
             side=self._sides[permit] if place else None,
             epsilon=epsilon,
+            targets=targets,
         )
         # A pass over the gradient, so only for the steps that people look at.
         norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
-        return loss, len(starts) * config.seq_len, norm, model.smoothed_loss
+        return loss, counted, norm, model.smoothed_loss
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
         """Return the summed loss over some windows of the held-out split, and their tokens."""
         starts, length = self._eval_units[unit]
-        loss = self._models[permit].evaluate(gather(self.tokens.val, starts, length))
-        return loss, len(starts) * length
+        tokens = gather(self.tokens.val, starts, length)
+        targets = _targets(tokens, self.tokens.val_marks, starts)
+        loss = self._models[permit].evaluate(tokens, targets)
+        return loss, self._counted(self.tokens.val_marks, starts, length)
+
+    def _targets_of(self, step: int) -> int:
+        """Return the targets that count in a step, of all its lanes: what its mean is over."""
+        marks = self.tokens.train_marks
+        if marks is None:
+            return self.tokens_per_step
+        if self._step_counts[0] != step:
+            lanes = (self._lane_starts(lane, step) for lane in range(self.lane_count))
+            seq_len = self.spec.config.seq_len
+            counts = (self._counted(marks, starts, seq_len) for starts in lanes)
+            self._step_counts = (step, sum(counts))
+        return self._step_counts[1]
+
+    @staticmethod
+    def _counted(marks: Marks | None, starts: npt.NDArray[np.int64], length: int) -> int:
+        """Return how many targets of windows count."""
+        if marks is None:
+            return len(starts) * length
+        return int(gather(marks, starts, length)[:, 1:].sum())
 
     def _lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
         """Return where the windows of a lane begin: of every `lanes`-th sequence of the step."""
@@ -321,6 +350,16 @@ def _evaluation_units(
         (np.array([start], np.int64), length) for start, length in windows if length < seq_len
     ]
     return units
+
+
+def _targets(
+    tokens: npt.NDArray[np.int32], marks: Marks | None, starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32] | None:
+    """Return the targets of windows, -1 where one does not count; None where all do."""
+    if marks is None:
+        return None
+    counts = gather(marks, starts, tokens.shape[1] - 1)[:, 1:]
+    return np.where(counts != 0, tokens[:, 1:], np.int32(-1))
 
 
 def build(spec: RunSpec) -> TrainingProgram:

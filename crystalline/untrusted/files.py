@@ -252,7 +252,8 @@ CHAT_TEMPLATE = FileKind(
     _MEGABYTE,
     "anybody",
     "never",
-    checks="UTF-8; kept as text",
+    checks="UTF-8; rendered in a process of its own, in Jinja2's sandbox, within bounds of memory "
+    "and time",
 )
 WEIGHTS = FileKind(
     "*.safetensors",
@@ -383,6 +384,7 @@ TOKENS = FileKind(
         Field("tokenizer_sha256", str, 64, 64, SHA256),
         Field("payload_sha256", str, 64, 64, SHA256),
         Field("entry", str, 0, 32, f"({_KEY})?"),
+        Field("marked", bool, optional=True),
     ),
     "the header's and the tokens' SHA-256, every id in the vocabulary, the entry it belongs to",
 )

@@ -5,10 +5,11 @@ Only a block of the logits exists at a time; their gradient takes their place.  
 """
 
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
 
 from crystalline._kernels.formats cimport converts, operand_size, words
 from crystalline._kernels.isa cimport (
-    CL_ADD, CL_STORE, NumberFormat, Primitives, SoftTargets, StoreMode, primitives,
+    CL_ADD, CL_STORE, NumberFormat, SoftTargets, StoreMode, primitives,
 )
 from crystalline._kernels.matmul cimport multiply, multiply_ta, pack
 from crystalline.model.layers.buffers cimport (
@@ -24,10 +25,30 @@ cdef void head_logits(const Sizes* z, const Matrix* head, int64_t rows, const fl
              NULL, CL_STORE)
 
 
+cdef double rows_loss(int64_t rows, int64_t V, float* logits, const int32_t* targets, float scale,
+                      bint backward, const SoftTargets* soft,
+                      double* smoothed) noexcept nogil:
+    # Runs of rows with a target go to the primitive; without any exception that is one call.
+    cdef int64_t first = 0, last
+    cdef double loss = 0.0, part = 0.0, total = 0.0
+    while first < rows:
+        last = first + 1
+        while last < rows and (targets[last] < 0) == (targets[first] < 0):
+            last += 1
+        if targets[first] >= 0:
+            loss += primitives().cross_entropy(last - first, V, logits + first * V, V,
+                                               targets + first, scale, backward, soft, &part)
+            total += part
+        elif backward:
+            memset(logits + first * V, 0, (last - first) * V * sizeof(float))
+        first = last
+    smoothed[0] = total
+    return loss
+
+
 cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
                       float scale, float* grads, StoreMode store, const SoftTargets* soft,
                       double* smoothed, const Buffers* b) noexcept nogil:
-    cdef const Primitives* p = primitives()
     cdef const NumberFormat* f = z.f
     cdef int64_t C = z.C, V = z.V, block = head_rows(z, R), row = 0, n, wc = words(f, C)
     cdef float* logits = shared(b, LOGITS)
@@ -38,7 +59,7 @@ cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32
     while row < R:
         n = min(block, R - row)
         head_logits(z, head, n, shared(b, FINAL_IN) + row * wc, logits)
-        loss += p.cross_entropy(n, V, logits, V, targets + row, scale, grads != NULL, soft, &part)
+        loss += rows_loss(n, V, logits, targets + row, scale, grads != NULL, soft, &part)
         if soft != NULL:
             smoothed[0] += part
         if grads != NULL:
