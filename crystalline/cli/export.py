@@ -9,16 +9,21 @@ The work is `crystalline.runs.export`'s.  What came of it goes to stdout, messag
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from crystalline.cli.infer_view import Progress, parts, print_json, tell
 from crystalline.cli.run import called, parse_settings, run_command, version_line
-from crystalline.errors import EXIT_OK, UsageError
+from crystalline.errors import EXIT_HANGUP, EXIT_OK, EXIT_TERMINATED, UsageError
 from crystalline.runs.export import QUANTIZED, ExportSettings, ExportType, Form
 from crystalline.ui import format as fmt
 from crystalline.untrusted import shown
@@ -45,6 +50,8 @@ What a type costs in quality is measured on what was written: its perplexity
   text.
 
 Nothing that is there already is written over."""
+
+_CODES = {int(signal.SIGTERM): EXIT_TERMINATED, int(signal.SIGHUP): EXIT_HANGUP}
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,8 @@ def _main(argv: list[str]) -> int:
     if settings.version:
         print(version_line())
         return EXIT_OK
-    exported = _export(settings)
+    with _unwinding():
+        exported = _export(settings)
     if settings.json:
         print_json(_json(exported))
     else:
@@ -138,6 +146,22 @@ def _main(argv: list[str]) -> int:
     if exported.cost is None and exported.type in QUANTIZED:
         tell(f"What {exported.type} costs in quality, --measure TEXT tells.", quiet=settings.quiet)
     return EXIT_OK
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP leave by way of the writers, which take away what is half written."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(_CODES[number])
+
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, leave) for number in _CODES if ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _export(settings: Settings) -> Exported:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,28 @@ def test_long_work_is_told(call, run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert seen == written + measured
     assert written[-1][1:] == (1, 1)  # never of 0
     assert measured[-1][1] == measured[-1][2] > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+@pytest.mark.parametrize("out", ["m.gguf", "folder"])
+def test_what_is_stopped_leaves_nothing(
+    call, run: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, out: str
+) -> None:
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+    def stop(*_: object) -> None:
+        assert os.listdir() != []  # something is being written
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(Progress, "update", stop)
+    assert call(run, "--out", out) == (code, "", "")
+    assert os.listdir() == []
+    after = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert after == handlers
 
 
 def test_help_names_the_command_and_fits(call) -> None:
