@@ -167,7 +167,9 @@ def test_names_are_made_of_the_models(run: Path) -> None:
 
 
 def test_the_checkpoint_that_was_asked_for_is_written(run: Path) -> None:
-    made = export_model(run, ExportSettings(), checkpoint="step-00000010")
+    made = export_model(run, ExportSettings(), checkpoint="step-00000010", measure=[TEXT])
+    assert made.cost is not None
+    assert made.cost.perplexity == made.cost.float32  # of the same checkpoint
     assert made.source.name == "step-00000010"
     assert made.choice == ""
     expected = open_source(run, "step-00000010").flat()
