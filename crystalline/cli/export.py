@@ -143,6 +143,11 @@ def _main(argv: list[str]) -> int:
         print(f"{shown(str(exported.path))}: {_described(exported)}")
         if exported.cost is not None:
             print(exported.cost)
+    if exported.cost is not None and settings.measure is None:
+        tell(
+            f"measured on {exported.cost.tokens:,} tokens that the run held out",
+            quiet=settings.quiet,
+        )
     if exported.cost is None and exported.type in QUANTIZED:
         tell(f"What {exported.type} costs in quality, --measure TEXT tells.", quiet=settings.quiet)
     return EXIT_OK

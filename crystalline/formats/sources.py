@@ -150,8 +150,9 @@ class _Gguf(ModelSource):
     @property
     def facts(self) -> TokenizerFacts:
         special = self._vocabulary.special
-        added = self._vocabulary.document["added_tokens"]
-        texts = {token["id"]: str(token["content"]) for token in added}
+        document = self._vocabulary.document
+        texts = {id_: str(text) for text, id_ in document["model"]["vocab"].items()}
+        texts |= {token["id"]: str(token["content"]) for token in document["added_tokens"]}
         named = {"bos_token": special.bos, "eos_token": special.eos,
                  "unk_token": special.unk, "pad_token": special.pad}  # fmt: skip
         return TokenizerFacts(

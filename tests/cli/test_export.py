@@ -13,6 +13,8 @@ import pytest
 
 from crystalline.cli import export
 from crystalline.cli.infer_view import Progress
+from crystalline.data.prepare import prepare
+from crystalline.data.tokenizer import Tokenizer
 from crystalline.formats.sources import open_source
 from tests.runs.exports import TEXT, make_run
 
@@ -65,6 +67,21 @@ def test_the_cost_stands_under_it(call, run: Path) -> None:
     wrote, cost = out.splitlines()
     assert wrote.startswith("novel-q8_0.gguf: ")
     assert re.fullmatch(r"q8_0: perplexity [\d.]+, float32 [\d.]+ \([+-]\d\.\d\d %\)", cost)
+
+
+def test_a_run_is_measured_on_what_it_held_out(call, tmp_path: Path) -> None:
+    Path("text.txt").write_text(TEXT * 200)
+    prepared = prepare(["text.txt"], kind="byte", vocab_size=257, val_fraction=0.1)
+    own = make_run(
+        tmp_path / "own",
+        tokenizer=Tokenizer.load(prepared.tokenizer_path),
+        state={"tokens_sha256": prepared.tokens_sha256},
+    )
+    code, out, err = call(own, "--type", "q4_0")
+    assert code == 0
+    assert "\nq4_0: perplexity " in out
+    assert f"measured on {prepared.val_tokens - 1:,} tokens that the run held out\n" in err
+    assert "--measure" not in err
 
 
 def test_json_has_every_figure(call, run: Path) -> None:
