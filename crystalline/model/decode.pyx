@@ -47,6 +47,9 @@ cdef enum:
     HUGE_BYTES = 4 * 1024 * 1024  # from which on memory is asked for in huge pages
     SCORED_ROWS = 64  # rows whose logits exist at once where every token is scored
 
+# The head chooses among all tokens by small differences: four bits are too few for it, as in Q4_0
+# files, whose heads are Q8_0.
+_HEAD_FORMATS = {"int4": "int8g32"}
 CACHE_FORMATS = ("bf16", "float32")
 _PART = np.dtype([(name, np.int64) for name in ("slot", "first", "n", "row")])
 
@@ -60,6 +63,7 @@ cdef struct Pass:
     const Layer* layers
     const Norm* final
     const Matrix* head
+    const NumberFormat* head_format
     TeamThreads* team
     const KeyValues* kept      # [L, slots]
     int64_t slots
@@ -91,19 +95,19 @@ cdef inline void share(int64_t n, int64_t unit, int member, int members, int64_t
     stop[0] = min(n, units * (member + 1) // members * unit)
 
 
-cdef void product(const Pass* p, int member, int members, int64_t rows, const Matrix* m,
+cdef void product(const NumberFormat* f, int member, int members, int64_t rows, const Matrix* m,
                   const float* operand, const float* residual, float* y) noexcept nogil:
     # A member's columns of y [rows, N] = x w + bias (+ residual).
     cdef int64_t start, stop
     share(panel_count(m.N), 1, member, members, &start, &stop)
-    multiply_panels(p.z.f, start, stop, rows, m.N, m.K, operand, words(p.z.f, m.K), m.packed, y,
-                    m.N, m.bias, residual, CL_STORE)
+    multiply_panels(f, start, stop, rows, m.N, m.K, operand, words(f, m.K), m.packed, y, m.N,
+                    m.bias, residual, CL_STORE)
 
 
-cdef void norm_rows(const Pass* p, int member, int members, const Norm* n, int64_t rows,
-                    const float* x, const int64_t* which, float* operand) noexcept nogil:
+cdef void norm_rows(const Pass* p, const NumberFormat* f, int member, int members, const Norm* n,
+                    int64_t rows, const float* x, const int64_t* which,
+                    float* operand) noexcept nogil:
     # A member's rows of the operand of norm(x), or of norm of the rows `which` of x.
-    cdef const NumberFormat* f = p.z.f
     cdef int64_t start, stop, row, count, i, C = n.C, ld = words(f, C)
     cdef float* strip = p.strips + member * p.strip_floats
     cdef float mean[STRIP_ROWS]
@@ -216,9 +220,9 @@ cdef void compute(int member, int members, void* argument) noexcept nogil:
     begin_rows(p, member, members)
     for layer in range(p.z.L):
         y = &p.layers[layer]
-        norm_rows(p, member, members, &y.norm1, p.R, p.x, NULL, p.operand)
+        norm_rows(p, p.z.f, member, members, &y.norm1, p.R, p.x, NULL, p.operand)
         team_barrier(p.team)
-        product(p, member, members, p.R, &y.attention.qkv, p.operand, NULL, p.qkv)
+        product(p.z.f, member, members, p.R, &y.attention.qkv, p.operand, NULL, p.qkv)
         team_barrier(p.team)
         keep_heads(p, member, members, layer)
         team_barrier(p.team)
@@ -226,20 +230,20 @@ cdef void compute(int member, int members, void* argument) noexcept nogil:
         team_barrier(p.team)
         operand_rows(p, member, members, p.z.W, p.att)
         team_barrier(p.team)
-        product(p, member, members, p.R, &y.attention.out, p.operand, p.x, p.x)
+        product(p.z.f, member, members, p.R, &y.attention.out, p.operand, p.x, p.x)
         team_barrier(p.team)
-        norm_rows(p, member, members, &y.norm2, p.R, p.x, NULL, p.operand)
+        norm_rows(p, p.z.f, member, members, &y.norm2, p.R, p.x, NULL, p.operand)
         team_barrier(p.team)
-        product(p, member, members, p.R, &y.mlp.up, p.operand, NULL, p.up)
+        product(p.z.f, member, members, p.R, &y.mlp.up, p.operand, NULL, p.up)
         team_barrier(p.team)
         activate_rows(p, member, members, layer)
         team_barrier(p.team)
-        product(p, member, members, p.R, &y.mlp.down, p.operand, p.x, p.x)
+        product(p.z.f, member, members, p.R, &y.mlp.down, p.operand, p.x, p.x)
         team_barrier(p.team)
-    norm_rows(p, member, members, p.final, p.wanted, p.x, p.wants, p.operand)
+    norm_rows(p, p.head_format, member, members, p.final, p.wanted, p.x, p.wants, p.operand)
     team_barrier(p.team)
     if p.targets == NULL:
-        product(p, member, members, p.wanted, p.head, p.operand, NULL, p.logits)
+        product(p.head_format, member, members, p.wanted, p.head, p.operand, NULL, p.logits)
     else:
         score_rows(p, member, members)
 
@@ -248,8 +252,8 @@ cdef void score_rows(const Pass* p, int member, int members) noexcept nogil:
     cdef int64_t V = p.z.V, start = 0, first, stop, count, i
     while start < p.wanted:
         count = min(<int64_t>SCORED_ROWS, p.wanted - start)
-        product(p, member, members, count, p.head,
-                p.operand + start * words(p.z.f, p.z.C), NULL, p.logits)
+        product(p.head_format, member, members, count, p.head,
+                p.operand + start * words(p.head_format, p.z.C), NULL, p.logits)
         team_barrier(p.team)
         share(count, 1, member, members, &first, &stop)
         for i in range(first, stop):
@@ -290,6 +294,7 @@ cdef class Decoder:
     cdef readonly int slots
     cdef Binding _binding
     cdef NumberFormat _format        # the precision's row; activations are kept as float32
+    cdef NumberFormat _head_format   # the head's
     cdef Team _team
     cdef list _memory                # what the binding points into
     cdef float[:, ::1] _tokens       # [V, C], or [0, C]: they are in the head's panels
@@ -309,7 +314,8 @@ cdef class Decoder:
             raise ValueError(f"cache is {cache!r}, expected 'bf16' or 'float32'")
         self.config, self.precision, self.cache, self.slots = config, precision, cache, slots
         self._format = number_format(precision)[0]
-        self._format.keeps = NULL
+        self._head_format = number_format(_HEAD_FORMATS.get(precision, precision))[0]
+        self._format.keeps = self._head_format.keeps = NULL
         self._binding = Binding(config)
         self._binding.describe(&self._format)
         self._memory = []
@@ -368,13 +374,14 @@ cdef class Decoder:
         cdef int64_t K = w.shape[1] if is_head else w.shape[0]
         cdef int64_t N = w.shape[0] if is_head else w.shape[1]
         number_format(self.precision, K)  # refuses an inner length that it cannot sum
-        cdef float[::1] packed = aligned_empty((packed_words(&self._format, K, N),), alignment=4096)
+        cdef const NumberFormat* f = &self._head_format if is_head else &self._format
+        cdef float[::1] packed = aligned_empty((packed_words(f, K, N),), alignment=4096)
         cdef bint transposed = is_head
         with nogil:
             if transposed:
-                pack_t(&self._format, K, N, &w[0, 0], K, &packed[0])
+                pack_t(f, K, N, &w[0, 0], K, &packed[0])
             else:
-                pack(&self._format, K, N, &w[0, 0], N, &packed[0], NULL)
+                pack(f, K, N, &w[0, 0], N, &packed[0], NULL)
         self._memory.append(packed)
         self._binding.place_matrix(p.role, p.layer, -1, &packed[0], NULL)
 
@@ -398,6 +405,7 @@ cdef class Decoder:
     def _make_workspace(self):
         cdef Sizes* z = &self._binding.z
         cdef const NumberFormat* f = z.f
+        cdef const NumberFormat* h = &self._head_format
         cdef Pass* p = &self._pass
         cdef int64_t R = CHUNK, members = self._team.threads, end = 0
         cdef int64_t longest = max(max(z.C, z.W), z.F)
@@ -405,7 +413,8 @@ cdef class Decoder:
         p.scratch_floats = _up(attend_scratch(z.heads.D))
         places = []
         for size in (
-            R * z.C, grouped(f, R) * words(f, longest), R * z.QKV, R * z.W, R * z.U,
+            R * z.C, max(grouped(f, R) * words(f, longest), grouped(h, R) * words(h, z.C)),
+            R * z.QKV, R * z.W, R * z.U,
             R * z.T if z.crystalline else 0, members * p.strip_floats,
             members * p.scratch_floats, SCORED_ROWS * z.V,
         ):
@@ -422,6 +431,7 @@ cdef class Decoder:
         self._scored = base + <int64_t>places[8]
         p.z, p.layers = z, self._binding.layers
         p.final, p.head = &self._binding.final, &self._binding.head
+        p.head_format = &self._head_format
         p.team = self._team.members
         p.kept, p.slots = <const KeyValues*>&self._kept[0], self.slots + 1
         p.features = &self._features[0, 0] if z.crystalline else NULL
@@ -525,7 +535,7 @@ cdef class Decoder:
         if self._tokens.shape[0]:
             memcpy(x, &self._tokens[token, 0], C * sizeof(float))
         else:
-            take_column(&self._format, C, self._binding.head.packed, token, x)
+            take_column(&self._head_format, C, self._binding.head.packed, token, x)
         if self._positions.shape[0]:
             primitives().add(C, x, &self._positions[position, 0], x)
 
