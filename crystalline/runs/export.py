@@ -9,9 +9,8 @@ there already is never written over.
 
 What a type costs is measured on what was written, read back: its perplexity beside that of the
 model it came from, on the same tokens.  Both are computed in float32, so that the numbers of the
-file are all that differs; that comes nearest to what llama.cpp makes of it, too.  (Our own int4
-would not: it packs the head in 4 bits, of which such a file keeps 8.)  A quantized type of a run
-of ours is measured unasked, on the text that the run held out, where the cache still has it.
+file are all that differs; that comes nearest to what llama.cpp makes of it, too.  A quantized type
+of a run of ours is measured unasked, on the text that the run held out, where the cache has it.
 """
 
 from __future__ import annotations
