@@ -30,6 +30,7 @@ from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 if TYPE_CHECKING:
     from crystalline.data.crystal.tokens import Crystal
     from crystalline.data.prepare import PreparedData
+    from crystalline.data.tokenizer import GivenTokenizer
 
 PROGRAM = "cllm-vocab"
 # Lines that begin with a space stay lines; the parser would join others into one.
@@ -258,8 +259,10 @@ def _run_of(place: Path) -> Path:
 
 def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedData:
     """Prepare the text of a run as the run did; what is not that very text is refused."""
+    from crystalline.data.tokenizer import GivenTokenizer
     from crystalline.formats.checkpoint import STATE, TOKENIZER, inspect_checkpoint
     from crystalline.formats.rundir import CONFIG
+    from crystalline.formats.sources import open_source
     from crystalline.runs.layers import toml_layer
     from crystalline.runs.settings import DISPLAY, RunSettings
 
@@ -274,8 +277,13 @@ def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedDat
     shaping = ("tokenizer", "vocab_size", "val_fraction")
     own = TrainConfig(**{name: stored[name] for name in shaping if name in stored})
     advice = "Name the text that it was trained on with --data."
+    given = None
+    if stored.get("init_from"):  # its tokenizer was another model's first
+        source = open_source(place)
+        given = GivenTokenizer(source.tokenizer(), vocabulary, source.config.vocab_size)
+    paths, text_field = settings.data or stored.get("data", ()), stored.get("text_field")
     try:
-        prepared = _prepare(settings, settings.data or stored.get("data", ()), own)
+        prepared = _prepare(settings, paths, own, text_field, given)
     except DataError as error:
         raise DataError(
             f"{place} has no crystal.json, and its text cannot be counted: {error.message}",
@@ -295,7 +303,11 @@ def _text_of_run(settings: VocabSettings, run: Path, place: Path) -> PreparedDat
 
 
 def _prepare(
-    settings: VocabSettings, paths: Sequence[str], how: VocabSettings | TrainConfig
+    settings: VocabSettings,
+    paths: Sequence[str],
+    how: VocabSettings | TrainConfig,
+    text_field: str | None = None,
+    given: GivenTokenizer | None = None,
 ) -> PreparedData:
     from crystalline.data.prepare import prepare
 
@@ -305,6 +317,8 @@ def _prepare(
             kind=how.tokenizer,
             vocab_size=how.vocab_size,
             val_fraction=how.val_fraction,
+            text_field=text_field,
+            given=given,
             progress=progress,
         )
 

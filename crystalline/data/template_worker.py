@@ -7,8 +7,9 @@ template refuses it ("refused"), or that it cannot be used at all ("fault").
 
 Where the model's turns are is told by the template's `{% generation %}` blocks, as in
 transformers.  One without shows it by what it makes of the conversation up to a turn, with the
-mark that asks for an answer, and with the turn; where that does not begin the whole, because
-the template leaves out or adds something later, by the content of the message in the text.
+mark that asks for an answer, and with the turn; where it has no such mark, or that does not begin
+the whole because the template leaves out or adds something later, by the content of the message
+in the text.
 """
 
 from __future__ import annotations
@@ -87,9 +88,12 @@ class Template:
         """Return the span of a turn in the whole, not before `at`; None where it is left out."""
         head = self._begins(messages[:number], whole, ask=True)
         turn = self._begins(messages[: number + 1], whole, ask=False)
-        if head is not None and turn is not None and at <= len(head) < len(turn):
-            return len(head), len(turn.rstrip())
         content = messages[number]["content"].strip()
+        if head is not None and turn is not None and at <= len(head) < len(turn):
+            first = len(head)
+            if head == self._begins(messages[:number], whole, ask=False):  # it marks no answers
+                first = max(first, whole.find(content, first, len(turn)))
+            return first, len(turn.rstrip())
         first = whole.find(content, max(at, len(head or ""))) if content else -1
         if first < 0:
             return None

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import crystalline as cl
 from crystalline.cli import vocab_view
 from crystalline.cli.vocab import VocabSettings, main
 from crystalline.cli.vocab_view import quoted
@@ -25,6 +26,7 @@ from crystalline.formats.rundir import to_toml
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
+from tests.runs.test_foundation import model_folder
 
 STDLIB = Path(os.__file__).parent
 
@@ -322,6 +324,20 @@ def test_a_run_without_crystal_is_counted_in_its_text(call, text: Path, tmp_path
         assert json.loads(out)["sha256"] == expected
     code, out, _ = call("roots", "--from", run, "--checkpoint", "latest", "--json")
     assert (code, json.loads(out)["sha256"]) == (0, expected)
+
+
+def test_a_run_that_began_from_a_model_is_counted_with_its_tokenizer(call, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "the dogs"}]
+    records = tmp_path / "records.jsonl"
+    records.write_text((json.dumps({"body": turns}) + "\n") * 30)
+    run = cl.train(
+        records, text_field="body", init_from=model_folder(tmp_path / "model"), max_steps=1,
+        workers=1, batch_size=12, precision="float32", checkpoint_dir=tmp_path / "run",
+    )  # fmt: skip
+    for place in (run.path, run.latest):
+        code, out, err = call("roots", "--from", place, "--json")
+        assert code == 0, err
+        assert json.loads(out)["vocab_size"] == 432
 
 
 def test_a_run_without_checkpoints_is_enough(call, text: Path, tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_the_held_out_end_of_a_talk_keeps_its_turns(tmp_path: Path) -> None:
     [
         (CHATML, ["brown fox<|im_end|>", "world ☃ 12<|im_end|>"]),
         (MARKED, ["brown fox !", "world ☃ 12!"]),
+        (CHATML.partition("{% if add")[0], ["brown fox<|im_end|>", "world ☃ 12<|im_end|>"]),
         (FORGETTING, ["brown fox<|im_end|>", "world ☃ 12<|im_end|>"]),
     ],
 )

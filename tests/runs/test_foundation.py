@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,20 @@ def test_crystalline_attention_begins_at_zero_also_in_a_padded_vocabulary(
     assert (second.latest / "crystal.json").read_bytes() == source.crystal_path.read_bytes()
     with pytest.raises(UsageError, match="attention standard contradicts"):
         cl.train(text, init_from=run, attention="standard")
+
+
+def test_talks_in_the_models_template_are_taken_up_again_without_it(
+    tmp_path: Path,
+) -> None:
+    source = model_folder(tmp_path / "model")
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "world dogs"}]
+    path = tmp_path / "talks.jsonl"
+    path.write_text((json.dumps({"chat": turns}) + "\n") * 30)
+    settings = QUICK | {"text_field": "chat", "lr_schedule": "constant", "warmup_steps": 0}
+    run = cl.train(path, init_from=source, **settings, max_steps=2, checkpoint_dir=tmp_path / "run")
+    shutil.rmtree(source)
+    again = cl.resume(run, max_steps=3)
+    assert again.step == 3
+    tokens = max(line.get("tokens", 0) for line in again.metrics)
+    assert 0 < tokens < 3 * 13 * 16  # those of the turns alone
+    assert open_source(again.path).facts.chat_template == TEMPLATE
