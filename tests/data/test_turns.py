@@ -177,7 +177,7 @@ def test_turns_are_found_among_the_tokens_of_other_models(name: str, tmp_path: P
         ("{% for m in messages %}", "Unexpected end of template"),
         ("{{ messages[0].__class__.__mro__[1].__subclasses__() }}", "unsafe"),
         ("{{ raise_exception('not like this') }}", "not like this"),
-        ("{{ 'x' * 10 ** 11 }}", "too much memory"),
+        ("{{ ('x' * 3000000000) | length }}", "too much memory"),
         ("{{ '%0100000000000d' % 3 }}", "memory"),
         (ENDLESS, "longer than 1 s"),
     ],
