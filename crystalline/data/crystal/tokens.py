@@ -307,14 +307,16 @@ def build_crystal(tokenizer: Tokenizer, counts: npt.NDArray[np.int64]) -> Crysta
 
     `counts` holds how often each token occurs in the training split, int64[V].  The same
     vocabulary and counts give the same crystal on any machine.  Counts beyond the vocabulary are
-    of padding, which is no text.  Raises `ValueError` for counts of a smaller vocabulary.
+    of padding, which is no text and never occurs.  Raises `ValueError` for counts of another
+    vocabulary.
 
     >>> tokenizer = Tokenizer.train("char", ["ab"], 0)
     >>> build_crystal(tokenizer, np.array([3, 7])).numbers
     array([3, 2], dtype=uint64)
     """
     texts = token_texts(tokenizer)
-    texts += [None] * (len(counts) - len(texts))
+    is_padded = len(counts) > len(texts) and not counts[len(texts) :].any()
+    texts += [None] * (len(counts) - len(texts) if is_padded else 0)
     if counts.shape != (len(texts),):
         raise ValueError(f"counts of shape {counts.shape} are not of {len(texts)} tokens")
     counts = np.array(counts, np.int64)
