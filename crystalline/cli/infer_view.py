@@ -139,11 +139,16 @@ def described(model: Model, seconds: float) -> list[str]:
 
     config, tokenizer = model.decoder.config, model.tokenizer
     what = parts(
-        f"{parameter_table(config).size:,} parameters",
+        f"{config.architecture}, {parameter_table(config).count:,} parameters",
         f"context {config.seq_len:,}",
         f"{tokenizer.kind} vocabulary of {tokenizer.vocab_size:,}",
     )
-    how = f"loaded in {seconds:.2f} s, instruction-set level {isa.level()}"
+    how = parts(
+        f"loaded in {seconds:.2f} s as {model.precision}",
+        f"keys and values as {model.cache}",
+        f"{model.threads} {'thread' if model.threads == 1 else 'threads'}",
+        f"instruction-set level {isa.level()}",
+    )
     return [f"model {model.path}: {what}", how]
 
 

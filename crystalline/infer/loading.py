@@ -25,6 +25,9 @@ class Model:
     decoder: Decoder
     tokenizer: Tokenizer
     choice: str = ""  # "best" or "latest": which of a run's checkpoints, where none was named
+    precision: str = "float32"  # number format of the weights
+    cache: str = "bf16"  # of keys and values
+    threads: int = 1  # that compute together
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -62,7 +65,7 @@ def open_model(
             threads=threads,
             features=features,
         )  # fmt: skip
-    return Model(source.path, decoder, tokenizer, source.choice)
+    return Model(source.path, decoder, tokenizer, source.choice, precision, cache, decoder.threads)
 
 
 def _features(source: ModelSource) -> npt.NDArray[np.float32] | None:

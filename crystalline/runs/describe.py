@@ -25,7 +25,7 @@ def describe(settings: RunSettings, spec: RunSpec, data: PreparedData, *, step: 
     about = "" if spec.max_seconds is None else "about "
     lines = {
         "data": data.description + (f"; left out: {data.left_out}" if data.left_out else ""),
-        "model": f"{short_count(spec.parameters)} parameters: "
+        "model": f"{model.architecture}, {short_count(spec.parameters)} parameters: "
         f"{_count(model.num_layers, 'layer')}, {_count(model.num_heads, 'head')}, "
         f"{_count(model.embed_dim, 'channel')}, context {model.seq_len}, "
         f"vocabulary {model.vocab_size:,}"
