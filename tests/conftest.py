@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,10 @@ PREFIX = "cllm-"
 SESSION_VARIABLE = "CRYSTALLINE_TEST_SESSION"  # inherited by every process the tests start
 LEVEL_VARIABLE = "CRYSTALLINE_TEST_LEVEL"  # set while a module is repeated at another level
 GRACE_S = 5.0  # how long the end of a process may take to show
+
+# A suite begun in the background inherits that Ctrl-C is ignored; tests send it, and children too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)

@@ -469,7 +469,7 @@ def _split(
         parts: list[Ids] = []
         for piece, (ids, counts) in zip(batch, _encoded(tokenizer, batch), strict=True):
             if previous is None or previous.document != piece.document:
-                before, beginning = _between(tokenizer, previous, ids, is_given)
+                before, beginning = _between(tokenizer, previous, piece, ids, is_given)
                 parts.append(before)
                 if corpus.has_turns:
                     ends = previous is not None and previous.ends_counted
@@ -549,15 +549,18 @@ def _encoded(
 
 
 def _between(
-    tokenizer: Tokenizer, previous: _Piece | None, ids: Ids, is_given: bool
+    tokenizer: Tokenizer, previous: _Piece | None, piece: _Piece, ids: Ids, is_given: bool
 ) -> tuple[Ids, int]:
-    """Return the tokens before a document that begins with `ids`, and how many begin it."""
+    """Return the tokens before a document that begins with `piece`, and how many begin it.
+
+    `ids` are those of the piece.
+    """
     found = []
     if previous is not None and tokenizer.eot_id is not None:
         found.append(tokenizer.eot_id)
     start = list(tokenizer.prompt_start) if is_given else []
-    if ids[: len(start)].tolist() == start:  # a chat template has written it
-        start = []
+    if piece.spans is not None and ids[: len(start)].tolist() == start:
+        start = []  # a chat template has written it
     return np.array(found + start, np.int32), len(start)
 
 
