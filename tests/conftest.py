@@ -6,6 +6,7 @@ the tests started may live.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -68,6 +69,16 @@ def _is_ours(process: psutil.Process) -> bool:
     keepers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
     is_keeper = any(keeper in command for keeper in keepers)
     return alive and process.pid != os.getpid() and not is_keeper
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_imported() -> None:
+    """Take back what a command that a test ran in this process did to the package's logger."""
+    logger = logging.getLogger("crystalline")
+    for handler in [one for one in logger.handlers if type(one) is logging.StreamHandler]:
+        logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session", autouse=True)

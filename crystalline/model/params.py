@@ -194,7 +194,7 @@ def parameter_table(config: ModelConfig) -> ParameterTable:
     ((65, 128), 809856)
     >>> llama = ModelConfig(65, 64, 4, 4, 128, architecture="llama", num_kv_heads=2)
     >>> [part.name[15:] for part in parameter_table(llama).find(Role.QKV, 0).parts]
-    ['0.self_attn.q_proj.weight', '0.self_attn.k_proj.weight', '0.self_attn.v_proj.weight']
+    ['self_attn.q_proj.weight', 'self_attn.k_proj.weight', 'self_attn.v_proj.weight']
     """
     tensors = config.row.tensors
     layers = range(config.num_layers)

@@ -31,8 +31,8 @@ def rotary_table(config: ModelConfig) -> tuple[Floats, Floats]:
     of 1.0f.  yarn multiplies both by its attention factor.
 
     >>> config = ModelConfig(5, 3, 1, 2, 8, architecture="llama")
-    >>> [table.astype(float).round(4).tolist() for table in rotary_table(config)]
-    [[[1.0, 1.0], [0.5403, 1.0], [-0.4161, 0.9998]], [[0.0, 0.0], [0.8415, 0.01], [0.9093, 0.02]]]
+    >>> [table.astype(float).round(3).tolist() for table in rotary_table(config)]
+    [[[1.0, 1.0], [0.54, 1.0], [-0.416, 1.0]], [[0.0, 0.0], [0.841, 0.01], [0.909, 0.02]]]
     """
     turns = _turns(config.theta, config.head_dim)
     scaling, factor = config.rope_scaling, 1.0

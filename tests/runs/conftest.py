@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
@@ -16,7 +15,6 @@ def _surroundings(
     for name in list(os.environ):
         if name.startswith("CLLM_"):
             monkeypatch.delenv(name)
-    logging.getLogger("crystalline").handlers.clear()  # of a command that a test before has run
     monkeypatch.setenv("CLLM_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 import random
 import resource
@@ -80,7 +79,6 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     monkeypatch.chdir(origin.root)
     monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
     monkeypatch.setattr("crystalline.data.prepare.default_corpus", lambda: [origin.text])
-    logging.getLogger("crystalline").handlers.clear()
     origin.restore("runs", "cache", "model", "other.txt", "primes", "talks")
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield origin
