@@ -297,7 +297,7 @@ cdef class Decoder:
     cdef NumberFormat _head_format   # the head's
     cdef Team _team
     cdef list _memory                # what the binding points into
-    cdef float[:, ::1] _tokens       # [V, C], or [0, C]: they are in the head's panels
+    cdef const float* _tokens        # panels whose columns are the token embeddings
     cdef const float[:, ::1] _positions  # [T, C], or [0, C]
     cdef const float[:, ::1] _features
     cdef char[::1] _kept             # [L, slots + 1] of KeyValues; the last slot is for scores
@@ -337,10 +337,10 @@ cdef class Decoder:
 
     def _take_weights(self, weights):
         # Pack every matrix and copy the rest, one tensor after the other.
+        cdef const float* packed
         table = parameter_table(self.config)
         tied = table.find(Role.HEAD) is None
         C = self.config.embed_dim
-        self._tokens = np.empty((0, C), np.float32)
         self._positions = np.empty((0, C), np.float32)
         for p in table.parameters:
             if callable(weights):
@@ -355,10 +355,12 @@ cdef class Decoder:
                 self._take_vector(p, values)
             elif p.role == Role.POSITIONS:
                 self._positions = values.copy()
-            elif p.role == Role.TOKENS and not tied:
-                self._tokens = values.copy()
             else:
-                self._take_matrix(p, values)
+                packed = self._packed(p, values)
+                if p.role == Role.TOKENS:
+                    self._tokens = packed
+                if p.role != Role.TOKENS or tied:
+                    self._binding.place_matrix(p.role, p.layer, -1, packed, NULL)
 
     def _take_vector(self, p, values):
         array = aligned_empty(values.shape)
@@ -367,14 +369,16 @@ cdef class Decoder:
         self._memory.append(own)
         self._binding.place_vector(p.role, p.layer, -1, &own[0])
 
-    def _take_matrix(self, p, values):
-        # The head stands as [V, C], one of the others as [inputs, outputs].
+    cdef const float* _packed(self, p, values) except NULL:
+        # Token embeddings and the head stand as [V, C], the others as [inputs, outputs].
         is_head = p.role in (Role.HEAD, Role.TOKENS)
         cdef const float[:, ::1] w = np.ascontiguousarray(values)
         cdef int64_t K = w.shape[1] if is_head else w.shape[0]
         cdef int64_t N = w.shape[0] if is_head else w.shape[1]
         number_format(self.precision, K)  # refuses an inner length that it cannot sum
-        cdef const NumberFormat* f = &self._head_format if is_head else &self._format
+        cdef const NumberFormat* f = &self._format
+        if p.role == Role.HEAD or p.role == Role.TOKENS and self.config.is_tied:
+            f = &self._head_format
         cdef float[::1] packed = aligned_empty((packed_words(f, K, N),), alignment=4096)
         cdef bint transposed = is_head
         with nogil:
@@ -383,7 +387,7 @@ cdef class Decoder:
             else:
                 pack(f, K, N, &w[0, 0], N, &packed[0], NULL)
         self._memory.append(packed)
-        self._binding.place_matrix(p.role, p.layer, -1, &packed[0], NULL)
+        return &packed[0]
 
     def _make_cache(self):
         cdef Sizes* z = &self._binding.z
@@ -532,10 +536,8 @@ cdef class Decoder:
 
     cdef void _embed(self, int64_t token, int64_t position, float* x) noexcept:
         cdef int64_t C = self._binding.z.C
-        if self._tokens.shape[0]:
-            memcpy(x, &self._tokens[token, 0], C * sizeof(float))
-        else:
-            take_column(&self._head_format, C, self._binding.head.packed, token, x)
+        take_column(&self._head_format if self.config.is_tied else &self._format, C, self._tokens,
+                    token, x)
         if self._positions.shape[0]:
             primitives().add(C, x, &self._positions[position, 0], x)
 
