@@ -44,6 +44,7 @@ CHUNK_ROWS = CHUNK
 cdef enum:
     CHUNK = 512       # most tokens of one pass
     STRIP_ROWS = 16   # rows that become an operand right after they are computed
+    PAGE = 1024       # floats of a page of memory
     HUGE_BYTES = 4 * 1024 * 1024  # from which on memory is asked for in huge pages
     SCORED_ROWS = 64  # rows whose logits exist at once where every token is scored
 
@@ -296,7 +297,9 @@ cdef class Decoder:
     cdef NumberFormat _format        # the precision's row; activations are kept as float32
     cdef NumberFormat _head_format   # the head's
     cdef Team _team
-    cdef list _memory                # what the binding points into
+    cdef list _memory                # vectors that the binding points into
+    cdef float[::1] _panels          # all matrices
+    cdef int64_t _panels_used
     cdef const float* _tokens        # panels whose columns are the token embeddings
     cdef const float[:, ::1] _positions  # [T, C], or [0, C]
     cdef const float[:, ::1] _features
@@ -342,6 +345,12 @@ cdef class Decoder:
         tied = table.find(Role.HEAD) is None
         C = self.config.embed_dim
         self._positions = np.empty((0, C), np.float32)
+        # In one piece, so that it is in huge pages: each weight is read once for a token, and small
+        # pages' addresses are looked up in memory, too.
+        self._panels = _lazy_zeros(sum(
+            self._room_of(p) for p in table.parameters
+            if len(p.shape) > 1 and p.role != Role.POSITIONS))
+        self._panels_used = 0
         for p in table.parameters:
             if callable(weights):
                 values = weights(p)
@@ -369,25 +378,33 @@ cdef class Decoder:
         self._memory.append(own)
         self._binding.place_vector(p.role, p.layer, -1, &own[0])
 
-    cdef const float* _packed(self, p, values) except NULL:
-        # Token embeddings and the head stand as [V, C], the others as [inputs, outputs].
-        is_head = p.role in (Role.HEAD, Role.TOKENS)
-        cdef const float[:, ::1] w = np.ascontiguousarray(values)
-        cdef int64_t K = w.shape[1] if is_head else w.shape[0]
-        cdef int64_t N = w.shape[0] if is_head else w.shape[1]
-        number_format(self.precision, K)  # refuses an inner length that it cannot sum
-        cdef const NumberFormat* f = &self._format
+    cdef const NumberFormat* _format_of(self, p) except NULL:
+        # The head's for the head, also where it is the token embeddings.
         if p.role == Role.HEAD or p.role == Role.TOKENS and self.config.is_tied:
-            f = &self._head_format
-        cdef float[::1] packed = aligned_empty((packed_words(f, K, N),), alignment=4096)
-        cdef bint transposed = is_head
+            return &self._head_format
+        return &self._format
+
+    cdef int64_t _room_of(self, p) except -1:
+        # Words of a matrix in the panels of all, which begin on pages.  Token embeddings and the
+        # head stand as [V, C], the others as [inputs, outputs].
+        K, N = p.shape[::-1] if p.role in (Role.HEAD, Role.TOKENS) else p.shape
+        return (packed_words(self._format_of(p), K, N) + PAGE - 1) // PAGE * PAGE
+
+    cdef const float* _packed(self, p, values) except NULL:
+        cdef bint transposed = p.role in (Role.HEAD, Role.TOKENS)
+        cdef const float[:, ::1] w = np.ascontiguousarray(values)
+        cdef int64_t K = w.shape[1] if transposed else w.shape[0]
+        cdef int64_t N = w.shape[0] if transposed else w.shape[1]
+        number_format(self.precision, K)  # refuses an inner length that it cannot sum
+        cdef const NumberFormat* f = self._format_of(p)
+        cdef float* packed = &self._panels[self._panels_used]
+        self._panels_used += self._room_of(p)
         with nogil:
             if transposed:
-                pack_t(f, K, N, &w[0, 0], K, &packed[0])
+                pack_t(f, K, N, &w[0, 0], K, packed)
             else:
-                pack(f, K, N, &w[0, 0], N, &packed[0], NULL)
-        self._memory.append(packed)
-        return &packed[0]
+                pack(f, K, N, &w[0, 0], N, packed, NULL)
+        return packed
 
     def _make_cache(self):
         cdef Sizes* z = &self._binding.z
@@ -598,7 +615,7 @@ cdef int64_t _up(int64_t n) noexcept nogil:
 
 def _lazy_zeros(int64_t n):
     # float32 [n], zeros that take memory only where something is written; long ones in huge pages.
-    memory = mmap.mmap(-1, 4 * max(n, 16))
+    memory = mmap.mmap(-1, 4 * max(n, 16), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if len(memory) >= HUGE_BYTES:
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)
