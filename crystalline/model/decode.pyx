@@ -319,6 +319,8 @@ cdef class Decoder:
         self._format = number_format(precision)[0]
         self._head_format = number_format(_HEAD_FORMATS.get(precision, precision))[0]
         self._format.keeps = self._head_format.keeps = NULL
+        if self._format.take_column == NULL:
+            raise ValueError(f"precision is {precision!r}, whose panels cannot be read back")
         self._binding = Binding(config)
         self._binding.describe(&self._format)
         self._memory = []

@@ -20,6 +20,8 @@ F32 = npt.NDArray[np.float32]
 
 TOLERANCE = 2e-5  # of the largest logit: the two orders of summation differ by a few ulp
 
+PRECISIONS = formats.names()  # before a test adds one of its own
+
 CONFIGS = {
     "gpt2": ModelConfig(67, 45, num_layers=2, num_heads=3, embed_dim=33),
     "llama": ModelConfig(
@@ -83,7 +85,7 @@ def test_steps_equal_the_full_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("cache", ["bf16", "float32"])
-@pytest.mark.parametrize("precision", formats.names())
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_bits_depend_on_the_text_alone(name: str, precision: str, cache: str) -> None:
     """However it is cut, whatever else is in the pass, and with any number of threads."""
@@ -161,7 +163,7 @@ def test_narrow_formats_are_near() -> None:
     tokens = text(30)
     expected = full_logits("llama", tokens)[-1]
     scale = np.abs(expected).max()
-    for precision in formats.names():
+    for precision in PRECISIONS:
         near = {"float32": 1e-4, "bf16": 0.05, "int8": 0.1}.get(precision, 0.5)
         got = decoder_of("llama", precision=precision, cache="bf16").extend([0], [tokens])[0]
         assert np.abs(got - expected).max() <= max(near, 0.02) * scale, precision
