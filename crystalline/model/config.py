@@ -16,20 +16,6 @@ from crystalline.model.architectures.table import Architecture, Role
 Attention = Literal["standard", "crystalline"]
 RopeKind = Literal["linear", "llama3", "yarn"]
 
-# Fields that a file leaves out where they have these values: what earlier versions wrote.
-_USUAL = {
-    "attention": "standard",
-    "architecture": "gpt2",
-    "num_kv_heads": 0,
-    "head_size": 0,
-    "mlp_dim": 0,
-    "norm_epsilon": 0.0,
-    "rope_theta": 0.0,
-    "rope_scaling": None,
-    "tie_embeddings": None,
-    "sliding_window": 0,
-}
-
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -88,9 +74,7 @@ class ModelConfig:
     head_size: int = 0  # D; 0: C / H
     mlp_dim: int = 0  # F; 0: the architecture's multiple of C
     norm_epsilon: float = 0.0  # 0: the architecture's
-    rope_theta: float = (
-        0.0  # the slowest rotary angle turns once in 2 π theta; 0: the architecture's
-    )
+    rope_theta: float = 0.0  # base of the rotary angles; 0: the architecture's
     rope_scaling: RopeScaling | None = None
     tie_embeddings: bool | None = None  # whether the head is the token embeddings
     sliding_window: int = 0  # the newest so many positions that attention sees; 0: all
@@ -148,11 +132,12 @@ class ModelConfig:
             "--sliding-window": bool(self.sliding_window) and not rotary,
             "--no-tie-embeddings": self.tie_embeddings is False and Role.HEAD not in row.tensors,
         }
+        others = [one.name for one in ARCHITECTURES.values() if one.positions == "rotary"]
         for what, is_wrong in wrong.items():
             if is_wrong:
                 raise UsageError(
                     f"{what} means nothing to --architecture {self.architecture}",
-                    advice="Leave it out, or use --architecture llama or qwen3.",
+                    advice=f"Leave it out, or use --architecture {' or '.join(others)}.",
                 )
         if rotary and self.head_dim % 2:
             raise UsageError(
@@ -205,13 +190,14 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for files.
 
-        What is as it was in versions that knew no other is left out: their files stay theirs.
+        Of the fields after dropout, those that have their default are left out: the files of
+        versions that did not know them stay as they were.
         """
         found = asdict(self)
         return {
             one.name: found[one.name]
             for one in fields(self)
-            if one.name not in _USUAL or found[one.name] != _USUAL[one.name]
+            if one.name == "dropout" or found[one.name] != one.default
         }
 
 

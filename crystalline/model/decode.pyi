@@ -6,9 +6,6 @@ import numpy.typing as npt
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import Parameter
 
-CHUNK_ROWS: int
-CACHE_FORMATS: tuple[str, ...]
-
 class Decoder:
     def __init__(
         self,

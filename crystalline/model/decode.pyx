@@ -34,12 +34,10 @@ from crystalline._kernels.isa cimport CL_STORE, NumberFormat, primitives
 from crystalline._kernels.matmul cimport multiply_panels, pack, pack_t, panel_count
 from crystalline._kernels.team cimport Team, TeamThreads, team_barrier, team_run
 from crystalline.model.layers.attention cimport turn_group
-from crystalline.model.layers.bind cimport Binding
+from crystalline.model.layers.bind cimport Binding, expect_features
 from crystalline.model.layers.mlp cimport activate
-from crystalline.model.layers.norm cimport normalize
+from crystalline.model.layers.norm cimport normalize_operand
 from crystalline.model.layers.table cimport Layer, Matrix, Norm, Sizes
-
-CHUNK_ROWS = CHUNK
 
 cdef enum:
     CHUNK = 512       # most tokens of one pass
@@ -51,7 +49,7 @@ cdef enum:
 # The head chooses among all tokens by small differences: four bits are too few for it, as in Q4_0
 # files, whose heads are Q8_0.
 _HEAD_FORMATS = {"int4": "int8g32"}
-CACHE_FORMATS = ("bf16", "float32")
+_CACHE_FORMATS = ("bf16", "float32")
 _PART = np.dtype([(name, np.int64) for name in ("slot", "first", "n", "row")])
 
 # Some tokens of one slot in a pass.
@@ -65,10 +63,14 @@ cdef struct Pass:
     const Norm* final
     const Matrix* head
     const NumberFormat* head_format
+    const NumberFormat* tokens_format
+    const float* tokens        # panels whose columns are the token embeddings
+    const float* positions     # [T, C], or NULL
     TeamThreads* team
     const KeyValues* kept      # [L, slots]
     int64_t slots
     int64_t R, parts
+    const int32_t* ids         # [R]
     const Part* part           # [parts]
     int64_t wanted             # rows whose logits are wanted
     const int64_t* wants       # [wanted]
@@ -109,21 +111,21 @@ cdef void norm_rows(const Pass* p, const NumberFormat* f, int member, int member
                     int64_t rows, const float* x, const int64_t* which,
                     float* operand) noexcept nogil:
     # A member's rows of the operand of norm(x), or of norm of the rows `which` of x.
-    cdef int64_t start, stop, row, count, i, C = n.C, ld = words(f, C)
+    cdef int64_t start, stop, count, i, C = n.C, ld = words(f, C)
     cdef float* strip = p.strips + member * p.strip_floats
+    cdef const float* rows_x
     cdef float mean[STRIP_ROWS]
     cdef float rstd[STRIP_ROWS]
     share(rows, STRIP_ROWS, member, members, &start, &stop)
-    row = start
-    while row < stop:
-        count = min(<int64_t>STRIP_ROWS, stop - row)
-        if which == NULL:
-            normalize(n, count, x + row * C, strip, mean, rstd)
-        else:
+    while start < stop:
+        count = min(<int64_t>STRIP_ROWS, stop - start)
+        rows_x = x + start * C
+        if which != NULL:
+            rows_x = strip
             for i in range(count):
-                normalize(n, 1, x + which[row + i] * C, strip + i * C, mean, rstd)
-        to_operand(f, count, C, strip, C, operand + row * ld)
-        row += count
+                memcpy(strip + i * C, x + which[start + i] * C, C * sizeof(float))
+        normalize_operand(f, n, count, rows_x, strip, operand + start * ld, mean, rstd)
+        start += count
 
 
 cdef inline void to_operand(const NumberFormat* f, int64_t rows, int64_t K, const float* x,
@@ -137,20 +139,24 @@ cdef inline void to_operand(const NumberFormat* f, int64_t rows, int64_t K, cons
 
 
 cdef void begin_rows(const Pass* p, int member, int members) noexcept nogil:
-    # What crystalline attention adds: K of a part's tokens and all that its slot holds.
-    cdef int64_t start, stop, i, row, T = p.z.T
+    # The embeddings of a member's rows, and what crystalline attention adds to their scores: K of a
+    # part's tokens and all that its slot holds.
+    cdef int64_t start, stop, i, row, position, C = p.z.C, T = p.z.T
     cdef const Part* part
     cdef float* phi
-    if p.features == NULL:
-        return
-    share(p.R, 1, member, members, &start, &stop)
+    cdef float* x
+    share(p.R, STRIP_ROWS, member, members, &start, &stop)
     for i in range(p.parts):
         part = &p.part[i]
         phi = p.phi + part.slot * T * CRYSTAL_FEATURES
         for row in range(max(start, part.row), min(stop, part.row + part.n)):
-            primitives().row_dots(part.first + part.n, CRYSTAL_FEATURES, phi, CRYSTAL_FEATURES,
-                                  phi + (part.first + row - part.row) * CRYSTAL_FEATURES, 0,
-                                  p.similar + row * T)
+            position, x = part.first + row - part.row, p.x + row * C
+            take_column(p.tokens_format, C, p.tokens, p.ids[row], x)
+            if p.positions != NULL:
+                primitives().add(C, x, p.positions + position * C, x)
+            if p.features != NULL:
+                primitives().row_dots(part.first + part.n, CRYSTAL_FEATURES, phi, CRYSTAL_FEATURES,
+                                      phi + position * CRYSTAL_FEATURES, 0, p.similar + row * T)
 
 
 cdef void keep_heads(const Pass* p, int member, int members, int64_t layer) noexcept nogil:
@@ -300,8 +306,7 @@ cdef class Decoder:
     cdef list _memory                # vectors that the binding points into
     cdef float[::1] _panels          # all matrices
     cdef int64_t _panels_used
-    cdef const float* _tokens        # panels whose columns are the token embeddings
-    cdef const float[:, ::1] _positions  # [T, C], or [0, C]
+    cdef const float[:, ::1] _positions  # [T, C], where some are learned
     cdef const float[:, ::1] _features
     cdef char[::1] _kept             # [L, slots + 1] of KeyValues; the last slot is for scores
     cdef int64_t[::1] _length        # [slots + 1]
@@ -313,7 +318,7 @@ cdef class Decoder:
                  str cache="bf16", int threads=0, const float[:, ::1] features=None):
         if slots < 1:
             raise ValueError(f"slots is {slots}: at least one text is needed")
-        if cache not in CACHE_FORMATS:
+        if cache not in _CACHE_FORMATS:
             raise ValueError(f"cache is {cache!r}, expected 'bf16' or 'float32'")
         self.config, self.precision, self.cache, self.slots = config, precision, cache, slots
         self._format = number_format(precision)[0]
@@ -324,29 +329,17 @@ cdef class Decoder:
         self._binding = Binding(config)
         self._binding.describe(&self._format)
         self._memory = []
-        self._take_features(features)
+        self._features = expect_features(config, features)
         self._take_weights(weights)
         self._team = Team(threads)
         self._make_cache()
         self._make_workspace()
-
-    def _take_features(self, const float[:, ::1] features):
-        cdef int64_t V = self.config.vocab_size if self.config.attention == "crystalline" else 0
-        if features is None:
-            features = np.empty((0, CRYSTAL_FEATURES), dtype=np.float32)
-        if features.shape[0] != V or features.shape[1] != CRYSTAL_FEATURES:
-            raise ValueError(
-                f"features is [{features.shape[0]}, {features.shape[1]}], {self.config.attention} "
-                f"attention needs [{V}, {CRYSTAL_FEATURES}]")
-        self._features = features
 
     def _take_weights(self, weights):
         # Pack every matrix and copy the rest, one tensor after the other.
         cdef const float* packed
         table = parameter_table(self.config)
         tied = table.find(Role.HEAD) is None
-        C = self.config.embed_dim
-        self._positions = np.empty((0, C), np.float32)
         # In one piece, so that it is in huge pages: each weight is read once for a token, and small
         # pages' addresses are looked up in memory, too.
         self._panels = _lazy_zeros(sum(
@@ -366,10 +359,11 @@ cdef class Decoder:
                 self._take_vector(p, values)
             elif p.role == Role.POSITIONS:
                 self._positions = values.copy()
+                self._pass.positions = &self._positions[0, 0]
             else:
                 packed = self._packed(p, values)
                 if p.role == Role.TOKENS:
-                    self._tokens = packed
+                    self._pass.tokens, self._pass.tokens_format = packed, self._format_of(p)
                 if p.role != Role.TOKENS or tied:
                     self._binding.place_matrix(p.role, p.layer, -1, packed, NULL)
 
@@ -533,32 +527,24 @@ cdef class Decoder:
         # One pass: the tokens of `parts` go to the slots `places`.
         cdef Part[::1] described = np.zeros((len(parts),), dtype=_PART)
         cdef int64_t[::1] wanted = np.ascontiguousarray(wants, dtype=np.int64)
-        cdef const int32_t[::1] ids
+        cdef const int32_t[::1] ids = np.concatenate(parts)
         cdef Pass* p = &self._pass
         cdef int64_t i, row = 0, slot, j
         for i in range(len(parts)):
-            ids, slot = parts[i], places[i]
+            slot = places[i]
             described[i].slot, described[i].first = slot, self._length[slot]
-            described[i].n, described[i].row = ids.shape[0], row
-            for j in range(ids.shape[0]):
-                self._embed(ids[j], self._length[slot] + j, p.x + (row + j) * p.z.C)
-                if p.features != NULL:
+            described[i].n, described[i].row = len(parts[i]), row
+            if p.features != NULL:
+                for j in range(described[i].n):
                     memcpy(p.phi + (slot * p.z.T + self._length[slot] + j) * CRYSTAL_FEATURES,
-                           &self._features[ids[j], 0], CRYSTAL_FEATURES * sizeof(float))
-            row += ids.shape[0]
-        p.R, p.parts, p.part = row, len(parts), &described[0]
+                           &self._features[ids[row + j], 0], CRYSTAL_FEATURES * sizeof(float))
+            row += described[i].n
+        p.R, p.parts, p.part, p.ids = row, len(parts), &described[0], &ids[0]
         p.wanted, p.wants, p.logits = wanted.shape[0], &wanted[0], logits
         team_run(self._team, compute, p)
         for i in range(len(parts)):
             self._length[described[i].slot] += described[i].n
         return 0
-
-    cdef void _embed(self, int64_t token, int64_t position, float* x) noexcept:
-        cdef int64_t C = self._binding.z.C
-        take_column(&self._head_format if self.config.is_tied else &self._format, C, self._tokens,
-                    token, x)
-        if self._positions.shape[0]:
-            primitives().add(C, x, &self._positions[position, 0], x)
 
     def reorder(self, sources) -> None:
         """Make slot i a copy of what slot sources[i] held, for beam search."""

@@ -129,11 +129,8 @@ class ParameterTable:
 
     def find(self, role: Role, layer: int = -1) -> Parameter | None:
         """Return the tensor of a role, in a layer or of the model; None where there is none."""
-        return self._by_role.get((role, layer))
-
-    @property
-    def _by_role(self) -> dict[tuple[Role, int], Parameter]:
-        return _index(self)
+        found = (p for p in self.parameters if p.role is role and p.layer == layer)
+        return next(found, None)
 
     @property
     def count(self) -> int:
@@ -178,11 +175,6 @@ class ParameterTable:
                 stop = min(start + aim, self.size)
                 segments.append(Segment(start, stop, -1, 0, 0))
         return tuple(segments)
-
-
-@lru_cache(maxsize=32)
-def _index(table: ParameterTable) -> dict[tuple[Role, int], Parameter]:
-    return {(p.role, p.layer): p for p in table.parameters}
 
 
 @lru_cache(maxsize=32)

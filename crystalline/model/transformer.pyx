@@ -27,7 +27,7 @@ from crystalline.model.params import parameter_table
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from crystalline._kernels.attention cimport CRYSTAL_FEATURES, Crystal
+from crystalline._kernels.attention cimport Crystal
 from crystalline._kernels.crossentropy cimport (
     expect_epsilon, expect_neighbors, expect_neighbors_of,
 )
@@ -42,19 +42,19 @@ from crystalline._kernels.random cimport drop_threshold, mix
 from crystalline.model.layers.attention cimport (
     attend, attend_backward, project, project_backward,
 )
-from crystalline.model.layers.bind cimport Binding, sizes_of
+from crystalline.model.layers.bind cimport Binding, expect_features, sizes_of
 from crystalline.model.layers.buffers cimport (
     ACT, ATT, ATT_IN, DATT, DX, DY_PACKED, FINAL, FINAL_IN, MEAN1, MEAN2, MEAN_F, MID, NARROW,
     NORM1, NORM2, OPERAND, RSTD1, RSTD2, RSTD_F, TURNED, WIDE_PACKED, X, Buffers, buffers,
     most_head_rows, of_layer, shared,
 )
-from crystalline.model.layers.head cimport head_logits, head_loss, head_losses
+from crystalline.model.layers.head cimport head_logits, head_loss
 from crystalline.model.layers.linear cimport linear, output_gradient, weight_gradient
 from crystalline.model.layers.mlp cimport expand, expand_backward
 from crystalline.model.layers.norm cimport (
     normalize, normalize_backward, normalize_operand,
 )
-from crystalline.model.layers.table cimport Dropping, Gradients, Layer, Sizes
+from crystalline.model.layers.table cimport Dropping, Gradients, Layer, Matrix, Sizes
 
 CHUNK_ROWS = CHUNK
 
@@ -105,6 +105,11 @@ cdef inline void drop(const Dropping* d, int64_t layer, int site, int64_t n, int
     # number, whoever computes it.
     primitives().dropout(n, x, out, mix(d.key, 4 * layer + site), d.first + start, d.threshold,
                          d.scale)
+
+
+cdef inline const Matrix* last_matrix(const Layer* y, int site) noexcept nogil:
+    # Of a branch, whose result is dropped at `site` and added to the stream.
+    return &y.attention.out if site == ATTENTION_OUT else &y.mlp.down
 
 
 cdef int64_t most_rows(const Sizes* z, rows):
@@ -179,7 +184,7 @@ cdef class Transformer:
         self.z = self._binding.z
         self.layers, self.final, self.head = (
             self._binding.layers, &self._binding.final, &self._binding.head)
-        self._take_features(features)
+        self._features = expect_features(config, features)
         self._rows = most_rows(&self.z, rows)
         self._weights, self._packed, self._workspace = weights, packed, workspace
         self._neighbor_ids = self._neighbor_weights = None  # or they would be neither
@@ -192,16 +197,6 @@ cdef class Transformer:
         self._positions = -1 if positions is None else positions.offset
         self._head = self._tokens if head is None else head.offset
         self._place(table)
-
-    def _take_features(self, const float[:, ::1] features):
-        cdef int64_t V = self.z.V if self.z.crystalline else 0
-        if features is None:
-            features = np.empty((0, CRYSTAL_FEATURES), dtype=np.float32)
-        if features.shape[0] != V or features.shape[1] != CRYSTAL_FEATURES:
-            raise ValueError(
-                f"features is [{features.shape[0]}, {features.shape[1]}], {self.config.attention} "
-                f"attention needs [{V}, {CRYSTAL_FEATURES}]")
-        self._features = features
 
     def _place(self, table):
         # Bind every tensor, and describe what the segments are repacked into.
@@ -447,20 +442,6 @@ cdef class Transformer:
             end_thread()
         return out
 
-    def token_losses(self, const int32_t[::1] tokens):
-        """Return -ln p of tokens[1:] given those before, float64 [n - 1]; tokens is int32 [n]."""
-        cdef int64_t t = tokens.shape[0] - 1
-        self._check_tokens(np.asarray(tokens).reshape(1, -1), t)
-        out = np.empty(t, dtype=np.float64)
-        cdef double[::1] losses = out
-        cdef Buffers b = buffers(&self.z, t, <float*>&self._workspace[0])
-        with nogil:
-            begin_thread()
-            self.forward(&tokens[0], 1, t, NULL, &b)
-            head_losses(&self.z, self.head, t, &tokens[1], &losses[0], &b)
-            end_thread()
-        return out
-
     def _wanted(self, const int32_t[:, ::1] tokens,
                 const int32_t[:, ::1] targets):
         # What every row of tokens [n, t + 1] is to predict; -1: nothing.
@@ -574,10 +555,10 @@ cdef class Transformer:
                          const float* operand, const float* x, float* out,
                          const Dropping* d) noexcept nogil:
         # out = x + drop(operand w + bias), of rows row .. of both; w is the branch's last matrix.
-        cdef const Layer* y = &self.layers[layer]
         cdef int64_t C = self.z.C
-        x, out = x + row * C, out + row * C
-        linear(self.z.f, rows, &y.attention.out if site == ATTENTION_OUT else &y.mlp.down, operand,
+        x += row * C
+        out += row * C
+        linear(self.z.f, rows, last_matrix(&self.layers[layer], site), operand,
                NULL if d.threshold else x, out)
         if d.threshold:
             drop(d, layer, site, rows * C, row * C, out, out)
@@ -649,12 +630,10 @@ cdef class Transformer:
                                       int64_t rows, const Gradients* g, const Dropping* d,
                                       const Buffers* b) noexcept nogil:
         # The operand of the gradient of a branch's output, and its panels in DY_PACKED.
-        cdef const Layer* y = &self.layers[layer]
         cdef int64_t C = self.z.C
         cdef float* dy = shared(b, DX) + row * C
         if d.threshold:
             drop(d, layer, site, rows * C, row * C, dy, shared(b, NARROW))
             dy = shared(b, NARROW)
-        return output_gradient(
-            self.z.f, R, row, rows, &y.attention.out if site == ATTENTION_OUT else &y.mlp.down, dy,
-            g.vectors, shared(b, DY_PACKED), shared(b, OPERAND))
+        return output_gradient(self.z.f, R, row, rows, last_matrix(&self.layers[layer], site), dy,
+                               g.vectors, shared(b, DY_PACKED), shared(b, OPERAND))

@@ -200,10 +200,7 @@ def test_one_head_without_lambda_beside_others() -> None:
 def test_grouped_heads_and_windows(
     T: int, H: int, G: int, D: int, window: int, precision: str
 ) -> None:
-    """Heads of q share k and v, and see the newest keys only: forward against loops in float64.
-
-    The gradient is that of a twin whose every head has k and v of its own, summed over the group.
-    """
+    """Heads of q share k and v, and see the newest keys only: both ways against loops in float64."""
     rng = np.random.default_rng(T)
     B, wide = 2, (H + 2 * G) * D
     qkv, dout = normal(rng, B * T, wide), normal(rng, B * T, H * D)
@@ -213,7 +210,8 @@ def test_grouped_heads_and_windows(
     attention.attention_forward(qkv, T, H, out, lse, **shape)
     attention.attention_backward(dout, qkv, out, lse, T, H, dqkv, **shape)
     assert guards_intact(qkv, dout, out, dqkv)
-    near = {"float32": 2e-5, "bf16": 3e-2}[precision]
+    # measured over the five levels: 2.7e-7 and 7.3e-3 forward, 9.7e-7 and 2.2e-2 backward
+    near, near_back = {"float32": (6e-7, 2e-6), "bf16": (1.5e-2, 4.5e-2)}[precision]
     q, k, v = np.split(qkv.astype(np.float64), [H * D, (H + G) * D], axis=1)
     dq, dk, dv = (np.zeros_like(one) for one in (q, k, v))
     for b in range(B):
@@ -233,7 +231,7 @@ def test_grouped_heads_and_windows(
             dk[rows, shared] += ds.T @ q[rows, own]
             dv[rows, shared] += p.T @ dout[rows, own].astype(np.float64)
     for got, want in zip(np.split(dqkv, [H * D, (H + G) * D], axis=1), (dq, dk, dv), strict=True):
-        assert np.abs(got - want).max() <= 2 * near * max(1.0, np.abs(want).max())
+        assert np.abs(got - want).max() <= near_back * max(1.0, np.abs(want).max())
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -271,5 +271,4 @@ def test_tiles_are_given_back_when_a_product_is_done(instructions: Body) -> None
     model.compute(tokens, np.empty(size, np.float32), scale=1.0)
     model.evaluate(tokens)
     model.logits(tokens[:, :8])
-    model.token_losses(tokens[0])
     assert not instructions.in_use()

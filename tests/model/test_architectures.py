@@ -24,10 +24,10 @@ from tests.oracles import transformer as oracle
 
 F64 = npt.NDArray[np.float64]
 
-# Of a tensor's gradient along a direction of length 1, against its length: measured at most 8e-7
-# in float32 at any level, 9e-3 in bf16.
-TOLERANCE = {"float32": 5e-6, "bf16": 3e-2}
-LOSS_TOLERANCE = {"float32": 1e-6, "bf16": 3e-3}
+# Of a tensor's gradient along a direction of length 1, against its length.  Measured over the five
+# levels: at most 1.4e-6 in float32 and 2.7e-2 in bf16; of the loss 7.1e-8 and 6.8e-4.
+TOLERANCE = {"float32": 3e-6, "bf16": 3e-2}
+LOSS_TOLERANCE = {"float32": 3e-7, "bf16": 1.5e-3}
 
 SHAPES = {
     # odd sizes, every head its own keys

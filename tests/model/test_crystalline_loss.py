@@ -146,7 +146,6 @@ def test_reported_losses_and_evaluation_stay_plain() -> None:
     assert model.compute(tokens, grads, scale=1.0, epsilon=0.4) == plain
     assert model.smoothed_loss != plain
     assert model.evaluate(tokens) == before
-    assert model.token_losses(tokens[0]).sum() == pytest.approx(model.evaluate(tokens[:1]))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

@@ -15,6 +15,7 @@ from crystalline.data.prepare import PreparedData, prepare
 from crystalline.data.tokenfile import TokenFile
 from crystalline.formats.checkpoint import load_model
 from crystalline.ipc.arena import Arena, Layout
+from crystalline.model.decode import Decoder
 from crystalline.model.transformer import Transformer
 from crystalline.train.program import TrainingProgram
 from crystalline.train.spec import RunSpec
@@ -100,11 +101,11 @@ def test_losses_are_per_token_of_the_turns(data: PreparedData, tmp_path: Path) -
     assert file.val_marks is not None
     assert result.val_tokens == int(file.val_marks[1:].sum())
     model = load_model(tmp_path / "latest")
-    scorer = Transformer.allocate(model.config, model.weights)
+    scorer = Decoder(model.config, model.weights, cache="float32", threads=1)
     nats, counted = 0.0, 0
     for at in range(0, len(file.val) - 1, 16):
         window = file.val[at : at + 17].astype(np.int32)
-        losses, marks = scorer.token_losses(window), file.val_marks[at + 1 : at + 17]
+        losses, marks = scorer.score(window), file.val_marks[at + 1 : at + 17]
         nats, counted = nats + float(losses @ marks), counted + int(marks.sum())
     assert result.val_loss == pytest.approx(nats / counted, rel=1e-5)
     line = metrics(tmp_path)[0]

@@ -14,8 +14,6 @@ _WRITTEN = (
 
 GPT2 = Architecture(
     name="gpt2",
-    about="LayerNorm, learned positions, GELU, biases, tied head",
-    norm="layernorm",
     positions="learned",
     mlp="gelu",
     tensors={

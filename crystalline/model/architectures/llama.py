@@ -79,8 +79,6 @@ _WINDOWED = replace(
 
 LLAMA = Architecture(
     name="llama",
-    about="RMSNorm, rotary positions, SwiGLU, grouped queries, no biases",
-    norm="rmsnorm",
     positions="rotary",
     mlp="swiglu",
     tensors=TENSORS,

@@ -30,7 +30,6 @@ _WINDOWED = replace(
 QWEN3 = replace(
     LLAMA,
     name="qwen3",
-    about="Llama with normalized queries and keys",
     tensors={
         **TENSORS,
         Role.Q_NORM: Tensor("model.layers.{layer}.self_attn.q_norm.weight"),

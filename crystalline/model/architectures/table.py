@@ -20,7 +20,7 @@ Mlp = Literal["gelu", "swiglu", "relu2"]
 
 
 class Role(Enum):
-    """What a tensor is for.  Roles below `FINAL_NORM` occur once in every layer."""
+    """What a tensor is for.  Those from `QKV` on occur once in every layer."""
 
     TOKENS = auto()  # [V, C]
     POSITIONS = auto()  # [T, C]
@@ -82,8 +82,6 @@ class Architecture:
     """One row: what models of this name have and compute."""
 
     name: str
-    about: str  # one line, for --help
-    norm: Norm
     positions: Positions
     mlp: Mlp
     tensors: Mapping[Role, Tensor]  # what is not named here, its models do not have
@@ -95,9 +93,9 @@ class Architecture:
     rope_theta: float = 10000.0
 
     @property
-    def has_biases(self) -> bool:
-        """Whether its linear layers add a bias."""
-        return Role.QKV_BIAS in self.tensors
+    def norm(self) -> Norm:
+        """LayerNorm where norms have a shift, RMSNorm otherwise."""
+        return "layernorm" if Role.NORM1_BIAS in self.tensors else "rmsnorm"
 
     @property
     def has_gate(self) -> bool:

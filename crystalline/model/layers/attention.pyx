@@ -78,7 +78,7 @@ cdef void turn_heads_backward(const Attention* a, int64_t rows, int64_t first, i
 cdef void project(const Sizes* z, const Attention* a, int64_t layer, int64_t row, int64_t rows,
                   int64_t t, const Buffers* b) noexcept nogil:
     cdef const NumberFormat* f = z.f
-    cdef int64_t heads = z.heads.H + z.heads.G, wc = words(f, z.C), ld
+    cdef int64_t heads = z.heads.H + z.heads.G, wc = words(f, z.C), ld = z.QKV
     cdef const float* operand = of_layer(b, NORM1, layer) + row * wc
     cdef Kept whole = kept(f, of_layer(b, QKV, layer), z.QKV)
     cdef Kept out = kept_part(&whole, row, 0)
@@ -86,7 +86,6 @@ cdef void project(const Sizes* z, const Attention* a, int64_t layer, int64_t row
     if not z.rotates and not z.normalizes_heads:
         multiply_kept(f, rows, z.QKV, z.C, operand, wc, a.qkv.packed, a.qkv.bias, &out)
         return
-    ld = z.QKV
     x = float_rows(&out) if f.keeps == NULL else shared(b, STRIP)
     multiply(f, rows, z.QKV, z.C, operand, wc, a.qkv.packed, x, ld, a.qkv.bias, NULL, CL_STORE)
     turn_heads(a, rows, row, t, x, ld, of_layer(b, RAW, layer) + row * heads * z.heads.D,

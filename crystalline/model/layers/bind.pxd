@@ -20,3 +20,6 @@ cdef class Binding:
                           const float* packed_t) except -1
 
 cdef Sizes sizes_of(config, const NumberFormat* f) except *
+
+# What crystalline attention knows of the tokens [V, F], checked; [0, F] with standard attention.
+cdef const float[:, ::1] expect_features(config, const float[:, ::1] features) except *

@@ -4,11 +4,14 @@ A `Binding` knows the sizes and choices of every layer; whoever holds weights sa
 is.  It keeps nothing alive but its own memory and the table of rotations.
 """
 
+import numpy as np
+
 from crystalline.model.architectures.table import Role
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
+from crystalline._kernels.attention cimport CRYSTAL_FEATURES
 from crystalline._kernels.isa cimport NumberFormat
 from crystalline.model.layers.table cimport (
     GELU, RELU2, SWIGLU, Layer, Matrix, MlpKind, Norm, Sizes,
@@ -33,6 +36,17 @@ cdef Sizes sizes_of(config, const NumberFormat* f) except *:
     z.mlp = <MlpKind><int>_MLP_KINDS[row.mlp]
     z.crystalline = config.attention == "crystalline"
     return z
+
+
+cdef const float[:, ::1] expect_features(config, const float[:, ::1] features) except *:
+    cdef int64_t V = config.vocab_size if config.attention == "crystalline" else 0
+    if features is None:
+        features = np.empty((0, CRYSTAL_FEATURES), dtype=np.float32)
+    if features.shape[0] != V or features.shape[1] != CRYSTAL_FEATURES:
+        raise ValueError(
+            f"features is [{features.shape[0]}, {features.shape[1]}], {config.attention} "
+            f"attention needs [{V}, {CRYSTAL_FEATURES}]")
+    return features
 
 
 cdef inline void shape(Matrix* m, int64_t K, int64_t N) noexcept:

@@ -1,7 +1,7 @@
 # What lives beside the weights while a chunk of R rows goes through the model: the one list of it.
 #
 # A buffer's form, rows and columns stand in one line of `describe` in buffers.pyx; sizes and places
-# follow.  Those before SHARED exist once a layer, where layers keep what backward needs.
+# follow.  Those of a layer exist once a layer: they keep what backward needs.
 from libc.stdint cimport int64_t
 
 from crystalline.model.layers.table cimport Sizes
@@ -11,7 +11,7 @@ cdef enum Buffer:
     QKV, RAW, RAW_RSTD, LSE, ATT, ATT_IN
     MID, NORM2, MEAN2, RSTD2
     UP, ACT
-    SHARED
+    # shared by all layers
     FINAL, FINAL_IN, MEAN_F, RSTD_F
     DX, DATT, DQKV
     DY_PACKED, WIDE_PACKED

@@ -72,7 +72,6 @@ cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
     else:
         place(&b, ATT_IN, operand_size(z.f, R, z.W), &end)
     b.layer = end
-    b.at[<int>SHARED] = 0
     end = z.L * b.layer + up(R * z.C)  # after X of the layer beyond the last
     # shared
     place(&b, FINAL, R * z.C, &end)
@@ -87,7 +86,7 @@ cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
     place(&b, DQKV, kept_size(z.f, R, z.QKV), &end)
     place(&b, DY_PACKED, packed_words(z.f, R, z.C), &end)
     place(&b, WIDE_PACKED, packed_words(z.f, R, wide), &end)
-    place(&b, NARROW, block * max(z.C, z.W), &end)
+    place(&b, NARROW, block * z.C, &end)
     place(&b, WIDE, max(kept_size(z.f, block, z.U) if z.mlp == GELU else block * z.U,
                         STRIP_ROWS * z.F), &end)
     # What rotation and gates need in float32: q, k and v; an MLP's input; the gradient behind it.

@@ -13,6 +13,3 @@ cdef void head_logits(const Sizes* z, const Matrix* head, int64_t rows, const fl
 cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
                       float scale, float* grads, StoreMode store, const SoftTargets* soft,
                       double* smoothed, const Buffers* b) noexcept nogil
-# -ln p of each row's target.
-cdef void head_losses(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
-                      double* losses, const Buffers* b) noexcept nogil

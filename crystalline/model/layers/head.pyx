@@ -76,16 +76,3 @@ cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32
         store = CL_ADD
         row += n
     return loss
-
-
-cdef void head_losses(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
-                      double* losses, const Buffers* b) noexcept nogil:
-    cdef int64_t row = 0, n, i, wc = words(z.f, z.C)
-    cdef float* logits = shared(b, LOGITS)
-    while row < R:
-        n = min(head_rows(z, R), R - row)
-        head_logits(z, head, n, shared(b, FINAL_IN) + row * wc, logits)
-        for i in range(n):
-            losses[row + i] = primitives().cross_entropy(1, z.V, logits + i * z.V, z.V,
-                                                         targets + row + i, 0.0, False, NULL, NULL)
-        row += n
