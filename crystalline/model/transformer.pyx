@@ -555,14 +555,12 @@ cdef class Transformer:
                          const float* operand, const float* x, float* out,
                          const Dropping* d) noexcept nogil:
         # out = x + drop(operand w + bias), of rows row .. of both; w is the branch's last matrix.
-        cdef int64_t C = self.z.C
-        x += row * C
-        out += row * C
+        cdef int64_t n = rows * self.z.C, start = row * self.z.C
         linear(self.z.f, rows, last_matrix(&self.layers[layer], site), operand,
-               NULL if d.threshold else x, out)
+               NULL if d.threshold else x + start, out + start)
         if d.threshold:
-            drop(d, layer, site, rows * C, row * C, out, out)
-            primitives().add(rows * C, out, x, out)
+            drop(d, layer, site, n, start, out + start, out + start)
+            primitives().add(n, out + start, x + start, out + start)
 
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
                        StoreMode store, const Dropping* d, const Buffers* b) noexcept nogil:

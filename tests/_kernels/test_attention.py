@@ -200,7 +200,7 @@ def test_one_head_without_lambda_beside_others() -> None:
 def test_grouped_heads_and_windows(
     T: int, H: int, G: int, D: int, window: int, precision: str
 ) -> None:
-    """Heads of q share k and v, and see the newest keys only: both ways against loops in float64."""
+    """Heads of q share k and v, and see the newest keys only: against loops in float64."""
     rng = np.random.default_rng(T)
     B, wide = 2, (H + 2 * G) * D
     qkv, dout = normal(rng, B * T, wide), normal(rng, B * T, H * D)
