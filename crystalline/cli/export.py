@@ -24,6 +24,7 @@ import tyro
 from crystalline.cli.infer_view import Progress, parts, print_json, tell
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.errors import EXIT_HANGUP, EXIT_OK, EXIT_TERMINATED, UsageError
+from crystalline.handlers import handling
 from crystalline.runs.export import QUANTIZED, ExportSettings, ExportType, Form
 from crystalline.ui import format as fmt
 from crystalline.untrusted import shown
@@ -161,12 +162,8 @@ def _unwinding() -> Iterator[None]:
         raise SystemExit(_CODES[number])
 
     ours = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, leave) for number in _CODES if ours}
-    try:
+    with handling(dict.fromkeys(_CODES, leave) if ours else {}):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _export(settings: Settings) -> Exported:

@@ -6,6 +6,8 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
+from crystalline.handlers import handling
+
 
 @contextlib.contextmanager
 def interruptible(look: Callable[[], None], interval_s: float) -> Iterator[Callable[[], None]]:
@@ -37,13 +39,12 @@ def interruptible(look: Callable[[], None], interval_s: float) -> Iterator[Calla
         signal.setitimer(signal.ITIMER_REAL, 0)
         look()
 
-    before = signal.signal(signal.SIGALRM, on_alarm)
-    try:
+    with handling({signal.SIGALRM: on_alarm}):
         try:
-            signal.setitimer(signal.ITIMER_REAL, interval_s, interval_s)
-            yield commit
-        finally:
-            armed = False
-    finally:  # also where the alarm rang in the line above
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, interval_s, interval_s)
+                yield commit
+            finally:
+                armed = False
+        finally:  # also where the alarm rang in the line above
+            signal.setitimer(signal.ITIMER_REAL, 0)

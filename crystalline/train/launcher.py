@@ -30,6 +30,7 @@ from crystalline import errors, suspension
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
 from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError, remedy
 from crystalline.formats.checkpoint import list_checkpoints
+from crystalline.handlers import handling
 from crystalline.ipc.arena import Arena, Layout, sweep_stale
 from crystalline.ipc.liveness import Patience
 from crystalline.log import get_logger
@@ -388,14 +389,10 @@ def _signals_go_to(launch: _Launch) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {}
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-            before[number] = signal.signal(number, launch.on_signal)
-    part = suspension.join(launch.suspend, launch.resume)
-    try:
-        yield
-    finally:
-        suspension.leave(part)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup stays nohup
+    with handling(dict.fromkeys(heard, launch.on_signal)):
+        part = suspension.join(launch.suspend, launch.resume)
+        try:
+            yield
+        finally:
+            suspension.leave(part)
