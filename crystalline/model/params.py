@@ -9,8 +9,8 @@ so that nothing else moves: the λ of crystalline attention, one per head.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -197,7 +197,6 @@ def parameter_table(config: ModelConfig) -> ParameterTable:
     if config.attention == "crystalline":
         order += [(Role.LAMBDA, layer) for layer in layers]
     parameters = []
-    offset = 0
     for role, layer in order:
         if role not in tensors:
             continue
@@ -213,13 +212,21 @@ def parameter_table(config: ModelConfig) -> ParameterTable:
         std = INIT_STD / math.sqrt(2 * config.num_layers) if role in _TO_RESIDUAL else INIT_STD
         parameters.append(
             Parameter(
-                names.name.format(layer=layer), role, layer, shape, offset, init,
+                names.name.format(layer=layer), role, layer, shape, 0, init,
                 std if init == "normal" else 0.0, parts,
             )
         )  # fmt: skip
-        size = math.prod(shape)
-        offset += -(-size // ALIGN_FLOATS) * ALIGN_FLOATS
-    return ParameterTable(tuple(parameters), offset)
+    return laid_out(parameters)
+
+
+def laid_out(parameters: Iterable[Parameter]) -> ParameterTable:
+    """Return tensors one after the other in a flat buffer, each from a cache line on."""
+    placed = []
+    offset = 0
+    for parameter in parameters:
+        placed.append(replace(parameter, offset=offset))
+        offset += -(-parameter.size // ALIGN_FLOATS) * ALIGN_FLOATS
+    return ParameterTable(tuple(placed), offset)
 
 
 def _query_width(config: ModelConfig) -> int:
@@ -311,11 +318,17 @@ def initialize(
         given[Role.POSITIONS] = twelvefold_positions(config.seq_len, config.embed_dim)
     elif positions not in ("learned", "twelvefold"):
         raise ValueError(f"positions is {positions!r}, expected 'learned' or 'twelvefold'")
+    fill(table, flat, seed, given)
+
+
+def fill(
+    table: ParameterTable, flat: Floats, seed: int, given: Mapping[Role, Floats] | None = None
+) -> None:
+    """Fill the buffer of a table as its tensors begin; `given` of a role stands in for numbers."""
     flat[:] = 0.0
-    for index, (p, view) in enumerate(
-        zip(table.parameters, table.views(flat).values(), strict=True)
-    ):
-        if p.role in given:
+    views = table.views(flat).values()
+    for index, (p, view) in enumerate(zip(table.parameters, views, strict=True)):
+        if given and p.role in given:
             view[...] = p.std * given[p.role]
         elif p.init == "normal":
             generator = np.random.Generator(np.random.Philox(key=[seed, index]))
