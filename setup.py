@@ -104,6 +104,7 @@ EXTENSIONS = {
     "crystalline.model.layers.buffers": [],
     "crystalline.model.layers.linear": [],
     "crystalline.model.layers.norm": [],
+    "crystalline.model.layers.adapter": [],
     "crystalline.model.layers.attention": [],
     "crystalline.model.layers.mlp": [],
     "crystalline.model.layers.head": [],

@@ -327,7 +327,7 @@ cdef class Decoder:
         if self._format.take_column == NULL:
             raise ValueError(f"precision is {precision!r}, whose panels cannot be read back")
         self._binding = Binding(config)
-        self._binding.describe(&self._format)
+        self._binding.describe(&self._format, 0)
         self._memory = []
         self._features = expect_features(config, features)
         self._take_weights(weights)

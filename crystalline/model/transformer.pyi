@@ -1,6 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from crystalline.model.adapters import AdapterConfig
 from crystalline.model.config import ModelConfig
 
 CHUNK_ROWS: int
@@ -16,10 +17,14 @@ class Transformer:
         precision: str = "float32",
         rows: int | None = None,
         features: npt.NDArray[np.float32] | None = None,
+        adapter: AdapterConfig | None = None,
+        adapters: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
     freeze_lambda: bool
     @property
     def precision(self) -> str: ...
+    @property
+    def adapter(self) -> AdapterConfig | None: ...
     @property
     def config(self) -> ModelConfig: ...
     @property
@@ -27,10 +32,15 @@ class Transformer:
     @property
     def segment_count(self) -> int: ...
     @staticmethod
-    def packed_size(config: ModelConfig, precision: str = "float32") -> int: ...
+    def packed_size(
+        config: ModelConfig, precision: str = "float32", adapter: AdapterConfig | None = None
+    ) -> int: ...
     @staticmethod
     def workspace_size(
-        config: ModelConfig, precision: str = "float32", rows: int | None = None
+        config: ModelConfig,
+        precision: str = "float32",
+        rows: int | None = None,
+        adapter: AdapterConfig | None = None,
     ) -> int: ...
     @staticmethod
     def side_size(config: ModelConfig, rows: int | None = None) -> int: ...
@@ -43,8 +53,11 @@ class Transformer:
         *,
         precision: str = "float32",
         features: npt.NDArray[np.float32] | None = None,
+        adapter: AdapterConfig | None = None,
+        adapters: npt.NDArray[np.float32] | None = None,
     ) -> Transformer: ...
     def pack(self) -> None: ...
+    def pack_frozen(self) -> None: ...
     def pack_segment(self, index: int) -> None: ...
     def set_neighbors(
         self, ids: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]

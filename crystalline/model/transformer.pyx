@@ -16,11 +16,16 @@ depend on the configuration only, so the bits do too.
 The operands of every product with weights, and in attention, are rounded to the model's precision,
 a number format (see `NumberFormat` in `primitives/primitives.h`); sums are float32, and so is the
 stream of residuals.  What else is kept is float32 or the format's operand (see `kept.pxd`).
+
+A model with adapters (see `adapters.py`) trains them alone: its weights are only read, and what
+is said of gradients, segments and sizes is said of the adapters' own flat buffer.
 """
 
 import numpy as np
 
 from crystalline._kernels.memory import aligned_empty
+from crystalline.model.adapters import adapter_table
+from crystalline.model.adapters import adapters as adapters_of
 from crystalline.model.architectures.table import Role
 from crystalline.model.params import parameter_table
 
@@ -36,25 +41,31 @@ from crystalline._kernels.isa cimport (
     CL_ADD, CL_PANEL, CL_STORE, Kept, NumberFormat, SoftTargets, StoreMode,
     begin_thread, end_thread, primitives,
 )
-from crystalline._kernels.kept cimport kept, kept_part, multiply_kept, row_operand
+from crystalline._kernels.kept cimport float_rows, kept, kept_part, multiply_kept, row_operand
 from crystalline._kernels.optimizer cimport store_of
 from crystalline._kernels.random cimport drop_threshold, mix
+from crystalline.model.layers.adapter cimport adapt, adapt_backward, adapter_gradient
 from crystalline.model.layers.attention cimport (
     attend, attend_backward, project, project_backward,
 )
 from crystalline.model.layers.bind cimport Binding, expect_features, sizes_of
 from crystalline.model.layers.buffers cimport (
-    ACT, ATT, ATT_IN, DATT, DX, DY_PACKED, FINAL, FINAL_IN, MEAN1, MEAN2, MEAN_F, MID, NARROW,
-    NORM1, NORM2, OPERAND, RSTD1, RSTD2, RSTD_F, TURNED, WIDE_PACKED, X, Buffers, buffers,
-    most_head_rows, of_layer, shared,
+    ACT, ATT, ATT_IN, DATT, DX, DY_PACKED, FINAL, FINAL_IN, LOW_DOWN, LOW_DY_PACKED, LOW_OUT,
+    LOW_QKV, LOW_UP, LOW_WIDE_PACKED, MEAN1, MEAN2, MEAN_F, MID, NARROW, NORM1, NORM2, OPERAND,
+    RSTD1, RSTD2, RSTD_F, STRIP, TURNED, WIDE_PACKED, X, Buffer, Buffers, buffers, most_head_rows,
+    of_layer, shared,
 )
 from crystalline.model.layers.head cimport head_logits, head_loss
-from crystalline.model.layers.linear cimport linear, output_gradient, weight_gradient
+from crystalline.model.layers.linear cimport (
+    input_gradient, linear, output_gradient, weight_gradient,
+)
 from crystalline.model.layers.mlp cimport expand, expand_backward
 from crystalline.model.layers.norm cimport (
     normalize, normalize_backward, normalize_operand,
 )
-from crystalline.model.layers.table cimport Dropping, Gradients, Layer, Matrix, Sizes
+from crystalline.model.layers.table cimport (
+    Adapter, Dropping, Factor, Gradients, Layer, Matrix, Sizes,
+)
 
 CHUNK_ROWS = CHUNK
 
@@ -112,21 +123,29 @@ cdef inline const Matrix* last_matrix(const Layer* y, int site) noexcept nogil:
     return &y.attention.out if site == ATTENTION_OUT else &y.mlp.down
 
 
+cdef void place_factor(Factor* x, int64_t at, tuple pack, const float* packed):
+    cdef int64_t start = pack[0], start_t = pack[1]
+    x.at, x.packed, x.packed_t = at, packed + start, packed + start_t
+
+
 cdef int64_t most_rows(const Sizes* z, rows):
     # Rows of the largest chunk, when a call brings at most `rows`.
     largest = max(<int64_t>CHUNK, z.T)
     return largest if rows is None else min(largest, <int64_t>rows)
 
 
-cdef dict _packs(table, const Sizes* z):
+cdef dict _packs(config, adapter, const Sizes* z):
     # Matrix of a product -> where it is packed, where its transpose, and where both end, in words.
     cdef int64_t K, N
     at = 0
     found = {}
+    table = parameter_table(config)
     tied = table.find(Role.HEAD) is None
-    first = [p for p in table.parameters if p.layer >= 0 and len(p.shape) > 1]
-    last = [table.find(Role.TOKENS if tied else Role.HEAD)]
-    for p in first + last:
+    matrices = [p for p in table.parameters if p.layer >= 0 and len(p.shape) > 1]
+    matrices.append(table.find(Role.TOKENS if tied else Role.HEAD))
+    if adapter is not None:
+        matrices += adapter_table(config, adapter).parameters
+    for p in matrices:
         K, N = p.shape
         sizes = packed_words(z.f, K, N), packed_words(z.f, N, K)
         if p.layer >= 0:
@@ -137,6 +156,17 @@ cdef dict _packs(table, const Sizes* z):
     return found
 
 
+cdef int64_t[:, ::1] _segments_of(table, dict packs):
+    # The segments of a flat buffer, with where they are packed.
+    rows = []
+    for s in table.segments():
+        parameter = table.parameters[s.tensor] if s.tensor >= 0 else None
+        at, at_t, _ = packs.get(parameter.name, (-1, -1, 0)) if parameter else (-1, -1, 0)
+        K, N = parameter.shape if parameter else (0, 0)
+        rows.append((s.start, s.stop, parameter is not None, s.row, s.rows, K, N, at, at_t))
+    return np.array(rows, dtype=np.int64)
+
+
 cdef class Transformer:
     """One model over caller-owned buffers.
 
@@ -144,11 +174,13 @@ cdef class Transformer:
     ----------
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
-    packed : float32 [packed_size(config, precision)], filled by `pack`
-    workspace : uint8 [workspace_size(config, precision, rows)], start aligned to 64 bytes
+    packed : float32 [packed_size(config, precision, adapter)], filled by `pack`
+    workspace : uint8 [workspace_size(config, precision, rows, adapter)], start aligned to 64 bytes
     precision : the number format of the products' operands, by name; sums are float32
     rows : the most rows (sequences x positions) of one call; None: any number
     features : float32 [V, 16], what crystalline attention knows of the tokens; read at every call
+    adapter : AdapterConfig of adapters to train in place of the weights, or None
+    adapters : float32 [adapter_table(config, adapter).size], theirs
 
     >>> import numpy as np
     >>> from crystalline.model.config import ModelConfig
@@ -165,33 +197,41 @@ cdef class Transformer:
 
     def __init__(self, config, float[::1] weights, float[::1] packed,
                  unsigned char[::1] workspace, *, str precision="float32", rows=None,
-                 const float[:, ::1] features=None):
+                 const float[:, ::1] features=None, adapter=None, float[::1] adapters=None):
         table = parameter_table(config)
+        trained = table if adapter is None else adapter_table(config, adapter)
+        if adapter is None:
+            adapters = weights
+        elif adapters is None:
+            raise ValueError(f"{adapter} needs the adapters' buffer")
         for name, have, need in (
             ("weights", weights.shape[0], table.size),
-            ("packed", packed.shape[0], Transformer.packed_size(config, precision)),
+            ("adapters", adapters.shape[0], trained.size),
+            ("packed", packed.shape[0], Transformer.packed_size(config, precision, adapter)),
             ("workspace", workspace.shape[0],
-             Transformer.workspace_size(config, precision, rows)),
+             Transformer.workspace_size(config, precision, rows, adapter)),
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
         if <size_t>&workspace[0] % 64:
             raise ValueError("the workspace must start at a multiple of 64 bytes")
-        self.config = config
-        self.precision = precision
+        self.config, self.precision, self.adapter = config, precision, adapter
         self._binding = Binding(config)
-        self._binding.describe(training_format(precision))
+        self._binding.describe(training_format(precision), 0 if adapter is None else adapter.rank)
         self.z = self._binding.z
         self.layers, self.final, self.head = (
             self._binding.layers, &self._binding.final, &self._binding.head)
         self._features = expect_features(config, features)
         self._rows = most_rows(&self.z, rows)
         self._weights, self._packed, self._workspace = weights, packed, workspace
+        self._trained = adapters
         self._neighbor_ids = self._neighbor_weights = None  # or they would be neither
         self._threshold = drop_threshold(config.dropout)
         self._keep_scale = <float>(1.0 / (1.0 - config.dropout))
-        self._size = table.size
+        self._size = trained.size
         self._vectors = min(p.offset for p in table.parameters if len(p.shape) == 1)
+        self._vectors_size = table.size - self._vectors
+        self._unread = np.zeros(0 if adapter is None else self._vectors_size, np.float32)
         self._tokens = table.find(Role.TOKENS).offset
         positions, head = table.find(Role.POSITIONS), table.find(Role.HEAD)
         self._positions = -1 if positions is None else positions.offset
@@ -200,8 +240,9 @@ cdef class Transformer:
 
     def _place(self, table):
         # Bind every tensor, and describe what the segments are repacked into.
-        packs = _packs(table, &self.z)
+        packs = _packs(self.config, self.adapter, &self.z)
         cdef float* packed = &self._packed[0]
+        cdef Adapter* a
         for p in table.parameters:
             if len(p.shape) == 1:
                 self._binding.place_vector(p.role, p.layer, p.offset, &self._weights[p.offset])
@@ -211,27 +252,32 @@ cdef class Transformer:
                     at, at_t = at_t, at
                 self._binding.place_matrix(p.role, p.layer, p.offset, packed + <int64_t>at,
                                            packed + <int64_t>at_t)
-        rows = []
-        for s in table.segments():
-            parameter = table.parameters[s.tensor] if s.tensor >= 0 else None
-            at, at_t, _ = packs.get(parameter.name, (-1, -1, 0)) if parameter else (-1, -1, 0)
-            K, N = parameter.shape if parameter else (0, 0)
-            rows.append((s.start, s.stop, parameter is not None, s.row, s.rows, K, N, at, at_t))
-        self._segments = np.array(rows, dtype=np.int64)
+        segments = _segments_of(table, packs)
+        if self.adapter is None:
+            self._segments, self._frozen = segments, segments[:0]
+            return
+        self._segments = _segments_of(adapter_table(self.config, self.adapter), packs)
+        self._frozen = segments
+        for one in adapters_of(self.config, self.adapter):
+            a = &self._binding._matrix(one.matrix.role, one.matrix.layer).adapter
+            a.r, a.scale = self.adapter.rank, self.adapter.scale
+            place_factor(&a.a, one.a.offset, packs[one.a.name], packed)
+            place_factor(&a.b, one.b.offset, packs[one.b.name], packed)
 
     @staticmethod
-    def packed_size(config, str precision="float32") -> int:
+    def packed_size(config, str precision="float32", adapter=None) -> int:
         """Return the words of the packed weights: every matrix of a product, both ways."""
-        cdef Sizes z = sizes_of(config, training_format(precision))
-        return max(end for _, _, end in _packs(parameter_table(config), &z).values())
+        cdef Sizes z = sizes_of(config, training_format(precision), 0)
+        return max(end for _, _, end in _packs(config, adapter, &z).values())
 
     @staticmethod
-    def workspace_size(config, str precision="float32", rows=None) -> int:
+    def workspace_size(config, str precision="float32", rows=None, adapter=None) -> int:
         """Return the bytes of activations and scratch that `compute` needs.
 
         `rows` is the most rows (sequences x positions) of one call; None is for any batch.
         """
-        cdef Sizes z = sizes_of(config, training_format(precision))
+        rank = 0 if adapter is None else adapter.rank
+        cdef Sizes z = sizes_of(config, training_format(precision), rank)
         return 4 * buffers(&z, most_rows(&z, rows), NULL).size
 
     @staticmethod
@@ -239,10 +285,10 @@ cdef class Transformer:
         """Return the floats of a side buffer for calls of at most `rows` rows (see `compute`).
 
         It holds the gradients of positions and vectors, and a row of the token embeddings' for
-        each token.
+        each token.  Models with adapters have no use for one.
         """
         table = parameter_table(config)
-        cdef Sizes z = sizes_of(config, training_format("float32"))
+        cdef Sizes z = sizes_of(config, training_format("float32"), 0)
         vectors = table.size - min(p.offset for p in table.parameters if len(p.shape) == 1)
         places = 0 if table.find(Role.POSITIONS) is None else z.T
         return vectors + (places + most_rows(&z, rows)) * z.C
@@ -254,40 +300,49 @@ cdef class Transformer:
 
     @staticmethod
     def allocate(config, float[::1] weights, *, str precision="float32",
-                 const float[:, ::1] features=None) -> Transformer:
+                 const float[:, ::1] features=None, adapter=None,
+                 float[::1] adapters=None) -> Transformer:
         """Return a model over `weights` with buffers of its own, packed and ready."""
-        packed = aligned_empty((Transformer.packed_size(config, precision),))
-        workspace = aligned_empty((Transformer.workspace_size(config, precision),), np.uint8)
+        packed = aligned_empty((Transformer.packed_size(config, precision, adapter),))
+        workspace = aligned_empty(
+            (Transformer.workspace_size(config, precision, adapter=adapter),), np.uint8)
         model = Transformer(config, weights, packed, workspace, precision=precision,
-                            features=features)
+                            features=features, adapter=adapter, adapters=adapters)
         model.pack()
         return model
 
     @property
     def segment_count(self) -> int:
-        """Number of segments of the flat buffer."""
+        """Number of segments of the flat buffer of what is trained."""
         return self._segments.shape[0]
 
     def pack(self) -> None:
         """Refresh the packed panels of every matrix from the weights."""
+        self.pack_frozen()
         for index in range(self.segment_count):
-            self.pack_segment_nogil(index)
+            self.pack_segment(index)
+
+    def pack_frozen(self) -> None:
+        """Refresh the packed panels of the matrices that are not trained."""
+        cdef int64_t index
+        with nogil:
+            for index in range(self._frozen.shape[0]):
+                self.pack_segment_nogil(<const Segment*>&self._frozen[index, 0], &self._weights[0])
 
     def pack_segment(self, int64_t index) -> None:
         """Refresh the packed panels of one segment (see `params.Segment`)."""
         if not 0 <= index < self._segments.shape[0]:
             raise IndexError(f"segment {index} of {self._segments.shape[0]}")
         with nogil:
-            self.pack_segment_nogil(index)
+            self.pack_segment_nogil(<const Segment*>&self._segments[index, 0], &self._trained[0])
 
-    cdef void pack_segment_nogil(self, int64_t index) noexcept nogil:
-        cdef const Segment* s = <const Segment*>&self._segments[index, 0]
+    cdef void pack_segment_nogil(self, const Segment* s, const float* flat) noexcept nogil:
         cdef const NumberFormat* f = self.z.f
         cdef float* packed
         if s.packed < 0:
             return
         packed = &self._packed[s.packed]
-        primitives().repack(f, s.rows, s.N, &self._weights[s.start],
+        primitives().repack(f, s.rows, s.N, flat + s.start,
                             packed + s.row // f.elements * CL_PANEL, words(f, s.K),
                             &self._packed[s.packed_t] + s.row * words(f, s.N), words(f, s.N),
                             store_of(self._packed.shape[0], packed))
@@ -311,8 +366,9 @@ cdef class Transformer:
         """Run tokens [n, t + 1] forward and backward.
 
         The gradients of `scale` times the summed loss are stored in grads [size] (OUT), or added
-        to them (INOUT) with `accumulate`.  Dropout is a function of (seed, step, sequence
-        number, place); `first_sequence` is the number of the first of these n sequences.
+        to them (INOUT) with `accumulate`; `size` is that of what is trained.  Dropout is a function
+        of (seed, step, sequence number, place); `first_sequence` is the number of the first of
+        these n sequences.
         With `side` [side_size(config, rows)], the gradients are added to `grads` as one number
         each: every element of `grads` is rounded once, as if this call's gradients had been
         computed apart and then added.  It takes n * t rows, at most side_rows(config).
@@ -329,12 +385,22 @@ cdef class Transformer:
         cdef int64_t n = tokens.shape[0], t = tokens.shape[1] - 1
         self._check_tokens(tokens, t)
         cdef Gradients g
-        cdef int64_t vectors = self._size - self._vectors
-        cdef int64_t places = self.z.T * self.z.C if self._positions >= 0 else 0
+        cdef int64_t vectors = self._vectors_size
+        cdef bint frozen = self.z.rank > 0
+        cdef int64_t places = self.z.T * self.z.C if self._positions >= 0 and not frozen else 0
         cdef float* saved = NULL
-        g.matrices = g.vectors = &grads[0]
-        g.tokens, g.head = &grads[self._tokens], &grads[self._head]
-        g.positions = &grads[self._positions] if places else NULL
+        if grads.shape[0] != self._size:
+            raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
+        g.matrices = &grads[0]
+        g.tokens = g.head = g.positions = NULL
+        if frozen:
+            if side is not None:
+                raise ValueError("side has no use with adapters")
+            g.vectors = &self._unread[0] - self._vectors
+        else:
+            g.vectors = &grads[0]
+            g.tokens, g.head = &grads[self._tokens], &grads[self._head]
+            g.positions = &grads[self._positions] if places else NULL
         if side is not None:
             if side.shape[0] != vectors + places + self._rows * self.z.C:
                 raise ValueError(f"side has {side.shape[0]} floats")
@@ -344,8 +410,6 @@ cdef class Transformer:
             g.vectors = &side[0] - self._vectors
             g.positions = &side[vectors] if places else NULL
             saved = &side[vectors] + places
-        if grads.shape[0] != self._size:
-            raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
         expect_epsilon(epsilon)
         cdef SoftTargets soft
         cdef const SoftTargets* spread = NULL
@@ -370,7 +434,8 @@ cdef class Transformer:
                 memset(g.vectors + self._vectors, 0, vectors * sizeof(float))
                 if places:
                     memset(g.positions, 0, places * sizeof(float))
-                if self._head != self._tokens and side is None:  # the head stores none of them
+                # Where the head has a matrix of its own, it stores none of them.
+                if self._head != self._tokens and side is None and not frozen:
                     memset(g.tokens, 0, self.z.V * self.z.C * sizeof(float))
             if saved != NULL:
                 set_aside(&ids[0], n * t, self.z.C, g.tokens, saved)
@@ -380,7 +445,7 @@ cdef class Transformer:
                 b = buffers(&self.z, count * t, workspace)
                 self.forward(&ids[start * t], count, t, &drop, &b)
                 loss += head_loss(&self.z, self.head, count * t, &wanted[start * t],
-                                  <float>scale, g.head, store, spread, &part, &b)
+                                  <float>scale, True, g.head, store, spread, &part, &b)
                 smoothed += part
                 self.backward(&ids[start * t], count, t, &g, store, &drop, &b)
                 store = CL_ADD
@@ -415,8 +480,8 @@ cdef class Transformer:
                 count = min(n - start, chunk_sequences(t))
                 b = buffers(&self.z, count * t, <float*>&self._workspace[0])
                 self.forward(&ids[start * t], count, t, NULL, &b)
-                loss += head_loss(&self.z, self.head, count * t, &wanted[start * t], 0.0, NULL,
-                                  CL_STORE, NULL, NULL, &b)
+                loss += head_loss(&self.z, self.head, count * t, &wanted[start * t], 0.0, False,
+                                  NULL, CL_STORE, NULL, NULL, &b)
                 start += count
             end_thread()
         return loss
@@ -533,7 +598,7 @@ cdef class Transformer:
                                   of_layer(b, MEAN2, layer) + row, of_layer(b, RSTD2, layer) + row)
                 expand(&self.z, &y.mlp, layer, row, rows, b)
                 self.add_branch(layer, MLP_OUT, row, rows, of_layer(b, ACT, layer) + row * wj,
-                                of_layer(b, MID, layer), of_layer(b, X, layer + 1), d)
+                                of_layer(b, MID, layer), of_layer(b, X, layer + 1), d, b)
                 row += rows
         normalize(self.final, R, of_layer(b, X, self.z.L), shared(b, FINAL), shared(b, MEAN_F),
                   shared(b, RSTD_F))
@@ -549,15 +614,18 @@ cdef class Transformer:
         cdef const float* operand = row_operand(
             f, rows, self.z.W, &att, of_layer(b, ATT_IN, layer) + row * words(f, self.z.W))
         self.add_branch(layer, ATTENTION_OUT, row, rows, operand, of_layer(b, X, layer),
-                        of_layer(b, MID, layer), d)
+                        of_layer(b, MID, layer), d, b)
 
     cdef void add_branch(self, int64_t layer, int site, int64_t row, int64_t rows,
-                         const float* operand, const float* x, float* out,
-                         const Dropping* d) noexcept nogil:
+                         const float* operand, const float* x, float* out, const Dropping* d,
+                         const Buffers* b) noexcept nogil:
         # out = x + drop(operand w + bias), of rows row .. of both; w is the branch's last matrix.
         cdef int64_t n = rows * self.z.C, start = row * self.z.C
-        linear(self.z.f, rows, last_matrix(&self.layers[layer], site), operand,
-               NULL if d.threshold else x + start, out + start)
+        cdef const Matrix* m = last_matrix(&self.layers[layer], site)
+        linear(self.z.f, rows, m, operand, NULL if d.threshold else x + start, out + start)
+        if self.z.rank:
+            adapt(self.z.f, layer, row, rows, m, operand,
+                  LOW_OUT if site == ATTENTION_OUT else LOW_DOWN, out + start, b)
         if d.threshold:
             drop(d, layer, site, n, start, out + start, out + start)
             primitives().add(n, out + start, x + start, out + start)
@@ -569,7 +637,6 @@ cdef class Transformer:
         cdef int64_t R = n * t, C = self.z.C, layer, row, rows
         cdef float* dx = shared(b, DX)
         cdef float* narrow = shared(b, NARROW)
-        cdef float* turned = shared(b, TURNED)
         cdef float* dlambdas
         cdef const float* left
         cdef const Layer* y
@@ -589,10 +656,10 @@ cdef class Transformer:
                                    of_layer(b, MEAN2, layer) + row,
                                    of_layer(b, RSTD2, layer) + row, dx + row * C, True, g.vectors)
                 row += rows
-            weight_gradient(f, R, &y.mlp.down, of_layer(b, ACT, layer), turned,
-                            shared(b, DY_PACKED), g.matrices, store)
-            weight_gradient(f, R, &y.mlp.up, of_layer(b, NORM2, layer), turned,
-                            shared(b, WIDE_PACKED), g.matrices, store)
+            self.matrix_gradient(layer, R, &y.mlp.down, ACT, LOW_DOWN, DY_PACKED, LOW_DY_PACKED, g,
+                                 store, b)
+            self.matrix_gradient(layer, R, &y.mlp.up, NORM2, LOW_UP, WIDE_PACKED, LOW_WIDE_PACKED,
+                                 g, store, b)
             # MID = X + drop(ATT out + bias), QKV of NORM1 qkv + bias
             all_datt = kept(f, shared(b, DATT), self.z.W)
             row = 0
@@ -600,11 +667,10 @@ cdef class Transformer:
                 rows = min(f.pass_rows, R - row)
                 left = self.branch_gradient(layer, ATTENTION_OUT, R, row, rows, g, d, b)
                 datt = kept_part(&all_datt, row, 0)
-                multiply_kept(f, rows, self.z.W, C, left, words(f, C), y.attention.out.packed_t,
-                              NULL, &datt)
+                self.attention_gradient(layer, R, row, rows, left, &datt, b)
                 row += rows
-            weight_gradient(f, R, &y.attention.out, of_layer(b, ATT_IN, layer), turned,
-                            shared(b, DY_PACKED), g.matrices, store)
+            self.matrix_gradient(layer, R, &y.attention.out, ATT_IN, LOW_OUT, DY_PACKED,
+                                 LOW_DY_PACKED, g, store, b)
             crystal = self.crystal(ids, layer)
             dlambdas = NULL
             if crystal.features != NULL and not self.freeze_lambda:
@@ -618,11 +684,41 @@ cdef class Transformer:
                                    of_layer(b, MEAN1, layer) + row,
                                    of_layer(b, RSTD1, layer) + row, dx + row * C, True, g.vectors)
                 row += rows
-            weight_gradient(f, R, &y.attention.qkv, of_layer(b, NORM1, layer), turned,
-                            shared(b, WIDE_PACKED), g.matrices, store)
+            self.matrix_gradient(layer, R, &y.attention.qkv, NORM1, LOW_QKV, WIDE_PACKED,
+                                 LOW_WIDE_PACKED, g, store, b)
+        if g.tokens == NULL:
+            return
         if d.threshold:
             drop(d, 0, EMBEDDING, R * C, 0, dx, dx)
         primitives().embed_backward(R, t, C, ids, dx, g.tokens, g.positions)
+
+    cdef void attention_gradient(self, int64_t layer, int64_t R, int64_t row, int64_t rows,
+                                 const float* left, const Kept* datt,
+                                 const Buffers* b) noexcept nogil:
+        # From the operand of the branch's gradient to that of attention's output, which is kept.
+        cdef const NumberFormat* f = self.z.f
+        cdef const Matrix* m = &self.layers[layer].attention.out
+        cdef float* dx
+        if not self.z.rank:
+            multiply_kept(f, rows, m.K, m.N, left, words(f, m.N), m.packed_t, NULL, datt)
+            return
+        dx = float_rows(datt) if f.keeps == NULL else shared(b, STRIP)
+        input_gradient(f, rows, m, left, dx)
+        adapt_backward(f, R, row, rows, m, left, LOW_DY_PACKED, dx, b)
+        if f.keeps != NULL:
+            f.keeps.keep(rows, m.K, dx, m.K, datt)
+
+    cdef void matrix_gradient(self, int64_t layer, int64_t R, const Matrix* m, Buffer operand,
+                              Buffer low, Buffer packed, Buffer low_packed, const Gradients* g,
+                              StoreMode store, const Buffers* b) noexcept nogil:
+        # Of a matrix of a layer, or of its adapter.
+        cdef const float* x = of_layer(b, operand, layer)
+        if self.z.rank:
+            adapter_gradient(self.z.f, layer, R, m, x, low, shared(b, packed), low_packed,
+                             g.matrices, store, b)
+        else:
+            weight_gradient(self.z.f, R, m, x, shared(b, TURNED), shared(b, packed), g.matrices,
+                            store)
 
     cdef const float* branch_gradient(self, int64_t layer, int site, int64_t R, int64_t row,
                                       int64_t rows, const Gradients* g, const Dropping* d,

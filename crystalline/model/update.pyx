@@ -112,7 +112,7 @@ cdef class SegmentUpdate:
         cdef int64_t* undo = &self._undo[permit, 0]
         with nogil:
             self._update(segment, undo, step, &o)
-            self.model.pack_segment_nogil(segment)
+            self.model.pack_segment_nogil(s, &self.model._trained[0])
 
     def recover(self, int64_t permit, int64_t segment, int64_t step) -> None:
         """Restore the block that a dead process was changing in `update` of this segment."""
@@ -124,7 +124,7 @@ cdef class SegmentUpdate:
             start = self._segment(segment).start + done * BLOCK
             n = min(<int64_t>BLOCK, self._segment(segment).stop - start)
             copy = <float*>(undo + HEADER)
-            memcpy(&self.model._weights[start], copy, n * sizeof(float))
+            memcpy(&self.model._trained[start], copy, n * sizeof(float))
             memcpy(&self._m[start], copy + BLOCK, n * sizeof(float))
             if self.is_adamw:
                 memcpy(&self._v[start], copy + 2 * BLOCK, n * sizeof(float))
@@ -148,16 +148,16 @@ cdef class SegmentUpdate:
         while start < stop:
             n = min(<int64_t>BLOCK, stop - start)
             cl_store_release(undo, 0)
-            p.keep_state(n, &self.model._weights[start], &self._m[start],
+            p.keep_state(n, &self.model._trained[start], &self._m[start],
                          &self._v[start] if self.is_adamw else NULL, &self._grads[start], copy,
                          BLOCK)
             undo[1], undo[2] = segment, block
             cl_store_release(undo, step + 1)
             if self.is_adamw:
-                p.adamw(n, &self.model._weights[start], &self._m[start], &self._v[start],
+                p.adamw(n, &self.model._trained[start], &self._m[start], &self._v[start],
                         &self._grads[start], o)
             else:
-                p.sgd(n, &self.model._weights[start], &self._m[start], &self._grads[start], o)
+                p.sgd(n, &self.model._trained[start], &self._m[start], &self._grads[start], o)
             block += 1
             cl_store_release(&self._progress[segment], (step + 1) << PROGRESS_BITS | block)
             start += n

@@ -14,9 +14,10 @@ from crystalline._kernels.isa cimport CL_STORE, Kept, NumberFormat, primitives
 from crystalline._kernels.kept cimport float_rows, floats, kept, kept_part, multiply_kept
 from crystalline._kernels.matmul cimport multiply
 from crystalline._kernels.random cimport mix
+from crystalline.model.layers.adapter cimport adapt, adapt_backward
 from crystalline.model.layers.buffers cimport (
-    ATT, DATT, DQKV, LSE, NARROW, NORM1, OPERAND, QKV, RAW, RAW_RSTD, SCRATCH, STRIP, WIDE_PACKED,
-    Buffers, of_layer, shared,
+    ATT, DATT, DQKV, LOW_QKV, LOW_WIDE_PACKED, LSE, NARROW, NORM1, OPERAND, QKV, RAW, RAW_RSTD,
+    SCRATCH, STRIP, WIDE_PACKED, Buffers, keeps_qkv, of_layer, shared,
 )
 from crystalline.model.layers.linear cimport input_gradient, kept_gradient, output_gradient
 from crystalline.model.layers.norm cimport normalize, normalize_backward
@@ -83,11 +84,13 @@ cdef void project(const Sizes* z, const Attention* a, int64_t layer, int64_t row
     cdef Kept whole = kept(f, of_layer(b, QKV, layer), z.QKV)
     cdef Kept out = kept_part(&whole, row, 0)
     cdef float* x
-    if not z.rotates and not z.normalizes_heads:
+    if keeps_qkv(z):
         multiply_kept(f, rows, z.QKV, z.C, operand, wc, a.qkv.packed, a.qkv.bias, &out)
         return
     x = float_rows(&out) if f.keeps == NULL else shared(b, STRIP)
     multiply(f, rows, z.QKV, z.C, operand, wc, a.qkv.packed, x, ld, a.qkv.bias, NULL, CL_STORE)
+    if z.rank:
+        adapt(f, layer, row, rows, &a.qkv, operand, LOW_QKV, x, b)
     turn_heads(a, rows, row, t, x, ld, of_layer(b, RAW, layer) + row * heads * z.heads.D,
                of_layer(b, RAW_RSTD, layer) + row * heads)
     if f.keeps != NULL:
@@ -103,7 +106,7 @@ cdef void project_backward(const Sizes* z, const Attention* a, int64_t layer, in
     cdef Kept dqkv = kept_part(&whole, row, 0)
     cdef float* dx
     cdef const float* left
-    if not z.rotates and not z.normalizes_heads:
+    if keeps_qkv(z):
         left = kept_gradient(f, R, row, rows, &a.qkv, &dqkv, vectors, shared(b, WIDE_PACKED),
                              shared(b, OPERAND))
     else:
@@ -114,6 +117,8 @@ cdef void project_backward(const Sizes* z, const Attention* a, int64_t layer, in
         left = output_gradient(f, R, row, rows, &a.qkv, dx, vectors, shared(b, WIDE_PACKED),
                                shared(b, OPERAND))
     input_gradient(f, rows, &a.qkv, left, shared(b, NARROW))
+    if z.rank:
+        adapt_backward(f, R, row, rows, &a.qkv, left, LOW_WIDE_PACKED, shared(b, NARROW), b)
 
 
 cdef AttentionDropout attention_dropout(const Dropping* d, int64_t layer) noexcept nogil:

@@ -20,10 +20,10 @@ from crystalline.model.layers.table cimport (
 _MLP_KINDS = {"gelu": <int>GELU, "swiglu": <int>SWIGLU, "relu2": <int>RELU2}
 
 
-cdef Sizes sizes_of(config, const NumberFormat* f) except *:
+cdef Sizes sizes_of(config, const NumberFormat* f, int64_t rank) except *:
     cdef Sizes z
     row = config.row
-    z.f = f
+    z.f, z.rank = f, rank
     z.V, z.T, z.L, z.C = config.vocab_size, config.seq_len, config.num_layers, config.embed_dim
     z.heads.H, z.heads.G, z.heads.D = config.num_heads, config.kv_heads, config.head_dim
     z.heads.window = config.sliding_window if config.sliding_window < config.seq_len else 0
@@ -52,6 +52,7 @@ cdef const float[:, ::1] expect_features(config, const float[:, ::1] features) e
 cdef inline void shape(Matrix* m, int64_t K, int64_t N) noexcept:
     m.K, m.N = K, N
     m.at = m.bias_at = -1
+    m.adapter.r = 0
 
 
 cdef class Binding:
@@ -73,11 +74,11 @@ cdef class Binding:
     def __dealloc__(self):
         free(self.layers)
 
-    cdef int describe(self, const NumberFormat* f) except -1:
+    cdef int describe(self, const NumberFormat* f, int64_t rank) except -1:
         cdef int64_t i
         cdef Layer* y
         cdef Norm norm
-        cdef Sizes z = sizes_of(self.config, f)
+        cdef Sizes z = sizes_of(self.config, f, rank)
         self.z = z
         norm.C, norm.scale, norm.shift = z.C, NULL, NULL
         norm.at = norm.shift_at = -1
@@ -156,18 +157,19 @@ cdef class Binding:
 
     cdef int place_matrix(self, role, int64_t layer, int64_t at, const float* packed,
                           const float* packed_t) except -1:
-        cdef Matrix* m
-        if role in (Role.HEAD, Role.TOKENS):
-            m = &self.head
-        elif role == Role.QKV:
-            m = &self._layer(layer).attention.qkv
-        elif role == Role.OUT:
-            m = &self._layer(layer).attention.out
-        elif role == Role.UP:
-            m = &self._layer(layer).mlp.up
-        elif role == Role.DOWN:
-            m = &self._layer(layer).mlp.down
-        else:
-            raise ValueError(f"{role} is no matrix of a product")
+        cdef Matrix* m = self._matrix(role, layer)
         m.packed, m.packed_t, m.at = packed, packed_t, at
         return 0
+
+    cdef Matrix* _matrix(self, role, int64_t layer) except NULL:
+        if role in (Role.HEAD, Role.TOKENS):
+            return &self.head
+        if role == Role.QKV:
+            return &self._layer(layer).attention.qkv
+        if role == Role.OUT:
+            return &self._layer(layer).attention.out
+        if role == Role.UP:
+            return &self._layer(layer).mlp.up
+        if role == Role.DOWN:
+            return &self._layer(layer).mlp.down
+        raise ValueError(f"{role} is no matrix of a product")

@@ -4,18 +4,19 @@
 # follow.  Those of a layer exist once a layer: they keep what backward needs.
 from libc.stdint cimport int64_t
 
-from crystalline.model.layers.table cimport Sizes
+from crystalline.model.layers.table cimport GELU, Sizes
 
 cdef enum Buffer:
     X, NORM1, MEAN1, RSTD1
     QKV, RAW, RAW_RSTD, LSE, ATT, ATT_IN
     MID, NORM2, MEAN2, RSTD2
     UP, ACT
+    LOW_QKV, LOW_OUT, LOW_UP, LOW_DOWN  # of adapters: scale x a
     # shared by all layers
     FINAL, FINAL_IN, MEAN_F, RSTD_F
     DX, DATT, DQKV
-    DY_PACKED, WIDE_PACKED
-    NARROW, WIDE, STRIP, OPERAND, TURNED
+    DY_PACKED, WIDE_PACKED, LOW_DY_PACKED, LOW_WIDE_PACKED
+    NARROW, WIDE, STRIP, OPERAND, TURNED, LOW, LOW_OPERAND
     LOGITS, SCRATCH
     BUFFERS
 
@@ -35,6 +36,16 @@ cdef inline float* of_layer(const Buffers* b, Buffer which, int64_t layer) noexc
 
 cdef inline float* shared(const Buffers* b, Buffer which) noexcept nogil:
     return b.base + b.at[<int>which]
+
+
+# Whether q, k and v are kept as their product leaves it, and whether the MLP's function is part of
+# its products; otherwise they are float32 first.
+cdef inline bint keeps_qkv(const Sizes* z) noexcept nogil:
+    return not z.rotates and not z.normalizes_heads and not z.rank
+
+
+cdef inline bint fuses_mlp(const Sizes* z) noexcept nogil:
+    return z.mlp == GELU and not z.rank
 
 
 # Rows of logits that exist at once, of R rows; most of them for any R.

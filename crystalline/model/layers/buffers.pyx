@@ -11,7 +11,7 @@ from crystalline._kernels.formats cimport (
     converts, grouped, operand_size, packed_words, turned_words,
 )
 from crystalline._kernels.kept cimport kept_size
-from crystalline.model.layers.table cimport GELU, Sizes
+from crystalline.model.layers.table cimport Sizes
 
 cdef enum:
     STRIP_ROWS = 16                   # rows that become an operand right after they are computed
@@ -48,8 +48,9 @@ cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
     cdef int64_t end = 0, H = z.heads.H, G = z.heads.G, D = z.heads.D
     cdef int64_t block = z.f.pass_rows, wide = max(z.U, z.QKV)
     cdef int64_t rows = grouped(z.f, min(R, most_head_rows(z.V)))  # of logits
+    cdef int64_t low = operand_size(z.f, R, z.rank) if z.rank else 0
+    cdef int64_t low_packed = packed_words(z.f, R, z.rank) if z.rank else 0
     cdef bint in_place = not converts(z.f)  # an operand is the float32 matrix
-    cdef bint plain = not z.rotates and not z.normalizes_heads  # q and k are kept as they come
     b.base = base
     # of a layer
     place(&b, X, R * z.C, &end)
@@ -67,6 +68,10 @@ cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
     place(&b, RSTD2, R, &end)
     place(&b, UP, kept_size(z.f, R, z.U), &end)
     place(&b, ACT, operand_size(z.f, R, z.F), &end)
+    place(&b, LOW_QKV, low, &end)
+    place(&b, LOW_OUT, low, &end)
+    place(&b, LOW_UP, low, &end)
+    place(&b, LOW_DOWN, low, &end)
     if in_place or z.f.keeps != NULL:  # what is kept is the operand
         b.at[<int>ATT_IN] = b.at[<int>ATT]
     else:
@@ -86,13 +91,18 @@ cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
     place(&b, DQKV, kept_size(z.f, R, z.QKV), &end)
     place(&b, DY_PACKED, packed_words(z.f, R, z.C), &end)
     place(&b, WIDE_PACKED, packed_words(z.f, R, wide), &end)
+    place(&b, LOW_DY_PACKED, low_packed, &end)
+    place(&b, LOW_WIDE_PACKED, low_packed, &end)
     place(&b, NARROW, block * z.C, &end)
-    place(&b, WIDE, max(kept_size(z.f, block, z.U) if z.mlp == GELU else block * z.U,
+    place(&b, WIDE, max(kept_size(z.f, block, z.U) if fuses_mlp(z) else block * z.U,
                         STRIP_ROWS * z.F), &end)
-    # What rotation and gates need in float32: q, k and v; an MLP's input; the gradient behind it.
-    place(&b, STRIP, (0 if plain and z.mlp == GELU else block * max(z.QKV, z.U + z.F)), &end)
+    # What rotation, gates and adapters need in float32: q, k and v; an MLP's input; the gradient
+    # behind it, or behind attention.
+    place(&b, STRIP, (0 if keeps_qkv(z) and fuses_mlp(z) else block * max(z.QKV, z.U + z.F)), &end)
     place(&b, OPERAND, operand_size(z.f, block, max(wide, z.C)), &end)
-    place(&b, TURNED, turned_words(z.f, R, max(max(z.F, z.W), z.C)), &end)
+    place(&b, TURNED, turned_words(z.f, R, max(max(max(z.F, z.W), z.C), z.rank)), &end)
+    place(&b, LOW, block * z.rank, &end)
+    place(&b, LOW_OPERAND, operand_size(z.f, block, z.rank) if z.rank else 0, &end)
     place(&b, LOGITS, max(rows * z.V, dlogits_at(z, rows)
                           + (0 if in_place else operand_size(z.f, rows, z.V))
                           + turned_words(z.f, rows, z.V)), &end)

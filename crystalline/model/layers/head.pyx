@@ -47,8 +47,8 @@ cdef double rows_loss(int64_t rows, int64_t V, float* logits, const int32_t* tar
 
 
 cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32_t* targets,
-                      float scale, float* grads, StoreMode store, const SoftTargets* soft,
-                      double* smoothed, const Buffers* b) noexcept nogil:
+                      float scale, bint backward, float* grads, StoreMode store,
+                      const SoftTargets* soft, double* smoothed, const Buffers* b) noexcept nogil:
     cdef const NumberFormat* f = z.f
     cdef int64_t C = z.C, V = z.V, block = head_rows(z, R), row = 0, n, wc = words(f, C)
     cdef float* logits = shared(b, LOGITS)
@@ -59,15 +59,16 @@ cdef double head_loss(const Sizes* z, const Matrix* head, int64_t R, const int32
     while row < R:
         n = min(block, R - row)
         head_logits(z, head, n, shared(b, FINAL_IN) + row * wc, logits)
-        loss += rows_loss(n, V, logits, targets + row, scale, grads != NULL, soft, &part)
+        loss += rows_loss(n, V, logits, targets + row, scale, backward, soft, &part)
         if soft != NULL:
             smoothed[0] += part
-        if grads != NULL:
+        if backward:
             dlogits = logits
             if converts(f):
                 dlogits += dlogits_at(z, n)
                 f.to_operand(n, V, logits, V, dlogits)
             input_gradient(f, n, head, dlogits, shared(b, DATT) + row * C)
+        if backward and grads != NULL:
             if converts(f):
                 f.turn_operand(n, V, dlogits, dlogits + operand_size(f, n, V))
                 dlogits += operand_size(f, n, V)

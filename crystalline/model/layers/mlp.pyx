@@ -12,8 +12,10 @@ from crystalline._kernels.kept cimport (
     float_rows, floats, kept, kept_part, multiply_gelu, multiply_gelu_slope,
 )
 from crystalline._kernels.matmul cimport multiply
+from crystalline.model.layers.adapter cimport adapt, adapt_backward
 from crystalline.model.layers.buffers cimport (
-    ACT, NARROW, NORM2, OPERAND, STRIP, UP, WIDE, WIDE_PACKED, Buffers, of_layer, shared,
+    ACT, LOW_DY_PACKED, LOW_UP, LOW_WIDE_PACKED, NARROW, NORM2, OPERAND, STRIP, UP, WIDE,
+    WIDE_PACKED, Buffers, fuses_mlp, of_layer, shared,
 )
 from crystalline.model.layers.linear cimport input_gradient, kept_gradient, output_gradient
 from crystalline.model.layers.table cimport GELU, SWIGLU, Mlp, Sizes
@@ -44,12 +46,14 @@ cdef void expand(const Sizes* z, const Mlp* m, int64_t layer, int64_t row, int64
     cdef Kept whole = kept(f, of_layer(b, UP, layer), z.U)
     cdef Kept up = kept_part(&whole, row, 0)
     cdef float* x
-    if m.kind == GELU:
+    if fuses_mlp(z):
         multiply_gelu(f, rows, z.U, z.C, operand, m.up.packed, m.up.bias, &up, shared(b, WIDE), act)
         return
     x = float_rows(&up) if f.keeps == NULL else shared(b, STRIP)
     multiply(f, rows, z.U, z.C, operand, words(f, z.C), m.up.packed, x, z.U, m.up.bias, NULL,
              CL_STORE)
+    if z.rank:
+        adapt(f, layer, row, rows, &m.up, operand, LOW_UP, x, b)
     if not converts(f):
         activate(m, rows, x, z.U, act)
     while i < rows and converts(f):
@@ -71,17 +75,23 @@ cdef void expand_backward(const Sizes* z, const Mlp* m, int64_t layer, int64_t R
     cdef float* dact = shared(b, STRIP)
     cdef float* dup = shared(b, WIDE)
     cdef int64_t ld
-    if m.kind == GELU:
+    if fuses_mlp(z):
         multiply_gelu_slope(f, rows, z.U, z.C, left, m.down.packed_t, &up, &wide)
         left = kept_gradient(f, R, row, rows, &m.up, &wide, vectors, shared(b, WIDE_PACKED),
                              shared(b, OPERAND))
     else:
         input_gradient(f, rows, &m.down, left, dact)
+        if z.rank:
+            adapt_backward(f, R, row, rows, &m.down, left, LOW_DY_PACKED, dact, b)
         x = floats(f, rows, z.U, &up, dact + rows * z.F, &ld)
         if m.kind == SWIGLU:
             primitives().swiglu_backward(rows, z.F, x, ld, dact, dup)
+        elif m.kind == GELU:
+            primitives().gelu_backward(rows * z.F, x, dact, dup)
         else:
             primitives().relu2_backward(rows * z.F, x, dact, dup)
         left = output_gradient(f, R, row, rows, &m.up, dup, vectors, shared(b, WIDE_PACKED),
                                shared(b, OPERAND))
     input_gradient(f, rows, &m.up, left, shared(b, NARROW))
+    if z.rank:
+        adapt_backward(f, R, row, rows, &m.up, left, LOW_WIDE_PACKED, shared(b, NARROW), b)

@@ -7,6 +7,18 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from crystalline._kernels.attention cimport Heads
 from crystalline._kernels.isa cimport NumberFormat, StoreMode
 
+# A factor of an adapter, packed as a matrix is.
+cdef struct Factor:
+    const float* packed
+    const float* packed_t
+    int64_t at             # among the adapters
+
+# What a frozen matrix learns beside itself: scale x a b, with a [K, r] and b [r, N].
+cdef struct Adapter:
+    int64_t r              # 0: there is none
+    float scale
+    Factor a, b
+
 # y = x w + bias, w [K, N]
 cdef struct Matrix:
     int64_t K, N
@@ -14,6 +26,7 @@ cdef struct Matrix:
     const float* packed_t  # for products dy w^T; NULL where nothing is trained
     const float* bias      # [N], or NULL
     int64_t at, bias_at
+    Adapter adapter
 
 # LayerNorm, or RMSNorm where there is no shift.
 cdef struct Norm:
@@ -54,8 +67,10 @@ cdef struct Sizes:
     bint normalizes_heads, rotates
     MlpKind mlp
     bint crystalline
+    int64_t rank           # of the adapters, which are trained in place of the weights; 0: none
 
 # Where gradients go.  All but `tokens`, `positions` and `head` are bases of the tensors' offsets.
+# With adapters `matrices` is theirs, the last three are NULL, and nobody reads `vectors`.
 cdef struct Gradients:
     float* matrices
     float* vectors
