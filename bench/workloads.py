@@ -13,13 +13,13 @@ import numpy as np
 from crystalline._kernels import isa
 from crystalline.data.prepare import prepare
 from crystalline.data.tokenfile import Split, write_token_file
+from crystalline.engine.sphere import turn_ns
 from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.spec import RunSpec
-from crystalline.train.sphere import turn_ns
 from crystalline.train.stats import Snapshot
 
 

@@ -5,15 +5,15 @@ Nothing here blocks for ever, and nothing here knows what a unit of work is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import IntEnum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
 
-POSITIONS = 12  # symmetry positions; lane l belongs to position l mod 12
+POSITIONS = 12  # symmetry positions; sphere s has position s mod 12
 
 _LINE = 8  # words to a cache line
 PHASE, TICKET, HANDOVER, WORK_BELL, NODE_BELL, WORKERS = (i * _LINE for i in range(6))
@@ -23,15 +23,18 @@ _FREE, _CLAIMED, _DONE = 0, 1, 2
 _EVERYBODY = 2**31 - 1
 
 
-class Kind(IntEnum):
-    """What a phase is for."""
+IDLE = 0  # the kind of phase in which there is no work
 
-    IDLE = 0
-    COMPUTE = 1
-    REDUCE = 2
-    UPDATE = 3
-    EVALUATE = 4
-    PACK = 5
+
+@dataclass(frozen=True)
+class Handout:
+    """How the units of one kind of phase are handed out."""
+
+    units: int
+    cycle: int = 0  # units until the positions come round again; 0: positions do not matter
+    # The first of a cycle's are more work than the others: nobody begins one of those while a heavy
+    # one is free, and the last to end then keeps the others waiting least.
+    heavy_units: int = 0
 
 
 def kind_of(phase: int) -> int:
@@ -55,21 +58,13 @@ class Barrier:
         self,
         barrier: npt.NDArray[np.int64],
         claims: npt.NDArray[np.int64],
-        units: dict[Kind, int],
-        lanes_per_unit: int = 1,
-        heavy_units: int = 0,
+        handouts: Sequence[Handout],
     ) -> None:
-        """`units` gives the number of units of each kind of phase but IDLE.
-
-        A unit of COMPUTE is `lanes_per_unit` neighboring lanes, a divisor of 12.  The first
-        `heavy_units` of them are more work than the others, so nobody begins one of those
-        while a heavy one is free: the last to end then keeps the others waiting least.
-        """
+        """`handouts` are those of the kinds of phases from 1 on."""
         self._words = Words(barrier)
         self._claims = Words(claims)
-        self._units = [units.get(kind, 0) for kind in Kind]
-        self._heavy_units = heavy_units
-        self._cycle = POSITIONS // lanes_per_unit  # units until the positions come round again
+        self._handouts = (Handout(0), *handouts)
+        self._units = [handout.units for handout in self._handouts]
 
     # What everybody may do.
 
@@ -113,18 +108,18 @@ class Barrier:
     def claim(self, phase: int, sphere: int) -> int:
         """Claim a unit of a phase; return its number, or -1 when there is none left.
 
-        Call it with a permit only.  Lanes of one's own position come first, then those
-        of the other positions in cyclic order, heavy ones before the others; all other
-        units in ascending order.
+        Call it with a permit only.  Where positions matter, units of one's own come first, then
+        those of the other positions in cyclic order, heavy ones before the others; otherwise they
+        go in ascending order.
         """
         kind = phase & 15
         count = self._units[kind]
         bound = _claim_word(phase >> 4, _CLAIMED, -1)
         mine = bound + sphere + 1
-        if kind == Kind.COMPUTE:
-            cycle = self._cycle
+        cycle = self._handouts[kind].cycle
+        if cycle:
             home = sphere % POSITIONS * cycle // POSITIONS
-            for end in (self._heavy_units, count):
+            for end in (self._handouts[kind].heavy_units, count):
                 for turn in range(cycle):
                     start = (home + turn) % cycle
                     if start < end:
@@ -155,7 +150,7 @@ class Barrier:
         mine = bound + sphere + 1
         return self._words.claim_below(HANDOVER, HANDOVER + 1, 1, bound, mine) >= 0
 
-    def advance(self, phase: int, kind: Kind) -> int:
+    def advance(self, phase: int, kind: int) -> int:
         """End a phase and begin one of `kind`; return it.  For the holder of the hand-over."""
         return self._move(phase, kind)
 
@@ -166,10 +161,10 @@ class Barrier:
 
     # What Node Zero does.
 
-    def publish(self, kind: Kind, free_permits: Callable[[], int]) -> int:
+    def publish(self, kind: int, free_permits: Callable[[], int]) -> int:
         """Begin a phase out of IDLE; return it.  The descriptor must have been written before."""
         phase = self.phase()
-        if phase & 15 != Kind.IDLE:
+        if phase & 15 != IDLE:
             raise RuntimeError(f"phase {phase:#x} is not idle")
         phase = self._move(phase, kind)
         free = free_permits()
@@ -211,7 +206,7 @@ class Barrier:
             self._claims.compare_exchange(unit, claimed, free)
         self._words.compare_exchange(HANDOVER, claimed, free)
 
-    def _move(self, phase: int, kind: Kind) -> int:
+    def _move(self, phase: int, kind: int) -> int:
         following = (((phase >> 4) + 1) << 4) | kind
         self._words.store(TICKET, (following >> 4) << 32)
         if not self._words.compare_exchange(PHASE, phase, following):

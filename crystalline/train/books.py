@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline.engine import board as b
+from crystalline.engine.board import Board
+from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
-from crystalline.ipc import board as b
-from crystalline.ipc.board import Board
 from crystalline.log import get_logger
-from crystalline.train.clock import RunningClock
+from crystalline.train import words as w
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
 from crystalline.train.stats import RUN_STATES
+from crystalline.train.words import TrainingWords
 
 DROPS_IN_A_ROW = 10
 DROPS_WINDOW, DROPS_IN_WINDOW = 100, 10
@@ -35,7 +37,7 @@ class Step:
     """What the books need of a finished step."""
 
     number: int  # finished steps, this one included
-    lanes: list[list[float]]  # a row of results per lane, see ipc.board
+    lanes: list[list[float]]  # a row of results per lane, see train.words
     outcome: list[float]
     lr: float
     took_ns: int
@@ -47,8 +49,11 @@ class Books:
 
     metrics: MetricsLog
 
-    def __init__(self, board: Board, spec: RunSpec, clock: RunningClock) -> None:
+    def __init__(
+        self, board: Board, words: TrainingWords, spec: RunSpec, clock: RunningClock
+    ) -> None:
         self._board = board
+        self._words = words
         self._spec = spec
         self._clock = clock
         self.tokens = self.session_tokens = 0
@@ -80,12 +85,12 @@ class Books:
         self._dropped = list(state["recently_dropped"])
         self.dropped_total = state["dropped_steps"]
         self.checkpoint = str(checkpoint)
-        words = self._board.state
-        words.store(b.STEP, state["step"])
-        words.store(b.TOKENS, self.tokens)
-        words.store(b.DROPPED, self.dropped_total)
+        counts = self._words.counts
+        counts.store(w.STEP, state["step"])
+        counts.store(w.TOKENS, self.tokens)
+        counts.store(w.DROPPED, self.dropped_total)
         if self.loss is not None:
-            self._board.status[b.LOSS] = self.loss
+            self._words.status[w.LOSS] = self.loss
         self._publish_evaluation()
 
     def recall(self, step: int, eval_tokens: int) -> bool:
@@ -95,14 +100,14 @@ class Books:
         metrics, it need not be made again.
         """
         losses: list[tuple[int, float]] = []  # every so many; the file may have any number
-        evaluations: deque[dict[str, Any]] = deque(maxlen=b.EVAL_RING // 2)
+        evaluations: deque[dict[str, Any]] = deque(maxlen=w.EVAL_RING // 2)
         stride, seen = 1, 0
         for line in metrics_lines(self.metrics.path):
             if line.get("loss") is not None:
                 if seen % stride == 0:
                     losses.append((line["step"], line["loss"]))
                 seen += 1
-                if len(losses) > b.LOSS_RING // 2:
+                if len(losses) > w.LOSS_RING // 2:
                     del losses[1::2]
                     stride *= 2
             if all(line.get(name) is not None for name in EVALUATION):
@@ -157,30 +162,30 @@ class Books:
 
     def enter_step(self, done: Step) -> None:
         """Enter a finished step: loss, counts, figures for watchers, metrics."""
-        board, words = self._board, self._board.state
-        tokens = int(sum(row[b.TOKEN_COUNT] for row in done.lanes))
+        words, counts = self._words, self._words.counts
+        tokens = int(sum(row[w.TOKEN_COUNT] for row in done.lanes))
         # A step whose windows hold no turn of the model's has no loss.
-        loss = _finite_sum([row[b.LOSS_SUM] for row in done.lanes]) / (tokens or math.nan)
+        loss = _finite_sum([row[w.LOSS_SUM] for row in done.lanes]) / (tokens or math.nan)
         smoothed = None
         if self._spec.config.smooths:
-            smoothed = _finite_sum([row[b.SMOOTHED_SUM] for row in done.lanes])
+            smoothed = _finite_sum([row[w.SMOOTHED_SUM] for row in done.lanes])
             smoothed /= tokens or math.nan
-            board.status[b.CRYSTALLINE_LOSS] = smoothed
+            words.status[w.CRYSTALLINE_LOSS] = smoothed
         self.tokens += tokens
         self.session_tokens += tokens
         self.step_ns += done.took_ns
         if math.isfinite(loss):
             self.loss = loss
             self._enter_loss(done.number, loss)
-            board.status[b.LOSS] = loss
-        board.status[b.LEARNING_RATE] = done.lr
-        board.status[b.GRAD_NORM] = done.outcome[b.NORM]
-        board.status[b.CLIP_FACTOR] = done.outcome[b.CLIP]
-        words.store(b.TOKENS, self.tokens)
-        words.store(b.SESSION_TOKENS, self.session_tokens)
-        words.store(b.STEP_NS, self.step_ns)
-        words.store(b.STEP, done.number)
-        if done.outcome[b.NON_FINITE]:
+            words.status[w.LOSS] = loss
+        words.status[w.LEARNING_RATE] = done.lr
+        words.status[w.GRAD_NORM] = done.outcome[w.NORM]
+        words.status[w.CLIP_FACTOR] = done.outcome[w.CLIP]
+        counts.store(w.TOKENS, self.tokens)
+        counts.store(w.SESSION_TOKENS, self.session_tokens)
+        counts.store(w.STEP_NS, self.step_ns)
+        counts.store(w.STEP, done.number)
+        if done.outcome[w.NON_FINITE]:
             self._drop(done.number)
         if done.number % self._spec.config.log_interval == 0 or done.is_last:
             before_ns, before_tokens = self._logged
@@ -190,7 +195,7 @@ class Books:
                 step=done.number,
                 loss=loss,
                 lr=done.lr,
-                grad_norm=done.outcome[b.NORM],
+                grad_norm=done.outcome[w.NORM],
                 tokens=self.tokens,
                 tokens_per_second=rate,
                 seconds=self.seconds(),
@@ -227,7 +232,7 @@ class Books:
     def _drop(self, number: int) -> None:
         """Count a step whose gradient or loss was not finite; give up when there are many."""
         self.dropped_total += 1
-        self._board.state.store(b.DROPPED, self.dropped_total)
+        self._words.counts.store(w.DROPPED, self.dropped_total)
         self._dropped = [n for n in self._dropped if n > number - DROPS_WINDOW] + [number]
         in_a_row = self._dropped[-DROPS_IN_A_ROW:] == list(
             range(number - DROPS_IN_A_ROW + 1, number + 1)
@@ -266,9 +271,9 @@ class Books:
 
     def log_positions(self) -> None:
         """Tell how lanes were spread over the symmetry positions."""
-        counts = self._board.position_table.sum(axis=0).tolist()
+        counts = self._words.position_table.sum(axis=0).tolist()
         lanes = sum(counts)
-        steals = int(self._board.sphere_table[:, b.S_STEALS].sum())
+        steals = int(self._board.sphere_table[:, w.S_STEALS].sum())
         share = 100 * steals / lanes if lanes else 0.0
         logger.info(
             "lanes by symmetry position: %s (%.0f %% computed by spheres of another position)",
@@ -277,22 +282,22 @@ class Books:
         )
 
     def _enter_loss(self, step: int, loss: float) -> None:
-        entries = self._board.state.load(b.LOSSES)
-        self._board.losses[entries % b.LOSS_RING] = (step, loss)
-        self._board.state.store(b.LOSSES, entries + 1)
+        entries = self._words.counts.load(w.LOSSES)
+        self._words.losses[entries % w.LOSS_RING] = (step, loss)
+        self._words.counts.store(w.LOSSES, entries + 1)
 
     def _enter_evaluation(self, step: int, loss: float, bits: float) -> None:
-        entries = self._board.state.load(b.EVALS)
-        self._board.evals[entries % b.EVAL_RING] = (step, loss, bits)
-        self._board.state.store(b.EVALS, entries + 1)
+        entries = self._words.counts.load(w.EVALS)
+        self._words.evals[entries % w.EVAL_RING] = (step, loss, bits)
+        self._words.counts.store(w.EVALS, entries + 1)
 
     def _publish_evaluation(self) -> None:
         for word, value in (
-            (b.VAL_LOSS, self.val_loss),
-            (b.VAL_BITS, self.val_bits),
-            (b.BEST_VAL_LOSS, self._best),
+            (w.VAL_LOSS, self.val_loss),
+            (w.VAL_BITS, self.val_bits),
+            (w.BEST_VAL_LOSS, self._best),
         ):
-            self._board.status[word] = math.nan if value is None else value
+            self._words.status[word] = math.nan if value is None else value
 
 
 def _finite_sum(values: list[float]) -> float:

@@ -10,10 +10,11 @@ import time
 from collections import deque
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline.engine import board as b
 from crystalline.errors import UsageError
-from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
+from crystalline.train import words as w
 from crystalline.train.config import MAX_WORKERS, POSITIONS
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
@@ -23,6 +24,7 @@ from crystalline.train.stats import (
     Snapshot,
     SphereStats,
 )
+from crystalline.train.words import TrainingWords
 
 HISTORY_POINTS = 2000
 RATE_WINDOW_S = 10.0
@@ -36,6 +38,7 @@ class Controller:
         self._spec = spec
         self._permits = permits
         self._board = b.Board(arena)
+        self._words = TrainingWords(arena)
         self._losses: list[tuple[int, float]] = []
         self._losses_read = 0
         self._stride = 1  # every how manieth loss is kept
@@ -109,17 +112,18 @@ class Controller:
 
         Each figure is whole; two of them may belong to neighboring steps.
         """
-        spec, state, status = self._spec, self._board.state, self._board.status
+        spec, state, status = self._spec, self._board.state, self._words.status
+        counts = self._words.counts
         work_done, work_total = state.load(b.WORK_DONE), state.load(b.WORK_TOTAL)
         self._read_losses()
         self._read_evals()
-        step, tokens = state.load(b.STEP), state.load(b.TOKENS)
+        step, tokens = counts.load(w.STEP), counts.load(w.TOKENS)
         started_ns, since_ns, now_ns = (
             state.load(b.STARTED_NS),
             state.load(b.SINCE_NS),
             monotonic_ns(),
         )
-        max_steps = state.load(b.MAX_STEPS) or spec.max_steps
+        max_steps = counts.load(w.MAX_STEPS) or spec.max_steps
         rate, step_s = self._rate(step)
         left = max(0, max_steps - step)
         stood_ns = state.load(b.PAUSED_NS) + self._board.control.load(b.SUSPENDED_NS)
@@ -136,18 +140,18 @@ class Controller:
             epoch=tokens / spec.tokens_per_epoch if spec.tokens_per_epoch else 0.0,
             elapsed_s=elapsed_s,
             eta_s=eta_s,
-            loss=_known(status[b.LOSS]) if step else None,
-            val_loss=_known(status[b.VAL_LOSS]),
-            best_val_loss=_known(status[b.BEST_VAL_LOSS]),
-            val_bits_per_byte=_known(status[b.VAL_BITS]),
-            learning_rate=_known(status[b.LEARNING_RATE]) or 0.0,
-            grad_norm=_known(status[b.GRAD_NORM]) if step else None,
-            clip_factor=_known(status[b.CLIP_FACTOR]) or 1.0,
+            loss=_known(status[w.LOSS]) if step else None,
+            val_loss=_known(status[w.VAL_LOSS]),
+            best_val_loss=_known(status[w.BEST_VAL_LOSS]),
+            val_bits_per_byte=_known(status[w.VAL_BITS]),
+            learning_rate=_known(status[w.LEARNING_RATE]) or 0.0,
+            grad_norm=_known(status[w.GRAD_NORM]) if step else None,
+            clip_factor=_known(status[w.CLIP_FACTOR]) or 1.0,
             tokens=tokens,
             tokens_per_second=rate,
             flops_per_token=spec.flops_per_token,
             peak_share=rate * spec.flops_per_token / peak if peak else None,
-            dropped_steps=state.load(b.DROPPED),
+            dropped_steps=counts.load(w.DROPPED),
             workers=state.load(b.SPHERES),
             permits=self._permits,
             lanes=spec.config.lanes,
@@ -160,7 +164,7 @@ class Controller:
             eval_history=tuple(self._evals),
             parameter_groups=self.parameter_groups,
             spheres=self._spheres(),
-            crystalline_loss=_known(status[b.CRYSTALLINE_LOSS]) if step else None,
+            crystalline_loss=_known(status[w.CRYSTALLINE_LOSS]) if step else None,
             state_s=max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
             work_done=work_done,
             work_total=work_total,
@@ -186,15 +190,15 @@ class Controller:
                     level=1,
                     pid=pid,
                     state=SPHERE_STATES[row[b.S_STATE]],
-                    lanes_done=row[b.S_LANES],
-                    steals=row[b.S_STEALS],
-                    segments_done=row[b.S_SEGMENTS],
-                    tokens=row[b.S_TOKENS],
+                    lanes_done=row[w.S_LANES],
+                    steals=row[w.S_STEALS],
+                    segments_done=row[w.S_SEGMENTS],
+                    tokens=row[w.S_TOKENS],
                     compute_s=row[b.S_COMPUTE_NS] / 1e9,
                     sync_s=(row[b.S_SYNC_NS] + row[b.S_WAIT_NS]) / 1e9,
                     wait_s=row[b.S_WAIT_NS] / 1e9,
                     idle_s=row[b.S_IDLE_NS] / 1e9,
-                    grad_norm=float(self._board.lane_norms[index]),
+                    grad_norm=float(self._words.lane_norms[index]),
                     memory_bytes=self._memory.get(pid, 0),
                     respawns=row[b.S_RESPAWNS],
                 )
@@ -203,8 +207,8 @@ class Controller:
 
     def _rate(self, step: int) -> tuple[float, float]:
         """Return tokens per second and seconds per step, over the last few seconds of steps."""
-        state, rates = self._board.state, self._rates
-        now = (state.load(b.STEP_NS), state.load(b.SESSION_TOKENS), step)
+        counts, rates = self._words.counts, self._rates
+        now = (counts.load(w.STEP_NS), counts.load(w.SESSION_TOKENS), step)
         if not rates or now != rates[-1]:
             rates.append(now)
         while len(rates) > 2 and now[0] - rates[1][0] > RATE_WINDOW_S * 1e9:
@@ -217,11 +221,11 @@ class Controller:
 
     def _read_losses(self) -> None:
         """Take new entries from the ring; halve the history when it grows too long."""
-        written = self._board.state.load(b.LOSSES)
-        first = max(self._losses_read, written - b.LOSS_RING + 16)  # the oldest may be in the works
+        written = self._words.counts.load(w.LOSSES)
+        first = max(self._losses_read, written - w.LOSS_RING + 16)  # the oldest may be in the works
         for entry in range(first, written):
             if entry % self._stride == 0:
-                step, loss = self._board.losses[entry % b.LOSS_RING].tolist()
+                step, loss = self._words.losses[entry % w.LOSS_RING].tolist()
                 self._losses.append((int(step), loss))
         self._losses_read = written
         while len(self._losses) > HISTORY_POINTS:
@@ -229,9 +233,9 @@ class Controller:
             del self._losses[1::2]
 
     def _read_evals(self) -> None:
-        written = self._board.state.load(b.EVALS)
-        for entry in range(max(self._evals_read, written - b.EVAL_RING + 1), written):
-            step, loss, bits = self._board.evals[entry % b.EVAL_RING].tolist()
+        written = self._words.counts.load(w.EVALS)
+        for entry in range(max(self._evals_read, written - w.EVAL_RING + 1), written):
+            step, loss, bits = self._words.evals[entry % w.EVAL_RING].tolist()
             self._evals.append(EvalPoint(int(step), loss, bits))
         self._evals_read = written
 

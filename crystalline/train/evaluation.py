@@ -3,7 +3,7 @@
 A round is a phase EVALUATE over some of the split's units.  Between rounds Node Zero looks at
 what is wanted of it, tells how far it is, and may pause or change the number of spheres; so a
 round lasts about half a second, or one unit where a unit takes longer.  A stop is not even
-made to wait for the round (see `crystalline.ipc`).
+made to wait for the round (see `train.step`).
 
 Which units make a round changes no bit: the sums of all units are added at the end, exactly.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from crystalline.ipc import board as b
+from crystalline.train import words as w
 
 MOST_UNITS = 256  # of a round
 ROUND_NS = 400_000_000
@@ -39,7 +39,7 @@ class Evaluation:
     @property
     def tokens(self) -> int:
         """Tokens predicted so far."""
-        return int(sum(row[b.TOKEN_COUNT] for row in self._rows))
+        return int(sum(row[w.TOKEN_COUNT] for row in self._rows))
 
     def next_round(self) -> tuple[int, int] | None:
         """Return (first unit, units) of the next round, or None when all is done.
@@ -64,6 +64,6 @@ class Evaluation:
         Bits per byte are bits per predicted token times tokens per byte of the whole split, also
         where a part of it was evaluated: bytes are not counted window by window.
         """
-        nats, tokens = [row[b.LOSS_SUM] for row in self._rows], self.tokens
+        nats, tokens = [row[w.LOSS_SUM] for row in self._rows], self.tokens
         loss = math.fsum(nats) / tokens if all(map(math.isfinite, nats)) else math.nan
         return Outcome(loss, loss / math.log(2) * tokens_per_byte, tokens)

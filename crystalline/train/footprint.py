@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crystalline.engine.board import engine_regions
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Layout
-from crystalline.ipc.board import engine_regions
 from crystalline.machine.cores import usable_cores
 from crystalline.machine.memory import MemoryLimit, memory_limit, size_words
 from crystalline.model.config import ModelConfig
@@ -24,6 +24,7 @@ from crystalline.model.transformer import Transformer
 from crystalline.train.config import MAX_WORKERS, POSITIONS, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
+from crystalline.train.words import training_regions
 
 if TYPE_CHECKING:
     from crystalline.data.prepare import PreparedData
@@ -142,7 +143,8 @@ def _arena_bytes(
     )  # fmt: skip
     program = TrainingProgram(spec)
     rows = max(program.lane_count, program.segment_count)
-    return Layout(engine_regions(rows, permits) + program.regions()).size_bytes
+    regions = engine_regions(rows, permits) + training_regions(rows) + program.regions()
+    return Layout(regions).size_bytes
 
 
 def _too_large(

@@ -22,6 +22,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import monotonic_ns, set_process_name
+from crystalline.engine import board as b
+from crystalline.engine.clock import RunningClock
+from crystalline.engine.crew import Crew
+from crystalline.engine.interruption import interruptible
+from crystalline.engine.runner import LOOK_NS, NAP_NS, Runner
 from crystalline.errors import (
     EXIT_FAILURE,
     EXIT_OK,
@@ -32,27 +37,25 @@ from crystalline.errors import (
 )
 from crystalline.formats.catalog import damage
 from crystalline.formats.files import STATE
-from crystalline.ipc import board as b
 from crystalline.ipc.arena import Arena, Layout
-from crystalline.ipc.barrier import POSITIONS, Kind
+from crystalline.ipc.barrier import POSITIONS
 from crystalline.ipc.liveness import Patience, is_stopped
 from crystalline.log import LOGGER_NAME, get_logger
 from crystalline.machine.cores import usable_cores
+from crystalline.train import words as w
 from crystalline.train.books import Books, Step
-from crystalline.train.clock import RunningClock
 from crystalline.train.config import MAX_WORKERS, TrainConfig
-from crystalline.train.crew import Crew
-from crystalline.train.evaluation import MOST_UNITS, Evaluation
-from crystalline.train.interruption import interruptible
+from crystalline.train.evaluation import Evaluation
 from crystalline.train.metrics import MetricsLog
-from crystalline.train.phases import LOOK_NS, NAP_NS, Phases
 from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
+from crystalline.train.step import COMPUTE, EVALUATE, PACK, StepPhases
 from crystalline.train.timing import TimedPlan, Work
+from crystalline.train.words import TrainingWords, training_regions
 from crystalline.untrusted import BadContent
 
 PAUSE_NAP_NS = 250_000_000
@@ -82,36 +85,28 @@ class NodeZero:
         self.spec = spec = dataclasses.replace(spec, permits=cores)
         self.program = _build(spec)
         program = self.program
-        units = {
-            Kind.COMPUTE: -(-program.lane_count // program.lanes_per_unit),
-            Kind.REDUCE: program.segment_count,
-            Kind.UPDATE: program.segment_count,
-            Kind.EVALUATE: min(program.eval_units, MOST_UNITS),
-            Kind.PACK: program.segment_count,
-        }
-        rows = max(program.lane_count, *units.values())
-        layout = Layout(b.engine_regions(rows, cores) + program.regions())
-        self._arena = Arena.create(layout, spec.run_dir)
+        declared = StepPhases(program, spec.config.grad_clip)
+        phases = declared.declare()
+        rows = max(program.lane_count, *(phase.units for phase in phases))
+        regions = b.engine_regions(rows, cores) + training_regions(rows) + program.regions()
+        self._arena = Arena.create(Layout(regions), spec.run_dir)
         program.bind(self._arena)
-        self.board = b.Board(
-            self._arena,
-            units,
-            program.lanes_per_unit,
-            -(-program.heavy_lanes // program.lanes_per_unit),
-        )
+        self.board = b.Board(self._arena, phases)
+        self.words = TrainingWords(self._arena)
+        declared.bind(self.words)
         self._barrier = self.board.barrier
         self._crew = Crew(
             self.board,
-            program,
-            grad_clip=spec.config.grad_clip,
+            phases,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
             arena_bytes=self._arena.layout.size_bytes,
             settle=self._arena.populate,
+            lost_file=program.lost_file,
         )
-        self._phases = Phases(self.board, self._crew)
+        self._phases = Runner(self.board, phases, self._crew)
         self._clock = RunningClock(self.board)
-        self._books = Books(self.board, spec, self._clock)
+        self._books = Books(self.board, self.words, spec, self._clock)
         self._plan = spec.plan
         self._timing: TimedPlan | None = None
         self._step = 0
@@ -128,7 +123,7 @@ class NodeZero:
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
             self._crew.resize(self.spec.workers)
-            self._phases.begin(Kind.PACK)
+            self._phases.begin(PACK)
             self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.metrics = metrics
@@ -142,8 +137,8 @@ class NodeZero:
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
         self._books.enter_state("starting")
-        self.board.state.store(b.MAX_STEPS, self._plan.max_steps)
-        self.board.status[:] = math.nan
+        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.status[:] = math.nan
         layout = self._arena.layout.to_json()
         send(
             self._report, "arena", layout=layout, permits=self.spec.permits,
@@ -178,7 +173,7 @@ class NodeZero:
         while True:
             self._look_at_the_clock()
             last = self._plan.max_steps
-            if self._is_due() or (self._unbooked and self._unbooked.outcome[b.NON_FINITE]):
+            if self._is_due() or (self._unbooked and self._unbooked.outcome[w.NON_FINITE]):
                 self._book()
                 reason = self._attend()
                 if reason is not None:
@@ -203,23 +198,23 @@ class NodeZero:
 
     def _take_step(self) -> None:
         """Points A to B and on to the end of a step; the last step's books meanwhile."""
-        board, began_ns = self.board, self._clock.running_ns()
+        words, began_ns = self.words, self._clock.running_ns()
         config, plan = self.spec.config, self._plan
         place = plan.place(self._step)
         lr = learning_rate(config, place, plan.length)
-        board.descriptor[b.STEP_INDEX] = self._step
-        board.descriptor[b.STEP_LR] = lr
-        board.descriptor[b.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
-        board.state.store(b.SINCE_NS, monotonic_ns())
-        self._phases.begin(Kind.COMPUTE)
+        words.descriptor[w.STEP_INDEX] = self._step
+        words.descriptor[w.STEP_LR] = lr
+        words.descriptor[w.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
+        self.board.state.store(b.SINCE_NS, monotonic_ns())
+        self._phases.begin(COMPUTE)
         self._book()
         self._phases.wait()
         took_ns = max(1, self._clock.running_ns() - began_ns)
         self._step += 1
         self._unbooked = Step(
             self._step,
-            board.results[: self.program.lane_count].tolist(),
-            board.outcome.tolist(),
+            words.results[: self.program.lane_count].tolist(),
+            words.outcome.tolist(),
             lr,
             took_ns,
             is_last=self._step >= plan.max_steps,
@@ -229,7 +224,7 @@ class NodeZero:
         """Enter the newest finished step in the books."""
         done, self._unbooked = self._unbooked, None
         if done is not None:
-            self._crew.lane_ns = [row[b.UNIT_NS] for row in done.lanes]
+            self._crew.unit_ns = [row[w.UNIT_NS] for row in done.lanes]
             self._books.enter_step(done)
 
     # Time.
@@ -253,7 +248,7 @@ class NodeZero:
             self._probe()
             changed = timing.look(self._step, self._clock.running_s())
         self._plan = timing.plan
-        self.board.state.store(b.MAX_STEPS, self._plan.max_steps)
+        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
         return changed
 
     def _probe(self) -> None:
@@ -262,7 +257,7 @@ class NodeZero:
         self._book()  # whose numbers are where the round's will be
         began_s = self._clock.running_s()
         evaluation = Evaluation(self.program.eval_units, self.board.permits.count)
-        if self._phases.run_round(evaluation):
+        if self._run_round(evaluation):
             took_s = self._clock.running_s() - began_s
             whole_s = took_s * self.program.eval_tokens / max(1, evaluation.tokens)
             self._timing.probed(took_s, whole_s)
@@ -349,7 +344,7 @@ class NodeZero:
         while evaluation.next_round() is not None:
             reason = self._stop_reason()
             if reason is None:
-                done = self._phases.run_round(evaluation)
+                done = self._run_round(evaluation)
                 reason = self._obey("evaluating") if done else self._stop_reason()
             if reason is not None:
                 logger.info(
@@ -368,6 +363,21 @@ class NodeZero:
             self._mark_best()
         self.send("groups", groups=[list(row) for row in program.diagnostics()])
         return None
+
+    def _run_round(self, evaluation: Evaluation) -> bool:
+        """Let the spheres do the next round; return False where it was left for a stop."""
+        following = evaluation.next_round()
+        if following is None:
+            raise ValueError("the evaluation has no round left")
+        first, count = following
+        self.words.descriptor[w.EVAL_FIRST] = first
+        self.words.descriptor[w.EVAL_COUNT] = count
+        began_ns = monotonic_ns()
+        self._phases.begin(EVALUATE)
+        if not self._phases.wait():
+            return False
+        evaluation.enter(self.words.results[:count].tolist(), monotonic_ns() - began_ns)
+        return True
 
     def _mark_best(self) -> None:
         """Mark the checkpoint of this step, unless it could not be saved."""

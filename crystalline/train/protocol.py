@@ -1,8 +1,8 @@
-"""The contract between the engine and what it runs.
+"""The contract between training and what is trained.
 
-The engine (Node Zero and the spheres) knows units of work, phases and deaths; a
-`Program` knows models, data and files.  Steps are counted from 0: step *k* is the
-one that takes the run from *k* finished steps to *k* + 1.
+The engine knows units of work, phases and deaths; `train.step` declares the phases of a step to
+it, and Node Zero takes steps; a `Program` knows models, data and files.  Steps are counted from
+0: step *k* is the one that takes the run from *k* finished steps to *k* + 1.
 
 Rules that make the bits independent of who computes:
 
@@ -40,7 +40,7 @@ class Discovery:
 
 
 class Program(Protocol):
-    """A model in training, as the engine sees it.
+    """A model in training, as its phases see it.
 
     It is built once, in Node Zero, by the function that `RunSpec.program` names,
     with a spec whose `permits` is set; spheres are forks of that process.

@@ -34,7 +34,7 @@ EXIT_CODES: dict[StopReason, int] = {
     "hangup": EXIT_HANGUP,
 }
 
-# What the launcher asks for in the word `ipc.board.STOP`.
+# What the launcher asks for in the word `engine.board.STOP`.
 STOP_REASONS: tuple[StopReason | None, ...] = (
     None,
     "stopped",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-SPHERE_STATES = ("starting", "idle", "waiting", "compute", "reduce", "update", "dead", "retired")
+SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "compute", "reduce", "update")
 RUN_STATES = (
     "starting", "training", "paused", "evaluating", "discovering", "saving", "stopping", "stopped",
     "finished",

@@ -1,6 +1,6 @@
 """How many steps a run of --minutes has: planned from measured time, again and again, to its end.
 
-The time is the run's own (`train.clock`): from the start of training to the end of the last
+The time is the run's own (`engine.clock`): from the start of training to the end of the last
 evaluation and save, pauses left out.  The aim is to have done all that at `AIM` of it.  What
 is still to come is foretold from what was measured:
 

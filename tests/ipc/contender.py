@@ -9,8 +9,9 @@ import sys
 
 from crystalline._kernels.atomics import Words
 from crystalline.ipc.arena import Arena, Layout, Region
-from crystalline.ipc.barrier import BARRIER_WORDS, Barrier, Kind
+from crystalline.ipc.barrier import BARRIER_WORDS, IDLE, Barrier, Handout
 
+WORK = 1  # the only kind of phase
 UNITS = 200
 ROUNDS = 40
 ADDITIONS = 20_000
@@ -28,7 +29,7 @@ LAYOUT = Layout(
 def main(descriptor: int, who: int) -> None:
     arena = Arena.attach(LAYOUT, descriptor)
     counter = Words(arena["counter"])
-    barrier = Barrier(arena["barrier"], arena["claims"], {Kind.REDUCE: UNITS})
+    barrier = Barrier(arena["barrier"], arena["claims"], [Handout(UNITS)])
     taken, handed = Words(arena["taken"].reshape(-1)), Words(arena["handed"])
     counter.fetch_add(1, 1)
     while not counter.load(2):
@@ -36,7 +37,7 @@ def main(descriptor: int, who: int) -> None:
     for _ in range(ADDITIONS):
         counter.fetch_add(0, 1)
     for round_ in range(ROUNDS):
-        phase = (2 * round_ + 1) << 4 | Kind.REDUCE
+        phase = (2 * round_ + 1) << 4 | WORK
         while barrier.phase() < phase:
             barrier.wait_for_change(barrier.phase(), 10_000, 1_000_000)
         while barrier.phase() == phase:
@@ -46,7 +47,7 @@ def main(descriptor: int, who: int) -> None:
                 barrier.done(phase, unit, who)
             elif barrier.all_done(phase) and barrier.claim_hand_over(phase, who):
                 handed.fetch_add(round_, 1)
-                barrier.advance(phase, Kind.IDLE)
+                barrier.advance(phase, IDLE)
                 barrier.ring_node()
             else:
                 barrier.wait_for_change(phase, 10_000, 1_000_000)

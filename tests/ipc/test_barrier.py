@@ -5,21 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crystalline.ipc.barrier import BARRIER_WORDS, Barrier, Kind, generation_of, kind_of
+from crystalline.ipc.barrier import (
+    BARRIER_WORDS,
+    POSITIONS,
+    Barrier,
+    Handout,
+    generation_of,
+    kind_of,
+)
 
-UNITS = {Kind.COMPUTE: 16, Kind.REDUCE: 5, Kind.UPDATE: 5}
+COMPUTE, REDUCE, UPDATE = 1, 2, 3
+HANDOUTS = [Handout(16, cycle=POSITIONS), Handout(5), Handout(5)]
 
 
 @pytest.fixture
 def barrier() -> Barrier:
-    return Barrier(np.zeros(BARRIER_WORDS, np.int64), np.zeros(16, np.int64), UNITS)
+    return Barrier(np.zeros(BARRIER_WORDS, np.int64), np.zeros(16, np.int64), HANDOUTS)
 
 
-def publish(barrier: Barrier, kind: Kind) -> int:
+def publish(barrier: Barrier, kind: int) -> int:
     return barrier.publish(kind, lambda: 0)
 
 
-def finish(barrier: Barrier, phase: int, following: Kind, sphere: int = 0) -> int:
+def finish(barrier: Barrier, phase: int, following: int, sphere: int = 0) -> int:
     while (unit := barrier.claim(phase, sphere)) >= 0:
         barrier.done(phase, unit, sphere)
     assert barrier.claim_hand_over(phase, sphere)
@@ -27,54 +35,56 @@ def finish(barrier: Barrier, phase: int, following: Kind, sphere: int = 0) -> in
 
 
 def test_phases_grow_and_carry_their_kind(barrier: Barrier) -> None:
-    compute = publish(barrier, Kind.COMPUTE)
-    assert (generation_of(compute), kind_of(compute)) == (1, Kind.COMPUTE)
-    reduce = finish(barrier, compute, Kind.REDUCE)
-    assert (generation_of(reduce), kind_of(reduce)) == (2, Kind.REDUCE)
+    compute = publish(barrier, COMPUTE)
+    assert (generation_of(compute), kind_of(compute)) == (1, COMPUTE)
+    reduce = finish(barrier, compute, REDUCE)
+    assert (generation_of(reduce), kind_of(reduce)) == (2, REDUCE)
     assert barrier.phase() == reduce
 
 
 def test_nothing_is_published_on_top_of_a_running_phase(barrier: Barrier) -> None:
-    publish(barrier, Kind.COMPUTE)
+    publish(barrier, COMPUTE)
     with pytest.raises(RuntimeError, match="not idle"):
-        publish(barrier, Kind.REDUCE)
+        publish(barrier, REDUCE)
 
 
 def test_own_position_first_then_the_others_in_order(barrier: Barrier) -> None:
-    phase = publish(barrier, Kind.COMPUTE)
+    phase = publish(barrier, COMPUTE)
     order = [barrier.claim(phase, 15) for _ in range(16)]  # position 3
     assert order == [3, 15, 4, 5, 6, 7, 8, 9, 10, 11, 0, 12, 1, 13, 2, 14]
     assert barrier.claim(phase, 15) == -1
 
 
 def test_fewer_lanes_than_positions() -> None:
-    barrier = Barrier(np.zeros(BARRIER_WORDS, np.int64), np.zeros(2, np.int64), {Kind.COMPUTE: 2})
-    phase = publish(barrier, Kind.COMPUTE)
+    barrier = Barrier(
+        np.zeros(BARRIER_WORDS, np.int64), np.zeros(2, np.int64), [Handout(2, cycle=12)]
+    )
+    phase = publish(barrier, COMPUTE)
     assert [barrier.claim(phase, 7) for _ in range(3)] == [0, 1, -1]
 
 
 def test_segments_go_in_order_and_once(barrier: Barrier) -> None:
-    phase = publish(barrier, Kind.REDUCE)
+    phase = publish(barrier, REDUCE)
     assert [barrier.claim(phase, s) for s in (4, 1, 4, 9, 2, 0)] == [0, 1, 2, 3, 4, -1]
 
 
 def test_claims_of_earlier_phases_do_not_matter(barrier: Barrier) -> None:
-    phase = finish(barrier, publish(barrier, Kind.COMPUTE), Kind.REDUCE, sphere=11)
+    phase = finish(barrier, publish(barrier, COMPUTE), REDUCE, sphere=11)
     assert not barrier.all_done(phase)
     assert [barrier.claim(phase, 2) for _ in range(6)] == [0, 1, 2, 3, 4, -1]
 
 
 def test_a_late_sphere_finds_nothing_in_an_old_phase(barrier: Barrier) -> None:
-    old = publish(barrier, Kind.COMPUTE)
-    new = finish(barrier, old, Kind.REDUCE)
-    finish(barrier, new, Kind.UPDATE)
+    old = publish(barrier, COMPUTE)
+    new = finish(barrier, old, REDUCE)
+    finish(barrier, new, UPDATE)
     assert barrier.claim(new, 5) == -1
     assert not barrier.claim_hand_over(new, 5)
     assert not barrier.claim_hand_over(old, 5)
 
 
 def test_a_phase_is_done_when_all_its_units_are(barrier: Barrier) -> None:
-    phase = publish(barrier, Kind.REDUCE)
+    phase = publish(barrier, REDUCE)
     units = [barrier.claim(phase, s) for s in range(5)]
     for sphere, unit in reversed(list(enumerate(units))):
         assert not barrier.all_done(phase)
@@ -83,18 +93,18 @@ def test_a_phase_is_done_when_all_its_units_are(barrier: Barrier) -> None:
 
 
 def test_one_hands_over(barrier: Barrier) -> None:
-    phase = publish(barrier, Kind.REDUCE)
+    phase = publish(barrier, REDUCE)
     while (unit := barrier.claim(phase, 3)) >= 0:
         barrier.done(phase, unit, 3)
     assert barrier.claim_hand_over(phase, 3)
     assert not barrier.claim_hand_over(phase, 4)
-    barrier.advance(phase, Kind.UPDATE)
+    barrier.advance(phase, UPDATE)
     with pytest.raises(RuntimeError, match="moved by somebody else"):
-        barrier.advance(phase, Kind.UPDATE)
+        barrier.advance(phase, UPDATE)
 
 
 def test_what_a_dead_sphere_held_goes_back(barrier: Barrier) -> None:
-    phase = publish(barrier, Kind.REDUCE)
+    phase = publish(barrier, REDUCE)
     units = [barrier.claim(phase, s) for s in (7, 8, 7, 8)]
     barrier.done(phase, units[0], 7)
     assert barrier.units_claimed_by(7) == [units[2]]
@@ -105,7 +115,7 @@ def test_what_a_dead_sphere_held_goes_back(barrier: Barrier) -> None:
 
 
 def test_a_hand_over_goes_back(barrier: Barrier) -> None:
-    phase = publish(barrier, Kind.REDUCE)
+    phase = publish(barrier, REDUCE)
     while (unit := barrier.claim(phase, 3)) >= 0:
         barrier.done(phase, unit, 3)
     assert barrier.claim_hand_over(phase, 3)
@@ -117,7 +127,7 @@ def test_a_hand_over_goes_back(barrier: Barrier) -> None:
 
 def test_a_lost_ticket_is_made_up_for(barrier: Barrier) -> None:
     """A sphere that dies between drawing a ticket and claiming leaves no gap."""
-    phase = publish(barrier, Kind.REDUCE)
+    phase = publish(barrier, REDUCE)
     assert barrier.claim(phase, 0) == 0
     barrier._words.fetch_add(8, 2)  # TICKET
     assert sorted(barrier.claim(phase, 0) for _ in range(4)) == [1, 2, 3, 4]
@@ -127,7 +137,7 @@ def test_a_lost_ticket_is_made_up_for(barrier: Barrier) -> None:
 def test_bells(barrier: Barrier) -> None:
     heard, node = barrier.work_bell(), barrier.node_bell()
     assert barrier.sleep_on_node_bell(node, 1_000_000) is False
-    barrier.publish(Kind.COMPUTE, lambda: 2)
+    barrier.publish(COMPUTE, lambda: 2)
     assert barrier.work_bell() == heard + 1
     barrier.ring_node()
     assert barrier.sleep_on_node_bell(node, 10_000_000_000) is True
@@ -139,8 +149,8 @@ def test_bells(barrier: Barrier) -> None:
 def test_heavy_units_come_before_the_others_for_everybody() -> None:
     """Eight of twelve lanes hold a sequence more; pairs of lanes are claimed together."""
     words, claims = np.zeros(BARRIER_WORDS, np.int64), np.zeros(6, np.int64)
-    barrier = Barrier(words, claims, {Kind.COMPUTE: 6}, lanes_per_unit=2, heavy_units=4)
-    phase = publish(barrier, Kind.COMPUTE)
+    barrier = Barrier(words, claims, [Handout(6, cycle=6, heavy_units=4)])
+    phase = publish(barrier, COMPUTE)
     # Sphere 9's own pair is unit 4, a light one; sphere 4's is unit 2.
     assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [0, 2]
     assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [1, 3]

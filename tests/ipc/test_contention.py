@@ -11,8 +11,8 @@ import pytest
 
 from crystalline._kernels.atomics import Words
 from crystalline.ipc.arena import Arena
-from crystalline.ipc.barrier import Barrier, Kind
-from tests.ipc.contender import ADDITIONS, LAYOUT, ROUNDS, UNITS
+from crystalline.ipc.barrier import IDLE, Barrier, Handout
+from tests.ipc.contender import ADDITIONS, LAYOUT, ROUNDS, UNITS, WORK
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 4
@@ -28,15 +28,15 @@ def test_processes_share_the_work_of_many_phases(tmp_path: Path) -> None:
     ]
     try:
         counter = Words(arena["counter"])
-        barrier = Barrier(arena["barrier"], arena["claims"], {Kind.REDUCE: UNITS})
+        barrier = Barrier(arena["barrier"], arena["claims"], [Handout(UNITS)])
         deadline = time.monotonic() + 30
         while counter.load(1) < PROCESSES and time.monotonic() < deadline:
             time.sleep(0.01)
         counter.store(2, 1)
         counter.wake(2, PROCESSES)
         for _ in range(ROUNDS):
-            barrier.publish(Kind.REDUCE, lambda: 0)
-            while barrier.phase() & 15 != Kind.IDLE and time.monotonic() < deadline:
+            barrier.publish(WORK, lambda: 0)
+            while barrier.phase() & 15 != IDLE and time.monotonic() < deadline:
                 barrier.sleep_on_node_bell(barrier.node_bell(), 1_000_000)
         assert [process.wait(20) for process in processes] == [0] * PROCESSES
         assert counter.load(0) == PROCESSES * ADDITIONS

@@ -21,8 +21,8 @@ from crystalline.train.program import TrainingProgram
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunResult, RunSpec
-from crystalline.train.sphere import clip_factor
 from crystalline.train.stats import Snapshot
+from crystalline.train.step import clip_factor
 
 TIMES = ("tokens_per_second", "seconds")
 SETTINGS: dict[str, Any] = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from crystalline.ipc import board as b
+from crystalline.engine import board as b
+from crystalline.engine.clock import RunningClock
 from crystalline.ipc.arena import Arena, Layout
-from crystalline.train.clock import RunningClock
 from crystalline.train.metrics import read_metrics
 from crystalline.train.plan import Plan
 from crystalline.train.stats import Snapshot

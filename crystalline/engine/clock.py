@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crystalline._kernels.atomics import monotonic_ns
-from crystalline.ipc import board as b
-from crystalline.ipc.board import Board
+from crystalline.engine import board as b
+from crystalline.engine.board import Board
 
 
 class RunningClock:

@@ -15,35 +15,34 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
 
 from crystalline._kernels.atomics import fork_workers, monotonic_ns
-from crystalline.errors import EXIT_FAILURE, EngineError
-from crystalline.ipc.barrier import Kind
-from crystalline.ipc.board import (
+from crystalline.engine.board import (
+    DEAD,
     DEATHS,
+    RETIRED,
     S_BEAT,
     S_PID,
     S_RESPAWNS,
     S_STATE,
     SPHERE_WORDS,
     SPHERES,
-    STEP_INDEX,
+    STARTING,
     SUSPENDED_NS,
     Board,
 )
+from crystalline.engine.phase import Phase
+from crystalline.engine.sphere import Sphere
+from crystalline.errors import EXIT_FAILURE, EngineError
+from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.liveness import Patience, cpu_time_ns, is_stopped, thread_count
 from crystalline.log import get_logger
-from crystalline.train.protocol import Program
-from crystalline.train.sphere import Sphere
-from crystalline.train.stats import SPHERE_STATES
 
-STARTING, DEAD, RETIRED = (SPHERE_STATES.index(name) for name in ("starting", "dead", "retired"))
-
-HANG_UNITS = 30  # a busy sphere may be silent for this many times the usual time of a lane
+HANG_UNITS = 30  # a busy sphere may be silent for this many times the usual time of a unit
 HANG_BUSY_NS = 600_000_000_000  # ... and for this long where the usual time is not known yet
 _TICK_NS = 200_000_000  # the most that counts between two looks: Node Zero may have been stopped
 _BASELINE_SHARE = 0.2  # of the patience: from there on the processor time of a suspect is watched
@@ -71,20 +70,22 @@ class Crew:
     def __init__(
         self,
         board: Board,
-        program: Program,
+        phases: Sequence[Phase],
         *,
-        grad_clip: float,
         jitter_s: float,
         hang_s: float,
         arena_bytes: int,
         settle: Callable[[], None],
+        lost_file: Callable[[], str | None],
     ) -> None:
-        """`settle` is what each sphere calls with its first permit."""
+        """`settle` is what each sphere calls with its first permit; `lost_file` tells what is wrong
+        with a file that the spheres have mapped, as a sentence's beginning.
+        """
         self.size = 0
-        self.lane_ns: list[float] = []  # what the lanes of the newest step took
+        self.unit_ns: list[float] = []  # what units that take long took lately
         self._board = board
-        self._program = program
-        self._grad_clip = grad_clip
+        self._phases = phases
+        self._lost_file = lost_file
         self._jitter_s = jitter_s
         self._arena_bytes = arena_bytes
         self._settle = settle
@@ -120,7 +121,7 @@ class Crew:
         self._looked_ns, self._suspended_ns = now_ns, suspended_ns
         self._reap()
         board = self._board
-        if board.barrier.phase() & 15 == Kind.IDLE:
+        if board.barrier.phase() & 15 == IDLE:
             for watch in self._watches:
                 watch.sign = (-1, -1)
             return
@@ -200,9 +201,8 @@ class Crew:
         code = EXIT_FAILURE
         try:
             Sphere(
-                index, self._program, self._board, self._grad_clip, self._jitter_s,
-                self._arena_bytes, self._settle,
-            ).run()  # fmt: skip
+                index, self._phases, self._board, self._jitter_s, self._arena_bytes, self._settle
+            ).run()
             code = 0
         finally:  # never back into Node Zero's frames
             if code:
@@ -234,9 +234,11 @@ class Crew:
         permit = permits.held_by(sphere)
         if permit < 0:
             return
-        if barrier.phase() & 15 == Kind.UPDATE:
+        number = barrier.phase() & 15
+        undo = None if number == IDLE else self._phases[number - 1].undo
+        if undo is not None:
             for unit in barrier.units_claimed_by(sphere):
-                self._program.recover(permit, unit, int(board.descriptor[STEP_INDEX]))
+                undo(unit, permit)
         barrier.free_units_of(sphere)
         permits.release(permit)
         barrier.wake_waiters()
@@ -246,7 +248,7 @@ class Crew:
         self._board.state.bump(DEATHS, 1)
         words = self._board.last_words(index).strip()
         cause = _cause(status)
-        lost = self._program.lost_file() if _signal_of(status) == signal.SIGBUS else None
+        lost = self._lost_file() if _signal_of(status) == signal.SIGBUS else None
         if lost is not None:
             raise EngineError(lost, advice="It is made again from the text on the next start.")
         logger.warning("sphere %d %s and is replaced", index, cause)
@@ -290,9 +292,9 @@ class Crew:
         watch.silent_ns = 0
 
     def _patience_ns(self) -> float:
-        if not self.lane_ns:
+        if not self.unit_ns:
             return HANG_BUSY_NS
-        return max(self._hang_ns, HANG_UNITS * statistics.median(self.lane_ns))
+        return max(self._hang_ns, HANG_UNITS * statistics.median(self.unit_ns))
 
     def _set_state(self, index: int, state: int) -> None:
         self._board.spheres.put(index * SPHERE_WORDS + S_STATE, state)

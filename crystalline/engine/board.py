@@ -1,0 +1,110 @@
+"""The engine's own regions of the arena: their table, and the names of their words.
+
+`crystalline.ipc` tells who may write what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crystalline._kernels.atomics import Words
+from crystalline.engine.phase import Phase
+from crystalline.ipc.arena import Arena, Region
+from crystalline.ipc.barrier import BARRIER_WORDS, Barrier, Handout
+from crystalline.ipc.permits import Permits
+
+MAX_SPHERES = 64
+ERROR_BYTES = 2048
+
+# control: requests of the launcher.
+CONTROL_WORDS = 16
+(
+    STOP,  # number of the reason to stop at the next opportunity, 0: none
+    PAUSE,  # 1: stay idle between phases
+    CHECKPOINT,  # number of checkpoints asked for so far
+    SET_WORKERS,  # number of spheres wanted, 0: as started
+    ATTACHED,  # 1: the launcher has mapped the arena
+    SUSPENDED_NS,  # time that the whole run was suspended by job control so far
+) = range(6)
+
+# state: what Node Zero does now.
+STATE_WORDS = 16
+(
+    RUN_STATE,  # a number of the program's
+    SPHERES,  # spheres wanted now
+    CHECKPOINTS,  # requests for checkpoints that have been answered
+    STARTED_NS,  # monotonic time at which the work began in this session
+    DEATHS,  # spheres that died in this session
+    PAUSED_NS,  # time that this session was paused
+    SINCE_NS,  # monotonic time at which what it does now began
+    WORK_DONE,  # of what it does now, in units of the program's
+    WORK_TOTAL,  # 0: not known
+) = range(9)
+
+# spheres: a row per sphere; the words from S_PROGRAM on are the program's.
+SPHERE_WORDS = 32
+(
+    S_STATE,  # index into the states of the board
+    S_PID,
+    S_BEAT,  # grows while the sphere is well
+    S_COMPUTE_NS,
+    S_SYNC_NS,
+    S_IDLE_NS,
+    S_WAIT_NS,
+    S_RESPAWNS,
+) = range(8)
+S_PROGRAM = 16
+
+# What a sphere does; the programs' own states follow, see `states_of`.
+SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired")
+STARTING, IDLING, WAITING, DEAD, RETIRED = range(len(SPHERE_STATES))
+
+
+def states_of(phases: Sequence[Phase]) -> tuple[str, ...]:
+    """Return the states of spheres, by number: the engine's, and what the phases show.
+
+    >>> work = Phase("add", 3, lambda unit, permit, me: None, "compute")
+    >>> states_of([work])[3:]
+    ('dead', 'retired', 'compute')
+    """
+    return (*SPHERE_STATES, *dict.fromkeys(phase.shown for phase in phases))
+
+
+def engine_regions(units: int, permits: int) -> list[Region]:
+    """Return the table of the engine's regions; `units` is the most units of any phase."""
+    return [
+        Region("control", "int64", (CONTROL_WORDS,)),
+        Region("state", "int64", (STATE_WORDS,)),
+        Region("barrier", "int64", (BARRIER_WORDS,)),
+        Region("permits", "int64", (Permits.words_needed(permits),)),
+        Region("claims", "int64", (units,)),
+        Region("spheres", "int64", (MAX_SPHERES, SPHERE_WORDS)),
+        Region("errors", "uint8", (MAX_SPHERES, ERROR_BYTES)),
+    ]
+
+
+class Board:
+    """The engine's doors to an arena; watchers need no `phases`."""
+
+    def __init__(self, arena: Arena, phases: Sequence[Phase] = ()) -> None:
+        handouts = [Handout(phase.units, phase.cycle, phase.heavy_units) for phase in phases]
+        self.barrier = Barrier(arena["barrier"], arena["claims"], handouts)
+        self.permits = Permits(arena["permits"])
+        self.control = Words(arena["control"])
+        self.state = Words(arena["state"])
+        self.spheres = Words(arena["spheres"].reshape(-1))  # row s starts at s · SPHERE_WORDS
+        self.sphere_table = arena["spheres"]  # (MAX_SPHERES, SPHERE_WORDS)
+        self.errors = arena["errors"]  # (MAX_SPHERES, ERROR_BYTES)
+
+    def leave_last_words(self, sphere: int, text: str) -> None:
+        """Keep the end of `text` as what a failing sphere has to say."""
+        raw = text.encode()[-ERROR_BYTES:].ljust(ERROR_BYTES, b"\0")
+        self.errors[sphere] = np.frombuffer(raw, np.uint8)
+
+    def last_words(self, sphere: int) -> str:
+        """Return what a sphere left, and clear it."""
+        raw = bytes(self.errors[sphere])
+        self.errors[sphere] = 0
+        return raw.rstrip(b"\0").decode("utf-8", "replace")

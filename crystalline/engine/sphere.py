@@ -1,0 +1,167 @@
+"""A sphere: takes a permit, claims units, computes, hands over, and passes its turn on.
+
+It knows nothing of what the units are; Node Zero forks it, and kills it when all is over.  The
+rules it follows are in `crystalline.ipc`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from crystalline._kernels.atomics import monotonic_ns
+from crystalline.engine.board import (
+    IDLING,
+    RETIRED,
+    S_BEAT,
+    S_COMPUTE_NS,
+    S_IDLE_NS,
+    S_STATE,
+    S_SYNC_NS,
+    S_WAIT_NS,
+    SPHERE_WORDS,
+    WAITING,
+    Board,
+    states_of,
+)
+from crystalline.engine.phase import Phase, numbered
+from crystalline.ipc.barrier import IDLE
+
+SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
+NAP_NS = 50_000_000  # and sleeps this long before it looks again
+SLEEP_NS = 1_000_000_000  # without a permit
+# A permit changes hands when others wait and its holder has had a turn.  Whoever comes back finds
+# nothing of its own in the caches, the less the more spheres there are, and has its own page tables
+# to read, a cache line for 32 KiB of the arena: turns grow with both.
+TURN_PER_SPHERE_NS = 4_000_000
+TURN_PER_MEGABYTE_NS = 600_000
+
+_RANDOM = random.SystemRandom()  # has no state that forked processes would share
+
+
+class Sphere:
+    """The loop of one worker process."""
+
+    def __init__(
+        self,
+        index: int,
+        phases: Sequence[Phase],
+        board: Board,
+        jitter_s: float = 0.0,
+        arena_bytes: int = 0,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`settle` is called with the first permit; `jitter_s` is the longest random sleep before
+        each unit, for tests.  Turns last the longer the larger the arena is.
+        """
+        self.index = index
+        self._settle = settle
+        self._phases = phases
+        self._numbers = numbered(phases)
+        states = states_of(phases)
+        self._shown = [states.index(phase.shown) for phase in phases]
+        self._account = S_SYNC_NS  # of the unit in hand
+        self._board = board
+        self._barrier = board.barrier
+        self._permits = board.permits
+        self._words = board.spheres
+        self._row = index * SPHERE_WORDS
+        self._jitter_s = jitter_s
+        self._arena_bytes = arena_bytes
+        self._clock_ns = monotonic_ns()
+
+    def run(self) -> None:
+        """Work until the number of spheres wanted falls to `index` or below."""
+        barrier, permits, words = self._barrier, self._permits, self._words
+        index, beat = self.index, self._row + S_BEAT
+        permit = -1
+        turn_ends_ns = 0
+        settled = False
+        while True:
+            words.bump(beat, 1)
+            if permit < 0:
+                heard = barrier.work_bell()
+                if index >= barrier.workers_wanted():
+                    break
+                if barrier.phase() & 15 != IDLE:
+                    permit = permits.acquire(index)
+                if permit < 0:
+                    self._enter(IDLING)
+                    barrier.sleep_on_work_bell(heard, SLEEP_NS)
+                    self._book(S_IDLE_NS)
+                    continue
+                if not settled:
+                    self._settle()
+                    settled = True
+                turn_ends_ns = monotonic_ns() + turn_ns(barrier.workers_wanted(), self._arena_bytes)
+            phase = barrier.phase()
+            kind = phase & 15
+            if kind == IDLE:
+                wanted = barrier.workers_wanted()
+                if index >= wanted or (wanted > permits.count and monotonic_ns() > turn_ends_ns):
+                    permits.release(permit)
+                    permit = -1
+                    continue
+                self._enter(IDLING)
+                barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
+                self._book(S_IDLE_NS)
+                continue
+            unit = barrier.claim(phase, index)
+            if unit >= 0:
+                self._enter(self._shown[kind - 1])
+                self._work(phase, unit, permit)
+                continue
+            self._enter(WAITING)
+            if barrier.all_done(phase) and barrier.claim_hand_over(phase, index):
+                self._hand_over(phase)
+            else:
+                barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
+            self._book(S_WAIT_NS)
+        self._enter(RETIRED)
+
+    def _work(self, phase: int, unit: int, permit: int) -> None:
+        """Do a claimed unit, and mark it as done."""
+        if self._jitter_s:
+            time.sleep(self._jitter_s * _RANDOM.random())
+        declared = self._phases[(phase & 15) - 1]
+        self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
+        declared.work(unit, permit, self)
+        self._barrier.done(phase, unit, self.index)
+        self.book()
+
+    def _hand_over(self, phase: int) -> None:
+        """Let what follows from a finished phase be written, and begin the next."""
+        barrier = self._barrier
+        name = self._phases[(phase & 15) - 1].follows()
+        barrier.advance(phase, IDLE if name is None else self._numbers[name])
+        if name is None:
+            barrier.ring_node()
+
+    def count(self, word: int, amount: int) -> None:
+        """Add to a word of the sphere's statistics, one of the program's own."""
+        self._words.bump(self._row + word, amount)
+
+    def book(self) -> int:
+        """Add the time since the last call to the phase's account; return it, in nanoseconds."""
+        return self._book(self._account)
+
+    def _enter(self, state: int) -> None:
+        self._words.put(self._row + S_STATE, state)
+
+    def _book(self, account: int) -> int:
+        """Add the time since the last call to an account; return it, in nanoseconds."""
+        now_ns = monotonic_ns()
+        took_ns = now_ns - self._clock_ns
+        self._clock_ns = now_ns
+        self._words.bump(self._row + account, took_ns)
+        return took_ns
+
+
+def turn_ns(spheres: int, arena_bytes: int) -> int:
+    """Return how long a permit stays with one of `spheres` when others wait.
+
+    >>> turn_ns(12, 60_000_000), turn_ns(63, 400_000_000)  # nanoseconds
+    (84000000, 492000000)
+    """
+    return spheres * TURN_PER_SPHERE_NS + arena_bytes * TURN_PER_MEGABYTE_NS // 10**6

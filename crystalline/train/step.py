@@ -1,0 +1,131 @@
+"""The phases of training, as the engine is told of them.
+
+    IDLE ─Point A─> COMPUTE ─Point B─> REDUCE ──> UPDATE ──> IDLE
+                       └ a loss is not finite ────┬───────────^
+                                   a norm is not finite
+    IDLE ──> EVALUATE ──> IDLE          IDLE ──> PACK ──> IDLE
+
+An evaluation is a row of phases EVALUATE, its rounds: unit u of the phase is unit EVAL_FIRST + u of
+the held-out split while u < EVAL_COUNT, and nothing otherwise.  Between rounds Node Zero does what
+the launcher wants, as between steps.  A round may be left for a stop: its units write to results
+and to the workspace of their permit only, and the results of an evaluation that was left are not
+read; the run that goes on makes it again, from its first unit.
+"""
+
+from __future__ import annotations
+
+import math
+
+from crystalline.engine.phase import Phase, Worker
+from crystalline.ipc.barrier import POSITIONS
+from crystalline.train import words as w
+from crystalline.train.evaluation import MOST_UNITS
+from crystalline.train.protocol import Program
+from crystalline.train.words import TrainingWords
+
+COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
+
+
+class StepPhases:
+    """Declares the phases of a program in training; `bind` comes before the first of them."""
+
+    words: TrainingWords
+
+    def __init__(self, program: Program, grad_clip: float) -> None:
+        self._program = program
+        self._grad_clip = grad_clip
+
+    def bind(self, words: TrainingWords) -> None:
+        """Take the words that units read and write."""
+        self.words = words
+
+    def declare(self) -> tuple[Phase, ...]:
+        """Return the phases."""
+        program = self._program
+        together = program.lanes_per_unit
+        segments = program.segment_count
+        return (
+            Phase(
+                COMPUTE, -(-program.lane_count // together), self._compute, "compute",
+                follows=self._after_lanes, computes=True, cycle=POSITIONS // together,
+                heavy_units=-(-program.heavy_lanes // together),
+            ),
+            Phase(REDUCE, segments, self._reduce, "reduce", follows=self._after_sums),
+            Phase(UPDATE, segments, self._update, "update", undo=self._recover),
+            Phase(
+                EVALUATE, min(program.eval_units, MOST_UNITS), self._evaluate, "compute",
+                computes=True, leaves=True,
+            ),
+            Phase(PACK, segments, self._pack, "update"),
+        )  # fmt: skip
+
+    # Units.
+
+    def _compute(self, unit: int, permit: int, me: Worker) -> None:
+        program, words = self._program, self.words
+        step = int(words.descriptor[w.STEP_INDEX])
+        epsilon = float(words.descriptor[w.STEP_EPSILON])
+        first = unit * program.lanes_per_unit
+        for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
+            loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
+            took_ns = me.book()
+            words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
+            me.count(w.S_LANES, 1)
+            me.count(w.S_TOKENS, tokens)
+            if (lane - me.index) % POSITIONS:
+                me.count(w.S_STEALS, 1)
+            if norm:
+                words.lane_norms[me.index] = norm
+            words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)
+
+    def _reduce(self, unit: int, _: int, me: Worker) -> None:
+        self.words.results[unit, w.SQUARES] = self._program.reduce_segment(unit)
+        me.count(w.S_SEGMENTS, 1)
+
+    def _update(self, unit: int, permit: int, me: Worker) -> None:
+        words = self.words
+        step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
+        self._program.update_segment(unit, permit, step, lr, float(words.outcome[w.CLIP]))
+        me.count(w.S_SEGMENTS, 1)
+
+    def _recover(self, unit: int, permit: int) -> None:
+        self._program.recover(permit, unit, int(self.words.descriptor[w.STEP_INDEX]))
+
+    def _evaluate(self, unit: int, permit: int, _: Worker) -> None:
+        words = self.words
+        if unit < int(words.descriptor[w.EVAL_COUNT]):
+            first = int(words.descriptor[w.EVAL_FIRST])
+            loss, tokens = self._program.evaluate_unit(first + unit, permit)
+            words.results[unit, : w.SQUARES] = (loss, tokens, 0.0, 0.0, loss)
+
+    def _pack(self, unit: int, _: int, me: Worker) -> None:
+        self._program.pack_segment(unit)
+        me.count(w.S_SEGMENTS, 1)
+
+    # What follows.
+
+    def _after_lanes(self) -> str | None:
+        words = self.words
+        losses = words.results[: self._program.lane_count, w.LOSS_SUM].tolist()
+        finite = all(map(math.isfinite, losses))
+        words.outcome[:] = 0.0
+        words.outcome[w.NON_FINITE] = not finite
+        return REDUCE if finite else None
+
+    def _after_sums(self) -> str | None:
+        words = self.words
+        squares = words.results[: self._program.segment_count, w.SQUARES].tolist()
+        norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
+        words.outcome[w.NORM] = norm
+        words.outcome[w.NON_FINITE] = not math.isfinite(norm)
+        words.outcome[w.CLIP] = clip_factor(norm, self._grad_clip)
+        return UPDATE if math.isfinite(norm) else None
+
+
+def clip_factor(norm: float, grad_clip: float) -> float:
+    """Return what gradients are multiplied by; `grad_clip` 0 means no clipping.
+
+    >>> clip_factor(4.0, 1.0), clip_factor(0.5, 1.0), clip_factor(4.0, 0.0)
+    (0.25, 1.0, 1.0)
+    """
+    return grad_clip / norm if grad_clip and norm > grad_clip else 1.0

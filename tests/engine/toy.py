@@ -1,0 +1,157 @@
+"""A program that is no model, run by the engine alone: powers of numbers, in three phases.
+
+    python -m tests.engine.toy WORKERS PERMITS ROUNDS [KILLS]
+
+In a round every number is multiplied by its own place plus one (in place, with an undo), then the
+numbers are added up by nines (positions matter), and then the sums (one unit).  Before that, what
+nobody needs is counted, a phase that a stop may leave.  Spheres are killed in the middle of
+multiplications, KILLS of them.  Prints the last sum, the rounds' order of phases, deaths, and what
+of the package is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from crystalline.engine import board as b
+from crystalline.engine.crew import Crew
+from crystalline.engine.phase import Phase, Worker
+from crystalline.engine.runner import Runner
+from crystalline.ipc.arena import Arena, Layout, Region
+from crystalline.ipc.barrier import POSITIONS
+
+NUMBERS, NINE = 216, 9
+MODULUS = 2**31 - 1
+S_UNITS = b.S_PROGRAM
+
+
+class Toy:
+    """The phases, and the numbers that they are about."""
+
+    def __init__(self, permits: int, kills: int) -> None:
+        self.permits, self.kills = permits, kills
+        self.round = 0
+
+    def regions(self) -> list[Region]:
+        return [
+            Region("numbers", "int64", (NUMBERS,)),
+            Region("sums", "int64", (NUMBERS // NINE,)),
+            Region("total", "int64", (2,)),  # of the round; kills so far
+            Region("undo", "int64", (self.permits, 2)),  # number + 1, its value before
+            Region("order", "int64", (64,)),
+        ]
+
+    def bind(self, arena: Arena) -> None:
+        self.numbers, self.sums, self.total = arena["numbers"], arena["sums"], arena["total"]
+        self.undo, self.order = arena["undo"], arena["order"]
+        self.numbers[:] = np.arange(NUMBERS) + 2
+
+    def declare(self) -> tuple[Phase, ...]:
+        return (
+            Phase("wander", 40, self.wander, "wander", leaves=True),
+            Phase(
+                "multiply", NUMBERS, self.multiply, "multiply", undo=self.take_back,
+                follows=lambda: self.noted(1, "add"), computes=True,
+            ),
+            Phase(
+                "add", NUMBERS // NINE, self.add, "add", cycle=POSITIONS,
+                follows=lambda: self.noted(2, "total"), heavy_units=5,
+            ),
+            Phase("total", 1, self.add_up, "add", follows=lambda: self.noted(3, None)),
+        )  # fmt: skip
+
+    def noted(self, mark: int, name: str | None) -> str | None:
+        self.order[0] += 1
+        self.order[int(self.order[0])] = mark
+        return name
+
+    def wander(self, _: int, __: int, me: Worker) -> None:
+        time.sleep(0.05)
+        me.count(S_UNITS, 1)
+
+    def multiply(self, unit: int, permit: int, me: Worker) -> None:
+        self.undo[permit] = (0, self.numbers[unit])
+        self.undo[permit, 0] = unit + 1
+        self.numbers[unit] = -7  # half done
+        if unit % 5 == 3 and self.total[1] < self.kills:
+            self.total[1] += 1
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.numbers[unit] = self.undo[permit, 1] * (unit + 1) % MODULUS
+        me.count(S_UNITS, 1)
+
+    def take_back(self, unit: int, permit: int) -> None:
+        if self.undo[permit, 0] == unit + 1:
+            self.numbers[unit] = self.undo[permit, 1]
+            self.undo[permit, 0] = 0
+
+    def add(self, unit: int, _: int, me: Worker) -> None:
+        self.sums[unit] = self.numbers[unit * NINE : (unit + 1) * NINE].sum()
+        me.book()
+        me.count(S_UNITS, 1)
+
+    def add_up(self, _: int, __: int, ___: Worker) -> None:
+        self.total[0] = self.sums.sum()
+
+
+def expected(rounds: int) -> int:
+    """What the numbers come to, computed by nobody but Python."""
+    numbers = [place + 2 for place in range(NUMBERS)]
+    for _ in range(rounds):
+        numbers = [number * (place + 1) % MODULUS for place, number in enumerate(numbers)]
+    return sum(numbers)
+
+
+def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
+    toy = Toy(permits, kills)
+    phases = toy.declare()
+    layout = Layout(b.engine_regions(NUMBERS, permits) + toy.regions())
+    with tempfile.TemporaryDirectory() as folder:
+        arena = Arena.create(layout, Path(folder))
+        toy.bind(arena)
+        board = b.Board(arena, phases)
+        crew = Crew(
+            board, phases, jitter_s=0.0, hang_s=10.0, arena_bytes=layout.size_bytes,
+            settle=lambda: None, lost_file=lambda: None,
+        )  # fmt: skip
+        runner = Runner(board, phases, crew)
+        crew.resize(workers)
+        try:
+            for _ in range(rounds):
+                toy.order[0] = 0
+                runner.begin("multiply")
+                assert runner.wait()
+            board.control.store(b.STOP, 1)
+            assert runner.begin("multiply") is None
+            assert runner.wait()  # is not left, stop or no stop
+            before = time.monotonic()
+            runner.begin("wander")
+            assert not runner.wait()
+            took_s = time.monotonic() - before
+        finally:
+            crew.disband()
+    rows = board.sphere_table
+    told = {
+        "total": int(toy.total[0]),
+        "order": toy.order[1 : int(toy.order[0]) + 1].tolist(),
+        "deaths": board.state.load(b.DEATHS),
+        "units": int(rows[:, S_UNITS].sum()),
+        "wandering_s": took_s,
+        "compute_ns": int(rows[:, b.S_COMPUTE_NS].sum()),
+        "sync_ns": int(rows[:, b.S_SYNC_NS].sum()),
+        "states": sorted({b.states_of(phases)[state] for state in rows[:workers, b.S_STATE]}),
+        "modules": sorted({name.split(".")[1] for name in sys.modules
+                           if name.startswith("crystalline.")}),
+    }  # fmt: skip
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
