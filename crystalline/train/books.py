@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crystalline._kernels.atomics import monotonic_ns
-from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
@@ -22,7 +20,6 @@ from crystalline.train import words as w
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
-from crystalline.train.stats import RUN_STATES
 from crystalline.train.words import TrainingWords
 
 DROPS_IN_A_ROW = 10
@@ -251,23 +248,6 @@ class Books:
             )
 
     # Words for watchers.
-
-    def enter_state(self, state: str) -> None:
-        """Tell watchers what goes on, one of `RUN_STATES`, and since when."""
-        number, words = RUN_STATES.index(state), self._board.state
-        if number == words.load(b.RUN_STATE) and words.load(b.SINCE_NS):
-            return
-        words.store(b.SINCE_NS, monotonic_ns())
-        words.store(b.RUN_STATE, number)
-        words.store(b.WORK_TOTAL, 0)  # after the state: watchers look in the opposite order,
-        words.store(b.WORK_DONE, 0)  # so that no progress seems to fall back to nothing
-
-    def enter_progress(self, done: int, total: int, took_ns: int) -> None:
-        """Tell watchers how far it is, after `took_ns` of running time."""
-        words = self._board.state
-        words.store(b.SINCE_NS, monotonic_ns() - took_ns)
-        words.store(b.WORK_DONE, done)
-        words.store(b.WORK_TOTAL, total)
 
     def log_positions(self) -> None:
         """Tell how lanes were spread over the symmetry positions."""

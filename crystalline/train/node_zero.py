@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import monotonic_ns, set_process_name
-from crystalline.engine import board as b
-from crystalline.engine.clock import RunningClock
-from crystalline.engine.crew import Crew
 from crystalline.engine.interruption import interruptible
-from crystalline.engine.runner import LOOK_NS, NAP_NS, Runner
+from crystalline.engine.node import Node
+from crystalline.engine.runner import LOOK_NS
 from crystalline.errors import (
     EXIT_FAILURE,
     EXIT_OK,
@@ -37,9 +35,7 @@ from crystalline.errors import (
 )
 from crystalline.formats.catalog import damage
 from crystalline.formats.files import STATE
-from crystalline.ipc.arena import Arena, Layout
 from crystalline.ipc.barrier import POSITIONS
-from crystalline.ipc.liveness import Patience, is_stopped
 from crystalline.log import LOGGER_NAME, get_logger
 from crystalline.machine.cores import usable_cores
 from crystalline.train import words as w
@@ -53,16 +49,15 @@ from crystalline.train.report import ReportHandler, send
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
+from crystalline.train.stats import RUN_STATES
 from crystalline.train.step import COMPUTE, EVALUATE, PACK, StepPhases
 from crystalline.train.timing import TimedPlan, Work
 from crystalline.train.words import TrainingWords, training_regions
 from crystalline.untrusted import BadContent
 
-PAUSE_NAP_NS = 250_000_000
 SAVE_S = 0.05  # what a save is thought to take at least, before one was measured
 CHECKPOINT_BYTES, SAVED_BYTES_PER_S = 12, 250e6  # of a parameter; written, hashed and synced
 ANNOUNCE_NS = 2_000_000_000  # a root discovery that takes longer is told of while it lasts
-ATTACH_S = 20.0
 
 logger = get_logger("train")
 
@@ -88,25 +83,21 @@ class NodeZero:
         declared = StepPhases(program, spec.config.grad_clip)
         phases = declared.declare()
         rows = max(program.lane_count, *(phase.units for phase in phases))
-        regions = b.engine_regions(rows, cores) + training_regions(rows) + program.regions()
-        self._arena = Arena.create(Layout(regions), spec.run_dir)
-        program.bind(self._arena)
-        self.board = b.Board(self._arena, phases)
-        self.words = TrainingWords(self._arena)
-        declared.bind(self.words)
-        self._barrier = self.board.barrier
-        self._crew = Crew(
-            self.board,
+        self._node = Node(
             phases,
+            training_regions(rows) + program.regions(),
+            folder=spec.run_dir,
+            permits=cores,
+            states=RUN_STATES,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
-            arena_bytes=self._arena.layout.size_bytes,
-            settle=self._arena.populate,
             lost_file=program.lost_file,
         )
-        self._phases = Runner(self.board, phases, self._crew)
-        self._clock = RunningClock(self.board)
-        self._books = Books(self.board, self.words, spec, self._clock)
+        self._phases, self._clock = self._node.runner, self._node.clock
+        program.bind(self._node.arena)
+        self.words = TrainingWords(self._node.arena)
+        declared.bind(self.words)
+        self._books = Books(self._node.board, self.words, spec, self._clock)
         self._plan = spec.plan
         self._timing: TimedPlan | None = None
         self._step = 0
@@ -122,7 +113,7 @@ class NodeZero:
             self._load()
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
-            self._crew.resize(self.spec.workers)
+            self._node.crew.resize(self.spec.workers)
             self._phases.begin(PACK)
             self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
@@ -132,25 +123,19 @@ class NodeZero:
                 return self._finish(self._train())
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._crew.disband()
+            self._node.crew.disband()
 
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
-        self._books.enter_state("starting")
+        self._node.enter_state("starting")
         self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
         self.words.status[:] = math.nan
-        layout = self._arena.layout.to_json()
+        arena = self._node.arena
         send(
-            self._report, "arena", layout=layout, permits=self.spec.permits,
-            descriptor=self._arena.descriptor,
+            self._report, "arena", layout=arena.layout.to_json(), permits=self.spec.permits,
+            descriptor=arena.descriptor,
         )  # fmt: skip
-        patience = Patience(ATTACH_S)
-        while not self.board.control.load(b.ATTACHED):
-            # A launcher that is stopped answers when it goes on; if it dies, so do we.
-            if patience.is_over(waiting=not is_stopped(os.getppid())):
-                raise EngineError(f"the launcher did not answer within {ATTACH_S:.0f} s")
-            self._barrier.sleep_on_node_bell(self._barrier.node_bell(), NAP_NS)
-        self._arena.close()
+        self._node.await_launcher()
 
     def _load(self) -> None:
         checkpoint = self.spec.resume_from
@@ -167,7 +152,7 @@ class NodeZero:
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
-        self._books.enter_state("training")
+        self._node.enter_state("training")
         self._clock.start()
         self._timing = self._time_plan()
         while True:
@@ -187,7 +172,7 @@ class NodeZero:
                     return reason
                 if not self._look_at_the_clock():
                     return "finished"
-                self._books.enter_state("training")
+                self._node.enter_state("training")
                 continue
             if self._is_discovery_due():
                 try:
@@ -205,7 +190,7 @@ class NodeZero:
         words.descriptor[w.STEP_INDEX] = self._step
         words.descriptor[w.STEP_LR] = lr
         words.descriptor[w.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
-        self.board.state.store(b.SINCE_NS, monotonic_ns())
+        self._node.enter_progress(0, 0, 0)
         self._phases.begin(COMPUTE)
         self._book()
         self._phases.wait()
@@ -224,7 +209,7 @@ class NodeZero:
         """Enter the newest finished step in the books."""
         done, self._unbooked = self._unbooked, None
         if done is not None:
-            self._crew.unit_ns = [row[w.UNIT_NS] for row in done.lanes]
+            self._node.crew.unit_ns = [row[w.UNIT_NS] for row in done.lanes]
             self._books.enter_step(done)
 
     # Time.
@@ -256,7 +241,7 @@ class NodeZero:
         assert self._timing is not None
         self._book()  # whose numbers are where the round's will be
         began_s = self._clock.running_s()
-        evaluation = Evaluation(self.program.eval_units, self.board.permits.count)
+        evaluation = Evaluation(self.program.eval_units, self._node.board.permits.count)
         if self._run_round(evaluation):
             took_s = self._clock.running_s() - began_s
             whole_s = took_s * self.program.eval_tokens / max(1, evaluation.tokens)
@@ -265,18 +250,15 @@ class NodeZero:
     # Between steps.
 
     def _stop_reason(self) -> StopReason | None:
-        return STOP_REASONS[self.board.control.load(b.STOP)]
+        return STOP_REASONS[self._node.stop_wanted()]
 
     def _is_due(self) -> bool:
         """Return whether anything is to be done before the next step."""
-        control = self.board.control
+        config = self.spec.config
         return (
-            control.load(b.STOP) != 0
-            or control.load(b.PAUSE) != 0
-            or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
-            or control.load(b.SET_WORKERS) not in (0, self._crew.size)
-            or self._is_multiple(self.spec.config.eval_interval)
-            or self._is_multiple(self.spec.config.save_interval)
+            self._node.is_wanted()
+            or self._is_multiple(config.eval_interval)
+            or self._is_multiple(config.save_interval)
         )
 
     def _is_multiple(self, interval: int) -> bool:
@@ -308,27 +290,12 @@ class NodeZero:
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
-        control = self.board.control
-        while True:
-            wanted = control.load(b.SET_WORKERS)
-            if wanted and wanted != self._crew.size:
-                self._crew.resize(wanted)
-                logger.info("%d spheres from step %d on", wanted, self._step)
-            asked = control.load(b.CHECKPOINT)
-            if asked != self.board.state.load(b.CHECKPOINTS):
-                self._save_or_warn()
-                self.board.state.store(b.CHECKPOINTS, asked)
-            reason = self._stop_reason()
-            if reason is not None or not control.load(b.PAUSE):
-                self._clock.go_on()
-                self._books.enter_state(state)
-                return reason
-            self._books.enter_state("paused")
-            self._clock.pause()
-            heard = self._barrier.node_bell()
-            if control.load(b.PAUSE) and not control.load(b.STOP):
-                self._barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
-            self._phases.look_after()
+
+        def resized(count: int) -> None:
+            logger.info("%d spheres from step %d on", count, self._step)
+
+        stop = self._node.obey(state, save=self._save_or_warn, resized=resized)
+        return STOP_REASONS[stop]
 
     # Evaluation.
 
@@ -337,10 +304,10 @@ class NodeZero:
         if not self._is_evaluation_wanted():
             return None
         program, spec = self.program, self.spec
-        evaluation = Evaluation(program.eval_units, self.board.permits.count)
+        evaluation = Evaluation(program.eval_units, self._node.board.permits.count)
         began_ns = self._clock.running_ns()
-        self._books.enter_state("evaluating")
-        self._books.enter_progress(0, program.eval_tokens, 0)
+        self._node.enter_state("evaluating")
+        self._node.enter_progress(0, program.eval_tokens, 0)
         while evaluation.next_round() is not None:
             reason = self._stop_reason()
             if reason is None:
@@ -354,7 +321,7 @@ class NodeZero:
                 )
                 return reason
             took_ns = self._clock.running_ns() - began_ns
-            self._books.enter_progress(evaluation.tokens, program.eval_tokens, took_ns)
+            self._node.enter_progress(evaluation.tokens, program.eval_tokens, took_ns)
         if self._timing is not None:
             self._timing.evaluated(self._step, (self._clock.running_ns() - began_ns) / 1e9)
         tokens_per_byte = (spec.val_tokens or evaluation.tokens) / spec.val_bytes
@@ -401,14 +368,14 @@ class NodeZero:
 
     def _discover(self) -> None:
         """Let the program find roots anew, and tell what changed.  Raises `_StopWanted`."""
-        self._books.enter_state("discovering")
+        self._node.enter_state("discovering")
         began_ns, began_s = monotonic_ns(), self._clock.running_s()
         most_s = self.spec.max_seconds or math.inf
         announced = False
 
         def look() -> None:
             nonlocal announced
-            if self.board.control.load(b.STOP) or self._clock.running_s() >= most_s:
+            if self._node.stop_wanted() or self._clock.running_s() >= most_s:
                 raise _StopWanted
             if not announced and monotonic_ns() - began_ns > ANNOUNCE_NS:
                 announced = True
@@ -416,7 +383,7 @@ class NodeZero:
 
         with interruptible(look, LOOK_NS / 1e9) as commit:
             found = self.program.discover(commit)
-        self._books.enter_state("training")
+        self._node.enter_state("training")
         if self._timing is not None:
             self._timing.discovered(self._clock.running_s() - began_s)
         if found is not None:
@@ -437,7 +404,7 @@ class NodeZero:
         """Save, unless that was done after this very step."""
         if self._saved_step == self._step:
             return
-        self._books.enter_state("saving")
+        self._node.enter_state("saving")
         began_s = self._clock.running_s()
         state = self._books.state_of(self._step)
         if self.spec.max_seconds is not None:
@@ -464,19 +431,19 @@ class NodeZero:
             reason = self._conclude() or reason
         complete = reason in ("finished", "time")
         if not complete:
-            self._books.enter_state("stopping")
+            self._node.enter_state("stopping")
             self._save()
         seconds = self._clock.running_s()
         self._books.log_positions()
         books, spec = self._books, self.spec
-        self._books.enter_state("finished" if complete else "stopped")
+        self._node.enter_state("finished" if complete else "stopped")
         return {
             "final_step": self._step,
             **books.result(),
             "seconds": seconds,
             "weights_sha256": self.program.weights_sha256(),
             "run_dir": str(spec.run_dir),
-            "workers": self._crew.size,
+            "workers": self._node.crew.size,
             "precision": spec.precision,
             "isa": spec.isa,
             "stop_reason": reason,
