@@ -77,15 +77,18 @@ class Crew:
         arena_bytes: int,
         settle: Callable[[], None],
         lost_file: Callable[[], str | None],
+        replaced: Callable[[int, str], None],
     ) -> None:
         """`settle` is what each sphere calls with its first permit; `lost_file` tells what is wrong
-        with a file that the spheres have mapped, as a sentence's beginning.
+        with a file that the spheres have mapped, as a sentence's beginning; `replaced` is told of
+        each sphere that died, and how.
         """
         self.size = 0
         self.unit_ns: list[float] = []  # what units that take long took lately
         self._board = board
         self._phases = phases
         self._lost_file = lost_file
+        self._replaced = replaced
         self._jitter_s = jitter_s
         self._arena_bytes = arena_bytes
         self._settle = settle
@@ -252,6 +255,7 @@ class Crew:
         if lost is not None:
             raise EngineError(lost, advice="It is made again from the text on the next start.")
         logger.warning("sphere %d %s and is replaced", index, cause)
+        self._replaced(index, cause)
         now = time.monotonic()
         deaths = self._deaths.setdefault(index, deque(maxlen=MOST_DEATHS))
         deaths.append(now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
@@ -25,6 +26,14 @@ PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
 
 
+class Happened(Protocol):
+    """Somebody who is told of events."""
+
+    def __call__(self, event: str, **values: Any) -> None:
+        """Take an event by name, with what belongs to it."""
+        ...
+
+
 class Node:
     """What coordinates the spheres of one run."""
 
@@ -39,9 +48,12 @@ class Node:
         jitter_s: float,
         hang_s: float,
         lost_file: Callable[[], str | None],
+        happened: Happened,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
-        `folder` where there is no memory file.  The rest is as in `Crew` and `Sphere`.
+        `folder` where there is no memory file.  `happened` is told of events, by name and with what
+        belongs to them: "sphere_replaced", "workers", "paused" and "resumed".  The rest is as in
+        `Crew` and `Sphere`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits) + regions), folder)
@@ -54,10 +66,12 @@ class Node:
             arena_bytes=self.arena.layout.size_bytes,
             settle=self.arena.populate,
             lost_file=lost_file,
+            replaced=lambda index, cause: happened("sphere_replaced", sphere=index, cause=cause),
         )
         self.runner = Runner(self.board, phases, self.crew)
         self.clock = RunningClock(self.board)
         self._states = states
+        self._happened = happened
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -85,17 +99,18 @@ class Node:
             or control.load(b.SET_WORKERS) not in (0, self.crew.size)
         )
 
-    def obey(self, state: str, *, save: Callable[[], None], resized: Callable[[int], None]) -> int:
+    def obey(self, state: str, save: Callable[[], None]) -> int:
         """Do what is wanted while nobody computes; go on in `state`, or return why to stop.
 
-        `save` makes a checkpoint; `resized` is told of the new number of spheres.
+        `save` makes a checkpoint.
         """
         control = self.board.control
+        paused = False
         while True:
             wanted = control.load(b.SET_WORKERS)
             if wanted and wanted != self.crew.size:
                 self.crew.resize(wanted)
-                resized(wanted)
+                self._happened("workers", workers=wanted)
             asked = control.load(b.CHECKPOINT)
             if asked != self.board.state.load(b.CHECKPOINTS):
                 save()
@@ -104,9 +119,14 @@ class Node:
             if stop or not control.load(b.PAUSE):
                 self.clock.go_on()
                 self.enter_state(state)
+                if paused and not stop:
+                    self._happened("resumed")
                 return stop
             self.enter_state("paused")
             self.clock.pause()
+            if not paused:
+                self._happened("paused")
+            paused = True
             heard = self.board.barrier.node_bell()
             if control.load(b.PAUSE) and not control.load(b.STOP):
                 self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)

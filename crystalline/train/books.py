@@ -215,6 +215,10 @@ class Books:
         )
         return self._take(step, found)
 
+    def enter_event(self, event: str, step: int, **values: Any) -> None:
+        """Enter something that happened after `step` steps."""
+        self.metrics.event(event, step, **values)
+
     def _take(self, step: int, found: Outcome) -> bool:
         self.evaluated_step = step
         self.val_loss, self.val_bits, self.val_tokens = (

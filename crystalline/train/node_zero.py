@@ -92,6 +92,7 @@ class NodeZero:
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
             lost_file=program.lost_file,
+            happened=self._happened,
         )
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
@@ -103,6 +104,13 @@ class NodeZero:
         self._step = 0
         self._saved_step = -1
         self._unbooked: Step | None = None
+        if cores > program.lane_count:
+            lanes = program.lane_count
+            logger.warning(
+                "%d of %d cores have nothing to do: a step has %d lanes; a new run with --lanes %d "
+                "and at least as many sequences a step would use them all",
+                cores - lanes, cores, lanes, -(-cores // POSITIONS) * POSITIONS,
+            )  # fmt: skip
 
     # Life.
 
@@ -113,11 +121,11 @@ class NodeZero:
             self._load()
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
-            self._node.crew.resize(self.spec.workers)
-            self._phases.begin(PACK)
-            self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.metrics = metrics
+                self._node.crew.resize(self.spec.workers)
+                self._phases.begin(PACK)
+                self._phases.wait()
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
                     self._mark_best()
                 return self._finish(self._train())
@@ -290,12 +298,13 @@ class NodeZero:
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
+        return STOP_REASONS[self._node.obey(state, self._save_or_warn)]
 
-        def resized(count: int) -> None:
-            logger.info("%d spheres from step %d on", count, self._step)
-
-        stop = self._node.obey(state, save=self._save_or_warn, resized=resized)
-        return STOP_REASONS[stop]
+    def _happened(self, event: str, **values: Any) -> None:
+        """Enter an event of the engine's, which comes after the newest step in the books."""
+        if event == "workers":
+            logger.info("%d spheres from step %d on", values["workers"], self._step)
+        self._books.enter_event(event, self._step, **values)
 
     # Evaluation.
 
@@ -391,7 +400,7 @@ class NodeZero:
             counts = dataclasses.asdict(found)
             del counts["words"]
             # Of the step that comes: a run that resumes here discovers and tells it again.
-            self._books.metrics.event("root_discovery", self._step + 1, **counts)
+            self._books.enter_event("root_discovery", self._step + 1, **counts)
 
     # Saving, and the end.
 

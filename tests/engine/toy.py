@@ -119,7 +119,7 @@ def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
         board = b.Board(arena, phases)
         crew = Crew(
             board, phases, jitter_s=0.0, hang_s=10.0, arena_bytes=layout.size_bytes,
-            settle=lambda: None, lost_file=lambda: None,
+            settle=lambda: None, lost_file=lambda: None, replaced=lambda *_: None,
         )  # fmt: skip
         runner = Runner(board, phases, crew)
         crew.resize(workers)

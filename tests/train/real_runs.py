@@ -106,8 +106,9 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the events of metrics.jsonl."""
-    return [line for line in read_metrics(run_dir / "metrics.jsonl") if "event" in line]
+    """Return the events of metrics.jsonl, but for spheres that died."""
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    return [line for line in lines if line.get("event", "sphere_replaced") != "sphere_replaced"]
 
 
 def inflected_text() -> str:
