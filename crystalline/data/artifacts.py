@@ -32,6 +32,9 @@ STEP_NAME = re.compile(r"step-(\d{8,})")
 # A checkpoint.
 CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+# A run that trains adapters, and a checkpoint of one: PEFT's names.
+BASE = "base"
+ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 # The cache.
 CORPORA, REQUESTS, TOKENS = "corpora", "requests", "tokens.bin"
 CACHE_TAG = "CACHEDIR.TAG"
@@ -49,7 +52,7 @@ _BESIDE_A_MODEL = frozenset({
     "merges.txt", "vocab.txt", "generation_config.json", "preprocessor_config.json",
     "model.safetensors.index.json", "pytorch_model.bin.index.json",
 })  # fmt: skip
-_OTHER_CONFIGS = ("adapter_config.json", "model_index.json")  # of adapters and of pipelines
+_OTHER_CONFIGS = (ADAPTER_CONFIG, "model_index.json")  # of adapters and of pipelines
 _SETTING = re.compile(rb"^(seq_len|learning_rate|lanes|tokenizer|embed_dim) = ", re.MULTILINE)
 _REQUEST_HEAD = re.compile(rb'\s*\{\s*"entry"\s*:\s*"[0-9a-f]{32}"\s*,\s*"sources"\s*:')
 _TOKENIZER_HEAD = re.compile(rb'\s*\{\s*"version"\s*:\s*"[^"]*"\s*,\s*"truncation"\s*:')
@@ -118,7 +121,14 @@ def _is_run(folder: Path, names: frozenset[str]) -> bool:
         + (TOKENIZER in names and _is_tokenizer(folder / TOKENIZER))
     )
     signs += lock == b""  # between two system calls of its maker
-    return signs >= 2 or (signs == 1 and names <= _OF_A_RUN)
+    return signs >= 2 or (signs == 1 and _is_of_a_run(folder, names))
+
+
+def _is_of_a_run(folder: Path, names: frozenset[str]) -> bool:
+    """Return whether a run has all of these names: a folder `base` of text is none of them."""
+    if BASE in names and not _is_model(folder / BASE, _names(folder / BASE)):
+        return False
+    return names <= _OF_A_RUN | {BASE}
 
 
 def _holds_checkpoints(folder: Path) -> bool:

@@ -116,7 +116,9 @@ def resolve(path: Path, which: str | None = None) -> Path:
         return meant
     require_directory(path)
     if is_there(path / CONFIG):
-        return path.resolve() if path.is_symlink() else path
+        # What else a checkpoint belongs to lies in its run, also where it is itself elsewhere.
+        is_pointer = path.is_symlink() and not STEP_NAME.fullmatch(path.name)
+        return path.resolve() if is_pointer else path
     checkpoints = all_checkpoints(path)
     if not checkpoints:
         raise CheckpointError(

@@ -5,9 +5,11 @@
         tokenizer.json
         tokenizer_config.json   how transformers is to read tokenizer.json
         model.safetensors       float32, names and shapes as transformers has them
-        optimizer.safetensors   the two moments, as m.NAME and v.NAME of the parameter table
+        optimizer.safetensors   the two moments, as m.NAME and v.NAME of what is trained
         state.json              step, settings, and what else the engine hands over
         crystal.json            the numbers of the vocabulary, of runs that compute with them
+        adapter_config.json     in place of the model's weights, of runs that train adapters beside
+        adapter_model.safetensors   a model that lies in RUN/base; see `adapter` and `base`
         manifest.json           sha256 and size of each file above; written last
     RUN/latest, RUN/best        relative symbolic links to two of them; see `pointers`
 
@@ -21,9 +23,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -34,6 +37,13 @@ from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts
 from crystalline.errors import CheckpointError, SaveError
+from crystalline.formats.adapter import (
+    AdaptedFiles,
+    read_adapter,
+    read_adapter_config,
+    write_adapter,
+)
+from crystalline.formats.base import base_sha256, require_base
 from crystalline.formats.catalog import (
     PERMISSIONS,
     damage,
@@ -51,6 +61,9 @@ from crystalline.formats.catalog import (
 from crystalline.formats.config_json import canonical, read_config
 from crystalline.formats.documents import json_document, read_document
 from crystalline.formats.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    BASE,
     BEST,
     CHECKPOINTS,
     CONFIG,
@@ -60,16 +73,17 @@ from crystalline.formats.files import (
     MANIFEST,
     MODEL,
     MODEL_FILES,
+    MODEL_INDEX,
     OPTIMIZER,
-    OPTIONAL_FILES,
     STATE,
+    TO_GO_ON,
     TOKENIZER,
     is_there,
     step_name,
     step_of,
 )
-from crystalline.formats.folder import save_model_folder, write_model
-from crystalline.formats.manifest import fingerprint, read_manifest, sync_file, verify
+from crystalline.formats.folder import save_model_folder, write_description, write_model
+from crystalline.formats.manifest import read_manifest, verify, write_manifest
 from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
 from crystalline.formats.tensorfile import write_tensors
 from crystalline.formats.tensors import (
@@ -80,8 +94,9 @@ from crystalline.formats.tensors import (
     weights_sha256,
 )
 from crystalline.formats.tokenizer_config import read_facts
+from crystalline.model.adapters import AdapterConfig, adapter_table
 from crystalline.model.config import ModelConfig
-from crystalline.model.params import parameter_table
+from crystalline.model.params import ParameterTable, parameter_table
 from crystalline.untrusted import shown
 from crystalline.untrusted.files import STATE as STATE_FILE
 from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
@@ -94,7 +109,7 @@ __all__ = [
     "inspect_checkpoint", "inspect_model", "is_there", "latest_checkpoint", "list_checkpoints",
     "load_checkpoint", "load_model", "locate", "move_pointer", "newest_first", "pointer", "prune",
     "require_directory", "require_readable", "resolve", "save_checkpoint", "save_model_folder",
-    "set_pointer", "tidy", "verify", "weights_sha256",
+    "set_pointer", "tidy", "trained_sha256", "verify", "weights_sha256",
 ]  # fmt: skip
 
 
@@ -117,15 +132,22 @@ class CheckpointInfo:
     tokenizer_path: Path
     path: Path
     crystal_path: Path | None  # where the run computes with the numbers of its vocabulary
+    adapter: AdapterConfig | None  # of a run that trains adapters
+    base: Path | None  # the folder of the model that they belong to
+
+    @property
+    def trained(self) -> ParameterTable:
+        """The table of what the run trains."""
+        return _trained(self.model_config, self.adapter)
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(CheckpointInfo):
     """All that a run needs to go on."""
 
-    weights: Flat  # (table.size,)
-    m: Flat  # (table.size,) first moment
-    v: Flat  # (table.size,) second moment
+    weights: Flat  # (trained.size,)
+    m: Flat  # (trained.size,) first moment
+    v: Flat  # (trained.size,) second moment
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,8 @@ class ModelFolder:
     metadata: dict[str, Any]  # state.json of our own checkpoints, otherwise empty
     path: Path
     crystal_path: Path | None  # crystal.json, where the model was trained with one
+    adapter: AdapterConfig | None = None  # of adapters, which are merged in as tensors are read
+    base: Path | None = None  # the folder of the model that they belong to
 
     def tokenizer(self) -> Tokenizer:
         """Return its tokenizer.  Raises `DataError` where there is none that can be used."""
@@ -145,6 +169,8 @@ class ModelFolder:
 
     def open_weights(self) -> ModelFiles:
         """Open its tensors, to be read one by one.  Raises `CheckpointError`."""
+        if self.adapter is not None and self.base is not None:
+            return AdaptedFiles(self.base, self.config, self.adapter, self.path)
         return ModelFiles(self.path, self.config)
 
 
@@ -152,7 +178,7 @@ class ModelFolder:
 class LoadedModel(ModelFolder):
     """A model with its weights."""
 
-    weights: Flat  # (table.size,)
+    weights: Flat = field(kw_only=True)  # (table.size,)
 
 
 def save_checkpoint(
@@ -167,6 +193,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     crystal: str | None = None,
     facts: TokenizerFacts = NO_FACTS,
+    adapter: AdapterConfig | None = None,
     best: bool = False,
 ) -> Path:
     """Write `run_dir/checkpoints/step-XXXXXXXX`, point `latest` to it, and return its path.
@@ -174,32 +201,34 @@ def save_checkpoint(
     With `best`, `best` points to it as well.  A pointer that cannot be moved is a warning:
     the checkpoint is whole without it.
 
-    `weights` and both `moments` are flat float32 buffers of the parameter table's
-    size; `state` is what JSON can hold; `crystal` is the content of crystal.json; `facts` is what
-    the model that the run began from says of its tokenizer.  A checkpoint of the same step is
-    replaced.  No more than some MB of the tensors are copied in memory.
+    `weights` and both `moments` are flat float32 buffers of the parameter table's size; with
+    `adapter`, of `adapter_table(model_config, adapter)`, and belong to the model in `run_dir/base`.
+    `state` is what JSON can hold; `crystal` is the content of crystal.json; `facts` is what the
+    model that the run began from says of its tokenizer.  A checkpoint of the same step is replaced.
+    No more than some MB of the tensors are copied in memory.
 
     Raises:
         SaveError: the files could not be written; what was there before is intact.
         ValueError: a buffer has the wrong shape, or `state` holds NaN.
     """
-    table = parameter_table(model_config)
+    table = _trained(model_config, adapter)
     for name, flat in (("weights", weights), ("m", moments[0]), ("v", moments[1])):
         if flat.shape != (table.size,) or flat.dtype != np.float32:
             raise ValueError(
                 f"{name} is {flat.dtype}{flat.shape}, the model needs float32({table.size},)"
             )
-    state_text = json_document(
-        {
-            "format": FORMAT,
-            "step": step,
-            "model": canonical(model_config).to_dict(),
-            "train": train_config.to_dict(),
-            "state": dict(state),
-        }
-    )
     folder = run_dir / CHECKPOINTS
     target = folder / step_name(step)
+    document = {
+        "format": FORMAT,
+        "step": step,
+        "model": canonical(model_config).to_dict(),
+        "train": train_config.to_dict(),
+        "state": dict(state),
+    }
+    if adapter is not None:
+        document |= {"adapter": adapter.to_dict(), "base_sha256": _sha256_of_base(run_dir, step)}
+    state_text = json_document(document)
     temporary = temporary_beside(target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,8 +236,14 @@ def save_checkpoint(
         temporary.mkdir()
         try:
             tokenizer = TOKENIZER_FILE.read_bytes(tokenizer_path)
-            views = table.file_views(weights)
-            write_model(temporary, model_config, views, tokenizer, facts, crystal=crystal)
+            if adapter is None:
+                views = table.file_views(weights)
+                write_model(temporary, model_config, views, tokenizer, facts, crystal=crystal)
+            else:
+                write_description(temporary, model_config, tokenizer, facts)
+                # PEFT knows no paths from the checkpoint on: this one holds while the run stays.
+                base = os.path.abspath(run_dir / BASE)  # noqa: PTH100 - links stay
+                write_adapter(temporary, model_config, adapter, weights, base)
             (temporary / STATE).write_text(state_text, encoding="utf-8")
             both = {
                 f"{moment}.{name}": view
@@ -216,16 +251,8 @@ def save_checkpoint(
                 for name, view in table.views(flat).items()
             }
             write_tensors(temporary / OPTIMIZER, both)
-            files = {}
-            optional = [name for name in OPTIONAL_FILES if (temporary / name).exists()]
-            for name in (*FILES, *optional):
-                sync_file(temporary / name)
-                size_bytes, digest = fingerprint(temporary / name)
-                files[name] = {"size_bytes": size_bytes, "sha256": digest}
-            manifest = {"format": FORMAT, "step": step, **stamp(run_dir), "files": files}
-            (temporary / MANIFEST).write_text(json_document(manifest), encoding="utf-8")
-            sync_file(temporary / MANIFEST)
-            sync_directory(temporary)
+            model_files = MODEL_FILES if adapter is None else ADAPTER_FILES
+            write_manifest(temporary, (*model_files, *TO_GO_ON), step=step, **stamp(run_dir))
             replace_directory(temporary, target)
             sync_directory(folder)
         except BaseException:
@@ -255,7 +282,7 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
             f"{path} is not a checkpoint that training can resume from ({MANIFEST} is missing)",
         )
     if verify:
-        _verify_or_raise(path, FILES)
+        _verify_or_raise(path)
     config, document = read_config(path), read_document(path, STATE_FILE)
     if document["format"] != FORMAT:
         raise CheckpointError(
@@ -265,6 +292,7 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
     _require_one_step(path, document)
     if document["model"] != config.to_dict():
         raise damage(path, f"{path / CONFIG} describes another model than {STATE}")
+    adapter, base = _adapter_of(path, config, document, verify=verify)
     return CheckpointInfo(
         step=document["step"],
         model_config=config,
@@ -273,6 +301,8 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
         tokenizer_path=path / TOKENIZER,
         path=path,
         crystal_path=_crystal_of(path),
+        adapter=adapter,
+        base=base,
     )
 
 
@@ -294,13 +324,21 @@ def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
     Raises `CheckpointError` as `inspect_checkpoint` does, and for tensors that do not fit.
     """
     info = inspect_checkpoint(path, verify=verify)
-    table = parameter_table(info.model_config)
     return Checkpoint(
         **vars(info),
-        weights=read_flat(path, info.model_config),
-        m=read_moments(path / OPTIMIZER, table, "m."),
-        v=read_moments(path / OPTIMIZER, table, "v."),
+        weights=_read_trained(info),
+        m=read_moments(path / OPTIMIZER, info.trained, "m."),
+        v=read_moments(path / OPTIMIZER, info.trained, "v."),
     )
+
+
+def trained_sha256(path: Path) -> str:
+    """Return the hash of what the run of a checkpoint trains: its weights, or its adapters.
+
+    Raises `CheckpointError` as `load_checkpoint` does.
+    """
+    info = inspect_checkpoint(path)
+    return weights_sha256(_read_trained(info), info.trained)
 
 
 def inspect_model(path: Path) -> ModelFolder:
@@ -314,7 +352,7 @@ def inspect_model(path: Path) -> ModelFolder:
     """
     require_directory(path)
     if is_there(path / MANIFEST):
-        _verify_or_raise(path, MODEL_FILES)
+        _verify_or_raise(path, to_go_on=False)
     config = read_config(path)
     if not is_there(path / TOKENIZER):
         raise CheckpointError(
@@ -326,7 +364,10 @@ def inspect_model(path: Path) -> ModelFolder:
         if file is not None:
             require_readable(file)
     metadata = read_document(path, STATE_FILE) if is_there(path / STATE) else {}
-    return ModelFolder(config, path / TOKENIZER, read_facts(path), metadata, path, crystal)
+    adapter, base = _adapter_of(path, config, metadata)
+    return ModelFolder(
+        config, path / TOKENIZER, read_facts(path), metadata, path, crystal, adapter, base
+    )
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -339,7 +380,49 @@ def load_model(path: Path) -> LoadedModel:
     Raises `CheckpointError` as `inspect_model` does, and for tensors that do not fit.
     """
     folder = inspect_model(path)
-    return LoadedModel(**vars(folder), weights=read_flat(path, folder.config))
+    with folder.open_weights() as files:
+        return LoadedModel(**vars(folder), weights=files.flat())
+
+
+def _trained(config: ModelConfig, adapter: AdapterConfig | None) -> ParameterTable:
+    return parameter_table(config) if adapter is None else adapter_table(config, adapter)
+
+
+def _read_trained(info: CheckpointInfo) -> Flat:
+    if info.adapter is None:
+        return read_flat(info.path, info.model_config)
+    return read_adapter(info.path, info.model_config, info.adapter)
+
+
+def _adapter_of(
+    path: Path, config: ModelConfig, document: Mapping[str, Any], *, verify: bool = True
+) -> tuple[AdapterConfig, Path] | tuple[None, None]:
+    """Return the adapters that a folder holds in place of weights, and the base they belong to.
+
+    `document` is its state.json.  Raises `CheckpointError` for adapters without their base.
+    """
+    is_adapted = is_there(path / ADAPTER_CONFIG) and not any(
+        is_there(path / name) for name in (MODEL, MODEL_INDEX)
+    )
+    if not is_adapted:
+        if "adapter" in document:
+            raise damage(path, f"{path / STATE} tells of adapters, and {ADAPTER_CONFIG} is missing")
+        return None, None
+    adapter = read_adapter_config(path, config)
+    if document.get("adapter", adapter.to_dict()) != adapter.to_dict():
+        raise damage(path, f"{path / ADAPTER_CONFIG} describes other adapters than {STATE}")
+    return adapter, require_base(path, config, document.get("base_sha256"), checked=verify)
+
+
+def _sha256_of_base(run_dir: Path, step: int) -> str:
+    try:
+        return base_sha256(run_dir)
+    except (OSError, ValueError):
+        raise SaveError(
+            f"the checkpoint of step {step:,} cannot be written: {run_dir / BASE}, the model that "
+            "its adapters belong to, is missing or damaged",
+            advice=f"Put the folder {BASE} back, and resume the run.",
+        ) from None
 
 
 def _crystal_of(path: Path) -> Path | None:
@@ -360,8 +443,8 @@ def _raise_save_error(run_dir: Path, step: int, target: Path, error: OSError) ->
     ) from error
 
 
-def _verify_or_raise(path: Path, names: Collection[str]) -> None:
-    fault = verify(path, names)
+def _verify_or_raise(path: Path, *, to_go_on: bool = True) -> None:
+    fault = verify(path, to_go_on=to_go_on)
     if fault is None:
         return
     if fault.denied:

@@ -1,6 +1,6 @@
 """What a run and its checkpoints consist of: the names of files and folders, not their content.
 
-A file that a checkpoint is to get is added to `FILES` here, or, where only some runs
+A file that a checkpoint is to get is added to `TO_GO_ON` here, or, where only some runs
 have it, to `OPTIONAL_FILES`; the manifest, its check and the pointers follow these.
 """
 
@@ -26,8 +26,12 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # which are not
 TOKENIZER_CONFIG = "tokenizer_config.json"  # for transformers
 GENERATION_CONFIG = "generation_config.json"  # of models from elsewhere
 CHAT_TEMPLATE = "chat_template.jinja"
+BASE = artifacts.BASE  # of a run that trains adapters: the folder of the model they belong to
+ADAPTER_CONFIG, ADAPTER_MODEL = artifacts.ADAPTER_CONFIG, artifacts.ADAPTER_MODEL
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
-FILES = (*MODEL_FILES, OPTIMIZER, STATE)  # what every checkpoint has
+ADAPTER_FILES = (CONFIG, TOKENIZER, ADAPTER_CONFIG, ADAPTER_MODEL)  # ... beside the base
+TO_GO_ON = (OPTIMIZER, STATE)  # what training needs besides
+FILES = (*MODEL_FILES, *TO_GO_ON)  # of a checkpoint of a run that trains all weights
 # Of runs that compute with the numbers of their vocabulary; of all but those of older versions.
 OPTIONAL_FILES = (CRYSTAL, TOKENIZER_CONFIG)
 FOR_OTHERS = (TOKENIZER_CONFIG,)  # whose change by hand is no damage to a model

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crystalline.formats.files import FILES, FOR_OTHERS, MANIFEST, OPTIONAL_FILES
+from crystalline.atomic import json_text, sync_directory
+from crystalline.formats.files import (
+    ADAPTER_FILES,
+    ADAPTER_MODEL,
+    FOR_OTHERS,
+    FORMAT,
+    MANIFEST,
+    MODEL_FILES,
+    OPTIONAL_FILES,
+    TO_GO_ON,
+)
 from crystalline.untrusted import open_regular
 from crystalline.untrusted.files import MANIFEST as MANIFEST_FILE
 
@@ -32,27 +42,46 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     return MANIFEST_FILE.read(checkpoint / MANIFEST)
 
 
-def verify(path: Path, names: Collection[str] = FILES) -> Fault | None:
+def model_files(listed: Collection[str]) -> tuple[str, ...]:
+    """Return the files of a model, or of adapters beside one, of those that a manifest lists."""
+    return ADAPTER_FILES if ADAPTER_MODEL in listed else MODEL_FILES
+
+
+def write_manifest(folder: Path, names: Collection[str], **about: Any) -> None:
+    """Force files of a folder to disk, and then the manifest that lists them.  Raises `OSError`."""
+    files = {}
+    for name in (*names, *(name for name in OPTIONAL_FILES if (folder / name).exists())):
+        sync_file(folder / name)
+        size_bytes, digest = fingerprint(folder / name)
+        files[name] = {"size_bytes": size_bytes, "sha256": digest}
+    text = json_text({"format": FORMAT, **about, "files": files}, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    sync_file(folder / MANIFEST)
+    sync_directory(folder)
+
+
+def verify(path: Path, *, to_go_on: bool = True) -> Fault | None:
     """Return what is wrong with the files of a checkpoint, or None.
 
-    Optional files are looked at wherever the manifest has them.  The clause names the
-    file: "model.safetensors is cut off (10 of 20 bytes)".
+    Without `to_go_on` only those that make a model are looked at.  Optional files are looked at
+    wherever the manifest has them.  The clause names the file: "model.safetensors is cut off (10
+    of 20 bytes)".
     """
     try:
         listed = read_manifest(path)["files"]
         optional = [name for name in OPTIONAL_FILES if name in listed]
+        needed = (*model_files(listed), *(TO_GO_ON if to_go_on else ()))
         expected = {
             name: (int(listed[name]["size_bytes"]), str(listed[name]["sha256"]))
-            for name in (*FILES, *optional)
+            for name in (*needed, *optional)
         }
     except OSError as error:
         return _unreadable(MANIFEST, error)
     except (ValueError, KeyError, TypeError):
         return Fault(f"{MANIFEST} is damaged")
-    for name in (*names, *optional):
-        if name in FOR_OTHERS and names is not FILES:
+    for name, (size_bytes, digest) in expected.items():
+        if name in FOR_OTHERS and not to_go_on:
             continue  # who edits it has not damaged the model
-        size_bytes, digest = expected[name]
         try:
             found_bytes = (path / name).stat().st_size
             if found_bytes < size_bytes:

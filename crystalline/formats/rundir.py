@@ -2,6 +2,7 @@
 
     RUN/config.toml      the resolved settings; `--config` reads it
     RUN/tokenizer.json   what every checkpoint gets
+    RUN/base/            the model that is trained on, of runs that train adapters; see `base`
     RUN/crystal.json     the vocabulary's numbers at the start, of runs that compute with them
     RUN/metrics.jsonl    written by `train.metrics`
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
@@ -47,7 +48,16 @@ from crystalline.formats.catalog import (
     tidy,
     unreadable,
 )
-from crystalline.formats.files import CHECKPOINTS, METRICS, RUNS, TOKENIZER
+from crystalline.formats.files import (
+    BASE,
+    CHECKPOINTS,
+    MANIFEST,
+    METRICS,
+    MODEL_FILES,
+    OPTIONAL_FILES,
+    RUNS,
+    TOKENIZER,
+)
 from crystalline.formats.files import SETTINGS as CONFIG
 from crystalline.formats.pointers import restore_pointers
 from crystalline.formats.toml import read_toml, to_toml
@@ -71,7 +81,13 @@ __all__ = [
 ]  # fmt: skip
 
 LOCK = artifacts.LOCK
-BEFORE_TRAINING = (CONFIG, TOKENIZER, CRYSTAL, METRICS)  # what a run writes before a checkpoint
+BEFORE_TRAINING = (
+    CONFIG,
+    TOKENIZER,
+    CRYSTAL,
+    METRICS,
+    BASE,
+)  # what a run writes before a checkpoint
 
 _TRIES = 100  # against others that remove the directories we are about to use
 _ADVICE = "Choose another --checkpoint-dir, one that you may write to."
@@ -277,10 +293,10 @@ class RunDir:
         if not self._cleared:
             return
         with contextlib.suppress(OSError):  # what else is there keeps the directory
-            ours = {CONFIG, TOKENIZER, CRYSTAL, LOCK}
+            ours = {CONFIG, TOKENIZER, CRYSTAL, BASE, LOCK}
             if {entry.name for entry in self.path.iterdir()} <= ours:
-                for name in (CONFIG, TOKENIZER, CRYSTAL):
-                    (self.path / name).unlink(missing_ok=True)
+                for name in ours - {LOCK}:
+                    remove(self.path / name)
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
                 if self.path.parent == RUNS:
@@ -394,6 +410,10 @@ def _is_leftover(entry: Path) -> bool:
     mode = entry.lstat().st_mode
     if entry.name == CHECKPOINTS:
         return stat.S_ISDIR(mode) and all(map(is_temporary, entry.iterdir()))
+    if stat.S_ISDIR(mode):
+        inside = {*MODEL_FILES, *OPTIONAL_FILES, MANIFEST}
+        is_base = entry.name == BASE and {one.name for one in entry.iterdir()} <= inside
+        return is_base or is_temporary(entry)
     if not stat.S_ISREG(mode):
         return False
     return (

@@ -5,7 +5,8 @@
     with source.weights() as tensor:
         tensor(parameter)                # float32, of the parameter's shape
 
-Nothing but heads is read until a tensor is asked for, and each is read alone.
+Nothing but heads is read until a tensor is asked for, and each is read alone.  Adapters that a
+run trained are added to the tensors of their base, so that nobody who reads knows of them.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from crystalline.data.tokenizer_facts import TokenizerFacts
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.checkpoint import (
     BEST,
+    CONFIG,
     LATEST,
     ModelFolder,
     inspect_model,
     pointer,
     require_directory,
     resolve,
+    save_model_folder,
 )
+from crystalline.formats.files import ADAPTER_CONFIG, BASE, is_there
+from crystalline.formats.folder import NamedTensors, OnRead
 from crystalline.formats.gguf import GgufModel, read_gguf
 from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
@@ -93,16 +98,46 @@ class ModelSource(ABC):
         with self.weights() as read:
             for parameter in parameter_table(self.config).parameters:
                 target = table.find(parameter.role, parameter.layer)
-                rows = slice(None)
-                if parameter.role is Role.POSITIONS and target is not None:
-                    rows = slice(target.shape[0])
-                tensor = read(parameter)[rows]
-                if target is None or target.shape != tensor.shape:
-                    raise CheckpointError(
-                        f"{self.path} holds another model than it did before ({parameter.name})",
-                        advice="Start again when nothing writes to it.",
-                    )
+                tensor = self._cut(read(parameter), parameter, target)
+                assert target is not None  # as `_cut` has found
                 views[target.name][...] = tensor
+
+    def keep_base(self, run_dir: Path, config: ModelConfig, on_read: OnRead | None = None) -> Path:
+        """Write the weights as a model `config` into RUN/base, and return that folder.
+
+        As in `fill`, its table of positions may be shorter.  `on_read` is told what is done.
+
+        Raises:
+            CheckpointError: a tensor is missing or damaged, or `config` is of another shape.
+            SaveError: it cannot be written.
+        """
+        base = run_dir / BASE
+        ours = parameter_table(self.config)
+        with self.weights() as read:
+
+            def cut(target: Parameter) -> Floats:
+                parameter = ours.find(target.role, target.layer)
+                if parameter is None:
+                    raise self._changed(target)
+                return self._cut(read(parameter), parameter, target)
+
+            tensors = NamedTensors(cut, config, on_read)
+            save_model_folder(base, config, tensors, self.tokenizer_json(), self.facts, signed=True)
+        return base
+
+    def _cut(self, tensor: Floats, parameter: Parameter, target: Parameter | None) -> Floats:
+        """Return a tensor of ours as one of another model, which may have fewer positions."""
+        if target is not None and parameter.role is Role.POSITIONS:
+            tensor = tensor[: target.shape[0]]
+        if target is None or target.shape != tensor.shape:
+            raise self._changed(parameter)
+        return tensor
+
+    def _changed(self, parameter: Parameter) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} holds another model than it did before ({parameter.name})",
+            advice="Start again when nothing writes to it.",
+        )
 
     def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
         if tokenizer.vocab_size > self.config.vocab_size:
@@ -203,8 +238,19 @@ def open_source(place: Path, checkpoint: str | None = None) -> ModelSource:
     return _Folder(inspect_model(folder), choice)
 
 
+def _require_whole(place: Path) -> None:
+    """Raise `CheckpointError` for a folder of adapters that says nothing of their model."""
+    if is_there(place / ADAPTER_CONFIG) and not is_there(place / CONFIG):
+        raise CheckpointError(
+            f"{place} holds adapters, and the model that they belong to is missing ({CONFIG})",
+            advice="Name the run that trained them, or merge them into their model in PEFT "
+            "(merge_and_unload) and name its folder.",
+        )
+
+
 def _folder(place: Path, checkpoint: str | None) -> tuple[Path, str]:
     """Return the folder with the model's files, and how it was chosen where it was not named."""
+    _require_whole(place)
     if checkpoint is None:
         folder = resolve(place)
         named = (place / "config.json").is_file()

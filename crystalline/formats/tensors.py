@@ -117,7 +117,7 @@ class ModelFiles:
 
     def _find(self, files: list[TensorFile]) -> None:
         """Find every tensor's place; the first that is unknown, wrong or missing is told."""
-        _require_room(files, self.table)
+        require_room(files, self.table)
         how = self.config.row.huggingface
         wanted = {part.name: (p, part) for p, part in self.table.file_parts()}
         buffers = re.compile(how.buffers or r"(?!)")
@@ -135,7 +135,7 @@ class ModelFiles:
                     raise damage(
                         self.folder, f"{file.path} holds an unknown tensor '{shown(stored)}'"
                     )
-                _require_shape(file.path, stored, entry.shape, wanted[name])
+                require_shape(file.path, stored, entry.shape, wanted[name])
                 if name in self._places:
                     raise damage(self.folder, f"{file.path} holds '{shown(stored)}' again")
                 self._places[name] = _Place(file, stored)
@@ -197,10 +197,10 @@ def _files_of(folder: Path) -> list[Path]:
     )
 
 
-def _require_room(files: list[TensorFile], table: ParameterTable) -> None:
+def require_room(files: list[TensorFile], table: ParameterTable, source: str = CONFIG) -> None:
     """Raise `CheckpointError` for files that cannot hold so many parameters.
 
-    Before memory is taken for them: config.json may promise any number.
+    Before memory is taken for them: `source`, the file that describes them, may promise any number.
     """
     size_bytes = sum(file.size_bytes for file in files)
     if size_bytes < _LEAST_BYTES * table.count:
@@ -208,23 +208,28 @@ def _require_room(files: list[TensorFile], table: ParameterTable) -> None:
         raise damage(
             path.parent,
             f"{path} has {size_bytes:,} bytes, too few for the {table.count:,} parameters that "
-            f"{CONFIG} describes"
+            f"{source} describes"
             if len(files) == 1
             else f"the {len(files)} files of {path.parent} have {size_bytes:,} bytes, too few for"
-            f" the {table.count:,} parameters that {CONFIG} describes",
+            f" the {table.count:,} parameters that {source} describes",
         )
 
 
-def _require_shape(
-    path: Path, stored: str, found: tuple[int, ...], where: tuple[Parameter, Part]
+def require_shape(
+    path: Path,
+    stored: str,
+    found: tuple[int, ...],
+    where: tuple[Parameter, Part],
+    source: str = CONFIG,
 ) -> None:
+    """Raise `CheckpointError` for a tensor of another shape than the file `source` asks for."""
     parameter, part = where
     asked = parameter.part_shape(part)
     if found != asked:
         raise damage(
             path.parent,
             f"the tensor '{shown(stored)}' in {path} has shape {shown(str(found), 60)}, "
-            f"{CONFIG} asks for {asked}",
+            f"{source} asks for {asked}",
         )
 
 
@@ -237,7 +242,7 @@ def read_flat(folder: Path, config: ModelConfig) -> Flat:
 def read_moments(path: Path, table: ParameterTable, prefix: str) -> Flat:
     """Return the tensors whose names begin with `prefix` as one flat buffer; gaps are 0."""
     with TensorFile(path) as file:
-        _require_room([file], table)
+        require_room([file], table)
         known = {parameter.name for parameter in table.parameters}
         for stored in file.tensors:
             if stored.startswith(prefix):
@@ -250,7 +255,7 @@ def read_moments(path: Path, table: ParameterTable, prefix: str) -> Flat:
             if stored not in file.tensors:
                 raise damage(path.parent, f"{path} has no tensor '{stored}'")
             whole = Part(stored, 0, parameter.shape[-1], False)
-            _require_shape(path, stored, file.tensors[stored].shape, (parameter, whole))
+            require_shape(path, stored, file.tensors[stored].shape, (parameter, whole))
             row = 0
             for block in file.blocks(stored):
                 view[row : row + len(block)] = block

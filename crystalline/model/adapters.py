@@ -55,6 +55,16 @@ class AdapterConfig:
         return {"rank": self.rank, "alpha": self.alpha}
 
 
+def largest_rank(config: ModelConfig) -> int:
+    """Return the smallest side of the matrices of a model's layers: no product needs more.
+
+    >>> largest_rank(ModelConfig(65, 64, 1, 4, 128))
+    128
+    """
+    matrices = (p for p in parameter_table(config).parameters if p.role in ADAPTED)
+    return min(min(p.shape) for p in matrices)
+
+
 @dataclass(frozen=True)
 class Adapter:
     """The adapter of one matrix; offsets of `a` and `b` are those of the adapters' own buffer."""

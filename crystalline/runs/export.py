@@ -30,7 +30,7 @@ from crystalline.errors import DataError, UsageError
 from crystalline.formats.files import CHECKPOINTS
 from crystalline.formats.rundir import run_of
 from crystalline.formats.sources import GGUF_SUFFIX, ModelSource, Read, open_source
-from crystalline.model.params import Parameter, parameter_table
+from crystalline.model.params import parameter_table
 from crystalline.untrusted import shown
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _write_folder(
     out: Path,
     writing: OnProgress | None,
 ) -> Mapping[str, int]:
-    from crystalline.formats.folder import save_model_folder
+    from crystalline.formats.folder import NamedTensors, save_model_folder
     from crystalline.untrusted.files import CRYSTAL
 
     crystal = None
@@ -269,7 +269,14 @@ def _write_folder(
                 f"{source.crystal_path} is not UTF-8", advice="Copy the folder again."
             ) from None
     with source.weights() as read:
-        tensors = _ByName(source, read, 2 if type == "bf16" else 4, writing)
+        item_bytes = 2 if type == "bf16" else 4
+        tensors = NamedTensors(
+            read,
+            source.config,
+            None
+            if writing is None
+            else lambda done, total: writing(done * item_bytes, total * item_bytes),
+        )
         save_model_folder(
             out, source.config, tensors, source.tokenizer_json(), source.facts,
             type=cast("TensorType", type), crystal=crystal,
@@ -303,38 +310,6 @@ def _in_order(source: ModelSource, read: Read) -> Iterator[tuple[str, Floats]]:
         whole = read(parameter)
         for part in parameter.parts:
             yield part.name, parameter.part_view(whole, part)
-
-
-class _ByName(Mapping[str, Floats]):
-    """The tensors as files have them, by name; a parameter is kept for the next of its parts."""
-
-    def __init__(
-        self, source: ModelSource, read: Read, item_bytes: int, writing: OnProgress | None
-    ) -> None:
-        table = parameter_table(source.config)
-        self._parts = {part.name: (p, part) for p, part in table.file_parts()}
-        self._read = read
-        self._held: tuple[Parameter, Floats] | None = None
-        self._item_bytes = item_bytes
-        self._writing = writing
-        self._done, self._total = 0, table.count
-
-    def __getitem__(self, name: str) -> Floats:
-        parameter, part = self._parts[name]
-        if self._held is None or self._held[0] is not parameter:
-            self._held = None  # before the next is read
-            self._held = (parameter, self._read(parameter))
-        view = parameter.part_view(self._held[1], part)
-        self._done += view.size
-        if self._writing is not None:
-            _tell(self._writing, self._done * self._item_bytes, self._total * self._item_bytes)
-        return view
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
-
-    def __len__(self) -> int:
-        return len(self._parts)
 
 
 def _tell(progress: OnProgress, done: int, total: int) -> None:

@@ -99,7 +99,7 @@ FINGERPRINT = Record(Field("size_bytes", int, 0, 2**50), Field("sha256", str, 64
 
 MANIFEST = FileKind(
     "manifest.json",
-    "RUN/checkpoints/STEP/",
+    "RUN/checkpoints/STEP/, RUN/base/",
     _MEGABYTE,
     "us",
     "renamed",
@@ -125,8 +125,12 @@ STATE = FileKind(
         Field("model", dict, 0, 100),
         Field("train", dict, 0, 200),
         Field("state", dict, 0, 200),
+        # Of a run that trains adapters:
+        Field("adapter", dict, 0, 10, optional=True),
+        Field("base_sha256", str, 64, 64, SHA256, optional=True),
     ),
-    "the model is that of config.json, the step that of the manifest",
+    "the model is that of config.json, the step that of the manifest, the adapters those of "
+    "adapter_config.json, the hash that of RUN/base/model.safetensors",
 )
 PROGRESS = Record(  # STATE's field "state", of a training run
     Field("step", int, 0, MOST_STEPS),
@@ -170,7 +174,7 @@ ROPE = Record(  # MODEL_CONFIG's fields "rope_scaling" and "rope_parameters"
 )
 MODEL_CONFIG = FileKind(
     "config.json",
-    "RUN/checkpoints/STEP/, MODEL/",
+    "RUN/checkpoints/STEP/, RUN/base/, MODEL/",
     _MEGABYTE,
     "anybody",
     "renamed",
@@ -207,9 +211,34 @@ MODEL_CONFIG = FileKind(
     "an architecture computed here, and nothing that would change it; rotary positions: type and "
     "range; the tensors must be in the file before memory is taken",
 )
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200
+
+
+ADAPTER_CONFIG = FileKind(
+    "adapter_config.json",
+    "RUN/checkpoints/STEP/",
+    _MEGABYTE,
+    "anybody",
+    "renamed",
+    parse_json,
+    Record(
+        Field("peft_type", str, 1, 100),
+        Field("r", int, 1, 2**18),
+        Field("lora_alpha", float, 1e-9, 1e9),
+        Field("lora_dropout", float, 0, 1, optional=True, nullable=True),
+        Field("bias", str, 1, 100, optional=True),
+        Field("fan_in_fan_out", bool, optional=True),
+        Field("target_modules", list, 1, 1000, items=_is_module),
+    ),
+    "adapters of every matrix of every layer, no rank above its sides, and nothing that would "
+    "change what they compute; the tensors must be in the file before memory is taken",
+)
 TOKENIZER = FileKind(
     "tokenizer.json",
-    "RUN/, RUN/checkpoints/STEP/, MODEL/, CACHE/corpora/KEY/",
+    "RUN/, RUN/checkpoints/STEP/, RUN/base/, MODEL/, CACHE/corpora/KEY/",
     64 * _MEGABYTE,  # the largest of well-known models has 34 MB
     "anybody",
     "renamed",
@@ -227,7 +256,7 @@ def _is_template(value: Any) -> bool:
 
 TOKENIZER_CONFIG = FileKind(
     "tokenizer_config.json",
-    "RUN/checkpoints/STEP/, MODEL/",
+    "RUN/checkpoints/STEP/, RUN/base/, MODEL/",
     16 * _MEGABYTE,  # it may list every added token
     "anybody",
     "renamed",
@@ -257,11 +286,12 @@ CHAT_TEMPLATE = FileKind(
 )
 WEIGHTS = FileKind(
     "*.safetensors",
-    "RUN/checkpoints/STEP/, MODEL/",
+    "RUN/checkpoints/STEP/, RUN/base/, MODEL/",
     None,
     "anybody",
     "renamed",
-    checks="names, shapes and types of config.json's model; finite numbers",
+    checks="names, shapes and types of config.json's model, or of its adapters, whose copies must "
+    "be equal; finite numbers",
 )
 _SHARD = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}\.safetensors")
 
@@ -537,6 +567,7 @@ KINDS = (
     MANIFEST,
     STATE,
     MODEL_CONFIG,
+    ADAPTER_CONFIG,
     TOKENIZER,
     TOKENIZER_CONFIG,
     GENERATION_CONFIG,

@@ -260,7 +260,7 @@ def test_buffers_of_the_wrong_size_are_our_own_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "victim", ["write_model", "write_tensors", "sync_file", "replace_directory"]
+    "victim", ["write_model", "write_tensors", "write_manifest", "replace_directory"]
 )
 def test_a_full_disk_loses_nothing(run: Path, monkeypatch, victim: str) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}

@@ -20,7 +20,7 @@ from crystalline.data.tokenizer_facts import TokenizerFacts
 from crystalline.errors import CheckpointError, SaveError
 from crystalline.formats import checkpoint as cp
 from crystalline.formats import folder as folder_module
-from crystalline.formats.folder import FileTensors, save_model_folder
+from crystalline.formats.folder import NamedTensors, save_model_folder
 from crystalline.formats.tensors import ModelFiles
 from crystalline.model.config import ModelConfig, RopeScaling
 from crystalline.model.params import parameter_table
@@ -329,7 +329,9 @@ def test_a_folder_that_was_written_opens(tmp_path: Path, name: str, kind: Any) -
     assert dtype == ("float32" if kind == "f32" else "bfloat16")
     again = tmp_path / "again"
     with ModelFiles(path, config) as files:  # from one folder to another, tensor by tensor
-        save_model_folder(again, config, FileTensors(files), tokenizer_bytes(), type=kind)
+        save_model_folder(
+            again, config, NamedTensors(files.tensor, config), tokenizer_bytes(), type=kind
+        )
     assert (again / cp.MODEL).read_bytes() == (path / cp.MODEL).read_bytes()
 
 
