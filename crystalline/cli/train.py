@@ -53,6 +53,7 @@ DESCRIPTION = """Train a language model on text, on this machine's processor.
   cllm-train book.txt --tokenizer char --num-layers 4 --max-steps 2000
   cllm-train --resume runs/NAME
   cllm-train --init-from MODEL more-texts/
+  cllm-train --init-from MODEL --lora-rank 8 more-texts/
 
 The crystalline parts make tokens numbers: roots get primes, and what an affix
   makes of them their products. Each of them is off unless asked for:
@@ -167,6 +168,8 @@ class TrainSettings(RunSettings):
     Face's layout (gpt2, llama, qwen3), a GGUF file. Its tokenizer and its shape are kept; only
     --seq-len, --dropout and --attention crystalline may differ. Moments, schedule and text are new,
     and the run does not need the model's files once it has begun."""
+    lora_alpha: Annotated[float | None, _optional(float, "twice --lora-rank")] = None
+    """What the adapters' products count for: they are multiplied by it over --lora-rank."""
     checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
     """The new run's directory."""
     config: Annotated[str | None, _optional(str, "none")] = None

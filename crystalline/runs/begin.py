@@ -14,6 +14,7 @@ from crystalline.runs.length import new_length, steps_of
 from crystalline.runs.ready import (
     Preparing,
     ReadyRun,
+    keep_base,
     make_spec,
     prepare_crystal,
     prepare_text,
@@ -97,7 +98,10 @@ def begin(
         spec = make_spec(settings, length, model, data, run, peak, command)
         if foundation is not None:
             source = foundation.source
-            spec = dataclasses.replace(spec, init_from=source.path, facts=source.facts)
+            begins_from = source.path
+            if config.adapter is not None:
+                begins_from = keep_base(source, run, model, preparing)
+            spec = dataclasses.replace(spec, init_from=begins_from, facts=source.facts)
         if crystal is not None:
             spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
         yield ReadyRun(settings, spec, run, describe(settings, spec, data))

@@ -30,6 +30,7 @@ def describe(settings: RunSettings, spec: RunSpec, data: PreparedData, *, step: 
         f"{_count(model.embed_dim, 'channel')}, context {model.seq_len}, "
         f"vocabulary {model.vocab_size:,}"
         + (f", begun from {config.init_from}" if config.init_from else ""),
+        **_adapters(spec),
         "steps": f"{about}{spec.max_steps:,} of {config.sequences_per_step} × {config.seq_len} "
         f"tokens, {passes:.3g} epochs" + (f", from step {step:,} on" if step else ""),
         "rate": f"{config.optimizer}, {config.lr_schedule} {config.learning_rate:g} to "
@@ -49,6 +50,21 @@ def _count(number: int, noun: str) -> str:
     ('1 layer', '2 heads')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _adapters(spec: RunSpec) -> dict[str, str]:
+    """Return the line that tells of adapters, where they are what is trained."""
+    from crystalline.formats.rundir import short_count
+    from crystalline.model.adapters import adapter_table
+
+    adapter = spec.config.adapter
+    if adapter is None:
+        return {}
+    count = adapter_table(spec.model, adapter).count
+    return {
+        "adapters": f"rank {adapter.rank}, alpha {adapter.alpha:g}: {count:,} of "
+        f"{short_count(spec.parameters)} parameters are trained"
+    }
 
 
 def _crystalline_parts(config: TrainConfig) -> dict[str, str]:

@@ -18,6 +18,7 @@ from crystalline.data.tokenizer import GivenTokenizer
 from crystalline.errors import UsageError
 from crystalline.formats.sources import ModelSource, open_source
 from crystalline.log import get_logger
+from crystalline.model.adapters import AdapterConfig, largest_rank
 from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
@@ -77,6 +78,7 @@ class Foundation:
         attention = model.attention if "attention" not in given else settings.attention
         if attention == "standard" != model.attention:
             raise self._contradiction("attention", "standard", model.attention)
+        adapter = self._adapter(settings)
         own = self.tokenizer.tokenizer.kind
         kind = cast(TokenizerKind, "bpe" if own == "spm" else own)  # SentencePiece's BPE
         if "tokenizer" in given and settings.tokenizer != kind:
@@ -90,6 +92,7 @@ class Foundation:
             attention=attention,
             seq_len=self._context(settings, "seq_len" in given),
             init_from=os.path.abspath(str(settings.init_from)),  # noqa: PTH100 - links stay
+            lora_alpha=None if adapter is None else adapter.alpha,
         )
 
     def model(self, config: TrainConfig) -> ModelConfig:
@@ -100,6 +103,26 @@ class Foundation:
             dropout=config.dropout,
             attention=config.attention,
         )
+
+    def _adapter(self, settings: RunSettings) -> AdapterConfig | None:
+        """Return the adapters that are asked for; raise `UsageError` where the model takes none."""
+        model, adapter = self.source.config, settings.adapter
+        if adapter is None:
+            return None
+        if model.attention != "standard":
+            raise UsageError(
+                f"the model {self.source.path} has crystalline attention, whose λ adapters do not "
+                "reach",
+                advice="Leave --lora-rank out: that trains all its weights.",
+            )
+        most = largest_rank(model)
+        if adapter.rank > most:
+            raise UsageError(
+                f"--lora-rank {adapter.rank:,} is above the smallest side of the matrices of "
+                f"{self.source.path}, {most:,}",
+                advice=f"Use at most {most:,}; 8 to 64 are usual.",
+            )
+        return adapter
 
     def _context(self, settings: RunSettings, is_given: bool) -> int:
         most = self.source.config.seq_len

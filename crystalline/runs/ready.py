@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from crystalline.data.prepare import PreparedData, Progress
     from crystalline.data.tokenizer import GivenTokenizer
     from crystalline.formats.rundir import RunDir
+    from crystalline.formats.sources import ModelSource
     from crystalline.model.config import ModelConfig
     from crystalline.runs.length import Length
     from crystalline.train.spec import RunResult, RunSpec
@@ -153,6 +155,16 @@ def prepare_crystal(
                 progress=progress,
             )
     return crystal
+
+
+def keep_base(source: ModelSource, run: RunDir, model: ModelConfig, preparing: Preparing) -> Path:
+    """Write the model whose adapters a run trains into its directory; return its folder there.
+
+    `model` is the shape that the run trains.  Raises `SaveError`, `CheckpointError`.
+    """
+    with preparing() as progress:
+        on_read = None if progress is None else partial(progress, "Keeping the model")
+        return source.keep_base(run.path, model, on_read)
 
 
 def speed_of(model: ModelConfig, data: PreparedData, cores: int) -> Callable[[TrainConfig], float]:

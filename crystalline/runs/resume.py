@@ -84,7 +84,8 @@ class EarlierRun:
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
         peak = measure_peak(cores, config.precision)
         spec = make_spec(settings, length, info.model_config, data, self.run, peak, self.command)
-        spec = dataclasses.replace(spec, resume_from=info.path, facts=facts)
+        # What its adapters belong to is in the run, or lies where the checkpoint is.
+        spec = dataclasses.replace(spec, resume_from=info.path, facts=facts, init_from=info.base)
         summary = describe(settings, spec, data, step=info.step)
         newest = info.path if info.path.parent == path / CHECKPOINTS else None
         return ReadyRun(settings, spec, self.run, summary, newest)

@@ -89,18 +89,16 @@ class Run:
 
     @property
     def weights_sha256(self) -> str:
-        """The hash of the weights, equal for equal bits.
+        """The hash of the weights, or of the adapters, that it trains: equal for equal bits.
 
         Raises:
             CheckpointError: there is no checkpoint yet, or it is damaged.
         """
-        from crystalline.formats.checkpoint import LATEST, load_model, resolve, weights_sha256
-        from crystalline.model.params import parameter_table
+        from crystalline.formats.checkpoint import LATEST, resolve, trained_sha256
 
         if self.result is not None:
             return self.result.weights_sha256
-        model = load_model(resolve(self.path, LATEST))
-        return weights_sha256(model.weights, parameter_table(model.config))
+        return trained_sha256(resolve(self.path, LATEST))
 
     def _info(self) -> CheckpointInfo:
         from crystalline.formats.checkpoint import LATEST, inspect_checkpoint, resolve

@@ -12,6 +12,7 @@ from typing import Any
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.catalog import damage
 from crystalline.formats.checkpoint import STATE, CheckpointInfo
+from crystalline.model.adapters import AdapterConfig
 from crystalline.runs.layers import checked_values, field_names
 from crystalline.train.config import TrainConfig
 from crystalline.train.progress import checked_progress
@@ -40,7 +41,11 @@ def stored_config(info: CheckpointInfo) -> dict[str, Any]:
         values = checked_values(TrainConfig, info.train_config)
         stored: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
         stored |= {"eval_tokens": 0} | values  # all were evaluated
-        TrainConfig(**stored)
+        adapter = TrainConfig(**stored).adapter
+        if adapter != info.adapter:
+            raise BadContent(
+                f"its settings ask for {_words(adapter)}, it has {_words(info.adapter)}"
+            )
         if stored["plan"] is None and stored["max_steps"] is None:
             raise BadContent("it has neither 'plan' nor 'max_steps'")
         for name in _OF_THE_MODEL:
@@ -52,3 +57,14 @@ def stored_config(info: CheckpointInfo) -> dict[str, Any]:
         clause = error.message if isinstance(error, UsageError) else str(error)
         raise damage(info.path, f"{info.path / STATE} cannot be used: {clause}") from None
     return stored
+
+
+def _words(adapter: AdapterConfig | None) -> str:
+    """Return adapters in words.
+
+    >>> _words(AdapterConfig(8, 16.0)), _words(None)
+    ('adapters of rank 8 and alpha 16', 'no adapters')
+    """
+    if adapter is None:
+        return "no adapters"
+    return f"adapters of rank {adapter.rank} and alpha {adapter.alpha:g}"

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from crystalline.errors import UsageError
 from crystalline.model.config import architecture_row
 from crystalline.train.plan import Plan
+
+if TYPE_CHECKING:
+    from crystalline.model.adapters import AdapterConfig
 
 POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
 MAX_WORKERS = 63
@@ -146,6 +149,14 @@ class TrainConfig:
     """Model to begin from instead of random weights: a run, a checkpoint, a folder in Hugging
     Face's layout (gpt2, llama, qwen3) or a GGUF file.  Its tokenizer and its shape are kept;
     moments, schedule and text are new.  Its files are read at the start only."""
+    lora_rank: int = 0
+    """Train low-rank adapters (LoRA) beside the matrices of --init-from, which stay as they are:
+    every matrix of a layer gains the product of two thin ones of this rank, all queries, keys and
+    values sharing the first.  It takes less memory and time than training all weights, and what is
+    learned is a small file beside the model; 8 to 64 are usual, 0 trains all weights."""
+    lora_alpha: float | None = None
+    """What the adapters' products count for: they are multiplied by it over --lora-rank.
+    Default: twice --lora-rank."""
 
     def __post_init__(self) -> None:
         _at_least("--vocab-size", self.vocab_size, 2)
@@ -229,6 +240,7 @@ class TrainConfig:
             )
         if self.init_from is not None:
             self._check_beginning()
+        self._check_adapters()
         if self.freeze_lambda and self.attention != "crystalline":
             raise UsageError(
                 f"--freeze-lambda has nothing to freeze in --attention {self.attention}",
@@ -261,6 +273,45 @@ class TrainConfig:
                     f"{self.init_from}",
                     advice=f"Leave --{name} out, or leave out --init-from.",
                 )
+
+    def _check_adapters(self) -> None:
+        """Refuse adapters that cannot be, or beside which something else would be trained."""
+        _at_least("--lora-rank", self.lora_rank, 0)
+        if self.lora_alpha is not None:
+            _positive("--lora-alpha", self.lora_alpha)
+        if not self.lora_rank:
+            if self.lora_alpha is not None:
+                raise UsageError(
+                    f"--lora-alpha {self.lora_alpha:g} weighs adapters, and --lora-rank 0 has none",
+                    advice="Add --lora-rank 8, or leave it out.",
+                )
+            return
+        if self.init_from is None:
+            raise UsageError(
+                f"--lora-rank {self.lora_rank} trains adapters of a model, and none is named",
+                advice="Add --init-from MODEL, or leave --lora-rank out.",
+            )
+        wrong = {
+            f"--crystalline-epsilon {self.crystalline_epsilon:g}": self.smooths,
+            f"--attention {self.attention}": self.attention != "standard",
+        }
+        for what, is_there in wrong.items():
+            if is_there:
+                raise UsageError(
+                    f"{what} teaches all weights of a model, and --lora-rank {self.lora_rank} "
+                    "trains adapters alone",
+                    advice="Leave one of them out.",
+                )
+
+    @property
+    def adapter(self) -> AdapterConfig | None:
+        """The adapters that are trained; None where all weights are."""
+        if not self.lora_rank:
+            return None
+        from crystalline.model.adapters import AdapterConfig  # with NumPy, which --help need not
+
+        alpha = 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+        return AdapterConfig(self.lora_rank, alpha)
 
     @property
     def smooths(self) -> bool:

@@ -64,7 +64,9 @@ class RunSpec:
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
     crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
-    init_from: Path | None = None  # the model whose weights a new run begins with; read at step 0
+    # The model whose weights a new run begins with; read at step 0.  Of a run that trains adapters
+    # it is RUN/base, which is read whenever the run begins or goes on.
+    init_from: Path | None = None
     facts: TokenizerFacts = NO_FACTS  # what that model says of its tokenizer: for checkpoints
     max_seconds: float | None = (
         None  # of running time, saved and evaluated: the plan is fitted to it
