@@ -30,6 +30,7 @@ from crystalline.formats.checkpoint import (
 from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
 from crystalline.log import get_logger
+from crystalline.model.adapters import adapter_table, initialize_adapters
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
@@ -49,14 +50,19 @@ EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
 
 
 class TrainingProgram:
-    """A GPT-2 in training; see `train.protocol.Program` for the contract."""
+    """A model in training, or its adapters; see `train.protocol.Program` for the contract."""
 
     def __init__(self, spec: RunSpec) -> None:
         config = spec.config
         if spec.permits is None:
             raise ValueError("the program needs a spec whose permits are set")
         self.spec = spec
-        self.table = parameter_table(spec.model)
+        self.adapter = config.adapter
+        self.table = (  # of what is trained
+            parameter_table(spec.model)
+            if self.adapter is None
+            else adapter_table(spec.model, self.adapter)
+        )
         self._crystal = _crystal_tables(spec)
         self.tokens = TokenFile.open(spec.token_path)
         self.sequences = config.sequences_per_step
@@ -64,12 +70,14 @@ class TrainingProgram:
         self.lane_count = min(config.lanes, self.sequences)
         self.segment_count = len(self.table.segments())
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
-        self.lanes_per_unit = lanes_per_unit(
-            self.lane_count,
-            spec.permits,
-            self._per_lane * config.seq_len,
-            Transformer.side_rows(spec.model),
-        )
+        self.lanes_per_unit = 1  # of adapters, whose gradients are small
+        if self.adapter is None:
+            self.lanes_per_unit = lanes_per_unit(
+                self.lane_count,
+                spec.permits,
+                self._per_lane * config.seq_len,
+                Transformer.side_rows(spec.model),
+            )
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         # Workspaces are a large part of a small model's memory: no more rows than a lane has.
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
@@ -83,6 +91,7 @@ class TrainingProgram:
     def regions(self) -> list[Region]:
         """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
 
+        Where adapters are trained, moments and gradients are theirs.
         Lanes that are computed together share a buffer; what cannot be added in place goes
         through the permit's side buffer (see `Transformer.compute`).
         """
@@ -90,17 +99,20 @@ class TrainingProgram:
         permits = self.spec.permits
         assert permits is not None
         precision = self.spec.precision
-        workspace = -(-Transformer.workspace_size(model, precision, self._rows) // 4096) * 4096
+        workspace = -(-self._workspace_size() // 4096) * 4096
+        packed = Transformer.packed_size(model, precision, self.adapter)
+        frozen = 0 if self.adapter is None else parameter_table(model).size
         buffers = -(-self.lane_count // self.lanes_per_unit)
         side = Transformer.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
         return [
+            Region("base", "float32", (frozen,), align=4096),
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
             Region("v", "float32", (size,), align=4096),
             Region("grads", "float32", (size,), align=4096),
             Region("lanes", "float32", (buffers, size), align=4096),
             Region("sides", "float32", (permits, side), align=4096),
-            Region("packed", "float32", (Transformer.packed_size(model, precision),), align=4096),
+            Region("packed", "float32", (packed,), align=4096),
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
@@ -117,16 +129,19 @@ class TrainingProgram:
         if self._crystal:
             self._crystal.bind(arena)
             features = self._crystal.features
-        size = Transformer.workspace_size(self.spec.model, self.spec.precision, self._rows)
+        size = self._workspace_size()
+        self._base = self._weights if self.adapter is None else arena["base"]
         self._models = [
             Transformer(
                 self.spec.model,
-                self._weights,
+                self._base,
                 arena["packed"],
                 workspace[:size],
                 precision=self.spec.precision,
                 rows=self._rows,
                 features=features,
+                adapter=self.adapter,
+                adapters=None if self.adapter is None else self._weights,
             )
             for workspace in arena["workspaces"]
         ]
@@ -146,6 +161,10 @@ class TrainingProgram:
         self.recover = self._update.recover
         self.pack_segment = self._models[0].pack_segment
 
+    def _workspace_size(self) -> int:
+        spec = self.spec
+        return Transformer.workspace_size(spec.model, spec.precision, self._rows, self.adapter)
+
     def initialize(self) -> None:
         """Fill weights, moments and tables for step 0."""
         spec, embeddings = self.spec, None
@@ -155,7 +174,10 @@ class TrainingProgram:
             self._crystal.load(spec.crystal_path)
             if spec.config.init == "lattice":
                 embeddings = self._crystal.embeddings(spec.model.embed_dim)
-        if spec.init_from is not None:
+        if self.adapter is not None:
+            self._load_base()
+            initialize_adapters(spec.model, self.adapter, self._weights, spec.config.seed)
+        elif spec.init_from is not None:
             open_source(spec.init_from).fill(spec.model, self._weights)
         else:
             initialize(
@@ -168,15 +190,24 @@ class TrainingProgram:
         self._m[:] = 0.0
         self._v[:] = 0.0
 
+    def _load_base(self) -> None:
+        """Load and pack the weights that adapters are trained beside."""
+        if self.spec.init_from is None:
+            raise ValueError("adapters need a model, and the spec names none")
+        open_source(self.spec.init_from).fill(self.spec.model, self._base)
+        self._models[0].pack_frozen()
+
     def restore(self, checkpoint: Path) -> dict[str, Any]:
         """Load a checkpoint into the arena, make its tables, and return its state."""
         loaded = load_checkpoint(checkpoint)
-        if loaded.model_config != self.spec.model:
+        if (loaded.model_config, loaded.adapter) != (self.spec.model, self.adapter):
             raise CheckpointError(
                 f"the checkpoint {checkpoint} holds another model ({loaded.model_config})",
                 advice="Resume it with the settings it was made with.",
             )
         self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
+        if self.adapter is not None:
+            self._load_base()
         if self._crystal:
             if loaded.crystal_path is None:
                 raise CheckpointError(
@@ -196,6 +227,7 @@ class TrainingProgram:
             train_config=config,
             weights=self._weights,
             moments=(self._m, self._v),
+            adapter=self.adapter,
             tokenizer_path=spec.tokenizer_path,
             crystal=self._crystal.to_json() if self._crystal else None,
             state={**state, "tokens_sha256": self.tokens.sha256},
