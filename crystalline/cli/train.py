@@ -360,16 +360,25 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
     from crystalline.formats.names import shell_word
 
     step, command = f"step {result.final_step:,}", spec.resume_command
-    if result.stop_reason in ("finished", "time"):
+    if result.stop_reason in ("finished", "time", "patience"):
         loss = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
         if result.val_tokens is not None:
             loss += f" over {result.val_tokens:,}"
             loss += f" of {spec.val_tokens:,} held-out tokens"
         if result.stop_reason == "time":
             _tell(settings, f"The time was up at {step} of {spec.max_steps:,}{loss}.")
+        elif result.stop_reason == "patience":
+            few = spec.config.patience
+            _tell(
+                settings,
+                f"Stopped at {step} of {spec.max_steps:,}{loss}: "
+                f"{few} evaluation{'s' if few > 1 else ''} in a row brought nothing better.",
+            )
         else:
             _tell(settings, f"Finished {step}{loss}.")
         longer = "--max-steps N" if spec.max_seconds is None else "--minutes N"
+        if result.stop_reason == "patience":
+            longer = "--patience N"
         _tell(settings, f"Train longer with:  {command} {longer}")
         model = shell_word(spec.run_dir)
         _tell(settings, f'Generate text with: {called("cllm-infer")} {model} --prompt "..."')

@@ -10,7 +10,9 @@ from crystalline.runs.length import LENGTHS
 from crystalline.train.config import MAX_WORKERS, TrainConfig
 
 # What a resumed run may change; all else decides its bits.
-CHANGEABLE = frozenset({*LENGTHS, "eval_interval", "save_interval", "log_interval", "keep"})
+CHANGEABLE = frozenset(
+    {*LENGTHS, "eval_interval", "patience", "save_interval", "log_interval", "keep"}
+)
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
 DISPLAY = frozenset({"json", "plain", "quiet"})
 

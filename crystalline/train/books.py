@@ -62,6 +62,7 @@ class Books:
         self.val_tokens: int | None = None
         self._best: float | None = None
         self.evaluated_step = -1
+        self.since_best = 0  # evaluations
         self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
         self.dropped_total = 0
         self.checkpoint: str | None = None  # the newest
@@ -79,6 +80,7 @@ class Books:
         self.val_tokens = state.get("val_tokens")  # not known to checkpoints of before
         self.evaluated_step = state["evaluated_step"]
         self._best = state["best_val_loss"]
+        self.since_best = state.get("evaluations_since_best", 0)  # not known before --patience
         self._dropped = list(state["recently_dropped"])
         self.dropped_total = state["dropped_steps"]
         self.checkpoint = str(checkpoint)
@@ -134,6 +136,7 @@ class Books:
             "val_tokens": self.val_tokens,
             "evaluated_step": self.evaluated_step,
             "best_val_loss": self._best,
+            "evaluations_since_best": self.since_best,
             "recently_dropped": self._dropped,
             "dropped_steps": self.dropped_total,
         }
@@ -204,6 +207,7 @@ class Books:
         if not math.isfinite(found.loss):
             logger.warning("the loss over the held-out split is not finite at step %d", step)
             self.evaluated_step = step
+            self.since_best += 1
             self.val_loss = self.val_bits = self.val_tokens = None
             return False
         self._enter_evaluation(step, found.loss, found.bits_per_byte)
@@ -225,6 +229,7 @@ class Books:
             found.loss, found.bits_per_byte, found.tokens
         )  # fmt: skip
         improved = self._best is None or found.loss < self._best
+        self.since_best = 0 if improved else self.since_best + 1
         if improved:
             self._best = found.loss
         self._publish_evaluation()

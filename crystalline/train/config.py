@@ -106,6 +106,9 @@ class TrainConfig:
     eval_tokens: int | None = None
     """Tokens of the held-out split that an evaluation predicts, in windows evenly spread over it
     and the same throughout the run; 0 is the whole split."""
+    patience: int = 0
+    """Evaluations in a row that may pass without a better one before the run ends; 0 never ends it
+    early.  The best checkpoint is kept in any case."""
     save_interval: int = 500
     """Steps between checkpoints; 0 saves at the end only."""
     log_interval: int = 10
@@ -178,6 +181,7 @@ class TrainConfig:
             "warmup_steps",
             "eval_interval",
             "eval_tokens",
+            "patience",
             "save_interval",
             "weight_decay",
             "grad_clip",
@@ -245,6 +249,11 @@ class TrainConfig:
             raise UsageError(
                 f"--freeze-lambda has nothing to freeze in --attention {self.attention}",
                 advice="Add --attention crystalline, or leave it out.",
+            )
+        if self.patience and not self.eval_interval:
+            raise UsageError(
+                f"--patience {self.patience} counts evaluations, and --eval-interval 0 makes none",
+                advice="Set --eval-interval.",
             )
         if self.discovery_interval and not self.eval_interval:
             raise UsageError(

@@ -173,6 +173,8 @@ class NodeZero:
                     return (
                         reason if self._step < last or self._is_evaluation_wanted() else "finished"
                     )
+            if self._is_patience_over():
+                return "patience"
             if self._step >= last:
                 self._book()
                 reason = self._conclude()
@@ -275,6 +277,14 @@ class NodeZero:
     def _is_evaluation_wanted(self) -> bool:
         """Return whether an evaluation would find something new."""
         return self.program.eval_units > 0 and self._books.evaluated_step != self._step
+
+    def _is_patience_over(self) -> bool:
+        """Return whether as many evaluations as are allowed brought nothing better, up to here."""
+        patience, books = self.spec.config.patience, self._books
+        return (
+            0 < patience <= books.since_best
+            and books.evaluated_step == self._step < self._plan.max_steps
+        )
 
     def _attend(self) -> StopReason | None:
         """Save, evaluate and obey as is due; return the reason to stop, if there is one.
@@ -438,9 +448,10 @@ class NodeZero:
         """Save as is due; return the fields of a `RunResult`."""
         if reason == "time":
             reason = self._conclude() or reason
-        complete = reason in ("finished", "time")
+        complete = reason in ("finished", "time", "patience")
         if not complete:
             self._node.enter_state("stopping")
+        if not complete or reason == "patience":
             self._save()
         seconds = self._clock.running_s()
         self._books.log_positions()

@@ -23,11 +23,14 @@ DEFAULT_PROGRAM = "crystalline.train.program:build"
 COMMAND = "cllm-train"  # what starts and resumes runs, in the words of messages
 PYTHON = "crystalline"  # ... and where that is the Python door
 
-StopReason = Literal["finished", "time", "stopped", "interrupted", "terminated", "hangup"]
+StopReason = Literal[
+    "finished", "time", "patience", "stopped", "interrupted", "terminated", "hangup"
+]
 
 EXIT_CODES: dict[StopReason, int] = {
     "finished": EXIT_OK,
     "time": EXIT_OK,
+    "patience": EXIT_OK,
     "stopped": EXIT_STOPPED,
     "interrupted": EXIT_INTERRUPTED,
     "terminated": EXIT_TERMINATED,
