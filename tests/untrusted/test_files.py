@@ -79,7 +79,7 @@ def world(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
     monkeypatch.chdir(origin.root)
     monkeypatch.setenv("CLLM_CACHE", str(origin.cache))
     monkeypatch.setattr("crystalline.data.prepare.default_corpus", lambda: [origin.text])
-    origin.restore("runs", "cache", "model", "other.txt", "primes", "talks")
+    origin.restore("runs", "cache", "model", "other.txt", "primes", "talks", "tuned")
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield origin
     grown_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_bytes
@@ -105,6 +105,15 @@ def resume(world: World) -> None:
 
 def generate(world: World) -> None:
     open_model(world.run)
+
+
+def generate_tuned(world: World) -> None:
+    open_model(world.tuned)
+
+
+def resume_tuned(world: World) -> None:
+    with open_earlier(str(world.tuned)) as earlier:
+        load_checkpoint(earlier.info.path, verify=False)
 
 
 def open_foreign(world: World) -> None:
@@ -280,6 +289,42 @@ PLACES: list[Row] = [
         lambda w: w.model / "model.safetensors.index.json",
         (open_foreign,),
     ),
+    (
+        files.ADAPTER_CONFIG,
+        "tuned",
+        lambda w: w.tuned_checkpoint / "adapter_config.json",
+        (generate_tuned, resume_tuned),
+    ),
+    (
+        files.WEIGHTS,
+        "adapters",
+        lambda w: w.tuned_checkpoint / "adapter_model.safetensors",
+        (generate_tuned, resume_tuned),
+    ),
+    (
+        files.STATE,
+        "tuned",
+        lambda w: w.tuned_checkpoint / "state.json",
+        (resume_tuned, generate_tuned),
+    ),
+    (
+        files.MANIFEST,
+        "tuned",
+        lambda w: w.tuned / "base" / "manifest.json",
+        (generate_tuned, resume_tuned),
+    ),
+    (
+        files.WEIGHTS,
+        "base",
+        lambda w: w.tuned / "base" / "model.safetensors",
+        (generate_tuned, resume_tuned),
+    ),
+    (
+        files.MODEL_CONFIG,
+        "base",
+        lambda w: w.tuned / "base" / "config.json",
+        (generate_tuned, resume_tuned),
+    ),
     (files.WEIGHTS, "shard", lambda w: next(w.model.glob("model-*")), (open_foreign,)),
     (files.WEIGHTS, "model", lambda w: w.checkpoint / "model.safetensors", (generate, resume)),
     (files.WEIGHTS, "moments", lambda w: w.checkpoint / "optimizer.safetensors", (resume,)),
@@ -304,6 +349,12 @@ def test_every_row_of_the_table_is_tried() -> None:
     assert {kind.name for kind, *_ in PLACES} | apart == {kind.name for kind in KINDS}
 
 
+def test_what_is_harmed_is_sound_before(world: Origin) -> None:
+    """Or every harm would be refused for another reason."""
+    for act in (resume, generate, open_foreign, generate_tuned, resume_tuned):
+        assert not outcome(act.__name__, lambda act=act: act(world))
+
+
 def attempt(origin: Origin, acts: tuple[Act, ...], label: str) -> list[str]:
     """Open what is there, in every way; put everything back, and look at the folder outside."""
     words = [outcome(f"{label}, {act.__name__}", lambda act=act: act(origin)) for act in acts]
@@ -312,7 +363,8 @@ def attempt(origin: Origin, acts: tuple[Act, ...], label: str) -> list[str]:
 
 
 def is_in_checkpoint(path: Path) -> bool:
-    return path.parent.name.startswith("step-") and path.name != "manifest.json"
+    is_inside = path.parent.name.startswith("step-") or path.parent.name == "base"
+    return is_inside and path.name != "manifest.json"
 
 
 # --- something else in its place ------------------------------------------------------------------

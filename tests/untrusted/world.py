@@ -24,10 +24,13 @@ from crystalline.data.tokenfile import DATA_OFFSET
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CrystallineError
 from crystalline.exact import PrimeCache
+from crystalline.formats.checkpoint import save_checkpoint, save_model_folder
 from crystalline.formats.gguf import write_gguf
+from crystalline.model.adapters import AdapterConfig, adapter_table
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train import precision
+from crystalline.train.config import TrainConfig
 from crystalline.untrusted import message
 from tests.untrusted.hostile import listing, remove
 
@@ -59,6 +62,8 @@ class World:
         self.primes = root / "primes"
         self.gguf = root / "model.gguf"
         self.talks = root / "talks"  # the files of inference
+        self.tuned = root / "tuned"  # a run that trains adapters, of one checkpoint
+        self.tuned_checkpoint = self.tuned / "checkpoints" / "step-00000001"
 
     @property
     def entry(self) -> Path:
@@ -80,6 +85,7 @@ class Origin(World):
         past_s = time.time() - 3600  # changed long ago, so that the cache remembers it
         os.utime(self.text, (past_s, past_s))
         write_talks(self.talks)
+        tune(self.tuned)
         (self.outside / "folder" / ".step-00000009.old.tmp").mkdir(parents=True)
         (self.outside / "folder" / "inner").write_text("inner")
         (self.outside / "file").write_text("precious")
@@ -134,6 +140,29 @@ def write_talks(folder: Path) -> None:
         ("suite.jsonl", question),
     ):
         (folder / name).write_text(json.dumps(content) + "\n")
+
+
+def tune(run: Path) -> None:
+    """Write a run that trains adapters, without training."""
+    tokenizer, adapter = run.parent / "byte.json", AdapterConfig(2, 3.0)
+    Tokenizer.train("byte", [], 0).save(tokenizer)
+    config = ModelConfig(260, 8, 1, 2, 8, architecture="llama", mlp_dim=12)
+    weights = np.full(parameter_table(config).size, 0.5, np.float32)
+    views = parameter_table(config).file_views(weights)
+    save_model_folder(run / "base", config, views, tokenizer.read_bytes(), signed=True)
+    learned = np.full(adapter_table(config, adapter).size, 0.25, np.float32)
+    settings = TrainConfig(
+        init_from="/a/model", lora_rank=2, lora_alpha=3.0, seq_len=8, embed_dim=8, num_heads=2,
+        num_layers=1, architecture="llama", mlp_dim=12, tokenizer="byte", max_steps=2,
+    )  # fmt: skip
+    progress = {"step": 1, "tokens": 9, "seconds": 1.0, "evaluated_step": -1, "dropped_steps": 0}
+    progress |= dict.fromkeys(("loss", "val_loss", "val_bits_per_byte", "best_val_loss"))
+    save_checkpoint(
+        run, step=1, model_config=config, train_config=settings, weights=learned,
+        moments=(learned, learned), tokenizer_path=tokenizer, adapter=adapter,
+        state=progress | {"recently_dropped": []},
+    )  # fmt: skip
+    tokenizer.unlink()
 
 
 def signed(checkpoint: Path) -> None:
