@@ -84,7 +84,7 @@ class Run:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why its session ended: "finished", "time", "patience", "stopped"; None of one elsewhere."""
+        """Why its session ended: "finished", "time", "patience" or "stopped"; None if elsewhere."""
         return None if self.result is None else self.result.stop_reason
 
     @property

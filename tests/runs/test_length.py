@@ -24,7 +24,9 @@ def speed(_: TrainConfig) -> float:
 
 
 def info(step: int, **state: Any) -> CheckpointInfo:
-    return CheckpointInfo(step, ModelConfig(9, 8, 1, 1, 4), {}, state, Path(), Path(), None)
+    return CheckpointInfo(
+        step, ModelConfig(9, 8, 1, 1, 4), {}, state, Path(), Path(), None, None, None
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""--patience: a run ends when evaluations in a row bring nothing better, always at the same step."""
+"""--patience: a run ends when evaluations bring nothing better, always at the same step."""
 
 from __future__ import annotations
 
