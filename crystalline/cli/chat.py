@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from crystalline.cli.infer_view import (
     chosen,
@@ -30,10 +30,13 @@ from crystalline.errors import EXIT_OK, DataError
 from crystalline.untrusted import message, shown
 
 if TYPE_CHECKING:
+    from crystalline.infer.chat import Form
     from crystalline.infer.engine import Generation, GenerationSettings
     from crystalline.infer.loading import Model
 
 PROGRAM = "cllm-infer"
+ChatForm = Literal["model", "plain"]
+_PLAINLY = "Use --chat-template plain, or leave out a system text that it has no place for."
 HELP = """/system TEXT  let TEXT stand before the conversation; nothing: no such text
 /save FILE    write the conversation to a file
 /load FILE    go on with the conversation in a file
@@ -42,13 +45,40 @@ HELP = """/system TEXT  let TEXT stand before the conversation; nothing: no such
 /help         show this"""
 
 
-def chat(model: Model, generation: GenerationSettings, preamble: str, *, quiet: bool) -> int:
+def chat(
+    model: Model,
+    generation: GenerationSettings,
+    preamble: str,
+    form: ChatForm | None,
+    *,
+    quiet: bool,
+) -> int:
     """Answer line after line until /quit or the end of input.
 
+    `form` None is the model's own where it has a chat template, else plain.
+
     Raises:
-        DataError: a preamble or a transcript that the tokenizer cannot express.
+        DataError: a preamble or a conversation that the tokenizer or the template cannot express.
     """
-    conversation = _Conversation(model, generation, preamble, quiet=quiet)
+    from crystalline.data.chat_template import ChatTemplate
+    from crystalline.infer.chat import PlainForm, TemplateForm
+
+    tokenizer = model.tokenizer
+    if form == "model" and tokenizer.chat_template is None:
+        raise DataError(
+            "the model has no chat template",
+            advice="Leave --chat-template out: the conversation is a plain transcript then.",
+        )
+    with contextlib.ExitStack() as stack:
+        if form == "plain" or tokenizer.chat_template is None:
+            found: Form = PlainForm(tokenizer)
+        else:
+            template = stack.enter_context(ChatTemplate(tokenizer, _PLAINLY))
+            found = TemplateForm(tokenizer, template)
+        return _answer_lines(_Conversation(model, generation, preamble, found, quiet=quiet))
+
+
+def _answer_lines(conversation: _Conversation) -> int:
     for number, line in enumerate(_lines(), 1):
         if not line:
             continue
@@ -76,20 +106,28 @@ class _Conversation:
     """A transcript, and what has been said about it."""
 
     def __init__(
-        self, model: Model, generation: GenerationSettings, preamble: str, *, quiet: bool
+        self,
+        model: Model,
+        generation: GenerationSettings,
+        preamble: str,
+        form: Form,
+        *,
+        quiet: bool,
     ) -> None:
-        from crystalline.infer.chat import ANSWER_STOP, Transcript, history_room
+        from crystalline.infer.chat import Transcript, history_room
 
         self._model = model
-        self._generation = replace(generation, stop=(ANSWER_STOP, *generation.stop))
-        self._own_stop = ANSWER_STOP
+        self._form = form
+        self._generation = replace(generation, stop=(*form.stops, *generation.stop))
         self._seq_len = model.decoder.config.seq_len
         self._room = history_room(self._seq_len, generation.max_tokens)
         self._transcript = Transcript(preamble)
         self._quiet = quiet
         self._said: set[str] = set()
         self._turn = 0
-        self._tell("The model continues a transcript of User: and Assistant:. /help for commands.")
+        plainly, own = "continues a transcript of User: and Assistant:", "is asked in its own form"
+        how = plainly if form.frame else own
+        self._tell(f"The model {how}. /help for commands.")
         most = f"answers of at most {generation.max_tokens:,} tokens"
         self._tell(f"({parts(chosen(model), most)})")
         self._measure_frame()
@@ -164,16 +202,16 @@ class _Conversation:
         Raises:
             DataError: text that the tokenizer cannot express; without ':' it cannot chat.
         """
-        from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
         from crystalline.infer.chat import Transcript
-        from crystalline.infer.engine import encode_prompt, unknown_tokens
+        from crystalline.infer.engine import unknown_tokens
 
         tokenizer, preamble = self._model.tokenizer, self._transcript.preamble
         empty = Transcript(preamble)
         empty.ask("")
-        self._frame = len(encode_prompt(tokenizer, empty.text()))
-        what = "system text and the names of the speakers" if preamble else "names of the speakers"
-        text = "\n".join([preamble] * bool(preamble) + [USER_PREFIX, MODEL_PREFIX])
+        self._frame = len(self._form.prompt(empty, 1))
+        names = "names of the speakers" if self._form.frame else "marks of the turns"
+        what = f"system text and the {names}" if preamble else names
+        text = "\n".join(part for part in (preamble, self._form.frame) if part)
         self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(text)), what))
         if self._frame > self._seq_len:
             self._tell(
@@ -194,7 +232,7 @@ class _Conversation:
         transcript.ask(line)
         try:
             _require_unicode(line, number)
-            tokens = transcript.prompt(tokenizer, self._room)
+            tokens = transcript.prompt(self._form, self._room)
         except DataError as error:
             transcript.take_back()
             self._tell_error(error)
@@ -220,7 +258,7 @@ class _Conversation:
 
         if answer.finish_reason == "length":
             self._tell(f"(cut off after {len(answer.tokens):,} tokens; --max-tokens sets how many)")
-        elif answer.finish_reason == "stop" and answer.stop != self._own_stop:
+        elif answer.finish_reason == "stop" and answer.stop not in self._form.stops:
             self._tell(f"(ended at --stop {answer.stop!r})")
         if fills_context(prompt_tokens, len(answer.tokens), self._seq_len):
             self._once("full", context_full(self._seq_len))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from crystalline.cli.chat import ChatForm
 from crystalline.cli.infer_view import (
     Progress,
     chosen,
@@ -161,6 +162,14 @@ class InferSettings:
     takes memory for its context. The texts are the same."""
     chat: bool = False
     """Talk with the model, line by line; /help lists the commands."""
+    chat_template: Annotated[
+        ChatForm | None,
+        tyro.conf.arg(
+            help_behavior_hint="(default: model, where it has a chat template; else plain)"
+        ),
+    ] = None
+    """Form of a chat: the model's own chat template, or a plain transcript of User: and
+    Assistant:, which base models continue."""
     perplexity: Annotated[
         str | None,
         tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: off)"),
@@ -280,6 +289,8 @@ class InferSettings:
             "--min-p": self.min_p != InferSettings.min_p,
             "--seed": self.seed is not None,
         }
+        if self.chat_template is not None and not self.chat:
+            return "--chat-template has no effect without --chat."
         is_single = self.num_samples == 1 or self.beam > 1
         if self.parallel is not None and self.prompts is None and is_single:
             return "--parallel has no effect without --prompts or --num-samples to draw."
@@ -523,7 +534,13 @@ def _chat(
     from crystalline.infer.chat import answer_tokens
 
     longest = answer_tokens(model.decoder.config.seq_len, settings.max_tokens)
-    return chat(model, replace(generation, max_tokens=longest), preamble, quiet=settings.quiet)
+    return chat(
+        model,
+        replace(generation, max_tokens=longest),
+        preamble,
+        settings.chat_template,
+        quiet=settings.quiet,
+    )
 
 
 def _read_prompt(settings: InferSettings, model: Model, prompt: str) -> list[int]:

@@ -37,8 +37,9 @@ _log = get_logger("data")
 class ChatTemplate:
     """A template at work; use it in a `with` block, after which its process is gone."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """`tokenizer` has a chat template."""
+    def __init__(self, tokenizer: Tokenizer, advice: str = _ADVICE) -> None:
+        """`tokenizer` has a chat template; `advice` is what to do where it cannot be used."""
+        self._advice = advice
         self._ends = [
             tokenizer.token_bytes(id_).decode("utf-8", "replace")
             for id_ in sorted(tokenizer.end_ids)
@@ -70,10 +71,7 @@ class ChatTemplate:
         Raises:
             DataError: a template that cannot be used, or that does not come to an end.
         """
-        if self._process is None:
-            self._start()
-        asked = json.dumps(standard_messages(messages)).encode()
-        answer = self._usable(self._ask(asked, MOST_S))
+        answer = self._render(messages, ask=False)
         if "refused" in answer:
             if not self._refused:
                 _log.warning(
@@ -85,11 +83,33 @@ class ChatTemplate:
         spans = tuple((int(first), int(last)) for first, last in answer["spans"])
         return Conversation(answer["text"], spans)
 
+    def prompt(self, messages: list[dict[str, Any]]) -> str:
+        """Return the text after which the model's next turn begins.
+
+        Raises:
+            DataError: messages that the template refuses, or as `conversation` does.
+        """
+        answer = self._render(messages, ask=True)
+        if "refused" in answer:
+            raise DataError(
+                "the chat template of the model refuses the conversation: "
+                f"{shown(str(answer['refused']))}",
+                advice=self._advice,
+            )
+        text: str = answer["text"]
+        return text
+
+    def _render(self, messages: list[dict[str, Any]], *, ask: bool) -> dict[str, Any]:
+        if self._process is None:
+            self._start()
+        asked = {"messages": standard_messages(messages), "ask": ask}
+        return self._usable(self._ask(json.dumps(asked).encode(), MOST_S))
+
     def _usable(self, answer: dict[str, Any]) -> dict[str, Any]:
         if "fault" in answer:
             raise DataError(
                 f"the chat template of the model cannot be used: {shown(str(answer['fault']))}",
-                advice=_ADVICE,
+                advice=self._advice,
             )
         return answer
 

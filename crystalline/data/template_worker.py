@@ -1,9 +1,10 @@
 """The process that renders a chat template: see `chat_template`.
 
 Standard input has a line of JSON with the template and the names of special tokens, then one
-with messages for each conversation.  Standard output gets a line when the template is compiled,
-and then one for each conversation: its text and the spans of the model's turns, or that the
-template refuses it ("refused"), or that it cannot be used at all ("fault").
+for each conversation: its messages, and whether the model is asked for the next one.  Standard
+output gets a line when the template is compiled, and then one for each conversation: its text and
+the spans of the model's turns (none where it is asked), or that the template refuses it
+("refused"), or that it cannot be used at all ("fault").
 
 Where the model's turns are is told by the template's `{% generation %}` blocks, as in
 transformers.  One without shows it by what it makes of the conversation up to a turn, with the
@@ -81,6 +82,10 @@ class Template:
                 spans.append(found)
                 at = found[1]
         return {"text": whole, "spans": spans}
+
+    def prompt(self, messages: list[Message]) -> dict[str, Any]:
+        """Return the text after which the model's next turn begins."""
+        return _unmarked(self._render(messages, ask=True)) | {"spans": []}
 
     def _turn(
         self, messages: list[Message], number: int, whole: str, at: int
@@ -160,11 +165,13 @@ def _refuse(message: Any) -> NoReturn:
 
 
 def answer(template: Template, line: str) -> dict[str, Any]:
-    """Return what a line of messages becomes."""
+    """Return what a line with messages becomes."""
     from jinja2 import TemplateError
 
     try:
-        return template.conversation(_clean(json.loads(line)))
+        asked = json.loads(line)
+        render = template.prompt if asked["ask"] else template.conversation
+        return render(_clean(asked["messages"]))
     except MemoryError:
         return {"fault": "it needs too much memory"}
     except RecursionError:

@@ -6,7 +6,7 @@ import pytest
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import DataError
-from crystalline.infer.chat import Transcript, answer_tokens, history_room
+from crystalline.infer.chat import PlainForm, Transcript, answer_tokens, history_room
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def test_turns_stand_one_under_the_other():
 def test_the_oldest_turns_go_first_and_the_preamble_stays(byte):
     transcript = talk("Rules.")
     whole = transcript.text()
-    assert bytes(transcript.prompt(byte, len(whole))).decode() == whole
-    shorter = bytes(transcript.prompt(byte, len(whole) - 1)).decode()
+    assert bytes(transcript.prompt(PlainForm(byte), len(whole))).decode() == whole
+    shorter = bytes(transcript.prompt(PlainForm(byte), len(whole) - 1)).decode()
     assert shorter == whole.replace("User: question 0\nAssistant: answer 0\n", "")
-    assert bytes(transcript.prompt(byte, 1)).decode() == "Rules.\nUser: last\nAssistant:"
+    assert bytes(transcript.prompt(PlainForm(byte), 1)).decode() == "Rules.\nUser: last\nAssistant:"
 
 
 def test_what_is_left_out_is_counted(byte):
@@ -46,11 +46,11 @@ def test_what_is_left_out_is_counted(byte):
     whole = len(transcript.text())
     turn = len("User: question 0\nAssistant: answer 0\n")
     for room, left_out in ((whole, 0), (whole - 1, 1), (whole - turn, 1), (whole - turn - 1, 2)):
-        transcript.prompt(byte, room)
+        transcript.prompt(PlainForm(byte), room)
         assert transcript.left_out == left_out
-    transcript.prompt(byte, 1)
+    transcript.prompt(PlainForm(byte), 1)
     assert transcript.left_out == 3
-    transcript.prompt(byte, whole)
+    transcript.prompt(PlainForm(byte), whole)
     assert transcript.left_out == 0
 
 
@@ -77,4 +77,4 @@ def test_unknown_characters_are_an_error():
     transcript = Transcript()
     transcript.ask("é")
     with pytest.raises(DataError, match="'é'"):
-        transcript.prompt(Tokenizer.train("char", ["User: Assistant:\n"], 0), 99)
+        transcript.prompt(PlainForm(Tokenizer.train("char", ["User: Assistant:\n"], 0)), 99)
