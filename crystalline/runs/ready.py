@@ -213,7 +213,7 @@ def make_spec(
         precision=length.config.precision,
         isa=isa.level(),
         parameters=parameter_table(model).count,
-        flops_per_token=flops_per_token(model),
+        flops_per_token=flops_per_token(model, length.config.adapter),
         peak_flops=peak,
         command=command,
     )

@@ -1,8 +1,8 @@
 """Whether a training fits into memory, before anything is made for it.
 
 What it takes is the arena: weights, moments, gradients of the lanes, packed copies, and the
-activations of as many sequences as are computed at a time.  The rest is small beside any
-model that does not fit.
+activations of as many sequences as are computed at a time.  Where adapters are trained, moments and
+gradients are theirs.  The rest is small beside any model that does not fit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from crystalline.errors import UsageError
 from crystalline.ipc.arena import Layout
 from crystalline.machine.cores import usable_cores
 from crystalline.machine.memory import MemoryLimit, memory_limit, size_words
+from crystalline.model.adapters import AdapterConfig, adapter_table, largest_rank
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import Transformer
@@ -36,6 +37,9 @@ SETTINGS = {
     "embed_dim": 1, "num_heads": 1, "num_layers": 1, "seq_len": 16, "lanes": POSITIONS,
     "batch_size": 1, "accumulation_steps": 1,
 }  # fmt: skip
+
+_SHAPE = ("embed_dim", "num_heads", "num_layers")
+USUAL_RANK = 8  # of adapters that are proposed
 
 Need = Callable[[TrainConfig, ModelConfig], int]  # bytes
 
@@ -58,7 +62,7 @@ def check_model(config: TrainConfig, workers: int) -> None:
     """
     model = choose_model(config, vocab_size=2, train_tokens=0)  # as small as it can become
     limit = memory_limit()
-    least = least_bytes(model)
+    least = least_bytes(model, config.adapter)
     if least > limit.size_bytes:
         model = dataclasses.replace(model, vocab_size=config.vocab_size)
         permits = _permits(workers)
@@ -78,7 +82,7 @@ def check_run(config: TrainConfig, model: ModelConfig, data: PreparedData, worke
     limit, permits = memory_limit(), _permits(workers)
 
     def need(config: TrainConfig, model: ModelConfig) -> int:
-        least = least_bytes(model)
+        least = least_bytes(model, config.adapter)
         if least > limit.size_bytes:
             return least
         rough = _most_bytes(config, model, permits, config.precision)
@@ -91,17 +95,33 @@ def check_run(config: TrainConfig, model: ModelConfig, data: PreparedData, worke
         raise _too_large(config, model, limit, size_words(wanted), need)
 
 
-def least_bytes(model: ModelConfig) -> int:
-    """Return the bytes of weights, moments and gradient: quickly, whatever the sizes are.
+def least_bytes(model: ModelConfig, adapter: AdapterConfig | None = None) -> int:
+    """Return the bytes of weights, and of moments and gradient of what is trained.
+
+    Quickly, whatever the sizes are.
 
     >>> least_bytes(ModelConfig(65, 64, 4, 4, 128)) == 16 * parameter_table(
     ...     ModelConfig(65, 64, 4, 4, 128)).size
     True
     """
-    one, two = (
-        parameter_table(dataclasses.replace(model, num_layers=layers)).size for layers in (1, 2)
+    weights, trained = _table_bytes(model, adapter)
+    return weights + 3 * trained if adapter is None else weights + 4 * trained
+
+
+def _table_bytes(model: ModelConfig, adapter: AdapterConfig | None) -> tuple[int, int]:
+    """Return the bytes of all weights, and of what is trained: as every layer is like the next."""
+
+    def size(layers: int) -> tuple[int, int]:
+        shallow = dataclasses.replace(model, num_layers=layers)
+        whole = parameter_table(shallow).size
+        return whole, whole if adapter is None else adapter_table(shallow, adapter).size
+
+    of_one, of_two = size(1), size(2)
+    weights, trained = (
+        4 * (one + (two - one) * (model.num_layers - 1))
+        for one, two in zip(of_one, of_two, strict=True)
     )
-    return 16 * (one + (two - one) * (model.num_layers - 1))
+    return weights, trained
 
 
 def _largest(precision: str) -> str:
@@ -119,10 +139,12 @@ def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision
     lanes = min(config.lanes, config.sequences_per_step)
     rows = max(-(-config.sequences_per_step // config.lanes) * T, 4096)
     side = 4 * (L * (16 * C + 256) + (T + rows) * C)
-    workspace = Transformer.workspace_size(model, precision, rows) + side
-    weights = least_bytes(model) // 4
-    packed = 4 * Transformer.packed_size(model, precision)
-    return (4 + lanes) * weights + packed + permits * workspace + 2**22
+    adapter = config.adapter
+    workspace = Transformer.workspace_size(model, precision, rows, adapter) + side
+    weights, trained = _table_bytes(model, adapter)
+    frozen = 0 if adapter is None else weights
+    packed = 4 * Transformer.packed_size(model, precision, adapter)
+    return frozen + (4 + lanes) * trained + packed + permits * workspace + 2**22
 
 
 def _arena_bytes(
@@ -154,11 +176,14 @@ def _too_large(
 
     def fits(name: str, value: int) -> bool:
         changed = _change(config, model, name, value)
-        return least_bytes(changed[1]) <= limit.size_bytes and need(*changed) <= limit.size_bytes
+        least = least_bytes(changed[1], config.adapter)
+        return least <= limit.size_bytes and need(*changed) <= limit.size_bytes
 
     values = {name: getattr(model if hasattr(model, name) else config, name) for name in SETTINGS}
     if config.num_heads is None or config.embed_dim is not None:
         del values["num_heads"]  # the channels can be divided as before, or are chosen to fit
+    if config.init_from is not None:  # the shape is that model's
+        values = {name: value for name, value in values.items() if name not in _SHAPE}
     best = {}
     for name, value in values.items():
         step = {"embed_dim": model.num_heads, "lanes": POSITIONS}.get(name, 1)
@@ -167,16 +192,29 @@ def _too_large(
         )
         if most * step >= SETTINGS[name]:
             best[name] = most * step
-    named = best or ("embed_dim", "num_layers", "seq_len")
+    named = best or [name for name in ("embed_dim", "num_layers", "seq_len") if name in values]
     sizes = [f"{_flag(name)} {values[name]}" for name in named]
     ways = [f"use {_flag(name)} {value} or less" for name, value in best.items()]
+    if config.init_from is not None:
+        sizes.insert(0, f"--init-from {config.init_from}")
+        adapted = dataclasses.replace(config, lora_rank=min(USUAL_RANK, largest_rank(model)))
+        if config.adapter is None and _can_adapt(adapted, model, need, limit):
+            ways.insert(0, f"train adapters alone with --lora-rank {adapted.lora_rank}")
     if limit.raisable:
         ways.insert(0, "raise that limit")
-    advice = _listed(ways or ["use smaller ones"], ", or ")
+    otherwise = "use smaller ones" if config.init_from is None else "use a smaller model"
+    advice = _listed(ways or [otherwise], ", or ")
     return UsageError(
         f"training with {_listed(sizes, ' and ')} needs {wanted} of memory, and {limit.words}",
         advice=f"{advice[0].upper()}{advice[1:]}.",
     )
+
+
+def _can_adapt(config: TrainConfig, model: ModelConfig, need: Need, limit: MemoryLimit) -> bool:
+    """Return whether training adapters would fit, and is possible at all."""
+    if config.uses_crystal or model.attention != "standard":
+        return False
+    return need(config, model) <= limit.size_bytes
 
 
 def _change(

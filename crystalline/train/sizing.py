@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from crystalline.model.adapters import AdapterConfig, adapter_table
 from crystalline.model.architectures.table import Role
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
@@ -57,11 +58,12 @@ PRESETS = (  # smallest first; heads of 32 channels, then of 64
 )
 
 
-def flops_per_token(model: ModelConfig) -> float:
+def flops_per_token(model: ModelConfig, adapter: AdapterConfig | None = None) -> float:
     """Return the floating-point operations that training takes for a token: 6N + 12·L·W·T.
 
     N leaves out what is only looked up: position table, and embeddings that are no head.  W is the
-    width of all heads.
+    width of all heads.  Where adapters of n numbers are trained, it is 4N + 6n + 12·L·W·T: the
+    weights have no gradient.
 
     >>> round(flops_per_token(ModelConfig(65, 256, 6, 6, 384)) / 1e6, 1)
     71.1
@@ -72,7 +74,10 @@ def flops_per_token(model: ModelConfig) -> float:
         tables.append(table.find(Role.TOKENS))
     looked_up = sum(one.size for one in tables if one is not None)
     width = model.num_heads * model.head_dim
-    return 6.0 * (table.count - looked_up) + 12.0 * model.num_layers * width * model.seq_len
+    products = 6.0 * (table.count - looked_up)
+    if adapter is not None:
+        products = 4.0 * (table.count - looked_up) + 6.0 * adapter_table(model, adapter).count
+    return products + 12.0 * model.num_layers * width * model.seq_len
 
 
 def choose_model(

@@ -13,6 +13,7 @@ import numpy as np
 
 from crystalline._kernels.attention import FEATURES
 from crystalline._kernels.formats import flops_per_second
+from crystalline.model.adapters import adapter_table, initialize_adapters
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import Transformer
@@ -59,6 +60,11 @@ def measure_speed(
     table = parameter_table(model)
     weights = np.zeros(table.size, np.float32)
     initialize(model, weights, seed=0)
+    adapter, learned = config.adapter, None
+    if adapter is not None:
+        table = adapter_table(model, adapter)
+        learned = np.zeros(table.size, np.float32)
+        initialize_adapters(model, adapter, learned, seed=0)
     per_lane = -(-config.sequences_per_step // config.lanes)
     count = max(1, min(per_lane, LONGEST_BATCH // model.seq_len))
     shape = (count, model.seq_len + 1)
@@ -76,8 +82,9 @@ def measure_speed(
     def work() -> None:
         attends = model.attention == "crystalline"
         mine = Transformer.allocate(
-            model, weights, precision=precision, features=features if attends else None
-        )
+            model, weights, precision=precision, features=features if attends else None,
+            adapter=adapter, adapters=learned,
+        )  # fmt: skip
         if config.smooths:
             mine.set_neighbors(neighbors, shares)
         grads = np.zeros(table.size, np.float32)

@@ -11,6 +11,7 @@ import pytest
 from crystalline.data.prepare import prepare
 from crystalline.errors import UsageError
 from crystalline.machine.memory import MemoryLimit
+from crystalline.model.adapters import AdapterConfig, adapter_table
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train import footprint
@@ -48,7 +49,15 @@ def test_the_least_is_that_of_the_table(layers: int, attention: Any) -> None:
     assert footprint.least_bytes(model) == 16 * parameter_table(model).size
 
 
+@pytest.mark.parametrize("layers", [1, 3, 9])
+def test_adapters_add_little_to_the_least(layers: int) -> None:
+    model, adapter = ModelConfig(65, 33, layers, 3, 12), AdapterConfig(2, 4.0)
+    wanted = 4 * parameter_table(model).size + 16 * adapter_table(model, adapter).size
+    assert footprint.least_bytes(model, adapter) == wanted
+
+
 @pytest.mark.parametrize("changes", [
+    {"lora_rank": 4, "init_from": "m"}, {"lora_rank": 64, "init_from": "m", "batch_size": 100},
     {}, {"lanes": 24}, {"batch_size": 100}, {"batch_size": 5, "seq_len": 700}, {"num_layers": 30},
     {"embed_dim": 30}, {"attention": "crystalline"},
 ])  # fmt: skip
@@ -88,6 +97,26 @@ def test_what_is_proposed_fits_and_more_does_not(
         for size, fits in ((int(value), True), (int(value) + step, False)):
             changed = footprint._change(CONFIG, MODEL, name, size)
             assert (arena_bytes(*changed, data) <= limit) == fits, (name, size)
+
+
+def test_a_model_that_is_begun_from_keeps_its_shape_and_may_get_adapters(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = dataclasses.replace(CONFIG, init_from="big")
+    low = dataclasses.replace(whole, lora_rank=8)
+    need = arena_bytes(low, MODEL, data)
+    assert need < 0.7 * arena_bytes(whole, MODEL, data)
+    limit_to(monkeypatch, need)
+    footprint.check_run(low, MODEL, data, 12)
+    with pytest.raises(UsageError, match=r"with --init-from big.* needs [\d.]+ MB") as caught:
+        footprint.check_run(whole, MODEL, data, 12)
+    assert caught.value.advice.startswith("Train adapters alone with --lora-rank 8")
+    assert "--embed-dim" not in str(caught.value)
+    limit_to(monkeypatch, need // 20)
+    for config in (whole, low):
+        with pytest.raises(UsageError, match="--init-from big") as caught:
+            footprint.check_run(config, MODEL, data, 12)
+        assert caught.value.advice == "Use a smaller model."
 
 
 def test_a_model_alone_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:

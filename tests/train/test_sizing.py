@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystalline.errors import UsageError
+from crystalline.model.adapters import AdapterConfig
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
@@ -27,6 +28,10 @@ def test_flops_are_the_documented_count() -> None:
     block = 6 * 18 + 18 + 6 * 6 + 6 + 6 * 24 + 24 + 24 * 6 + 6 + 4 * 6
     total = 11 * 6 + 2 * block + 2 * 6
     assert flops_per_token(model) == 6 * total + 12 * 2 * 6 * 7
+    rank = 2
+    adapters = 2 * rank * ((6 + 18) + (6 + 6) + (6 + 24) + (24 + 6))
+    found = flops_per_token(model, AdapterConfig(rank, 4.0))
+    assert found == 4 * total + 6 * adapters + 12 * 2 * 6 * 7
 
 
 @given(

@@ -33,6 +33,15 @@ def test_measures_the_crystalline_parts_too() -> None:
     assert measure_speed(model, config, cores=2, seconds=0.0).tokens_per_second > 0
 
 
+def test_measures_adapters_too() -> None:
+    config = TrainConfig(seq_len=16, init_from="m", lora_rank=4)
+    speed = measure_speed(MODEL, config, cores=2, seconds=0.0)
+    assert speed.tokens_per_second > 0
+    assert (
+        speed.update_s < 0.5 * measure_speed(MODEL, TrainConfig(seq_len=16), 1, seconds=0).update_s
+    )
+
+
 @pytest.mark.parametrize(("interval", "expected"), [(0, 0.26), (50, 0.34)])
 def test_a_step_bears_its_share_of_the_evaluations(interval: int, expected: float) -> None:
     speed = Speed(tokens_per_second=1000.0, update_s=0.02)
