@@ -58,7 +58,7 @@ def write_adapter(
 
 def adapter_document(config: ModelConfig, adapter: AdapterConfig, base: str) -> dict[str, Any]:
     """Return adapter_config.json; `base` is where PEFT is to look for the model."""
-    alpha = int(adapter.alpha) if adapter.alpha.is_integer() else adapter.alpha
+    alpha = int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

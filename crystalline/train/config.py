@@ -23,6 +23,7 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_VOCABULARY = 10_000_000  # the trainer reserves memory for all of it at once
 MOST_SEQUENCES = 1_000_000  # of one step
 MOST_NEIGHBORS = 1024  # of one token
+LEAST_ALPHA, MOST_ALPHA = 1e-6, 1e6  # of adapters
 
 TokenizerKind = Literal["bpe", "char", "word", "byte"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
@@ -286,8 +287,12 @@ class TrainConfig:
     def _check_adapters(self) -> None:
         """Refuse adapters that cannot be, or beside which something else would be trained."""
         _at_least("--lora-rank", self.lora_rank, 0)
-        if self.lora_alpha is not None:
-            _positive("--lora-alpha", self.lora_alpha)
+        if self.lora_alpha is not None and not LEAST_ALPHA <= self.lora_alpha <= MOST_ALPHA:
+            raise UsageError(
+                f"--lora-alpha is {self.lora_alpha:g}",
+                advice=f"It must be between {LEAST_ALPHA:g} and {MOST_ALPHA:g}; as much as "
+                "--lora-rank or twice that is usual.",
+            )
         if not self.lora_rank:
             if self.lora_alpha is not None:
                 raise UsageError(

@@ -235,7 +235,8 @@ ADAPTER_CONFIG = FileKind(
         Field("target_modules", list, 1, 1000, items=_is_module),
     ),
     "adapters of every matrix of every layer, no rank above its sides, and nothing that would "
-    "change what they compute; the tensors must be in the file before memory is taken",
+    "change what they compute; where it says that its base lies is not looked at; the tensors must "
+    "be in the file before memory is taken",
 )
 TOKENIZER = FileKind(
     "tokenizer.json",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+TEXT = "the quick brown fox jumps over the lazy dog, and again; " * 60
+
 
 @pytest.fixture(autouse=True)
 def _surroundings(
@@ -22,5 +24,5 @@ def _surroundings(
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog, and again; " * 60)
+    path.write_text(TEXT)
     return path
