@@ -58,6 +58,7 @@ def test_adapters_add_little_to_the_least(layers: int) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"lora_rank": 4, "init_from": "m"}, {"lora_rank": 64, "init_from": "m", "batch_size": 100},
+    {"lora_rank": 4, "init_from": "m", "num_layers": 40, "embed_dim": 1024},
     {}, {"lanes": 24}, {"batch_size": 100}, {"batch_size": 5, "seq_len": 700}, {"num_layers": 30},
     {"embed_dim": 30}, {"attention": "crystalline"},
 ])  # fmt: skip
