@@ -42,7 +42,7 @@ class Step:
 
 
 class Books:
-    """Counts, losses and evaluations of one run; `metrics` is set before the first entry."""
+    """Counts, losses and evaluations of one run; `open` comes before the first step's."""
 
     metrics: MetricsLog
 
@@ -61,12 +61,19 @@ class Books:
         self.val_bits: float | None = None
         self.val_tokens: int | None = None
         self._best: float | None = None
+        self._early: list[tuple[str, int, dict[str, Any]]] = []  # events of before `open`
         self.evaluated_step = -1
         self.since_best = 0  # evaluations
         self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
         self.dropped_total = 0
         self.checkpoint: str | None = None  # the newest
         self._logged: tuple[int, int] = (0, 0)  # step time and tokens at the last line
+
+    def open(self, metrics: MetricsLog) -> None:
+        """Take the file for lines, and write what has happened already."""
+        self.metrics = metrics
+        for event, step, values in self._early:
+            metrics.event(event, step, **values)
 
     # What a resumed run knows.
 
@@ -221,7 +228,10 @@ class Books:
 
     def enter_event(self, event: str, step: int, **values: Any) -> None:
         """Enter something that happened after `step` steps."""
-        self.metrics.event(event, step, **values)
+        if hasattr(self, "metrics"):
+            self.metrics.event(event, step, **values)
+        else:
+            self._early.append((event, step, values))
 
     def _take(self, step: int, found: Outcome) -> bool:
         self.evaluated_step = step

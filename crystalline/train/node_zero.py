@@ -121,11 +121,11 @@ class NodeZero:
             self._load()
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
+            self._node.crew.resize(self.spec.workers)
+            self._phases.begin(PACK)
+            self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
-                self._books.metrics = metrics
-                self._node.crew.resize(self.spec.workers)
-                self._phases.begin(PACK)
-                self._phases.wait()
+                self._books.open(metrics)
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
                     self._mark_best()
                 return self._finish(self._train())

@@ -23,6 +23,7 @@ from crystalline.ipc.arena import Arena, Layout
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
+from crystalline.train.metrics import read_metrics
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
@@ -88,6 +89,20 @@ def run(
         poll_actions=actions,
         interval_s=interval_s,
     )
+
+
+# What was done to a run, and no part of what it computes; see test_events.py.
+OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers")
+
+
+def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the metrics without times."""
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")}
+        for line in lines
+        if line.get("event") not in OUTSIDE
+    ]
 
 
 def serial_run(spec: RunSpec) -> tuple[FakeProgram, list[float]]:

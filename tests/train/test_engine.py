@@ -20,10 +20,9 @@ from crystalline.errors import (
     SaveError,
     UsageError,
 )
-from crystalline.train.metrics import read_metrics
 from crystalline.train.spec import RunResult
 from crystalline.train.stats import Snapshot
-from tests.train.engine_runs import make_spec, run, serial_run
+from tests.train.engine_runs import make_spec, run, serial_run, timeless_metrics
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -33,19 +32,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, li
     """Thirty steps by one sphere: result and metrics without their times."""
     run_dir = tmp_path_factory.mktemp("undisturbed")
     return run(run_dir, workers=1), timeless_metrics(run_dir)
-
-
-# What was done to a run, and no part of what it computes; see test_events.py.
-OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers")
-
-
-def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    lines = read_metrics(run_dir / "metrics.jsonl")
-    return [
-        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")}
-        for line in lines
-        if line.get("event") not in OUTSIDE
-    ]
 
 
 class Killer:

@@ -11,24 +11,15 @@ from typing import Any
 import pytest
 
 from crystalline.train.evaluation import MOST_UNITS, ROUND_NS, Evaluation
-from crystalline.train.metrics import read_metrics
 from crystalline.train.spec import RunResult
 from crystalline.train.stats import Snapshot
-from tests.train.engine_runs import run
+from tests.train.engine_runs import run, timeless_metrics
 from tests.train.test_endings import started
 
 pytestmark = pytest.mark.timeout(60)
 
 LONG: dict[str, Any] = {"eval_units": 40, "naps": {"evaluate": 0.05}}  # a second, by two permits
 ENDLESS: dict[str, Any] = {"eval_units": 2, "naps": {"evaluate": 60.0}}
-
-
-def lines_of(run_dir: Path) -> list[dict[str, Any]]:
-    """The metrics without times."""
-    return [
-        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")}
-        for line in read_metrics(run_dir / "metrics.jsonl")
-    ]
 
 
 class Wish:
@@ -53,7 +44,7 @@ class Wish:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, list[dict[str, Any]]]:
     run_dir = tmp_path_factory.mktemp("undisturbed")
-    return run(run_dir, options={"eval_units": 40}), lines_of(run_dir)
+    return run(run_dir, options={"eval_units": 40}), timeless_metrics(run_dir)
 
 
 @pytest.mark.parametrize("step", [10, 30])
@@ -78,7 +69,7 @@ def test_a_stop_leaves_it_at_once_and_going_on_makes_it_first(
     resumed = run(tmp_path, options={"eval_units": 40}, resume_from=result.checkpoint)
     assert resumed.weights_sha256 == undisturbed[0].weights_sha256
     assert resumed.val_loss == undisturbed[0].val_loss
-    assert lines_of(tmp_path) == undisturbed[1]
+    assert timeless_metrics(tmp_path) == undisturbed[1]
     assert states_of(tmp_path)[30] == states_of(Path(undisturbed[0].run_dir))[30]
 
 
@@ -109,7 +100,7 @@ def test_a_run_killed_in_it_has_lost_nothing(
         resume_from=str(tmp_path / "checkpoints/step-00000010"),
     )  # fmt: skip
     assert resumed.weights_sha256 == undisturbed[0].weights_sha256
-    assert lines_of(tmp_path) == undisturbed[1]
+    assert timeless_metrics(tmp_path) == undisturbed[1]
 
 
 def test_a_finished_evaluation_is_not_made_again(
@@ -117,7 +108,7 @@ def test_a_finished_evaluation_is_not_made_again(
 ) -> None:
     """The checkpoint of its step was saved before it; the metrics have it."""
     run(tmp_path, options={"eval_units": 40})
-    lines = lines_of(tmp_path)
+    lines = timeless_metrics(tmp_path)
     for step in (30, 10):
         states: set[str] = set()
         again = run(
@@ -141,7 +132,7 @@ def test_without_metrics_it_is_made_again(
     (tmp_path / "metrics.jsonl").unlink()
     again = run(tmp_path, options={"eval_units": 40}, resume_from=first.checkpoint)
     assert again.val_loss == undisturbed[0].val_loss
-    assert [line["step"] for line in lines_of(tmp_path)] == [30]
+    assert [line["step"] for line in timeless_metrics(tmp_path)] == [30]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +158,7 @@ def test_wishes_are_heard_in_it(
     result = run(tmp_path, wish.watch, poll, options=options)
     assert check(wish.seen)
     assert result.weights_sha256 == undisturbed[0].weights_sha256
-    assert lines_of(tmp_path) == undisturbed[1]
+    assert timeless_metrics(tmp_path) == undisturbed[1]
 
 
 def test_watchers_see_how_far_it_is(tmp_path: Path) -> None:

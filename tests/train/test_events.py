@@ -37,6 +37,20 @@ def test_a_sphere_that_was_killed(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_sphere_that_was_killed_before_the_first_step(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill(snapshot: Snapshot) -> None:
+        busy = [sphere for sphere in snapshot.spheres if sphere.state == "update" and sphere.pid]
+        if busy and not killed:
+            killed.append(busy[0].index)
+            os.kill(busy[0].pid, signal.SIGKILL)
+
+    run(tmp_path, kill, steps=3, workers=2, options={"naps": {"pack": 0.1}})
+    (event,) = events(tmp_path)
+    assert (event["event"], event["step"], event["sphere"]) == ("sphere_replaced", 0, killed[0])
+
+
 def test_pauses_and_spheres_that_come(tmp_path: Path) -> None:
     wishes = iter(["pause", "workers=5", "resume"])
     seen: list[Snapshot] = []
