@@ -11,7 +11,7 @@ from crystalline.train.config import MAX_WORKERS, TrainConfig
 
 # What a resumed run may change; all else decides its bits.
 CHANGEABLE = frozenset(
-    {*LENGTHS, "eval_interval", "patience", "save_interval", "log_interval", "keep"}
+    {*LENGTHS, "eval_interval", "patience", "save_interval", "save_epochs", "log_interval", "keep"}
 )
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
 DISPLAY = frozenset({"json", "plain", "quiet"})

@@ -17,6 +17,7 @@ from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
 from crystalline.log import get_logger
 from crystalline.train import words as w
+from crystalline.train.epochs import ends_epochs, epochs_done
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
@@ -64,6 +65,7 @@ class Books:
         self._early: list[tuple[str, int, dict[str, Any]]] = []  # events of before `open`
         self.evaluated_step = -1
         self.since_best = 0  # evaluations
+        self._epoch_nats, self._epoch_tokens = 0.0, 0  # of the pass over the split that goes on
         self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
         self.dropped_total = 0
         self.checkpoint: str | None = None  # the newest
@@ -88,6 +90,9 @@ class Books:
         self.evaluated_step = state["evaluated_step"]
         self._best = state["best_val_loss"]
         self.since_best = state.get("evaluations_since_best", 0)  # not known before --patience
+        nats = state.get("epoch_nats", 0.0)  # not known to checkpoints of before, nor is the next
+        self._epoch_nats = math.nan if nats is None else nats
+        self._epoch_tokens = state.get("epoch_tokens", 0)
         self._dropped = list(state["recently_dropped"])
         self.dropped_total = state["dropped_steps"]
         self.checkpoint = str(checkpoint)
@@ -144,6 +149,8 @@ class Books:
             "evaluated_step": self.evaluated_step,
             "best_val_loss": self._best,
             "evaluations_since_best": self.since_best,
+            "epoch_nats": self._epoch_nats if math.isfinite(self._epoch_nats) else None,
+            "epoch_tokens": self._epoch_tokens,
             "recently_dropped": self._dropped,
             "dropped_steps": self.dropped_total,
         }
@@ -208,6 +215,27 @@ class Books:
                 seconds=self.seconds(),
                 crystalline_loss=smoothed,
             )
+        self._enter_epoch(done.number, loss, tokens)
+
+    def _enter_epoch(self, step: int, loss: float, tokens: int) -> None:
+        """Add a step to the pass over the split that goes on; tell of one that ends with it.
+
+        A step without a loss counts for nothing.  Passes of fewer steps than a line of the metrics
+        is for are not told of one by one.
+        """
+        if math.isfinite(loss):
+            self._epoch_nats += loss * tokens
+            self._epoch_tokens += tokens
+        config, size = self._spec.config, self._spec.tokens_per_epoch
+        if not ends_epochs(step, 1, config.tokens_per_step, size):
+            return
+        number = epochs_done(step, config.tokens_per_step, size)
+        mean = self._epoch_nats / (self._epoch_tokens or math.nan)
+        self._epoch_nats, self._epoch_tokens = 0.0, 0
+        if size >= config.log_interval * config.tokens_per_step:
+            self.metrics.event("epoch", step, epoch=number, mean_loss=mean, seconds=self.seconds())
+            val = "" if self.val_loss is None else f", val {self.val_loss:.4f}"
+            logger.info("epoch %d: mean loss %.4f%s", number, mean, val)
 
     def enter_evaluation(self, step: int, found: Outcome) -> bool:
         """Enter an evaluation after `step` steps; return whether it is the best so far."""

@@ -112,6 +112,9 @@ class TrainConfig:
     early.  The best checkpoint is kept in any case."""
     save_interval: int = 500
     """Steps between checkpoints; 0 saves at the end only."""
+    save_epochs: int = 0
+    """Passes over the training split after which the run is saved and evaluated, besides what
+    --save-interval and --eval-interval ask for; 0 is never."""
     log_interval: int = 10
     """Steps between progress lines in metrics.jsonl."""
     keep: int = 3
@@ -184,6 +187,7 @@ class TrainConfig:
             "eval_tokens",
             "patience",
             "save_interval",
+            "save_epochs",
             "weight_decay",
             "grad_clip",
             "seed",

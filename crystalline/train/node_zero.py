@@ -41,6 +41,7 @@ from crystalline.machine.cores import usable_cores
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
 from crystalline.train.config import MAX_WORKERS, TrainConfig
+from crystalline.train.epochs import ends_epochs
 from crystalline.train.evaluation import Evaluation
 from crystalline.train.metrics import MetricsLog
 from crystalline.train.progress import checked_progress
@@ -269,6 +270,18 @@ class NodeZero:
             self._node.is_wanted()
             or self._is_multiple(config.eval_interval)
             or self._is_multiple(config.save_interval)
+            or self._is_save_epoch()
+        )
+
+    def _is_save_epoch(self) -> bool:
+        """Return whether the newest step ended a pass after which a run is saved and evaluated."""
+        config, spec = self.spec.config, self.spec
+        return (
+            config.save_epochs > 0
+            and self._step > 0
+            and ends_epochs(
+                self._step, config.save_epochs, config.tokens_per_step, spec.tokens_per_epoch
+            )
         )
 
     def _is_multiple(self, interval: int) -> bool:
@@ -292,8 +305,10 @@ class NodeZero:
         A run that resumes at a step whose evaluation was given up makes it here, too.
         """
         config = self.spec.config
-        evaluates = self._is_multiple(config.eval_interval) and self._is_evaluation_wanted()
-        if evaluates or self._is_multiple(config.save_interval):
+        ends_epoch = self._is_save_epoch()
+        due = ends_epoch or self._is_multiple(config.eval_interval)
+        evaluates = due and self._is_evaluation_wanted()
+        if evaluates or ends_epoch or self._is_multiple(config.save_interval):
             self._save_or_warn()
         if evaluates:
             reason = self._evaluate()

@@ -143,6 +143,8 @@ PROGRESS = Record(  # STATE's field "state", of a training run
     Field("evaluated_step", int, -1, MOST_STEPS),
     Field("best_val_loss", float, -_NATS, _NATS, nullable=True),
     Field("evaluations_since_best", int, 0, MOST_STEPS, optional=True),
+    Field("epoch_nats", float, -1e300, 1e300, optional=True, nullable=True),
+    Field("epoch_tokens", int, 0, MOST_TOKENS, optional=True),
     Field("recently_dropped", list, 0, 1000, items=_is_step),
     Field("dropped_steps", int, 0, MOST_STEPS),
     Field("tokens_sha256", str, 64, 64, SHA256, optional=True),

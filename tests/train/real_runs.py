@@ -106,9 +106,12 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the events of metrics.jsonl, but for spheres that died."""
-    lines = read_metrics(run_dir / "metrics.jsonl")
-    return [line for line in lines if line.get("event", "sphere_replaced") != "sphere_replaced"]
+    """Return the events of metrics.jsonl without times, but for spheres that died."""
+    return [
+        {key: value for key, value in line.items() if key != "seconds"}
+        for line in read_metrics(run_dir / "metrics.jsonl")
+        if line.get("event", "sphere_replaced") != "sphere_replaced"
+    ]
 
 
 def inflected_text() -> str:
