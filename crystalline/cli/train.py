@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from crystalline.cli.best_suite import BUILT_IN, BestSuite
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.cli.settings import (
     environment_layer,
@@ -179,6 +180,15 @@ class TrainSettings(RunSettings):
         tyro.conf.arg(metavar="[RUN]", constructor=str, help_behavior_hint="(default: a new run)"),
     ] = None
     """Go on with this run or from this checkpoint; without a name, with the newest in ./runs."""
+    eval_suite: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="FILE|built-in", constructor=str, help_behavior_hint="(default: off)"
+        ),
+    ] = None
+    """Let each new best checkpoint answer these prompts, as cllm-eval does, in a process of its own
+    at the lowest priority; what they come to is shown, and kept in suite.jsonl. It changes nothing
+    of the run, but takes time from it where no core is idle."""
     json: bool = False
     """Print one JSON object with the results to stdout at the end."""
     plain: bool = False
@@ -227,6 +237,10 @@ def _main(argv: list[str]) -> int:
             ready = earlier.resume(
                 settings, explicit=given_lengths(argv), preparing=_preparing(settings)
             )
+        if settings.eval_suite not in (None, BUILT_IN):  # its faults are told before the long work
+            from crystalline.cli.eval import read_questions
+
+            read_questions(settings.eval_suite)
         _tell(settings, ready.summary)
         ready.record()
         result = _train(settings, ready)
@@ -342,7 +356,19 @@ def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
         _log_to(reporter) as handler,
     ):
         steering = _Steering(reporter, handler)
-        return ready.train(on_snapshot=steering.show, poll_actions=steering.poll)
+        if settings.eval_suite is None:
+            return ready.train(on_snapshot=steering.show, poll_actions=steering.poll)
+        suite = BestSuite(ready.run.path, settings.eval_suite, reporter.message)
+        with contextlib.closing(suite):
+
+            def show(snapshot: Snapshot) -> None:
+                steering.show(snapshot)
+                suite.look()
+
+            result = ready.train(on_snapshot=show, poll_actions=steering.poll)
+            if result.exit_code == EXIT_OK:
+                suite.finish()
+            return result
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from crystalline.data.crystal import CRYSTAL
 RUNS = Path("runs")  # where runs go that nobody named
 SETTINGS = artifacts.SETTINGS  # of the run
 METRICS = artifacts.METRICS
+SUITE_RESULTS = artifacts.SUITE_RESULTS
 
 FORMAT = 1
 # The names are those by which `data` knows that a folder holds no text.
