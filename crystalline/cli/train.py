@@ -294,9 +294,7 @@ def _preparing(settings: TrainSettings) -> Callable[[], DataProgress]:
 
 
 class _Steering:
-    """Between the reporter and the engine: wishes in the engine's words."""
-
-    WORDS = {"checkpoint": "checkpoint", "stop": "stop", "more": "workers+", "fewer": "workers-"}  # noqa: RUF012
+    """Between the reporter and the engine: the key that pauses lets a paused run go on."""
 
     def __init__(self, reporter: Reporter, handler: _ReporterHandler) -> None:
         self._reporter = reporter
@@ -316,7 +314,7 @@ class _Steering:
                 self._paused = not self._paused
                 actions.append("pause" if self._paused else "resume")
             else:
-                actions.append(self.WORDS[wish])
+                actions.append(wish)
         return actions
 
 

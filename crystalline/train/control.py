@@ -11,6 +11,7 @@ from collections import deque
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
+from crystalline.engine.requests import FEWER, MORE, Wish
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
@@ -18,6 +19,7 @@ from crystalline.train import words as w
 from crystalline.train.config import MAX_WORKERS, POSITIONS
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
+    OVER,
     RUN_STATES,
     SPHERE_STATES,
     EvalPoint,
@@ -55,6 +57,37 @@ class Controller:
 
     # Requests.
 
+    def ask(self, wish: Wish) -> None:
+        """Pass a wish on to Node Zero.
+
+        Raises:
+            UsageError: it makes no sense as the run is now; nothing changes.
+        """
+        if self.is_stopping:
+            raise UsageError("the run is ending already", advice="Nothing more can be asked of it.")
+        if wish.name == "workers":
+            self._ask_workers(wish.argument)
+        elif wish.name == "pause" and self.is_paused:
+            raise UsageError("the run is paused already", advice="Let it go on with: resume.")
+        elif wish.name == "resume" and not self.is_paused:
+            raise UsageError("the run is not paused", advice="There is nothing to resume.")
+        else:
+            simple = {
+                "pause": self.pause,
+                "resume": self.resume,
+                "checkpoint": self.checkpoint,
+                "stop": self.stop,
+            }
+            simple[wish.name]()
+
+    def _ask_workers(self, argument: int | str | None) -> None:
+        now = self.workers
+        steps: dict[int | str | None, int] = {MORE: now + 1, FEWER: now - 1}
+        wanted = argument if isinstance(argument, int) else steps[argument]
+        if wanted == now:
+            raise UsageError(f"the run has {now} workers already", advice="Nothing changes.")
+        self.set_workers(wanted)
+
     def pause(self) -> None:
         """Stay idle after the current step, until `resume`."""
         self._request(b.PAUSE, 1)
@@ -91,6 +124,17 @@ class Controller:
     def workers(self) -> int:
         """The number of spheres asked for last."""
         return self._board.control.load(b.SET_WORKERS) or self._spec.workers
+
+    @property
+    def state(self) -> str:
+        """What the run does now: one of `RUN_STATES`."""
+        return RUN_STATES[self._board.state.load(b.RUN_STATE)]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether an end was asked for, or has come."""
+        ending = self.state == "stopping" or self.state in OVER
+        return ending or bool(self._board.control.load(b.STOP))
 
     @property
     def is_paused(self) -> bool:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalline import errors, suspension
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline.engine.requests import Wish
 from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError, remedy
 from crystalline.formats.checkpoint import list_checkpoints
 from crystalline.handlers import handling
@@ -72,8 +73,7 @@ def train(
 
     The caller has made the run directory and holds its lock.
     `on_snapshot` is called about every `interval_s`.  `poll_actions` is asked as often
-    for what the user wants: "pause", "resume", "checkpoint", "stop", "workers+",
-    "workers-" or "workers=N".
+    for what the user wants, in words of `engine.requests`.
 
     Raises:
         DivergedError, CheckpointError, SaveError, …: what Node Zero met.
@@ -258,23 +258,12 @@ class _Launch:
         return RunResult(**fields)
 
     def _act(self, action: str) -> None:
-        controller = self._controller
-        assert controller is not None
-        if action.startswith("workers"):
-            change = action.removeprefix("workers")
-            now = controller.workers
-            wanted = int(change[1:]) if change[0] == "=" else now + (1 if change == "+" else -1)
-            try:
-                controller.set_workers(wanted)
-            except UsageError as error:
-                controller.message = str(error)
-        else:
-            {
-                "pause": controller.pause,
-                "resume": controller.resume,
-                "checkpoint": controller.checkpoint,
-                "stop": controller.stop,
-            }[action]()
+        assert self._controller is not None
+        try:
+            self._controller.ask(Wish.of_word(action))
+        except UsageError as error:
+            if not self._controller.is_stopping:
+                self._controller.message = str(error)
 
     def _read_report(self, timeout_s: float) -> None:
         """Handle what Node Zero has written, waiting for it at most `timeout_s`."""

@@ -23,6 +23,7 @@ from crystalline.train.stats import Snapshot
 from crystalline.ui import terminal
 from crystalline.ui.activity import Activity, ActivityMeter
 from crystalline.ui.frame import STYLES, draw_frame
+from crystalline.ui.keys import HELP
 from crystalline.ui.plain import ascii_only, progress_line
 
 if TYPE_CHECKING:
@@ -158,10 +159,10 @@ class Dashboard:
         if self._keys is None:
             return []
         actions = self._keys.poll()
-        if actions.count("help") % 2:
+        if actions.count(HELP) % 2:
             self._show_help = not self._show_help
             self._draw()
-        return [action for action in actions if action != "help"]
+        return [action for action in actions if action != HELP]
 
     def _draw(self) -> None:
         if self._snapshot is None or self._hold is None or self._lost:

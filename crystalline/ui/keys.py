@@ -1,6 +1,7 @@
 """Single-key controls: reads stdin without waiting and says which actions were asked for.
 
-What an action does is decided elsewhere.  No thread; the terminal's mode is put
+An action is a wish as a word of `engine.requests`, or "help"; "pause" means to go on, too.
+What it does is decided elsewhere.  No thread; the terminal's mode is put
 back however the process ends (see `terminal`).
 """
 
@@ -14,21 +15,23 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Any, TextIO
 
+from crystalline.engine.requests import FEWER, MORE, Wish
 from crystalline.ui import terminal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+HELP = "help"  # is no wish of the run
 ACTIONS = {
-    "p": "pause",
-    "c": "checkpoint",
-    "+": "more",
-    "=": "more",  # + without shift
-    "-": "fewer",
-    "_": "fewer",
-    "q": "stop",
-    "?": "help",
-    "h": "help",
+    "p": str(Wish("pause")),
+    "c": str(Wish("checkpoint")),
+    "+": str(Wish("workers", MORE)),
+    "=": str(Wish("workers", MORE)),  # + without shift
+    "-": str(Wish("workers", FEWER)),
+    "_": str(Wish("workers", FEWER)),
+    "q": str(Wish("stop")),
+    "?": HELP,
+    "h": HELP,
 }
 # Arrow, function and Alt keys arrive as sequences whose letters are not keys of ours.
 _SEQUENCE = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|O.|[^\[O])")
@@ -79,7 +82,7 @@ class Keys:
     def poll(self) -> list[str]:
         """Return the actions asked for since the last call, oldest first; never waits.
 
-        The actions are "pause", "checkpoint", "more", "fewer", "stop" and "help".
+        They are those of `ACTIONS`.
         """
         if self._hold is None or not terminal.ready(self._fd):
             return []

@@ -33,8 +33,10 @@ class Reporter(Protocol):
         """Tell the user `text` even when nothing else is to be said."""
 
     def poll(self) -> list[str]:
-        """Return actions asked for since the last call, out of "pause" (or go on),
-        "checkpoint", "more" and "fewer" (workers), "stop"; never waits."""
+        """Return wishes since the last call, as words of `engine.requests`; never waits.
+
+        "pause" means to go on where the run is paused.
+        """
 
 
 class QuietReporter:

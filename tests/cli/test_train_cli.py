@@ -650,7 +650,7 @@ class FakeReporter:
 
 
 def test_wishes_become_the_engines_words() -> None:
-    reporter = FakeReporter(["more", "pause", "fewer", "pause", "checkpoint", "stop"])
+    reporter = FakeReporter(["workers+", "pause", "workers-", "pause", "checkpoint", "stop"])
     steering = cli._Steering(reporter, cli._ReporterHandler(reporter))
     assert steering.poll() == ["workers+", "pause", "workers-", "resume", "checkpoint", "stop"]
 

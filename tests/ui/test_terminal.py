@@ -22,9 +22,9 @@ with make_reporter() as reporter:
             reporter.message(f"asked for {' '.join(actions)}")
         if "stop" in actions:
             break
-        if "more" in actions:
+        if "workers+" in actions:
             raise KeyError("an error of ours")
-        if "fewer" in actions:
+        if "workers-" in actions:
             restore_terminal()
             os._exit(9)
         if "checkpoint" in actions:

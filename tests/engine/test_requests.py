@@ -1,0 +1,51 @@
+"""The table of requests: what keys, callbacks and the socket may ask for, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crystalline.engine.requests import BY_NAME, REQUESTS, NoRequestError, Wish
+from crystalline.ui.keys import ACTIONS, HELP
+
+
+@pytest.mark.parametrize("word", ["pause", "resume", "checkpoint", "stop", "workers=7", "workers+"])
+def test_words_and_json_lead_there_and_back(word: str) -> None:
+    wish = Wish.of_word(word)
+    assert str(wish) == word
+    assert Wish.of_json(wish.to_json()) == wish
+
+
+def test_every_row_can_be_asked_for() -> None:
+    for request in REQUESTS:
+        assert Wish(request.name, 3 if request.argument else None).name == request.name
+
+
+def test_keys_are_requests_or_help() -> None:
+    assert {Wish.of_word(word).name for word in ACTIONS.values() if word != HELP} <= BY_NAME.keys()
+
+
+@pytest.mark.parametrize(
+    "word", ["", "dance", "pause=3", "pause+", "workers", "workers=", "workers=x", "workers=-1",
+             "workers=²", "workers=99999999999", "+", "workers++"],
+)  # fmt: skip
+def test_other_words_are_refused(word: str) -> None:
+    with pytest.raises(NoRequestError):
+        Wish.of_word(word)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {}, {"command": None}, {"command": 3}, {"command": ["pause"]}, {"command": "x" * 10_000},
+        {"command": "workers"}, {"command": "workers", "argument": 1.5},
+        {"command": "workers", "argument": True}, {"command": "workers", "argument": [1]},
+        {"command": "workers", "argument": 10**300}, {"command": "workers", "argument": -1},
+        {"command": "workers", "argument": "7"}, {"command": "pause", "argument": 1},
+    ],
+)  # fmt: skip
+def test_other_lines_are_refused(line: dict[str, Any]) -> None:
+    with pytest.raises(NoRequestError) as caught:
+        Wish.of_json(line)
+    assert len(str(caught.value)) < 200
