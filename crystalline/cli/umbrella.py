@@ -41,6 +41,8 @@ COMMANDS = (
             'runs/NAME --prompt "Once upon a time"'),
     Command("eval", "crystalline.cli.eval", "measure models on prompts with answers, side by side",
             "runs/NAME runs/OTHER"),
+    Command("control", "crystalline.cli.control", "look after a run that goes on: ask, pause, stop",
+            "runs/NAME status"),
     Command("export", "crystalline.cli.export", "write a model for other programs",
             "runs/NAME --type q8_0"),
     Command("vocab", "crystalline.cli.vocab", "look into the numbers of a vocabulary",

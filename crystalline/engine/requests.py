@@ -61,9 +61,8 @@ class Wish:
                 raise NoRequestError(f"{self.name} takes no argument")
         elif self.argument is None:
             raise NoRequestError(f"{self.name} takes a number, and none was given")
-        elif self.argument not in (MORE, FEWER):
-            if type(self.argument) is not int or not 0 <= self.argument <= LARGEST:
-                raise NoRequestError(f"{self.name} takes a whole number")
+        elif self.argument not in (MORE, FEWER) and not _is_number(self.argument):
+            raise NoRequestError(f"{self.name} takes a whole number")
 
     @classmethod
     def of_word(cls, word: str) -> Wish:
@@ -105,3 +104,7 @@ class Wish:
         if self.argument is None:
             return self.name
         return f"{self.name}{'' if self.argument in (MORE, FEWER) else '='}{self.argument}"
+
+
+def _is_number(argument: object) -> bool:
+    return type(argument) is int and 0 <= argument <= LARGEST

@@ -8,6 +8,7 @@
     RUN/suite.jsonl      what the best checkpoints came to, of `cllm-train --eval-suite`
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
+    RUN/control.sock     a socket by which that process can be asked; see `engine.door`
 
 The lock is flock's, so it is gone with its process, however that ends.  What a killed
 process leaves half-written is removed when the run is next opened; and a run that was
@@ -52,6 +53,7 @@ from crystalline.formats.catalog import (
 from crystalline.formats.files import (
     BASE,
     CHECKPOINTS,
+    CONTROL,
     MANIFEST,
     METRICS,
     MODEL_FILES,
@@ -243,7 +245,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Remove what an earlier run left that had no checkpoint: this one starts over."""
-        for name in BEFORE_TRAINING:
+        for name in (*BEFORE_TRAINING, CONTROL):
             remove(self.path / name)
         with contextlib.suppress(OSError):
             (self.path / CHECKPOINTS).rmdir()
@@ -325,6 +327,21 @@ def default_run_dirs(parameters: int, *, now: datetime | None = None) -> Iterato
     yield RUNS / base
     for number in itertools.count(2):
         yield RUNS / f"{base}-{number}"
+
+
+def trainer_of(run_dir: Path) -> str | None:
+    """Return who holds the lock of a run, in words; None where nobody does.
+
+    The lock itself is not touched: whoever wants it just now must get it.
+    """
+    try:
+        status = (run_dir / LOCK).stat()
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        content = RUN_LOCK.read_bytes(run_dir / LOCK)
+    except OSError:
+        return None
+    held = {words[5].rpartition(":")[2] for words in locks if words[1:2] == ["FLOCK"]}
+    return _owner(content) if str(status.st_ino) in held else None
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -416,7 +433,7 @@ def _is_leftover(entry: Path) -> bool:
         is_base = entry.name == BASE and {one.name for one in entry.iterdir()} <= inside
         return is_base or is_temporary(entry)
     if not stat.S_ISREG(mode):
-        return False
+        return entry.name == CONTROL and stat.S_ISSOCK(mode)
     return (
         entry.name in BEFORE_TRAINING or is_temporary(entry) or entry.name.startswith(f".{PREFIX}")
     )

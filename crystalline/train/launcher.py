@@ -6,6 +6,8 @@ Signals: SIGINT, SIGTERM and SIGHUP finish the step, save, and end the run with 
 exit code that a shell expects; a second one leaves at once.  Node Zero lives in a
 session of its own, so that the terminal's Ctrl-C reaches the launcher alone.  Ctrl-Z
 (SIGTSTP) stops Node Zero and the spheres, then the launcher; SIGCONT lets all go on.
+
+Other processes ask by the socket RUN/control.sock (`engine.door`, `train.asking`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalline import errors, suspension
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline.engine.door import Door
 from crystalline.engine.requests import Wish
 from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError, remedy
 from crystalline.formats.checkpoint import list_checkpoints
@@ -35,6 +38,7 @@ from crystalline.handlers import handling
 from crystalline.ipc.arena import Arena, Layout, sweep_stale
 from crystalline.ipc.liveness import Patience
 from crystalline.log import get_logger
+from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
 from crystalline.train.stats import Snapshot
@@ -107,10 +111,13 @@ class _Launch:
         self._text = b""  # of a line of the report whose end has not come yet
         self._descriptors: list[int] = []  # that came with lines of the report
         self._last_words = b""
+        self._door: Door | None = None
 
     def __enter__(self) -> Self:
         """Start Node Zero and tell it what to run.  Raises `EngineError`."""
         with contextlib.ExitStack() as stack:
+            self._door = open_door(self._spec.run_dir, lambda: self._controller)
+            stack.callback(self._close_door)
             self._report, report = map(stack.enter_context, socket.socketpair())
             self._stderr, stderr = os.pipe()
             stack.callback(os.close, self._stderr)
@@ -157,7 +164,8 @@ class _Launch:
             ) from error
 
     def __exit__(self, *_: object) -> None:
-        """Leave no process behind."""
+        """Leave no process behind, and no socket."""
+        self._close_door()
         process = self._process
         assert process is not None
         if self._outcome is not None:
@@ -184,6 +192,10 @@ class _Launch:
         text = self._last_words.decode("utf-8", "replace").strip()
         if text:
             logger.error("%s", text)
+
+    def _close_door(self) -> None:
+        if self._door is not None:
+            self._door.close()
 
     def _wait(self, timeout_s: float) -> None:
         """Wait for Node Zero's end, at most `timeout_s`, and not when another signal comes."""
@@ -247,6 +259,8 @@ class _Launch:
                     next_snapshot = time.monotonic() + interval_s
                 continue
             next_snapshot = time.monotonic() + interval_s
+            if self._door is not None:
+                self._door.renew()
             for action in poll_actions():
                 self._act(action)
             on_snapshot(self._controller.snapshot())
@@ -266,11 +280,15 @@ class _Launch:
                 self._controller.message = str(error)
 
     def _read_report(self, timeout_s: float) -> None:
-        """Handle what Node Zero has written, waiting for it at most `timeout_s`."""
+        """Handle what Node Zero and others have written, waiting for it at most `timeout_s`."""
         poll = select.poll()  # takes numbers that select does not, of programs with many files
         for descriptor in (self._report.fileno(), self._stderr):
             poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(1000 * timeout_s)}
+        if self._door is not None:
+            self._door.register(poll)
+        ready = dict(poll.poll(1000 * timeout_s))
+        if self._door is not None:
+            self._door.serve(ready)
         if self._stderr in ready:
             self._read_last_words()
         if self._report.fileno() not in ready:

@@ -1,11 +1,15 @@
 """What a watcher may know of a run: immutable snapshots, taken from shared memory.
 
-`ui` draws a `Snapshot` and knows nothing else of training.
+`ui` draws a `Snapshot` and knows nothing else of training.  In another process a snapshot comes
+as JSON: `to_json`, `from_json`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "compute", "reduce", "update")
 RUN_STATES = (
@@ -97,3 +101,55 @@ class Snapshot:
         if not self.work_total or not self.work_done:
             return None
         return self.state_s * (self.work_total - self.work_done) / self.work_done
+
+    def to_json(self, *, history: bool = True) -> dict[str, Any]:
+        """Return the fields as values of JSON; figures that are not finite become None.
+
+        Without `history` the losses and evaluations of the past are left out.
+        """
+        values = {name: _plain(getattr(self, name)) for name in _FIGURES}
+        values["loss_history"] = [list(map(_plain, p)) for p in self.loss_history if history]
+        values["eval_history"] = [_plain_fields(p) for p in self.eval_history if history]
+        values["parameter_groups"] = [list(map(_plain, group)) for group in self.parameter_groups]
+        values["spheres"] = [_plain_fields(sphere) for sphere in self.spheres]
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Snapshot:
+        """Return what `to_json` described.  Raises `ValueError` for what it does not describe."""
+        try:
+            given = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+            given["loss_history"] = tuple(
+                (int(step), _number(loss)) for step, loss in given["loss_history"]
+            )
+            given["eval_history"] = tuple(
+                EvalPoint(int(p["step"]), _number(p["loss"]), _number(p["bits_per_byte"]))
+                for p in given["eval_history"]
+            )
+            given["parameter_groups"] = tuple(
+                (str(name), _number(weight), _number(gradient))
+                for name, weight, gradient in given["parameter_groups"]
+            )
+            given["spheres"] = tuple(
+                SphereStats(**{**sphere, "grad_norm": _number(sphere["grad_norm"])})
+                for sphere in given["spheres"]
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError("it is no snapshot of this version") from error
+        return cls(**given)
+
+
+_NESTED = ("loss_history", "eval_history", "parameter_groups", "spheres")
+_FIGURES = tuple(f.name for f in dataclasses.fields(Snapshot) if f.name not in _NESTED)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain_fields(row: EvalPoint | SphereStats) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(row).items()}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

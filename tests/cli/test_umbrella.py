@@ -15,7 +15,7 @@ from crystalline.cli import umbrella
 from crystalline.cli.run import called, version_line
 
 ROOT = Path(__file__).resolve().parents[2]
-ALL = "The commands are train, infer, eval, export and vocab."
+ALL = "The commands are train, infer, eval, control, export and vocab."
 _TINY = """--tokenizer char --num-layers 1 --num-heads 2 --embed-dim 12 --seq-len 9 --batch-size 13
     --workers 2 --plain"""
 

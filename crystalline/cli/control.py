@@ -1,0 +1,236 @@
+"""cllm-control: look after a run that goes on elsewhere, by its socket RUN/control.sock.
+
+    cllm-control RUN status
+    cllm-control RUN pause
+    cllm-control RUN workers 4
+
+What may be asked is the table of `crystalline.engine.requests`; the run decides.  Answers go to
+stdout, messages to stderr.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from crystalline.cli.infer_view import print_json
+from crystalline.cli.run import called, parse_settings, run_command, version_line
+from crystalline.engine.requests import BY_NAME, REQUESTS, NoRequestError, Wish
+from crystalline.errors import (
+    EXIT_OK,
+    CheckpointError,
+    CrystallineError,
+    EngineError,
+    UsageError,
+    remedy,
+)
+from crystalline.untrusted import shown
+
+if TYPE_CHECKING:
+    from crystalline.engine.call import Call
+    from crystalline.train.stats import Snapshot
+
+PROGRAM = "cllm-control"
+STATUS = "status"
+_HELP = {
+    STATUS: "say what it does, and how far it is",
+    **{f"{request.name} {request.argument}".strip(): request.help for request in REQUESTS},
+}
+_NAMES = (STATUS, *BY_NAME)
+_WIDTH = max(map(len, _HELP))
+_ROWS = "\n".join(f"  {name:{_WIDTH}}  {text}" for name, text in _HELP.items())
+# Lines that begin with a space stay lines; the parser would join others into one.
+DESCRIPTION = f"""Look after a run that goes on: under nohup, as a service, on another terminal.
+
+  cllm-control runs/NAME status
+  cllm-control runs/NAME pause
+  cllm-control runs/NAME workers 4
+
+What can be asked:
+
+{_ROWS}
+
+The run decides, and answers at once; what was asked is done when the step in
+  hand is. The same bits come of a run, whatever it was asked. Ending this
+  command never ends the run.
+
+Exit codes: 0 the run does it; 1 it refuses, and says why, or does not answer;
+  2 the arguments cannot work; 4 there is no such run, or nobody trains in it."""
+
+_AGAIN_S = 0.1  # between two attempts at a run that is still starting
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every option of the command; the text under a field is its help."""
+
+    run: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="(required)")
+    ] = ""
+    """Directory of the run."""
+    command: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="COMMAND", help_behavior_hint=f"(default: {STATUS})"),
+    ] = STATUS
+    """What to ask; see above."""
+    argument: Annotated[
+        str | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[N]", constructor=str, help_behavior_hint="(of workers)"),
+    ] = None
+    """How many workers."""
+    timeout: float = 10.0
+    """Seconds to wait for the run's answer. A busy run answers within a second; one that is stopped
+    by Ctrl-Z does not."""
+    json: bool = False
+    """Print the answer as one JSON object: of status, every figure of the run."""
+    version: bool = False
+    """Print the version and the instruction-set level in use, and exit."""
+
+    def __post_init__(self) -> None:
+        if self.version:
+            return
+        if not self.run:
+            raise UsageError(
+                "no run is given",
+                advice=f"Name its directory, as in: {called(PROGRAM)} runs/NAME {STATUS}.",
+            )
+        if self.command not in _NAMES:
+            first, last = ", ".join(_NAMES[:-1]), _NAMES[-1]
+            raise UsageError(
+                f"'{shown(self.command)}' is not a command of {called(PROGRAM)}",
+                advice=f"The commands are {first} and {last}.",
+            )
+        if not 0 < self.timeout <= 1e6:
+            raise UsageError(f"--timeout is {self.timeout:g}", advice="It is seconds, more than 0.")
+        self.wish()
+
+    def wish(self) -> Wish | None:
+        """Return what is asked of the run; None for what changes nothing."""
+        argument = self.argument
+        if self.command not in BY_NAME:
+            if argument is not None:
+                raise UsageError(
+                    f"{self.command} takes no argument, and got '{shown(argument)}'",
+                    advice=f"See {called(PROGRAM)} --help.",
+                )
+            return None
+        word = self.command if argument is None else f"{self.command}={argument}"
+        try:
+            return Wish.of_word(word)
+        except NoRequestError as error:
+            raise UsageError(str(error), advice=f"See {called(PROGRAM)} --help.") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code (see `crystalline.errors`)."""
+    return run_command(PROGRAM, _main, argv)
+
+
+def _main(argv: list[str]) -> int:
+    settings = parse_settings(Settings, argv, program=PROGRAM, description=DESCRIPTION)
+    if settings.version:
+        print(version_line())
+        return EXIT_OK
+    wish = settings.wish()
+    with _call(settings) as call:
+        answer = _asked(settings, call, {"command": STATUS} if wish is None else wish.to_json())
+    if settings.json:
+        print_json(answer if wish is not None else answer["snapshot"])
+    elif wish is not None:
+        print(f"{shown(settings.run)}: {shown(str(answer.get('told')))}")
+    else:
+        print(_status(settings.run, _snapshot(answer)))
+    return EXIT_OK
+
+
+def _asked(settings: Settings, call: Call, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of a run that does what it is asked; wait while it is starting.
+
+    Raises `CrystallineError` where it refuses.
+    """
+    deadline = time.monotonic() + settings.timeout
+    while True:
+        try:
+            answer = call.ask(request)
+        except OSError:
+            raise CheckpointError(
+                f"the run in {shown(settings.run)} has just ended",
+                advice=_way_on(settings.run),
+            ) from None
+        except ValueError as error:
+            raise EngineError(
+                f"the answer of the run cannot be understood ({error})",
+                advice="Use the version of this command that the run was started with.",
+            ) from None
+        if answer.get("ok") is True:
+            return answer
+        if answer.get("state") != "starting" or time.monotonic() > deadline:
+            raise CrystallineError(
+                shown(str(answer.get("reason"))), advice=shown(str(answer.get("advice", "")))
+            )
+        time.sleep(_AGAIN_S)
+
+
+def _call(settings: Settings) -> Call:
+    """Return a connection to the run.  Raises `CrystallineError` that says why there is none."""
+    from crystalline.engine.call import Call
+    from crystalline.formats.catalog import require_directory
+    from crystalline.formats.files import CONTROL
+    from crystalline.formats.rundir import trainer_of
+
+    run = Path(settings.run)
+    require_directory(run)
+    try:
+        return Call.open(run, CONTROL, timeout_s=settings.timeout)
+    except (FileNotFoundError, ConnectionRefusedError):
+        trainer = trainer_of(run)
+        if trainer is None:
+            raise CheckpointError(
+                f"nobody trains in {shown(settings.run)}", advice=_way_on(settings.run)
+            ) from None
+        raise EngineError(
+            f"{trainer} holds the run in {shown(settings.run)}, and cannot be reached",
+            advice="It is about to start or to end, or its file system knows no sockets.",
+        ) from None
+    except OSError as error:
+        raise EngineError(
+            f"the socket of the run in {shown(settings.run)} cannot be used ({error.strerror})",
+            advice=remedy(error),
+        ) from None
+
+
+def _way_on(run: str) -> str:
+    from crystalline.formats.names import shell_word
+
+    return f"Go on with the run by: {called('cllm-train')} --resume {shell_word(run)}."
+
+
+def _snapshot(answer: dict[str, Any]) -> Snapshot:
+    from crystalline.train.stats import Snapshot
+
+    try:
+        return Snapshot.from_json(answer["snapshot"])
+    except (KeyError, TypeError, ValueError):
+        raise EngineError(
+            "the status of the run cannot be understood",
+            advice="Use the version of this command that the run was started with.",
+        ) from None
+
+
+def _status(run: str, snapshot: Snapshot) -> str:
+    """Return a run's status in two or three lines."""
+    from crystalline.ui.plain import LASTING_S, activity_line, progress_line
+
+    lines = [f"{shown(run)}: {snapshot.state}, {snapshot.workers} workers"]
+    lines.append(progress_line(snapshot))
+    if snapshot.work_share is not None or snapshot.state_s >= LASTING_S:
+        lines.append(activity_line(snapshot))
+    if snapshot.last_checkpoint is not None:
+        lines.append(f"saved {shown(Path(snapshot.last_checkpoint).name)}")
+    return "\n".join(lines)
