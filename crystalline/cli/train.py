@@ -186,9 +186,9 @@ class TrainSettings(RunSettings):
             metavar="FILE|built-in", constructor=str, help_behavior_hint="(default: off)"
         ),
     ] = None
-    """Let each new best checkpoint answer these prompts, as cllm-eval does, in a process of its own
-    at the lowest priority; what they come to is shown, and kept in suite.jsonl. It changes nothing
-    of the run, but takes time from it where no core is idle."""
+    """Let each new best checkpoint answer these prompts, as the command eval does, in a process of
+    its own at the lowest priority; what they come to is shown, and kept in suite.jsonl. It changes
+    nothing of the run, but takes time from it where no core is idle."""
     json: bool = False
     """Print one JSON object with the results to stdout at the end."""
     plain: bool = False

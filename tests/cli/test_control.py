@@ -129,8 +129,8 @@ def test_a_stopped_launcher_is_told_of(tmp_path: Path, ask: Ask) -> None:
         code, _, err = ask(tmp_path, "status", "--timeout", 0.3)
         pid = engine.process.pid
         assert (code, err) == (
-            1, (f"cllm-control: error: the run does not answer: its process {pid} is stopped, as by "
-            f"Ctrl-Z. Let it go on with: kill -CONT {pid}.\n"),
+            1, ("cllm-control: error: the run does not answer: its process "
+            f"{pid} is stopped, as by Ctrl-Z. Let it go on with: kill -CONT {pid}.\n"),
         )  # fmt: skip
         engine.process.send_signal(signal.SIGCONT)
         assert ask(tmp_path, "stop")[0] == 0
