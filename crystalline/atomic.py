@@ -37,11 +37,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file, readable and seekable, that becomes `path` when the block ends.
 
     The directory must exist.  When the block raises, `path` is left as it was and
     the temporary file is removed.  The file gets the mode that the umask allows.
+    Without `durable` nothing waits for the disk: after a crash of the machine the file may
+    be lost or empty, which suits what is written again every second.
 
     Raises `OSError` when the file cannot be written, synced or renamed.
 
@@ -61,12 +63,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(target.parent)
+    if durable:
+        sync_directory(target.parent)
 
 
 def replace_shared(path: str | os.PathLike[str]) -> None:

@@ -192,7 +192,8 @@ def _call(settings: Settings) -> Call:
         trainer = trainer_of(run)
         if trainer is None:
             raise CheckpointError(
-                f"nobody trains in {shown(settings.run)}", advice=_way_on(settings.run)
+                f"nobody trains in {shown(settings.run)}{_end_of(run)}",
+                advice=_way_on(settings.run),
             ) from None
         raise EngineError(
             f"{trainer} holds the run in {shown(settings.run)}, and cannot be reached",
@@ -203,6 +204,21 @@ def _call(settings: Settings) -> Call:
             f"the socket of the run in {shown(settings.run)} cannot be used ({error.strerror})",
             advice=remedy(error),
         ) from None
+
+
+def _end_of(run: Path) -> str:
+    """Return how the run's last session ended, as far as it could say, as a clause."""
+    from crystalline.formats.files import STATUS
+    from crystalline.untrusted import BadContent
+    from crystalline.untrusted.files import STATUS as STATUS_FILE
+
+    try:
+        told = STATUS_FILE.read(run / STATUS)
+    except (OSError, BadContent):
+        return ""
+    if not told["over"] or not told.get("how"):
+        return f", who did was killed at about step {told['step']:,}"
+    return f", the last who did ended at step {told['step']:,}: {shown(told['how'].rstrip('.'))}"
 
 
 def _way_on(run: str) -> str:

@@ -28,7 +28,7 @@ from crystalline.untrusted import open_regular, read_bytes
 # A run directory.
 SETTINGS, METRICS, LOCK = "config.toml", "metrics.jsonl", "run.lock"
 SUITE_RESULTS = "suite.jsonl"  # what a run's best checkpoints came to in `cllm-train --eval-suite`
-CONTROL = "control.sock"  # a socket, while somebody trains there
+CONTROL, STATUS = "control.sock", "status.json"  # the first while somebody trains there
 CHECKPOINTS, LATEST, BEST = "checkpoints", "latest", "best"
 STEP_NAME = re.compile(r"step-(\d{8,})")
 # A checkpoint.
@@ -45,7 +45,8 @@ CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 RUN_DIRECTORY, MODEL_FOLDER, CACHE = "run directory", "model folder", "cache"
 
 _OF_A_RUN = frozenset({
-    SETTINGS, METRICS, LOCK, CHECKPOINTS, LATEST, BEST, TOKENIZER, CRYSTAL, CONTROL, SUITE_RESULTS,
+    SETTINGS, METRICS, LOCK, CHECKPOINTS, LATEST, BEST, TOKENIZER, CRYSTAL, CONTROL, STATUS,
+    SUITE_RESULTS,
 })  # fmt: skip
 _KEY = re.compile(r"[0-9a-f]{32}")  # names an entry of the cache
 _HEAD_BYTES = 4096

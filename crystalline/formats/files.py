@@ -15,6 +15,7 @@ RUNS = Path("runs")  # where runs go that nobody named
 SETTINGS = artifacts.SETTINGS  # of the run
 METRICS = artifacts.METRICS
 SUITE_RESULTS = artifacts.SUITE_RESULTS
+STATUS = artifacts.STATUS  # of a run, for scripts; see `train.statusfile`
 CONTROL = artifacts.CONTROL  # the door of a run that goes on; see `engine.door`
 
 FORMAT = 1

@@ -8,6 +8,7 @@
     RUN/suite.jsonl      what the best checkpoints came to, of `cllm-train --eval-suite`
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
+    RUN/status.json      what the run does, rewritten every second; see `train.statusfile`
     RUN/control.sock     a socket by which that process can be asked; see `engine.door`
 
 The lock is flock's, so it is gone with its process, however that ends.  What a killed
@@ -59,6 +60,7 @@ from crystalline.formats.files import (
     MODEL_FILES,
     OPTIONAL_FILES,
     RUNS,
+    STATUS,
     TOKENIZER,
 )
 from crystalline.formats.files import SETTINGS as CONFIG
@@ -89,6 +91,7 @@ BEFORE_TRAINING = (
     TOKENIZER,
     CRYSTAL,
     METRICS,
+    STATUS,
     BASE,
 )  # what a run writes before a checkpoint
 
@@ -296,7 +299,7 @@ class RunDir:
         if not self._cleared:
             return
         with contextlib.suppress(OSError):  # what else is there keeps the directory
-            ours = {CONFIG, TOKENIZER, CRYSTAL, BASE, LOCK}
+            ours = {CONFIG, TOKENIZER, CRYSTAL, STATUS, BASE, LOCK}
             if {entry.name for entry in self.path.iterdir()} <= ours:
                 for name in ours - {LOCK}:
                     remove(self.path / name)

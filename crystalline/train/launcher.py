@@ -42,6 +42,7 @@ from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
 from crystalline.train.stats import Snapshot
+from crystalline.train.statusfile import StatusFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,9 +113,11 @@ class _Launch:
         self._descriptors: list[int] = []  # that came with lines of the report
         self._last_words = b""
         self._door: Door | None = None
+        self._status = StatusFile(spec.run_dir)
 
     def __enter__(self) -> Self:
         """Start Node Zero and tell it what to run.  Raises `EngineError`."""
+        self._status.clear()
         with contextlib.ExitStack() as stack:
             self._door = open_door(self._spec.run_dir, lambda: self._controller)
             stack.callback(self._close_door)
@@ -163,9 +166,11 @@ class _Launch:
                 advice=remedy(error),
             ) from error
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Leave no process behind, and no socket."""
         self._close_door()
+        if error is not None and self._controller is not None:
+            self._status.close(self._controller.snapshot(), f"error: {error}")
         process = self._process
         assert process is not None
         if self._outcome is not None:
@@ -263,13 +268,18 @@ class _Launch:
                 self._door.renew()
             for action in poll_actions():
                 self._act(action)
-            on_snapshot(self._controller.snapshot())
+            snapshot = self._controller.snapshot()
+            self._status.show(snapshot)
+            on_snapshot(snapshot)
         if self._outcome["kind"] == "error":
             raise self._error(self._outcome)
-        if self._controller is not None:
-            on_snapshot(self._controller.snapshot())
         fields = {name: value for name, value in self._outcome.items() if name != "kind"}
-        return RunResult(**fields)
+        result = RunResult(**fields)
+        if self._controller is not None:
+            snapshot = self._controller.snapshot()
+            self._status.close(snapshot, result.stop_reason)
+            on_snapshot(snapshot)
+        return result
 
     def _act(self, action: str) -> None:
         assert self._controller is not None

@@ -382,6 +382,21 @@ METRICS = FileKind(
     ),
     "line by line; what follows a damaged line is dropped on resume",
 )
+STATUS = FileKind(
+    "status.json",
+    "RUN/",
+    _MEGABYTE,
+    "us",
+    "renamed",
+    parse_json,
+    Record(
+        Field("over", bool),
+        Field("state", str, 1, 100),
+        Field("step", int, 0, MOST_STEPS),
+        Field("how", str, 0, 4000, optional=True, nullable=True),
+    ),
+    "written for scripts; read for a message only",
+)
 RUN_LOCK = FileKind(
     "run.lock",
     "RUN/",

@@ -87,13 +87,15 @@ def test_a_run_is_paused_changed_saved_and_stopped(tmp_path: Path, ask: Ask) -> 
         engine.assert_all_gone()
     assert returned == 75, err
     assert json.loads(out)["stop_reason"] == "stopped"
+    step = json.loads(out)["final_step"]
     assert "process" not in err  # the wishes are told of, not errors
     events = [line["event"] for line in read_metrics(tmp_path / "metrics.jsonl") if "event" in line]
     assert events == ["paused", "workers", "resumed"]
     assert not (tmp_path / "control.sock").exists()
     code, _, err = ask(tmp_path, "status")
     assert (code, err) == (
-        4, (f"cllm-control: error: nobody trains in {tmp_path}. "
+        4, (f"cllm-control: error: nobody trains in {tmp_path}, the last who did ended at step "
+        f"{step:,}: stopped. "
         f"Go on with the run by: cllm-train --resume {tmp_path}.\n"),
     )  # fmt: skip
 
@@ -111,7 +113,7 @@ def test_an_evaluation_is_paused_and_ended(tmp_path: Path, ask: Ask) -> None:
 
 
 def test_a_run_that_is_ending_hears_no_more(tmp_path: Path, ask: Ask) -> None:
-    slow = {**ENDLESS, "options": {"naps": {"compute": 0.2}}}
+    slow = {**ENDLESS, "options": {"naps": {"compute": 0.04}}}
     with started(tmp_path, **slow) as engine:
         assert ask(tmp_path, "stop")[0] == 0
         for command in ("pause", "resume", "checkpoint", "stop"):
@@ -164,7 +166,7 @@ def test_bits_are_the_same_whatever_was_asked(tmp_path: Path) -> None:
     script = "\n".join(
         ["import time; from crystalline.cli.control import main"]
         + [
-            f"assert main({[str(tmp_path), *word.split()]!r}) == 0; time.sleep(0.1)"
+            f"assert main({[str(tmp_path), *word.split()]!r}) == 0; time.sleep(0.05)"
             for word in words
         ]
     )
@@ -174,12 +176,12 @@ def test_bits_are_the_same_whatever_was_asked(tmp_path: Path) -> None:
         if not asking:
             asking.append(subprocess.Popen([sys.executable, "-c", script], cwd=ROOT))
 
-    slow = {"naps": {"compute": 0.005}}
-    result = run(tmp_path, ask_once, steps=200, options=slow)
+    slow = {"naps": {"compute": 0.002}}
+    result = run(tmp_path, ask_once, steps=150, options=slow)
     assert asking[0].wait(20) == 0
     events = [line["event"] for line in read_metrics(tmp_path / "metrics.jsonl") if "event" in line]
     assert events.count("paused") == events.count("resumed") >= 1
-    program, _ = serial_run(make_spec(tmp_path / "alone", steps=200))
+    program, _ = serial_run(make_spec(tmp_path / "alone", steps=150))
     assert result.weights_sha256 == program.weights_sha256()
 
 
