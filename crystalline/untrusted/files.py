@@ -581,6 +581,7 @@ KINDS = (
     SUITE,
     RUN_CONFIG,
     RUN_LOCK,
+    STATUS,
     METRICS,
     POINTER,
     MANIFEST,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crystalline.cli import batch, infer, vocab
+from crystalline.cli import batch, control, infer, vocab
 from crystalline.cli import eval as evaluation
 from crystalline.cli import train as cli
 from crystalline.data.corpus import read_documents
@@ -27,6 +27,7 @@ from crystalline.data.crystal.neighbors import load_or_build
 from crystalline.data.finding import find_sources
 from crystalline.data.prepare import crystal_of, prepare
 from crystalline.data.tokenizer import Tokenizer
+from crystalline.errors import CheckpointError
 from crystalline.exact import PrimeCache
 from crystalline.formats.checkpoint import load_checkpoint, resolve
 from crystalline.formats.gguf import read_gguf
@@ -215,6 +216,12 @@ def save_talk(world: World) -> None:
     save(Transcript("new"), world.talks / "talk.json")
 
 
+def ask_for_status(world: World) -> None:
+    """Of a run in which nobody trains."""
+    with pytest.raises(CheckpointError, match="nobody trains"):
+        control._call(control.Settings(str(world.run)))
+
+
 def read_suite(world: World) -> None:
     evaluation.read_questions(str(world.talks / "suite.jsonl"))
 
@@ -247,6 +254,7 @@ PLACES: list[Row] = [
         (read_settings, resume, look_up_checkpoint),
     ),
     (files.RUN_LOCK, "run", lambda w: w.run / "run.lock", (resume, choose)),
+    (files.STATUS, "run", lambda w: w.run / "status.json", (resume, ask_for_status)),
     (files.METRICS, "run", lambda w: w.run / "metrics.jsonl", (resume,)),
     (files.POINTER, "latest", lambda w: w.run / "latest", (choose, resume, generate, look_up_run)),
     (files.POINTER, "best", lambda w: w.run / "best", (generate, choose, resume)),
