@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from crystalline.train.stats import Snapshot
 
 PROGRAM = "cllm-control"
-STATUS = "status"
+STATUS, WATCH = "status", "watch"
 _HELP = {
     STATUS: "say what it does, and how far it is",
     **{f"{request.name} {request.argument}".strip(): request.help for request in REQUESTS},
+    WATCH: "show the dashboard until it ends, or q leaves the view",
 }
-_NAMES = (STATUS, *BY_NAME)
+_NAMES = (STATUS, *BY_NAME, WATCH)
 _WIDTH = max(map(len, _HELP))
 _ROWS = "\n".join(f"  {name:{_WIDTH}}  {text}" for name, text in _HELP.items())
 # Lines that begin with a space stay lines; the parser would join others into one.
@@ -49,6 +50,7 @@ DESCRIPTION = f"""Look after a run that goes on: under nohup, as a service, on a
   cllm-control runs/NAME status
   cllm-control runs/NAME pause
   cllm-control runs/NAME workers 4
+  cllm-control runs/NAME watch
 
 What can be asked:
 
@@ -61,6 +63,7 @@ The run decides, and answers at once; what was asked is done when the step in
 Exit codes: 0 the run does it; 1 it refuses, and says why, or does not answer;
   2 the arguments cannot work; 4 there is no such run, or nobody trains in it."""
 
+_WATCH_S = 0.5  # between two looks at a run that is watched
 _AGAIN_S = 0.1  # between two attempts at a run that is still starting
 
 
@@ -87,6 +90,8 @@ class Settings:
     timeout: float = 10.0
     """Seconds to wait for the run's answer. A busy run answers within a second; one that is stopped
     by Ctrl-Z does not."""
+    plain: bool = False
+    """Let watch print lines instead of the dashboard, as it does where there is no terminal."""
     json: bool = False
     """Print the answer as one JSON object: of status, every figure of the run."""
     version: bool = False
@@ -137,6 +142,8 @@ def _main(argv: list[str]) -> int:
     if settings.version:
         print(version_line())
         return EXIT_OK
+    if settings.command == WATCH:
+        return _watch(settings)
     wish = settings.wish()
     with _call(settings) as call:
         answer = _asked(settings, call, {"command": STATUS} if wish is None else wish.to_json())
@@ -146,6 +153,39 @@ def _main(argv: list[str]) -> int:
         print(f"{shown(settings.run)}: {shown(str(answer.get('told')))}")
     else:
         print(_status(settings.run, _snapshot(answer)))
+    return EXIT_OK
+
+
+def _watch(settings: Settings) -> int:
+    """Show a run until it ends, or somebody leaves; keys are requests."""
+    from crystalline.ui import make_reporter
+
+    with _call(settings) as call:
+        snapshot = _snapshot(_asked(settings, call, {"command": STATUS}))
+        with make_reporter(plain=settings.plain, elsewhere=True) as reporter:
+            look_at = 0.0
+            while True:
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + _WATCH_S
+                    try:
+                        answer = _asked(settings, call, {"command": STATUS})
+                    except CheckpointError:  # it has ended
+                        break
+                    snapshot = _snapshot(answer)
+                    reporter.show(snapshot)
+                for word in reporter.poll():
+                    wish = Wish.of_word(word)
+                    if wish.name == "stop":
+                        return EXIT_OK
+                    if wish.name == "pause" and snapshot.state == "paused":
+                        wish = Wish("resume")
+                    try:
+                        _asked(settings, call, wish.to_json())
+                    except CrystallineError as error:  # it refuses, or has ended
+                        reporter.message(str(error))
+                    look_at = 0.0
+                time.sleep(_AGAIN_S)
+    print(f"{shown(settings.run)}: the run has ended{_end_of(Path(settings.run))}")
     return EXIT_OK
 
 
@@ -217,8 +257,8 @@ def _end_of(run: Path) -> str:
     except (OSError, BadContent):
         return ""
     if not told["over"] or not told.get("how"):
-        return f", who did was killed at about step {told['step']:,}"
-    return f", the last who did ended at step {told['step']:,}: {shown(told['how'].rstrip('.'))}"
+        return f"; it was killed at about step {told['step']:,}"
+    return f"; it ended at step {told['step']:,}: {shown(told['how'].rstrip('.'))}"
 
 
 def _way_on(run: str) -> str:

@@ -168,9 +168,9 @@ class _Launch:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Leave no process behind, and no socket."""
-        self._close_door()
         if error is not None and self._controller is not None:
             self._status.close(self._controller.snapshot(), f"error: {error}")
+        self._close_door()
         process = self._process
         assert process is not None
         if self._outcome is not None:

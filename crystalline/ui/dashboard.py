@@ -52,12 +52,14 @@ class Picture:
         *,
         keys: bool = False,
         show_help: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         self._snapshot = snapshot
         self._activity = activity
         self._messages = messages
         self._keys = keys
         self._show_help = show_help
+        self._elsewhere = elsewhere
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = draw_frame(
@@ -68,6 +70,7 @@ class Picture:
             messages=self._messages,
             keys=self._keys,
             show_help=self._show_help,
+            elsewhere=self._elsewhere,
         )
         for i, row in enumerate(rows):
             if i:
@@ -80,7 +83,8 @@ class Dashboard:
     """Shows the newest snapshot on a terminal, and passes on the keys pressed there.
 
     `keys` is entered and left together with the dashboard; without it, `poll` returns
-    no actions.  Nothing is drawn while the process is in the background.
+    no actions.  Nothing is drawn while the process is in the background.  `elsewhere` says that
+    the run is another process's: its last key leaves the view.
     """
 
     def __init__(
@@ -88,11 +92,13 @@ class Dashboard:
         stream: TextIO | None = None,
         *,
         keys: Keys | None = None,
+        elsewhere: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._fd = self._stream.fileno()
         self._keys = keys
+        self._elsewhere = elsewhere
         self._clock = clock
         self._console = make_console(self._stream)
         self._live = Live(
@@ -176,6 +182,7 @@ class Dashboard:
             tuple(self._messages)[-3:],
             keys=self._keys is not None and self._keys.active,
             show_help=self._show_help,
+            elsewhere=self._elsewhere,
         )
         try:
             self._live.update(picture, refresh=True)

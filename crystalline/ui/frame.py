@@ -67,11 +67,13 @@ _STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updatin
 _LASTING = ("starting", "evaluating", "discovering", "saving", "stopping")
 _FIGURES_WIDTH = 34
 _GROUPS_WIDTH = 34
+STOPS = "write a checkpoint after this step and stop, like Ctrl-C"
+LEAVES = "leave the view; the run goes on"
 _HELP = (
     ("p", "pause, or go on"),
     ("c", "write a checkpoint now"),
     ("+ -", "one worker more, one fewer"),
-    ("q", "write a checkpoint after this step and stop, like Ctrl-C"),
+    ("q", STOPS),
     ("comp sync idle", "shares of time: computing, in step with others, waiting"),
     ("pos lvl", "symmetry position, and depth in the tree of spheres"),
     ("steals died", "batches taken from other positions; times replaced"),
@@ -87,22 +89,24 @@ def draw_frame(
     messages: Sequence[str] = (),
     keys: bool = False,
     show_help: bool = False,
+    elsewhere: bool = False,
 ) -> list[Row]:
     """Return `height` rows of `width` cells each.
 
-    `messages` are oldest first; `keys` says whether the single-key controls work.
+    `messages` are oldest first; `keys` says whether the single-key controls work, and
+    `elsewhere` that the run is another process's, which goes on without us.
     """
     airy = height >= 32
     blank: list[Row] = [[]] if airy else []
     head = [_title(snapshot, width), _progress(snapshot, width)]
     foot = [_message(text) for text in messages[-(3 if airy else 1) :]] or [[]]
-    foot.append(_keys(snapshot, width, keys))
+    foot.append(_keys(snapshot, width, keys, elsewhere))
     room = height - len(head) - len(foot) - 3 * len(blank)
     least = max(5, min(7, room - 6))  # lines of chart and figures, even if spheres must be cut
     table = _table(snapshot, activity, width, room - least)
     middle_height = max(room - len(table), 0)
     if show_help:
-        middle = _help(middle_height)
+        middle = _help(middle_height, elsewhere)
     else:
         middle = _middle(snapshot, width, middle_height)
     rows = [*head, *blank, *middle, *blank, *table, *blank, *foot]
@@ -167,12 +171,18 @@ def _message(text: str) -> Row:
     return [(" " + one_line(text), "")]
 
 
-def _keys(snapshot: Snapshot, width: int, keys: bool) -> Row:
+def _keys(snapshot: Snapshot, width: int, keys: bool, elsewhere: bool) -> Row:
     if keys:
         go = "go on" if snapshot.state == "paused" else "pause"
-        hints = [("p", go), ("c", "checkpoint"), ("+ -", "workers"), ("q", "stop"), ("?", "help")]
+        hints = [
+            ("p", go),
+            ("c", "checkpoint"),
+            ("+ -", "workers"),
+            ("q", "leave" if elsewhere else "stop"),
+            ("?", "help"),
+        ]
     else:
-        hints = [("Ctrl-C", "checkpoint and stop")]
+        hints = [("Ctrl-C", "leave" if elsewhere else "checkpoint and stop")]
     row: Row = []
     for key, meaning in hints:
         row += [("  " if row else " ", ""), (key, "value"), (" " + meaning, "dim")]
@@ -188,8 +198,11 @@ def _keys(snapshot: Snapshot, width: int, keys: bool) -> Row:
     return row
 
 
-def _help(height: int) -> list[Row]:
-    rows: list[Row] = [[(f" {key:<16}", "value"), (meaning, "")] for key, meaning in _HELP]
+def _help(height: int, elsewhere: bool) -> list[Row]:
+    rows: list[Row] = [
+        [(f" {key:<16}", "value"), (LEAVES if elsewhere and key == "q" else meaning, "")]
+        for key, meaning in _HELP
+    ]
     rows = rows[:height]
     return rows + [[] for _ in range(height - len(rows))]
 

@@ -67,12 +67,17 @@ class QuietReporter:
 
 
 def make_reporter(
-    *, plain: bool = False, quiet: bool = False, stream: TextIO | None = None
+    *,
+    plain: bool = False,
+    quiet: bool = False,
+    elsewhere: bool = False,
+    stream: TextIO | None = None,
 ) -> Reporter:
     """Return the reporter for `stream` (default: stderr).
 
     `quiet` takes precedence over `plain`; the dashboard is chosen only where
-    `can_draw(stream)`, with its keys where stdin is a terminal too.
+    `can_draw(stream)`, with its keys where stdin is a terminal too.  `elsewhere` says that the
+    run is another process's.
     """
     stream = sys.stderr if stream is None else stream
     if quiet:
@@ -82,7 +87,7 @@ def make_reporter(
     from crystalline.ui.dashboard import Dashboard
     from crystalline.ui.keys import Keys
 
-    return Dashboard(stream, keys=Keys())
+    return Dashboard(stream, keys=Keys(), elsewhere=elsewhere)
 
 
 def can_draw(stream: TextIO) -> bool:

@@ -20,6 +20,7 @@ from crystalline.train.metrics import read_metrics
 from tests.train.engine_runs import make_spec, run, serial_run
 from tests.train.test_endings import ENDLESS, ROOT, started
 from tests.train.test_suspending import EVALUATING
+from tests.ui.pty_tools import on_terminal
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -94,7 +95,7 @@ def test_a_run_is_paused_changed_saved_and_stopped(tmp_path: Path, ask: Ask) -> 
     assert not (tmp_path / "control.sock").exists()
     code, _, err = ask(tmp_path, "status")
     assert (code, err) == (
-        4, (f"cllm-control: error: nobody trains in {tmp_path}, the last who did ended at step "
+        4, (f"cllm-control: error: nobody trains in {tmp_path}; it ended at step "
         f"{step:,}: stopped. "
         f"Go on with the run by: cllm-train --resume {tmp_path}.\n"),
     )  # fmt: skip
@@ -210,6 +211,34 @@ def test_a_run_that_is_locked_but_has_no_door(tmp_path: Path, ask: Ask) -> None:
     assert f"process {os.getpid()} on " in err
     assert "cannot be reached. It is about to start or to end" in err
     assert ask(tmp_path, "status")[0] == 4
+
+
+def test_watching_without_a_terminal_prints_lines_until_the_end(tmp_path: Path, ask: Ask) -> None:
+    with started(tmp_path, **{**ENDLESS, "steps": 400}) as engine:
+        code, out, err = ask(tmp_path, "watch")
+        assert engine.end()[0] == 0
+    assert code == 0
+    assert out == f"{tmp_path}: the run has ended; it ended at step 400: finished\n"
+    assert err.count("step ") >= 1
+
+
+def test_watching_on_a_terminal_takes_keys_and_leaves_the_run(tmp_path: Path, ask: Ask) -> None:
+    script = "import sys\nfrom crystalline.cli.control import main\nsys.exit(main(sys.argv[1:]))"
+    with (
+        started(tmp_path, **ENDLESS) as engine,
+        on_terminal(script, str(tmp_path), "watch") as session,
+    ):
+        session.wait_for(b"leave")
+        session.send(b"p")
+        wait_for(ask, tmp_path, "paused")
+        session.wait_for(b"PAUSED")
+        session.send(b"p")
+        wait_for(ask, tmp_path, "training")
+        session.send(b"q")
+        assert session.end() == 0
+        assert status(ask, tmp_path)["state"] == "training"
+        assert ask(tmp_path, "stop")[0] == 0
+        assert engine.end()[0] == 75
 
 
 @pytest.mark.parametrize(
