@@ -137,6 +137,7 @@ def measure_one(file: Path, precision: str, threads: int) -> dict[str, float]:
 
     from crystalline.formats.gguf import read_gguf
     from crystalline.formats.sources import open_source
+    from crystalline.machine.memory import give_back
     from crystalline.model.decode import Decoder
 
     config = read_gguf(file).config
@@ -145,6 +146,7 @@ def measure_one(file: Path, precision: str, threads: int) -> dict[str, float]:
     with source.weights() as read:
         decoder = Decoder(config, read, slots=TEXTS, precision=precision, threads=threads)
     del source, read  # and with them the file's pages
+    give_back()  # as the commands do after loading
     added = psutil.Process().memory_full_info().uss - before
     generator = np.random.default_rng(2)
     ids = generator.integers(0, config.vocab_size, PROMPT).astype(np.int32)

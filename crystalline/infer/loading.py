@@ -15,6 +15,7 @@ from crystalline.errors import CheckpointError, DataError
 from crystalline.formats.sources import ModelSource, open_source
 from crystalline.infer.protocol import Decoder
 from crystalline.infer.scheduler import Scheduler
+from crystalline.machine.memory import give_back
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def open_model(
             threads=threads,
             features=features,
         )  # fmt: skip
+    give_back()  # what tensors took on their way
     return Model(source.path, decoder, tokenizer, source.choice, precision, cache, decoder.threads)
 
 

@@ -5,6 +5,7 @@ What counts is the machine, the control groups of the process and its own limits
 
 from __future__ import annotations
 
+import ctypes
 import re
 import resource
 from dataclasses import dataclass
@@ -52,6 +53,16 @@ def _idle_file_bytes(stat: Path) -> int:
     """Return the bytes of files that a group is charged for and that make room when asked to."""
     fields = dict(line.split(maxsplit=1) for line in cgroup.read(stat).splitlines())
     return int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))
+
+
+def give_back() -> None:
+    """Let the C library give free memory back to the system, where it can (glibc keeps much).
+
+    For the end of long work that needed more than what remains of it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
 
 
 def memory_limit() -> MemoryLimit:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+import psutil
 import pytest
 
 from crystalline.machine import memory
-from crystalline.machine.memory import available_bytes, memory_limit, size_words
+from crystalline.machine.memory import available_bytes, give_back, memory_limit, size_words
 
 MIB = 1 << 20
 MEMINFO = "MemTotal:        1000 kB\nMemFree:  3 kB\nSwapTotal:        500 kB\n"
@@ -77,3 +78,15 @@ def test_available_memory(
     _write(tmp_path / "root", files)
     found = memory._available(tmp_path / "meminfo", tmp_path / "membership", tmp_path / "root")
     assert found == available * MIB
+
+
+def test_free_memory_is_given_back() -> None:
+    """Below the size from which the C library maps memory of its own, free memory stays with it."""
+    own = psutil.Process()
+    kept = [bytearray(20_000) for _ in range(4000)]  # 80 MB in one heap
+    last = bytearray(20_000)  # stands behind all of them
+    del kept
+    before = own.memory_full_info().uss
+    give_back()
+    assert before - own.memory_full_info().uss > 40e6
+    assert len(last) == 20_000
