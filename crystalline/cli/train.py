@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from crystalline.cli.best_suite import BUILT_IN, BestSuite
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.cli.settings import (
     environment_layer,
@@ -237,10 +236,7 @@ def _main(argv: list[str]) -> int:
             ready = earlier.resume(
                 settings, explicit=given_lengths(argv), preparing=_preparing(settings)
             )
-        if settings.eval_suite not in (None, BUILT_IN):  # its faults are told before the long work
-            from crystalline.cli.eval import read_questions
-
-            read_questions(settings.eval_suite)
+        _check_suite(settings)
         _tell(settings, ready.summary)
         ready.record()
         result = _train(settings, ready)
@@ -346,6 +342,17 @@ def _log_to(reporter: Reporter) -> Iterator[_ReporterHandler]:
         logger.handlers[:] = before
 
 
+def _check_suite(settings: TrainSettings) -> None:
+    """Read the questions of --eval-suite: their faults are told before the long work."""
+    if settings.eval_suite is None:
+        return
+    from crystalline.cli.best_suite import BUILT_IN
+    from crystalline.cli.eval import read_questions
+
+    if settings.eval_suite != BUILT_IN:
+        read_questions(settings.eval_suite)
+
+
 def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
     from crystalline.ui import make_reporter
 
@@ -356,6 +363,8 @@ def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
         steering = _Steering(reporter, handler)
         if settings.eval_suite is None:
             return ready.train(on_snapshot=steering.show, poll_actions=steering.poll)
+        from crystalline.cli.best_suite import BestSuite
+
         suite = BestSuite(ready.run.path, settings.eval_suite, reporter.message)
         with contextlib.closing(suite):
 

@@ -183,7 +183,7 @@ def test_the_run_directory_holds_what_is_documented(run: Path, text: Path) -> No
     names = sorted(entry.name for entry in run.iterdir())
     assert names == [
         "best", "checkpoints", "config.toml", "latest", "metrics.jsonl", "run.lock",
-        "tokenizer.json",
+        "status.json", "tokenizer.json",
     ]  # fmt: skip
     info = inspect_checkpoint(run / "latest")
     assert info.step == 20
