@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.infer_view import print_json
+from crystalline.cli.options import Version
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.engine.requests import BY_NAME, REQUESTS, NoRequestError, Wish
 from crystalline.errors import (
@@ -94,8 +95,7 @@ class Settings:
     """Let watch print lines instead of the dashboard, as it does where there is no terminal."""
     json: bool = False
     """Print the answer as one JSON object: of status, every figure of the run."""
-    version: bool = False
-    """Print the version and the instruction-set level in use, and exit."""
+    version: Version = False
 
     def __post_init__(self) -> None:
         if self.version:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.infer_view import Progress, chosen, print_json, tell
-from crystalline.cli.run import InferPrecision, called, parse_settings, run_command, version_line
+from crystalline.cli.options import (
+    ModelPlace,
+    Quiet,
+    Temperature,
+    TopP,
+    Version,
+    WhichCheckpoint,
+    require_model,
+)
+from crystalline.cli.run import InferPrecision, parse_settings, run_command, version_line
 from crystalline.errors import EXIT_OK, UsageError
 from crystalline.untrusted import shown
 
@@ -55,12 +64,7 @@ _ROWS = (  # field, what it is called, its format
 class EvalSettings:
     """Every option of the command; the text under a field is its help."""
 
-    model: Annotated[
-        str,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN_OR_MODEL", help_behavior_hint="(required)"),
-    ] = ""
-    """Run directory, checkpoint, or model folder."""
+    model: ModelPlace = ""
     other: Annotated[
         str,
         tyro.conf.Positional,
@@ -77,40 +81,25 @@ class EvalSettings:
     group "code" are parsed as Python."""
     max_tokens: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 128
     """Longest text, in tokens."""
-    temperature: Annotated[float, tyro.conf.arg(aliases=["-t"])] = 0.8
-    """Divides the logits: below 1 is safer, above 1 wilder; 0 always takes the likeliest token."""
-    top_p: float = 0.95
-    """Draw among the likeliest tokens that together have this probability; 1 is all."""
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
     seed: int = 0
     """Seed of the draws; that of a text is this plus the index of its prompt."""
     parallel: int = PARALLEL
     """Texts to work on at a time; the figures are the same."""
-    checkpoint: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="WHICH", constructor=str, help_behavior_hint="(default: best, else latest)"
-        ),
-    ] = None
-    """Checkpoint of a run: latest, best, step-XXXXXXXX, or a path."""
+    checkpoint: WhichCheckpoint = None
     json: bool = False
     """Print one JSON object to stdout instead of a table."""
     precision: InferPrecision = "float32"
     """Number format of the weights: bf16, int8, int8g32 (as q8_0) and int4 (as q4_0) take less
     memory and time than float32, and cost some quality."""
-    quiet: bool = False
-    """Print nothing to stderr but errors."""
-    version: bool = False
-    """Print the version and the instruction-set level in use, and exit."""
+    quiet: Quiet = False
+    version: Version = False
 
     def __post_init__(self) -> None:
         if self.version:
             return
-        if not self.model:
-            raise UsageError(
-                "no model is given",
-                advice="Name a run directory or a model folder, as in:"
-                f" {called(PROGRAM)} runs/NAME.",
-            )
+        require_model(self.model, f"{PROGRAM} runs/NAME")
         if not 1 <= self.parallel <= 256:
             raise UsageError(
                 f"--parallel is {self.parallel}", advice="It must lie between 1 and 256."

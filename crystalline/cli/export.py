@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from crystalline.cli.infer_view import Progress, parts, print_json, tell
-from crystalline.cli.run import called, parse_settings, run_command, version_line
-from crystalline.errors import EXIT_HANGUP, EXIT_OK, EXIT_TERMINATED, UsageError
+from crystalline.cli.options import ModelPlace, Quiet, Version, WhichCheckpoint, require_model
+from crystalline.cli.run import parse_settings, run_command, version_line
+from crystalline.errors import EXIT_HANGUP, EXIT_OK, EXIT_TERMINATED
 from crystalline.handlers import handling
 from crystalline.runs.export import QUANTIZED, ExportSettings, ExportType, Form
 from crystalline.ui import format as fmt
@@ -59,12 +60,7 @@ _CODES = {int(signal.SIGTERM): EXIT_TERMINATED, int(signal.SIGHUP): EXIT_HANGUP}
 class Settings:
     """Every option of the command; the text under a field is its help."""
 
-    model: Annotated[
-        str,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN_OR_MODEL", help_behavior_hint="(required)"),
-    ] = ""
-    """Run directory, checkpoint, model folder in Hugging Face's layout, or GGUF file."""
+    model: ModelPlace = ""
     to: Annotated[
         Form | None,
         tyro.conf.arg(
@@ -87,13 +83,7 @@ class Settings:
     ] = None
     """File or folder to write, which must not be there yet; .gguf at its end means --to gguf,
     any other name --to hf."""
-    checkpoint: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="WHICH", constructor=str, help_behavior_hint="(default: best, else latest)"
-        ),
-    ] = None
-    """Checkpoint of a run: latest, best, step-XXXXXXXX, or a path."""
+    checkpoint: WhichCheckpoint = None
     measure: Annotated[
         str | None,
         tyro.conf.arg(
@@ -105,20 +95,13 @@ class Settings:
     """Text on which to measure what the type costs; it is read twice by the model."""
     json: bool = False
     """Print one JSON object to stdout instead of sentences."""
-    quiet: bool = False
-    """Print nothing to stderr but errors."""
-    version: bool = False
-    """Print the version and the instruction-set level in use, and exit."""
+    quiet: Quiet = False
+    version: Version = False
 
     def __post_init__(self) -> None:
         if self.version:
             return
-        if not self.model:
-            raise UsageError(
-                "no model is given",
-                advice="Name a run directory or a model folder, as in:"
-                f" {called(PROGRAM)} runs/NAME --type q8_0.",
-            )
+        require_model(self.model, f"{PROGRAM} runs/NAME --type q8_0")
         self.export_settings()
 
     def export_settings(self) -> ExportSettings:

@@ -42,10 +42,19 @@ from crystalline.cli.infer_view import (
     tell,
     words_unknown,
 )
+from crystalline.cli.options import (
+    ModelPlace,
+    Quiet,
+    Temperature,
+    TextField,
+    TopP,
+    Version,
+    WhichCheckpoint,
+    require_model,
+)
 from crystalline.cli.run import (
     CachePrecision,
     InferPrecision,
-    called,
     parse_settings,
     run_command,
     version_line,
@@ -89,12 +98,7 @@ PARALLEL = 16  # texts at once, where the command does not say
 class InferSettings:
     """Every option of the command; the text under a field is its help."""
 
-    run_or_model: Annotated[
-        str,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN_OR_MODEL", help_behavior_hint="(required)"),
-    ] = ""
-    """Run directory, checkpoint, model folder in Hugging Face's layout, or GGUF file."""
+    run_or_model: ModelPlace = ""
     prompt: Annotated[
         str | None,
         tyro.conf.arg(
@@ -115,12 +119,10 @@ class InferSettings:
         ),
     ] = None
     """Longest continuation or answer, in tokens."""
-    temperature: Annotated[float, tyro.conf.arg(aliases=["-t"])] = 0.8
-    """Divides the logits: below 1 is safer, above 1 wilder; 0 always takes the likeliest token."""
+    temperature: Temperature = 0.8
     top_k: int = 0
     """Draw among this many likeliest tokens; 0 is all."""
-    top_p: float = 0.95
-    """Draw among the likeliest tokens that together have this probability; 1 is all."""
+    top_p: TopP = 0.95
     min_p: float = 0.0
     """Draw among tokens at least this many times as likely as the likeliest; 0 is all."""
     repeat_penalty: float = 1.0
@@ -176,24 +178,11 @@ class InferSettings:
     ] = None
     """Measure the model on this text, in windows of the context length; it is read as training
     reads it, also HTML and JSON records. '-' is stdin."""
-    text_field: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="NAME",
-            constructor=str,
-            help_behavior_hint="(default: text, else messages or conversations)",
-        ),
-    ] = None
+    text_field: TextField = None
     """Field of JSON records that holds their text, with --perplexity."""
     json: bool = False
     """Print one JSON object to stdout instead of text."""
-    checkpoint: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="WHICH", constructor=str, help_behavior_hint="(default: best, else latest)"
-        ),
-    ] = None
-    """Checkpoint of a run: latest, best, step-XXXXXXXX, or a path."""
+    checkpoint: WhichCheckpoint = None
     precision: InferPrecision = "float32"
     """Number format of the weights: bf16 takes half the memory of float32, int8 and int8g32 (as
     q8_0) a quarter, int4 (as q4_0) less than a fifth, and a token takes about as much less time.
@@ -202,22 +191,15 @@ class InferSettings:
     """Number format of the keys and values of a text, which are read for every token."""
     threads: int = 0
     """Threads that compute together; 0 is one for each core that may be used."""
-    quiet: bool = False
-    """Print nothing to stderr but errors."""
+    quiet: Quiet = False
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Say which model was opened, how long that took, and the instruction-set level."""
-    version: bool = False
-    """Print the version and the instruction-set level in use, and exit."""
+    version: Version = False
 
     def __post_init__(self) -> None:
         if self.version:
             return
-        if not self.run_or_model:
-            raise UsageError(
-                "no model is given",
-                advice="Name a run directory or a model folder, as in:"
-                f" {called(PROGRAM)} runs/NAME.",
-            )
+        require_model(self.run_or_model, f"{PROGRAM} runs/NAME")
         self._check_ranges()
         self._check_combinations()
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from crystalline.cli.options import TextField, Version
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.cli.settings import (
     environment_layer,
@@ -95,14 +96,6 @@ _TokensOrAll = tyro.constructors.PrimitiveConstructorSpec[int](
 )
 
 
-def _text_field() -> Any:
-    return tyro.conf.arg(
-        metavar="NAME",
-        constructor=str,
-        help_behavior_hint="(default: text, else messages or conversations)",
-    )
-
-
 _Sized = _optional(int, "sized from the text")
 
 
@@ -156,7 +149,7 @@ class TrainSettings(RunSettings):
     ] = ()
     """Files and folders of text: UTF-8 of any kind, HTML, JSON records (.jsonl, or a .json array).
     Runs, model folders and caches that lie among them are left out."""
-    text_field: Annotated[str | None, _text_field()] = None
+    text_field: TextField = None
     """Field of JSON records that holds their text, or a conversation of messages."""
     workers: Annotated[int, tyro.conf.arg(aliases=("--threads",))] = 12
     """Worker processes (spheres), 1 to 63; never more at work than this machine has cores."""
@@ -194,8 +187,7 @@ class TrainSettings(RunSettings):
     """Print lines instead of the dashboard."""
     quiet: bool = False
     """Print nothing but warnings and errors."""
-    version: bool = False
-    """Print the version and the instruction-set level in use, and exit."""
+    version: Version = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from crystalline.cli.options import Quiet, Version, WhichCheckpoint
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import EXIT_OK, CheckpointError, DataError, UsageError
@@ -86,22 +87,17 @@ class VocabSettings:
     val_fraction: float = TrainConfig.val_fraction
     """Share of --data that is held out; tokens are counted in the rest."""
     checkpoint: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="WHICH", constructor=str, help_behavior_hint="(default: best, else latest)"
-        ),
+        WhichCheckpoint,
+        tyro.conf.arg(help="Checkpoint of a run: latest, best or step-XXXXXXXX."),
     ] = None
-    """Checkpoint of a run: latest, best or step-XXXXXXXX."""
     neighbors: int = 8
     """Similar tokens that inspect shows; 0 leaves them out."""
     top: int = 20
     """Longest list of affixes, roots or derivations; 0 is all."""
     json: bool = False
     """Print one JSON object to stdout instead of text."""
-    quiet: bool = False
-    """Print nothing to stderr but errors."""
-    version: bool = False
-    """Print the version and the instruction-set level in use, and exit."""
+    quiet: Quiet = False
+    version: Version = False
 
     def __post_init__(self) -> None:
         if self.version:
