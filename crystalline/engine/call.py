@@ -12,21 +12,19 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from crystalline.closing import Closing
 from crystalline.engine.door import peer_of, place
 from crystalline.errors import CrystallineError, EngineError
 from crystalline.ipc.liveness import Patience, is_stopped
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 LONGEST_ANSWER = 16 << 20  # bytes
 _BLOCK_BYTES = 1 << 16
 _AGAIN_S = 0.01
 
 
-class Call:
+class Call(Closing):
     """A connection to the door of a run."""
 
     def __init__(self, channel: socket.socket, timeout_s: float) -> None:
@@ -60,12 +58,6 @@ class Call:
                 advice="Ask as the user who started it.",
             )
         return call
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Hang up; the run goes on."""

@@ -25,20 +25,17 @@ import zlib
 from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.primes import sieve
 from crystalline.atomic import atomic_write
+from crystalline.closing import Closing
 from crystalline.exact import _arguments as arguments
 from crystalline.exact import primes
 from crystalline.untrusted import open_regular
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 HEADER_BYTES = 64
 _MAGIC = b"CRYPRIME"
@@ -49,7 +46,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _Memory = mmap.mmap | SharedMemory | None
 
 
-class PrimeCache:
+class PrimeCache(Closing):
     """The primes up to a bound, for look-up by number and by value.
 
     Make one with `PrimeCache(bound)` on the heap, `open` from a file that `save` wrote, `attach`
@@ -280,17 +277,6 @@ class PrimeCache:
         if not isinstance(self._memory, SharedMemory):
             raise ValueError("the cache of primes was not made by share()")
         self._memory.unlink()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _parts(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:

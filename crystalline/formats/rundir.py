@@ -29,8 +29,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crystalline.atomic import (
     is_temporary,
@@ -40,6 +39,7 @@ from crystalline.atomic import (
     write_bytes,
     write_text,
 )
+from crystalline.closing import Closing
 from crystalline.data import artifacts
 from crystalline.data.crystal import CRYSTAL
 from crystalline.errors import CheckpointError, UsageError
@@ -77,9 +77,6 @@ from crystalline.untrusted import (
 from crystalline.untrusted.files import RUN_LOCK
 from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 __all__ = [
     "CONFIG", "LOCK", "RUNS", "RunDir",
     "default_run_dirs", "newest_run", "read_toml", "run_of", "short_count", "to_toml",
@@ -100,7 +97,7 @@ _ADVICE = "Choose another --checkpoint-dir, one that you may write to."
 _ADVICE_RESUMED = "Check its permissions, or resume a copy of the run."
 
 
-class RunDir:
+class RunDir(Closing):
     """A run directory that this process holds the lock of, until `close`."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
@@ -228,17 +225,6 @@ class RunDir:
                 ) from None
             return cls(path, fd)
         raise UsageError(f"the run directory {path} is removed again and again", advice=advice)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give the lock back; a second call does nothing."""

@@ -17,19 +17,16 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from crystalline.closing import Closing
 from crystalline.errors import CheckpointError
 from crystalline.formats.bfloat16 import narrow, widen
 from crystalline.formats.catalog import damage, unreadable
 from crystalline.untrusted import open_regular, shown
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 TensorType = Literal["f32", "bf16"]  # what is written
 Floats = npt.NDArray[np.float32]
@@ -123,7 +120,7 @@ class Stored:
         return np.dtype(_READ[self.dtype]).itemsize
 
 
-class TensorFile:
+class TensorFile(Closing):
     """A safetensors file, open to read.  Use it as a context manager, or `close` it.
 
     Raises `CheckpointError` for what is none.
@@ -144,17 +141,6 @@ class TensorFile:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from crystalline.closing import Closing
 from crystalline.errors import CheckpointError
 from crystalline.formats.catalog import damage
 from crystalline.formats.documents import read_document
@@ -29,9 +28,6 @@ from crystalline.model.config import ModelConfig
 from crystalline.model.params import Parameter, ParameterTable, Part, parameter_table
 from crystalline.untrusted import shown
 from crystalline.untrusted.files import WEIGHTS_INDEX
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Flat = npt.NDArray[np.float32]
 
@@ -46,7 +42,7 @@ class _Place:
     name: str  # there
 
 
-class ModelFiles:
+class ModelFiles(Closing):
     """The weights of a model folder.  Use it as a context manager, or `close` it.
 
     Names, shapes and types are checked when it is opened; that numbers are finite, when they are
@@ -69,17 +65,6 @@ class ModelFiles:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the files."""

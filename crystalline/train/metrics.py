@@ -19,17 +19,15 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crystalline.atomic import json_text, replace_shared
+from crystalline.closing import Closing
 from crystalline.errors import SaveError
 from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, open_ours
 from crystalline.untrusted.files import METRICS as METRICS_FILE
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 LONGEST_LINE = 1 << 20  # bytes
 
@@ -38,7 +36,7 @@ _BLOCK_BYTES = 1 << 20
 _log = get_logger("train")
 
 
-class MetricsLog:
+class MetricsLog(Closing):
     """Appends to the metrics of a run that is at `step`; a context manager, or call `close`.
 
     Lines about later steps are dropped first, and so is a last line that a crash cut
@@ -62,12 +60,6 @@ class MetricsLog:
                 f"{self.path} cannot be written ({error.strerror})",
                 advice="Check the permissions of the run directory.",
             ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
