@@ -437,7 +437,7 @@ def _search(
     settings: InferSettings, generation: GenerationSettings, model: Model, prompt: str
 ) -> int:
     """Print the best texts of a beam search."""
-    from crystalline.infer.beam import beam_search
+    from crystalline.infer.beam import BeamSearch, beam_search
 
     tokenizer = model.tokenizer
 
@@ -453,14 +453,14 @@ def _search(
         return None
 
     tokens = _read_prompt(settings, model, prompt)
-    found = beam_search(
-        model.scheduler,
+    search = BeamSearch(
         tokens,
         width=settings.beam,
         max_tokens=generation.max_tokens,
         vocab_size=tokenizer.vocab_size,
         ends=ends,
-    )[: settings.num_samples]
+    )
+    found = beam_search(model.scheduler, search)[: settings.num_samples]
     figures = model.scheduler.figures
     seconds = figures.prompt_seconds + figures.decode_seconds
     count = sum(len(hypothesis.tokens) for hypothesis in found)

@@ -99,23 +99,11 @@ class BeamSearch(Job):
         return self.found[-1].score >= reachable
 
 
-def beam_search(
-    scheduler: Scheduler,
-    prompt: Sequence[int],
-    *,
-    width: int,
-    max_tokens: int,
-    vocab_size: int,
-    ends: Callable[[tuple[int, ...]], str | None],
-    alpha: float = DEFAULT_ALPHA,
-) -> list[Hypothesis]:
-    """Return at most `width` continuations of `prompt`, best score first (see `BeamSearch`).
+def beam_search(scheduler: Scheduler, search: BeamSearch) -> list[Hypothesis]:
+    """Return what a search finds: at most its `width` continuations, best score first.
 
     The scheduler's decoder has at least `width` slots.
     """
-    search = BeamSearch(
-        prompt, width=width, max_tokens=max_tokens, vocab_size=vocab_size, ends=ends, alpha=alpha
-    )
     scheduler.submit(search)
     scheduler.finish(search)
     return search.found

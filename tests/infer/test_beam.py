@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from crystalline.infer.beam import beam_search
+from crystalline.infer.beam import BeamSearch, beam_search
 from crystalline.infer.scheduler import Scheduler
 from tests.infer.fake_model import FakeDecoder, noise
 
@@ -54,8 +54,9 @@ def every_continuation(rule, prompt, longest, alpha, seq_len=99):
 def search(rule, prompt, width, longest, *, seq_len=99, slots=None, **more):
     decoder = FakeDecoder(rule, vocab_size=V, seq_len=seq_len, slots=slots or width)
     more.setdefault("ends", ends)
+    more.setdefault("vocab_size", V)
     return beam_search(
-        Scheduler(decoder), prompt, width=width, max_tokens=longest, **({"vocab_size": V} | more)
+        Scheduler(decoder), BeamSearch(prompt, width=width, max_tokens=longest, **more)
     )
 
 
@@ -132,8 +133,8 @@ def test_it_ends_early_when_nothing_can_get_better():
         )
 
     decoder = FakeDecoder(rule, vocab_size=V, seq_len=99, slots=2)
-    scheduler = Scheduler(decoder)
-    found = beam_search(scheduler, [0], width=2, max_tokens=50, vocab_size=V, ends=ends, alpha=0.0)
+    lone = BeamSearch([0], width=2, max_tokens=50, vocab_size=V, ends=ends, alpha=0.0)
+    found = beam_search(Scheduler(decoder), lone)
     assert found[0].tokens == (0, EOT)
     assert len(decoder.calls) < 6
 
@@ -172,7 +173,6 @@ def test_too_few_slots():
 
 def test_the_prompt_is_read_once():
     decoder = FakeDecoder(noise(V), vocab_size=V, seq_len=99, slots=3)
-    beam_search(
-        Scheduler(decoder), [1, 2, 0], width=3, max_tokens=3, vocab_size=V, ends=lambda _: None
-    )
+    wide = BeamSearch([1, 2, 0], width=3, max_tokens=3, vocab_size=V, ends=lambda _: None)
+    beam_search(Scheduler(decoder), wide)
     assert [sorted(map(len, call.values())) for call in decoder.calls] == [[3], [1] * 3, [1] * 3]

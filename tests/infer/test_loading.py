@@ -15,7 +15,7 @@ from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import CheckpointError, UsageError
 from crystalline.formats.checkpoint import load_model, save_checkpoint
 from crystalline.infer.batch import generate_all, read_prompts
-from crystalline.infer.beam import beam_search
+from crystalline.infer.beam import BeamSearch, beam_search
 from crystalline.infer.engine import Generation, GenerationSettings
 from crystalline.infer.loading import open_model
 from crystalline.infer.perplexity import score_text
@@ -205,14 +205,10 @@ def test_scores_agree_with_reading_every_time(run, tokenizer):
 def test_beam_scores_are_those_of_the_model(run, tokenizer):
     model = open_model(run, slots=3)
     prompt = tokenizer.encode("qu").tolist()
-    found = beam_search(
-        model.scheduler,
-        prompt,
-        width=3,
-        max_tokens=5,
-        vocab_size=tokenizer.vocab_size,
-        ends=lambda _: None,
+    search = BeamSearch(
+        prompt, width=3, max_tokens=5, vocab_size=tokenizer.vocab_size, ends=lambda _: None
     )
+    found = beam_search(model.scheduler, search)
     assert len({hypothesis.tokens for hypothesis in found}) == 3
     for hypothesis in found:
         ids = [*prompt, *hypothesis.tokens]

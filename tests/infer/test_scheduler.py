@@ -222,7 +222,9 @@ def test_a_chunk_has_a_token_for_each_slot():
 
 def test_a_job_has_to_fit():
     with pytest.raises(ValueError, match="a job of 4 slots"):
-        beam_search(Scheduler(fake(3)), [1], width=4, max_tokens=2, vocab_size=13, ends=str)
+        beam_search(
+            Scheduler(fake(3)), BeamSearch([1], width=4, max_tokens=2, vocab_size=13, ends=str)
+        )
     with pytest.raises(ValueError, match="at least one token"):
         Endless([], [0])
     with pytest.raises(TypeError, match="str is no work"):
@@ -330,17 +332,12 @@ def test_ctrl_c_in_the_middle_of_a_pass_leaves_the_rest_right(char, monkeypatch,
     scheduler.cancel(search)  # it may have chosen what was never appended
     scheduler.finish(run)
     assert run.tokens == alone(char, fake(1, seq_len=16), [1, 2, 3], 3, 20)
-    again = BeamSearch([2, 0], width=3, max_tokens=20, vocab_size=13, ends=lambda _: None)
-    scheduler.submit(again)
-    scheduler.finish(again)
-    assert again.found == beam_search(
-        Scheduler(fake(3, seq_len=16)),
-        [2, 0],
-        width=3,
-        max_tokens=20,
-        vocab_size=13,
-        ends=lambda _: None,
-    )
+
+    def again() -> BeamSearch:
+        return BeamSearch([2, 0], width=3, max_tokens=20, vocab_size=13, ends=lambda _: None)
+
+    expected = beam_search(Scheduler(fake(3, seq_len=16)), again())
+    assert beam_search(scheduler, again()) == expected
 
 
 def test_ctrl_c_in_the_middle_of_a_copy_leaves_nothing_of_it(char, monkeypatch):
