@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from crystalline.runs.export import Exported, ExportType, Form, OnProgress
 
 _OTHERS = ("prompt", "checkpoint")
+_takes_generation = takes(
+    GenerationSettings, SamplingSettings, exclude=("sampling", "stop", "seed")
+)
 
 
 def load(
@@ -74,7 +77,7 @@ class Model:
         """What makes tokens of text, and text of tokens."""
         return self._opened.tokenizer
 
-    @takes(GenerationSettings, SamplingSettings, exclude=("sampling", "stop", "seed"))
+    @_takes_generation
     def generate(
         self,
         prompt: str = "",
@@ -95,7 +98,7 @@ class Model:
         """
         return "".join(self.stream(prompt, stop=stop, seed=seed, **settings))
 
-    @takes(GenerationSettings, SamplingSettings, exclude=("sampling", "stop", "seed"))
+    @_takes_generation
     def stream(
         self,
         prompt: str = "",
