@@ -53,3 +53,9 @@ def normal(rng: np.random.Generator, *shape: int) -> F32:
 def same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     """Return whether two arrays agree to the last bit, NaN and -0 included."""
     return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def same_but_nan(a: F32, b: F32) -> bool:
+    """Return whether two arrays agree to the last bit, but for the bits of a NaN."""
+    nan = np.isnan(a) & np.isnan(b)
+    return bool(((a.view(np.uint32) == b.view(np.uint32)) | nan).all())

@@ -17,7 +17,8 @@ import pytest
 from crystalline._kernels import formats, isa
 from crystalline._kernels import matmul as mm
 from crystalline.machine import cpu, levels
-from tests._kernels.buffers import F32, U, guards_intact, normal, place, same_bits
+from tests._kernels.buffers import F32, U, guards_intact, normal, place, same_bits, same_but_nan
+from tests._kernels.products import multiply, operand, packed, with_terms
 
 GROUP, UNIT, PANEL = 32, 64, 32  # elements, elements, columns
 BITS = {"int4": 4, "int8g32": 8}
@@ -75,14 +76,7 @@ def bytes_of(x: F32) -> tuple[I64, F32]:
     return np.nan_to_num(q).astype(np.int64), scale
 
 
-def product(
-    name: str,
-    a: F32,
-    b: F32,
-    bias: F32 | None = None,
-    residual: F32 | None = None,
-    out: F32 | None = None,
-) -> F32:
+def product(name: str, a: F32, b: F32, *terms: F32 | None) -> F32:
     """The result of the listed steps, each rounded to float32."""
     (qa, sa), (qb, sb) = bytes_of(a), weights(name, b)
     result = np.zeros((len(a), b.shape[1]), np.float32)
@@ -90,46 +84,7 @@ def product(
         for g in range(qa.shape[1]):
             sums = qa[:, g] @ qb[:, g].T
             result = result + sums.astype(np.float32) * sa[:, g, None] * sb[:, g]
-        for term in (bias, residual, out):
-            if term is not None:
-                result = result + term
-    assert result.dtype == np.float32
-    return result
-
-
-def same(got: F32, want: F32) -> bool:
-    """All bits, but those of a NaN."""
-    nan = np.isnan(got) & np.isnan(want)
-    return bool(((got.view(np.uint32) == want.view(np.uint32)) | nan).all())
-
-
-def operand(name: str, x: F32) -> F32:
-    out = place(np.full(mm.operand_shape(*x.shape, name), np.nan), offset=3)
-    mm.to_operand(x, out, name)
-    assert guards_intact(out)
-    return out
-
-
-def packed(name: str, b: F32, sums: F32 | None = None) -> F32:
-    out = place(np.full(mm.packed_size(*b.shape, name), np.nan))
-    mm.pack_matrix(b, out, sums, precision=name)
-    assert guards_intact(out)
-    return out
-
-
-def multiply(
-    name: str,
-    a: F32,
-    b: F32,
-    bias: F32 | None = None,
-    residual: F32 | None = None,
-    out: F32 | None = None,
-) -> F32:
-    c = place(np.full((len(a), b.shape[1]), np.nan) if out is None else out)
-    left, right = operand(name, a), packed(name, b)
-    mm.matmul(left, right, c, bias, residual, out is not None, precision=name, inner=a.shape[1])
-    assert guards_intact(c, left, right)
-    return c
+        return with_terms(result, *terms)
 
 
 def identity_rows(K: int) -> F32:
@@ -261,7 +216,7 @@ def test_products_take_the_listed_steps(name: str, shape: tuple[int, int, int]) 
         (None, None, None), (v, None, None), (v, r, None), (None, r, c), (v, r, c),
     ):  # fmt: skip
         got = multiply(name, a, b, bias, residual, out)
-        assert same(got, product(name, a, b, bias, residual, out))
+        assert same_but_nan(got, product(name, a, b, bias, residual, out))
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -np.nan])
@@ -272,7 +227,7 @@ def test_what_is_not_finite_makes_its_row_or_column_nan(name: str, value: float)
         a[0] = b[:, 0] = 0  # 0 times infinity is not 0
         a[2, 37], b[66, 33] = value, value
         got = multiply(name, a, b)
-        assert same(got, product(name, a, b))
+        assert same_but_nan(got, product(name, a, b))
         bad = np.zeros(got.shape, bool)
         bad[2], bad[:, 33] = True, True
         np.testing.assert_array_equal(np.isnan(got), bad)

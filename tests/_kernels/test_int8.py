@@ -7,6 +7,7 @@ held against a bound for every element, in float64.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +19,9 @@ from crystalline._kernels import matmul as mm
 from crystalline.machine import cpu, levels
 from crystalline.model.config import ModelConfig
 from crystalline.model.transformer import Transformer
-from tests._kernels.buffers import F32, U, guards_intact, normal, place, same_bits
+from tests._kernels import products
+from tests._kernels.buffers import F32, U, guards_intact, normal, place, same_bits, same_but_nan
+from tests._kernels.products import with_terms
 
 STEP, EXTRA, PANEL = 16, 16, 32  # words, words, columns
 SMALLEST = np.float32(2.0**-119)
@@ -34,6 +37,11 @@ SHAPES = [
 I8 = npt.NDArray[np.int8]
 F64 = npt.NDArray[np.float64]
 
+operand, packed, multiply = (
+    functools.partial(made, "int8")
+    for made in (products.operand, products.packed, products.multiply)
+)
+
 
 def quantized(x: F32) -> tuple[I8, F32]:
     """The bytes of x [rows, K], and the scale of each row."""
@@ -47,50 +55,13 @@ def quantized(x: F32) -> tuple[I8, F32]:
     return np.nan_to_num(rounded, nan=0.0).astype(np.int8), scale
 
 
-def product(
-    a: F32, b: F32, bias: F32 | None = None, residual: F32 | None = None, out: F32 | None = None
-) -> F32:
+def product(a: F32, b: F32, *terms: F32 | None) -> F32:
     """The result of the listed steps, each rounded to float32."""
     (qa, sa), (qb, sb) = quantized(a), quantized(b.T)
     sums = qa.astype(np.int64) @ qb.T.astype(np.int64)
     assert np.abs(sums).max(initial=0) < 1 << 31
     with np.errstate(all="ignore"):
-        result = sums.astype(np.float32) * sa[:, None] * sb
-        for term in (bias, residual, out):
-            if term is not None:
-                result = result + term
-    assert result.dtype == np.float32
-    return result
-
-
-def same(got: F32, want: F32) -> bool:
-    """All bits, but those of a NaN."""
-    nan = np.isnan(got) & np.isnan(want)
-    return bool(((got.view(np.uint32) == want.view(np.uint32)) | nan).all())
-
-
-def operand(x: F32) -> F32:
-    out = place(np.full(mm.operand_shape(*x.shape, "int8"), np.nan), offset=3)
-    mm.to_operand(x, out, "int8")
-    assert guards_intact(out)
-    return out
-
-
-def packed(b: F32, sums: F32 | None = None) -> F32:
-    out = place(np.full(mm.packed_size(*b.shape, "int8"), np.nan))
-    mm.pack_matrix(b, out, sums, precision="int8")
-    assert guards_intact(out)
-    return out
-
-
-def multiply(
-    a: F32, b: F32, bias: F32 | None = None, residual: F32 | None = None, out: F32 | None = None
-) -> F32:
-    c = place(np.full((len(a), b.shape[1]), np.nan) if out is None else out)
-    left, right = operand(a), packed(b)
-    mm.matmul(left, right, c, bias, residual, out is not None, precision="int8", inner=a.shape[1])
-    assert guards_intact(c, left, right)
-    return c
+        return with_terms(sums.astype(np.float32) * sa[:, None] * sb, *terms)
 
 
 def spread(rng: np.random.Generator, *shape: int) -> F32:
@@ -176,7 +147,7 @@ def test_products_take_the_listed_steps(shape: tuple[int, int, int]) -> None:
     for bias, residual, out in (
         (None, None, None), (v, None, None), (v, r, None), (None, r, c), (v, r, c),
     ):  # fmt: skip
-        assert same(multiply(a, b, bias, residual, out), product(a, b, bias, residual, out))
+        assert same_but_nan(multiply(a, b, bias, residual, out), product(a, b, bias, residual, out))
 
 
 @pytest.mark.parametrize("M", [*range(1, 8), 12, 13, 24, 28, 31, 32, 33, 47, 48, 49, 64])
@@ -184,21 +155,21 @@ def test_products_take_the_listed_steps(shape: tuple[int, int, int]) -> None:
 def test_rows_and_columns_that_fill_no_tile(M: int, N: int) -> None:
     rng = np.random.default_rng(100 * M + N)
     a, b = normal(rng, M, 70), normal(rng, 70, N)
-    assert same(multiply(a, b), product(a, b))
+    assert same_but_nan(multiply(a, b), product(a, b))
 
 
 def test_many_rows_of_many_words() -> None:
     """Over several blocks of the left-hand side, and longer than a pass of other formats."""
     rng = np.random.default_rng(5)
     a, b = normal(rng, 131, 4500), normal(rng, 4500, 40)
-    assert same(multiply(a, b), product(a, b))
+    assert same_but_nan(multiply(a, b), product(a, b))
 
 
 def test_the_longest_sums_do_not_overflow() -> None:
     a, b = place(np.full((6, LONGEST), 3.0)), place(np.full((LONGEST, 2), -5.0))
     a[1], b[:, 1] = -3.0, 5.0
     got = multiply(a, b)
-    assert same(got, product(a, b))
+    assert same_but_nan(got, product(a, b))
     np.testing.assert_allclose(got[0], [-15.0 * LONGEST, 15.0 * LONGEST], rtol=1e-6)
 
 
@@ -227,7 +198,7 @@ def test_what_is_not_finite_makes_its_row_or_column_nan(value: float, k: int) ->
         a[0] = b[:, 0] = 0  # 0 times infinity is not 0
         a[2, k], b[k, 33] = value, value
         got = multiply(a, b, v)
-        assert same(got, product(a, b, v))
+        assert same_but_nan(got, product(a, b, v))
         bad = np.zeros(got.shape, bool)
         bad[2], bad[:, 33] = True, True
         np.testing.assert_array_equal(np.isnan(got), bad)
@@ -246,7 +217,7 @@ def test_large_numbers() -> None:
     a[1], a[2], a[3] = -(2.0**100), 0, top
     a[2, 0] = 2.0**103
     got = multiply(a, b)
-    assert same(got, product(a, b))
+    assert same_but_nan(got, product(a, b))
     np.testing.assert_allclose(got[:3, 0], [64, -64, 8], rtol=1e-6)
     assert (got[3] == np.inf).all()
 
@@ -259,7 +230,7 @@ def test_what_is_too_small_for_a_scale_counts_as_zero() -> None:
     a[0], a[1], a[2], a[3] = below, SMALLEST, np.float32(1e-45), -SMALLEST
     a[1, 1] = 1e-45  # a denormal beside it
     got = multiply(a, b)
-    assert same(got, product(a, b))
+    assert same_but_nan(got, product(a, b))
     assert not got[[0, 2]].any()
     assert got[[1, 3]].all()
     exact = a.astype(np.float64) @ b
@@ -271,7 +242,7 @@ def test_results_are_only_as_small_or_large_as_they_are() -> None:
     rng = np.random.default_rng(8)
     a, b = (place(rng.standard_normal(shape) * 2.0**-70) for shape in ((6, 4000), (4000, 5)))
     got = multiply(a, b)
-    assert same(got, product(a, b))
+    assert same_but_nan(got, product(a, b))
     assert (np.abs(got - a.astype(np.float64) @ b) <= bound(a, b) + 2.0**-149).all()
 
 

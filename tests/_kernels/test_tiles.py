@@ -23,6 +23,7 @@ from crystalline.machine import cpu, levels
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import Transformer
+from tests._kernels.buffers import same_but_nan
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -117,12 +118,6 @@ def words(draw: np.random.Generator, kind: str, *shape: int) -> U32:
 KINDS = ["ordinary", "any", "small", "denormal", "special"]
 
 
-def same(a: F32, b: F32) -> bool:
-    """All bits, but those of a NaN."""
-    nan = np.isnan(a) & np.isnan(b)
-    return bool(((a.view(np.uint32) == b.view(np.uint32)) | nan).all())
-
-
 def flushed(x: npt.NDArray[np.float64] | F32) -> F32:
     x = np.asarray(x, np.float32)
     return np.where(np.abs(x) < TINY, np.copysign(np.float32(0), x), x)
@@ -139,7 +134,7 @@ def test_instructions_and_plain_c_agree(
     c = (draw.standard_normal((60, rows, WORDS)) * 4).astype(np.float32)
     c[::3] = 0
     c[1::7] = words(draw, "any", *c[1::7].shape).view(np.float32)
-    assert same(plain.dots(c, a, b), instructions.dots(c, a, b))
+    assert same_but_nan(plain.dots(c, a, b), instructions.dots(c, a, b))
 
 
 def tiles_of_bytes(rows: int) -> tuple[I32, U32, U32]:
@@ -188,7 +183,7 @@ def test_sums_are_taken_in_the_order_written_down(plain: Body) -> None:
         for w in range(WORDS):
             total = flushed(total + x[:, :, w, None] * y[:, w, None, :])
         halves.append(total)
-    assert same(plain.dots(c, a, b), c + (halves[0] + halves[1]))
+    assert same_but_nan(plain.dots(c, a, b), c + (halves[0] + halves[1]))
 
 
 def test_what_is_below_the_smallest_is_zero(plain: Body) -> None:
@@ -216,8 +211,8 @@ def test_products_agree(plain: Body, instructions: Body, M: int, n: int, store: 
             body.product(M, n, K, a, panel, c, bias, residual, store)
             for body in (plain, instructions)
         ]
-        assert same(got[0], got[1])
-        assert same(got[0][:, n:], c[:, n:])
+        assert same_but_nan(got[0], got[1])
+        assert same_but_nan(got[0][:, n:], c[:, n:])
 
 
 @pytest.mark.parametrize("K", [48, 272])  # results after every block, and between steps
@@ -238,9 +233,9 @@ def test_products_of_bytes_agree(plain: Body, instructions: Body, M: int, n: int
             body.product(M, n, K + 16, a, panel, c, bias, residual, store, "product_int8")
             for body in (plain, instructions)
         ]
-        assert same(got[0], got[1])
-        assert not same(got[0][:, :n], c[:, :n])
-        assert same(got[0][:, n:], c[:, n:])
+        assert same_but_nan(got[0], got[1])
+        assert not same_but_nan(got[0][:, :n], c[:, :n])
+        assert same_but_nan(got[0][:, n:], c[:, n:])
 
 
 @pytest.mark.skipif(isa.level() != "amx", reason="another level is in use")
