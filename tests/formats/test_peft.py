@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,15 +38,9 @@ CONFIGS = {
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[Any]:
-    """PEFT and transformers, which must not look for anything on the network."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("USE_TF", "0")
-        warnings.simplefilter("ignore")  # of other people's modules
-        pytest.importorskip("torch")
-        pytest.importorskip("transformers", minversion="5")
-        yield pytest.importorskip("peft", minversion="0.15")
+def peft(hub: Any) -> Any:  # noqa: ARG001 - what it sets up
+    """PEFT, beside its transformers."""
+    return pytest.importorskip("peft", minversion="0.15")
 
 
 def make_run(run: Path, config: ModelConfig) -> Path:
@@ -84,7 +76,7 @@ def require_same(place: Path, ids: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_are_those_of_peft(
-    hub: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    peft: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -93,9 +85,9 @@ def test_logits_are_those_of_peft(
     ids = np.random.default_rng(5).integers(0, 257, 40)
     base = AutoModelForCausalLM.from_pretrained(run / "base")
     without = logits_of(base, ids)
-    model = hub.PeftModel.from_pretrained(base.float(), path)
+    model = peft.PeftModel.from_pretrained(base.float(), path)
     count = sum(p.numel() for n, p in model.named_parameters() if ".lora_" in n)
-    stored = hub.PeftConfig.from_pretrained(path)
+    stored = peft.PeftConfig.from_pretrained(path)
     assert (stored.r, stored.lora_alpha, stored.peft_type) == (5, 8, "LORA")
     expected = logits_of(model, ids)
     assert np.abs(expected - without).max() > 0.01 * np.abs(expected).max()
@@ -104,7 +96,7 @@ def test_logits_are_those_of_peft(
     require_same(run, ids, expected)
     # By itself: it names its base, from any working directory.
     monkeypatch.chdir(tmp_path)
-    alone = hub.AutoPeftModelForCausalLM.from_pretrained(os.path.relpath(path))
+    alone = peft.AutoPeftModelForCausalLM.from_pretrained(os.path.relpath(path))
     np.testing.assert_array_equal(logits_of(alone, ids), expected)
     # Merged there, it is what is merged here.
     merged = model.float().merge_and_unload()
@@ -114,14 +106,14 @@ def test_logits_are_those_of_peft(
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_what_peft_saves_of_it_is_ours_again(hub: Any, tmp_path: Path) -> None:
+def test_what_peft_saves_of_it_is_ours_again(peft: Any, tmp_path: Path) -> None:
     """Its file of settings has every field that it knows."""
     from transformers import AutoModelForCausalLM
 
     run = tmp_path / "run"
     path = make_run(run, LLAMA)
     base = AutoModelForCausalLM.from_pretrained(run / "base")
-    model = hub.PeftModel.from_pretrained(base, path)
+    model = peft.PeftModel.from_pretrained(base, path)
     model.save_pretrained(tmp_path / "saved")
     wanted = open_source(run).flat()
     for name in ("adapter_config.json", "adapter_model.safetensors"):

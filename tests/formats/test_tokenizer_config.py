@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,17 +106,6 @@ def test_generating_does_not_look_at_it(tmp_path: Path) -> None:
 
 
 # --- transformers ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[Any]:
-    """transformers, which must not look for anything on the network."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("USE_TF", "0")
-        warnings.simplefilter("ignore")  # of other people's modules
-        pytest.importorskip("torch")
-        yield pytest.importorskip("transformers", minversion="5")
 
 
 def texts() -> Iterator[str]:

@@ -6,8 +6,6 @@ transformers is the oracle; without it (the extra `compat`) nothing of this is t
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,17 +45,6 @@ CONFIGS = {
     "qwen3 window": replace(LLAMA, architecture="qwen3", sliding_window=3),
     "qwen3 yarn": replace(LLAMA, architecture="qwen3", rope_scaling=YARN_FACTOR),
 }
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[Any]:
-    """transformers, which must not look for anything on the network."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("USE_TF", "0")
-        warnings.simplefilter("ignore")  # of other people's modules
-        pytest.importorskip("torch")
-        yield pytest.importorskip("transformers", minversion="5")
 
 
 def their_config(hub: Any, config: ModelConfig) -> Any:
