@@ -25,6 +25,7 @@ from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import Transformer
 from crystalline.train.config import TrainConfig
 from tests.permissions import permissions_hold
+from tests.runs.exports import make_run
 
 TEXT = "the quick brown fox jumps over a lazy dog"
 
@@ -37,27 +38,15 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tokenizer) -> Path:
     """A run with checkpoints of steps 5 (best), 10 and 15 (latest), all different."""
-    place = tmp_path_factory.mktemp("runs") / "one"
-    place.mkdir()
-    tokenizer.save(place / "tokenizer.json")
-    config = ModelConfig(tokenizer.vocab_size, seq_len=7, num_layers=2, num_heads=3, embed_dim=21)
-    table = parameter_table(config)
-    for step in (5, 10, 15):
-        weights = np.zeros(table.size, np.float32)
-        initialize(config, weights, seed=step)
-        weights *= 8.0  # far from even, so that mistakes show
-        save_checkpoint(
-            place,
-            step=step,
-            model_config=config,
-            train_config=TrainConfig(),
-            weights=weights,
-            moments=(np.zeros_like(weights), np.zeros_like(weights)),
-            tokenizer_path=place / "tokenizer.json",
-            state={},
-            best=step == 5,
-        )
-    return place
+    return make_run(
+        tmp_path_factory.mktemp("runs") / "one",
+        tokenizer=tokenizer,
+        steps=(5, 10, 15),
+        factor=8.0,
+        seq_len=7,
+        num_heads=3,
+        embed_dim=21,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Small runs to export, for the tests here and those of the command."""
+"""Small runs of random models, for tests that open, export or measure them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ def make_run(
     tokenizer: Tokenizer | None = None,
     steps: tuple[int, ...] = (5,),
     best: int | None = 5,
+    factor: float = 4.0,
     state: dict[str, Any] | None = None,
     crystal: str | None = None,
     **shape: Any,
 ) -> Path:
-    """Make a run of random models, of which each step has its own; return its directory."""
+    """Make a run of random models, of which each step has its own; return its directory.
+
+    The weights are `factor` times those of a new run: far from even, so that mistakes show.
+    """
     place.mkdir(parents=True)
     tokenizer = Tokenizer.train("bpe", [TEXT, TEXT], 280) if tokenizer is None else tokenizer
     tokenizer.save(place / "tokenizer.json")
@@ -37,7 +41,7 @@ def make_run(
     for step in steps:
         weights = np.zeros(table.size, np.float32)
         initialize(config, weights, seed=step)
-        weights *= 4.0  # far from even, so that mistakes show
+        weights *= factor
         save_checkpoint(
             place,
             step=step,
