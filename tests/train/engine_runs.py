@@ -16,10 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crystalline.cli.run import run_command
-from crystalline.ipc.arena import Arena, Layout
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
@@ -27,6 +24,7 @@ from crystalline.train.metrics import read_metrics
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
+from tests.train.arenas import lone_arena
 from tests.train.fake_program import FakeProgram
 
 PROGRAM = "tests.train.fake_program:build"
@@ -109,9 +107,7 @@ def serial_run(spec: RunSpec) -> tuple[FakeProgram, list[float]]:
     """Train without engine, processes or phases: what the engine must come to."""
     spec = dataclasses.replace(spec, permits=1)
     program = FakeProgram(spec)
-    arena = object.__new__(Arena)
-    arena._views = {r.name: np.zeros(r.shape, r.dtype) for r in Layout(program.regions()).regions}
-    program.bind(arena)
+    program.bind(lone_arena(program.regions()))
     program.initialize()
     segments = range(program.segment_count)
     for segment in segments:

@@ -8,12 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crystalline._kernels import isa
-from crystalline._kernels.memory import aligned_empty
 from crystalline.data.prepare import PreparedData, crystal_of
-from crystalline.ipc.arena import Arena, Layout
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.metrics import read_metrics
@@ -23,6 +19,7 @@ from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
 from crystalline.train.step import clip_factor
+from tests.train.arenas import lone_arena
 
 TIMES = ("tokens_per_second", "seconds")
 SETTINGS: dict[str, Any] = {
@@ -65,21 +62,21 @@ def run(spec: RunSpec, watch: list[Snapshot] | None = None) -> RunResult:
     return train(spec, on_snapshot=seen.append, interval_s=0.02)
 
 
+def bound(spec: RunSpec) -> TrainingProgram:
+    """Return the program of a run at its beginning, in memory of this process alone."""
+    program = TrainingProgram(dataclasses.replace(spec, permits=1))
+    program.bind(lone_arena(program.regions()))
+    program.initialize()
+    for segment in range(program.segment_count):
+        program.pack_segment(segment)
+    return program
+
+
 def serial_run(spec: RunSpec) -> str:
     """Train without engine, processes or phases; return the hash of the weights."""
     config, steps = spec.config, spec.max_steps
-    program = TrainingProgram(dataclasses.replace(spec, permits=1))
-    arena = object.__new__(Arena)
-    arena._views = {}
-    for region in Layout(program.regions()).regions:
-        view = aligned_empty(region.shape, np.dtype(region.dtype))
-        view[...] = 0
-        arena._views[region.name] = view
-    program.bind(arena)
-    program.initialize()
+    program = bound(spec)
     segments = range(program.segment_count)
-    for segment in segments:
-        program.pack_segment(segment)
     interval = config.discovery_interval * config.eval_interval
     plan = spec.plan
     for step in range(steps):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from pathlib import Path
@@ -10,16 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crystalline._kernels.memory import aligned_empty
 from crystalline.data.prepare import PreparedData, prepare
 from crystalline.data.tokenfile import TokenFile
 from crystalline.formats.checkpoint import load_model
-from crystalline.ipc.arena import Arena, Layout
 from crystalline.model.decode import Decoder
 from crystalline.model.transformer import Transformer
-from crystalline.train.program import TrainingProgram
-from crystalline.train.spec import RunSpec
-from tests.train.real_runs import metrics, run, serial_run, spec
+from tests.train.real_runs import bound, metrics, run, serial_run, spec
 
 SETTINGS = {"max_steps": 12, "eval_interval": 6, "save_interval": 6, "seq_len": 16}
 
@@ -38,22 +33,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     path = folder / "talks.jsonl"
     path.write_text("\n".join(lines))
     return prepare([path], kind="char", vocab_size=0, val_fraction=0.2, cache_dir=folder / "cache")
-
-
-def bound(made: RunSpec) -> TrainingProgram:
-    """Return the program of a run at its beginning, in memory of our own."""
-    program = TrainingProgram(dataclasses.replace(made, permits=1))
-    arena = object.__new__(Arena)
-    arena._views = {}
-    for region in Layout(program.regions()).regions:
-        view = aligned_empty(region.shape, np.dtype(region.dtype))
-        view[...] = 0
-        arena._views[region.name] = view
-    program.bind(arena)
-    program.initialize()
-    for segment in range(program.segment_count):
-        program.pack_segment(segment)
-    return program
 
 
 def test_a_steps_mean_is_over_the_turns_of_all_its_lanes(
