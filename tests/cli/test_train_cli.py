@@ -23,6 +23,7 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
 from crystalline.train.precision import Choice, choose
 from tests.permissions import permissions_hold
+from tests.surroundings import TEXT, own_surroundings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import sys; from crystalline.cli.train import main; sys.exit(main())"
@@ -55,18 +56,13 @@ def chosen() -> Choice:
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
-    """A cache and a working directory of our own, no settings in the environment."""
-    for name in list(os.environ):
-        if name.startswith("CLLM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("CLLM_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    own_surroundings(tmp_path_factory, monkeypatch)
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog, and again; " * 60)
+    path.write_text(TEXT)
     return path
 
 

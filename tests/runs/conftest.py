@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-TEXT = "the quick brown fox jumps over the lazy dog, and again; " * 60
+from tests.surroundings import TEXT, own_surroundings
 
 
 @pytest.fixture(autouse=True)
 def _surroundings(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in list(os.environ):
-        if name.startswith("CLLM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("CLLM_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    own_surroundings(tmp_path_factory, monkeypatch)
 
 
 @pytest.fixture

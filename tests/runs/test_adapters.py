@@ -22,8 +22,8 @@ from crystalline.model.adapters import AdapterConfig
 from crystalline.runs.foundation import Foundation
 from crystalline.runs.settings import RunSettings
 from crystalline.train.config import TrainConfig
-from tests.runs.conftest import TEXT
 from tests.runs.test_foundation import QUICK, TEMPLATE, model_folder
+from tests.surroundings import TEXT
 
 
 @pytest.mark.parametrize(
