@@ -366,7 +366,10 @@ def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
 
             result = ready.train(on_snapshot=show, poll_actions=steering.poll)
             if result.exit_code == EXIT_OK:
-                suite.finish()
+                try:
+                    suite.finish()
+                except KeyboardInterrupt:  # the run itself is whole
+                    reporter.message("The measurement of the last best checkpoint was given up.")
             return result
 
 

@@ -62,7 +62,8 @@ class Books:
         self.val_bits: float | None = None
         self.val_tokens: int | None = None
         self._best: float | None = None
-        self._early: list[tuple[str, int, dict[str, Any]]] = []  # events of before `open`
+        # Events of before `open`; None from then on.
+        self._early: list[tuple[str, int, dict[str, Any]]] | None = []
         self.evaluated_step = -1
         self.since_best = 0  # evaluations
         self._epoch_nats, self._epoch_tokens = 0.0, 0  # of the pass over the split that goes on
@@ -74,7 +75,8 @@ class Books:
     def open(self, metrics: MetricsLog) -> None:
         """Take the file for lines, and write what has happened already."""
         self.metrics = metrics
-        for event, step, values in self._early:
+        early, self._early = self._early or [], None
+        for event, step, values in early:
             metrics.event(event, step, **values)
 
     # What a resumed run knows.
@@ -256,7 +258,7 @@ class Books:
 
     def enter_event(self, event: str, step: int, **values: Any) -> None:
         """Enter something that happened after `step` steps."""
-        if hasattr(self, "metrics"):
+        if self._early is None:
             self.metrics.event(event, step, **values)
         else:
             self._early.append((event, step, values))

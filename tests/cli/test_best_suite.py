@@ -65,6 +65,19 @@ def test_each_best_checkpoint_is_measured(text: Path, capsys: pytest.CaptureFixt
     assert found[-1]["groups"] == groups
 
 
+def test_ctrl_c_in_the_last_measurement_leaves_the_run_whole(
+    text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: BestSuite) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BestSuite, "finish", interrupted)
+    assert main([str(text), *SMALL, "--checkpoint-dir=run", "--eval-suite=suite.txt"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["final_step"] == 12
+    assert "the last best checkpoint was given up" in captured.err
+
+
 def test_a_file_that_is_no_suite_is_told_before_training(
     text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

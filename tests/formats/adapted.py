@@ -14,7 +14,7 @@ from crystalline.model.adapters import AdapterConfig, adapter_table
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.train.config import TrainConfig
-from tests.formats.checkpoints import STATE, flats, tokenizer
+from tests.formats.checkpoints import STATE, filled, flats, tokenizer
 
 ADAPTER = AdapterConfig(rank=3, alpha=7.5)  # a scale that is neither 1 nor 2
 SHAPES = {
@@ -28,15 +28,8 @@ TRAIN = TrainConfig(init_from="/a/model", lora_rank=3, lora_alpha=7.5, max_steps
 
 
 def learned(config: ModelConfig, seed: int, adapter: AdapterConfig = ADAPTER) -> list[np.ndarray]:
-    """Adapters and their two moments, all unequal; gaps hold 0."""
-    table, random = adapter_table(config, adapter), np.random.default_rng(seed)
-    result = []
-    for _ in range(3):
-        flat = np.zeros(table.size, np.float32)
-        for view in table.views(flat).values():
-            view[...] = random.standard_normal(view.shape)
-        result.append(flat)
-    return result
+    """Adapters and their two moments, all unequal."""
+    return filled(adapter_table(config, adapter), seed)
 
 
 def make_base(run: Path, config: ModelConfig, seed: int = 99) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 
 from crystalline.formats import checkpoint as cp
 from crystalline.model.config import ModelConfig
-from crystalline.model.params import parameter_table
+from crystalline.model.params import ParameterTable, parameter_table
 from crystalline.train.config import TrainConfig
 
 CONFIG = ModelConfig(vocab_size=11, seq_len=5, num_layers=2, num_heads=3, embed_dim=9, dropout=0.1)
@@ -19,8 +19,12 @@ STATE = {"tokens": 1234, "best_val_loss": None, "dropped": [3, 7], "corpus": "ZÃ
 
 
 def flats(seed: int, config: ModelConfig = CONFIG) -> list[np.ndarray]:
+    """Three unequal buffers of a model's table; see `filled`."""
+    return filled(parameter_table(config), seed)
+
+
+def filled(table: ParameterTable, seed: int) -> list[np.ndarray]:
     """Three unequal buffers; the alignment gaps hold 0 as they do in a run."""
-    table = parameter_table(config)
     random = np.random.default_rng(seed)
     result = []
     for _ in range(3):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline._kernels import isa
-from crystalline.data.prepare import PreparedData, crystal_of
+from crystalline.data.prepare import PreparedData, crystal_of, prepare
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.metrics import read_metrics
@@ -109,6 +109,15 @@ def events(run_dir: Path) -> list[dict[str, Any]]:
         for line in read_metrics(run_dir / "metrics.jsonl")
         if line.get("event", "sphere_replaced") != "sphere_replaced"
     ]
+
+
+def prepare_text(folder: Path, text: str, kind: str, vocab_size: int = 300) -> PreparedData:
+    """Return a text as data, with its cache in the folder, too."""
+    (folder / "text.txt").write_text(text)
+    return prepare(
+        [folder / "text.txt"], kind=kind, vocab_size=vocab_size, val_fraction=0.1,
+        cache_dir=folder / "cache",
+    )  # fmt: skip
 
 
 def inflected_text() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from crystalline._kernels.formats import trains
-from crystalline.data.prepare import PreparedData, prepare
+from crystalline.data.prepare import PreparedData
 from crystalline.formats.checkpoint import load_checkpoint, resolve
 from crystalline.formats.sources import open_source
 from crystalline.model.adapters import AdapterConfig, adapter_table, adapters
@@ -29,7 +29,7 @@ from crystalline.runs.model import load
 from crystalline.train.launcher import train
 from crystalline.train.spec import RunSpec
 from crystalline.train.stats import Snapshot
-from tests.train.real_runs import inflected_text, metrics, run, serial_run, spec
+from tests.train.real_runs import inflected_text, metrics, prepare_text, run, serial_run, spec
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -45,12 +45,7 @@ SHORT = {"max_steps": 12, "eval_interval": 4, "save_interval": 4, "batch_size": 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    folder = tmp_path_factory.mktemp("text")
-    (folder / "text.txt").write_text(inflected_text())
-    return prepare(
-        [folder / "text.txt"], kind="word", vocab_size=150, val_fraction=0.1,
-        cache_dir=folder / "cache",
-    )  # fmt: skip
+    return prepare_text(tmp_path_factory.mktemp("text"), inflected_text(), "word", 150)
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -28,7 +28,7 @@ from crystalline.data.crystal.features import token_features
 from crystalline.data.crystal.neighbors import neighbor_table
 from crystalline.data.crystal.positions import lattice_positions
 from crystalline.data.crystal.tokens import Crystal
-from crystalline.data.prepare import PreparedData, crystal_of, prepare
+from crystalline.data.prepare import PreparedData, crystal_of
 from crystalline.errors import CheckpointError, DataError, UsageError
 from crystalline.formats.checkpoint import load_checkpoint, load_model, resolve
 from crystalline.model.config import ModelConfig
@@ -38,7 +38,15 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
-from tests.train.real_runs import events, inflected_text, metrics, run, serial_run, spec
+from tests.train.real_runs import (
+    events,
+    inflected_text,
+    metrics,
+    prepare_text,
+    run,
+    serial_run,
+    spec,
+)
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -79,14 +87,6 @@ BEFORE = {
 }
 
 Outcome = tuple[RunResult, list[dict[str, Any]], list[dict[str, Any]]]
-
-
-def prepare_text(folder: Path, text: str, kind: str) -> PreparedData:
-    (folder / "text.txt").write_text(text)
-    return prepare(
-        [folder / "text.txt"], kind=kind, vocab_size=300, val_fraction=0.1,
-        cache_dir=folder / "cache",
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
