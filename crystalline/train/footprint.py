@@ -165,7 +165,7 @@ def _arena_bytes(
     )  # fmt: skip
     program = TrainingProgram(spec)
     rows = max(program.lane_count, program.segment_count)
-    regions = engine_regions(rows, permits) + training_regions(rows) + program.regions()
+    regions = engine_regions(rows, permits, 64) + training_regions(rows, 64) + program.regions()
     return Layout(regions).size_bytes
 
 

@@ -17,11 +17,13 @@ import math
 import os
 import pickle
 import signal
+import statistics
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import monotonic_ns, set_process_name
+from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
@@ -86,9 +88,11 @@ class NodeZero:
         rows = max(program.lane_count, *(phase.units for phase in phases))
         self._node = Node(
             phases,
-            training_regions(rows) + program.regions(),
+            training_regions(rows, 64) + program.regions(),
             folder=spec.run_dir,
             permits=cores,
+            rows=64,
+            shape_of=lambda leaves: {(place,) for place in range(leaves)},
             states=RUN_STATES,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
@@ -122,7 +126,7 @@ class NodeZero:
             self._load()
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
-            self._node.crew.resize(self.spec.workers)
+            self._node.resize(self.spec.workers)
             self._phases.begin(PACK)
             self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
@@ -132,7 +136,7 @@ class NodeZero:
                 return self._finish(self._train())
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._node.crew.disband()
+            self._node.disband()
 
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
@@ -220,7 +224,8 @@ class NodeZero:
         """Enter the newest finished step in the books."""
         done, self._unbooked = self._unbooked, None
         if done is not None:
-            self._node.crew.unit_ns = [row[w.UNIT_NS] for row in done.lanes]
+            units_ns = [row[w.UNIT_NS] for row in done.lanes]
+            self._node.board.state.store(b.UNIT_NS, round(statistics.median(units_ns)))
             self._books.enter_step(done)
 
     # Time.
@@ -478,7 +483,7 @@ class NodeZero:
             "seconds": seconds,
             "weights_sha256": self.program.weights_sha256(),
             "run_dir": str(spec.run_dir),
-            "workers": self._node.crew.size,
+            "workers": self._node.growth.size,
             "precision": spec.precision,
             "isa": spec.isa,
             "stop_reason": reason,
