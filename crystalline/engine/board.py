@@ -59,7 +59,7 @@ SPHERE_WORDS = 48
     S_WAIT_NS,
     S_RESPAWNS,
     S_ID,  # of the node, never used again in a session; 0: the row is free
-    S_PARENT,  # row of its parent, `tree.ROOT` for Node Zero
+    S_PARENT,  # row of its parent, `shape.NODE_ZERO` for Node Zero
     S_PLACE,  # among its siblings, from 0
     S_GROUP,  # symmetry position, 0 to 11, whose work it prefers
     S_ROLE,  # of `tree`: leaf, control, leaving

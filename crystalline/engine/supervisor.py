@@ -26,7 +26,8 @@ from crystalline.engine.board import SPHERE_WORDS, Board
 from crystalline.engine.deaths import Deaths
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.phase import Phase
-from crystalline.engine.tree import CONTROL, LEAF, LEAVING, ROOT, Tree
+from crystalline.engine.shape import NODE_ZERO
+from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree
 from crystalline.engine.watch import Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
 from crystalline.ipc.barrier import IDLE
@@ -57,7 +58,7 @@ class Supervisor:
     """The children of one node."""
 
     def __init__(self, company: Company, row: int) -> None:
-        """`row` is the node's own, or `tree.ROOT`."""
+        """`row` is the node's own, or `shape.NODE_ZERO`."""
         self.row = row
         self._company = company
         self._board = company.board
@@ -151,7 +152,7 @@ class Supervisor:
         sys.stderr.flush()
         pids = np.zeros(len(rows), np.intc)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        place = fork_workers("sphere", np.array(rows, np.intc), pids, self.row == ROOT)
+        place = fork_workers("sphere", np.array(rows, np.intc), pids, self.row == NODE_ZERO)
         if place >= 0:
             self._become(rows[place])
         started = -1 - place
@@ -171,7 +172,7 @@ class Supervisor:
         try:
             lifeline = self._company.lifeline
             lifeline.let_go()
-            if self.row != ROOT:
+            if self.row != NODE_ZERO:
                 lifeline.hold_on()
             # If our parent has died meanwhile, its own may have given the row away.
             tree = self._tree
