@@ -67,8 +67,8 @@ class Growth:
         """Make the tree as it is wanted, where deaths have changed it; raises as `want`."""
         for _ in range(_ROUNDS):
             changes = self._board.state.load(b.CHANGES)
-            orders = self._orders()
             self._children.have(self._places(()))
+            orders = self._orders()
             if not orders and changes == self._board.state.load(b.CHANGES):
                 self._changes = changes
                 return
@@ -101,9 +101,10 @@ class Growth:
         board, tree = self._board, self._tree
         waiting = {}
         for row, places in orders.items():
-            number = board.state.fetch_add(b.ORDERS, 1) + 1
-            waiting[row] = (number, tree.word(row, b.S_ID))
-            tree.put(row, b.S_ORDER, order_word(number, places))
+            number, node = board.state.fetch_add(b.ORDERS, 1) + 1, tree.word(row, b.S_ID)
+            if node:  # else it has died since
+                waiting[row] = (number, node)
+                tree.put(row, b.S_ORDER, order_word(number, places))
         board.bells.ring_family(0)
         board.barrier.wake_waiters()
         patience = Patience(ANSWER_S)
