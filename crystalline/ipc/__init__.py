@@ -106,4 +106,9 @@ Node Zero waits for the process to be gone, then in this order: (1) a unit CLAIM
 s) of a phase that works in place is put back to its state before, as the phase's `undo` does;
 (2) that unit becomes FREE(g); (3) so does HANDOVER; (4) the permit becomes 0; (5)
 bells; (6) a new process is forked into the same place.
+
+Messages
+--------
+Nodes write into one another's mailboxes (`mailbox`, which has the words and the rules).  Nothing
+may depend on a message.
 """
