@@ -45,7 +45,7 @@ def main(descriptor: int, writers: int, messages: int) -> None:
     arena = Arena.attach(LAYOUT, descriptor)
     start = Words(arena["start"])
     pids = np.zeros(writers, np.intc)
-    row = fork_workers("writer", 0, pids)
+    row = fork_workers("writer", np.arange(writers, dtype=np.intc), pids, True)
     if row < 0:
         for pid in pids:
             os.waitpid(int(pid), 0)
