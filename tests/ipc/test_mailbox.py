@@ -263,6 +263,16 @@ def test_another_writer_comes_in_between_at_every_access(
     assert writer.counters().dropped == (not both[1])
 
 
+@pytest.mark.parametrize("at", range(3))
+def test_a_reader_comes_in_between_when_the_mailbox_is_full(words: np.ndarray, at: int) -> None:
+    writer, reader = door(words, A), door(words, B)
+    for step in range(SLOTS):
+        assert writer.send(Kind.STATS, B, step)
+    watch(words, writer, at, reader.receive)
+    assert writer.send(Kind.STATS, B, SLOTS) == (at < 2)  # HEAD is read second, not before TAIL
+    assert [m.step for m in drain(reader)] == [*range(1, SLOTS), *[SLOTS] * (at < 2)]
+
+
 @pytest.mark.parametrize("at", range(RECEIVE))
 def test_a_writer_comes_in_between_while_one_reads(words: np.ndarray, at: int) -> None:
     writer, reader = door(words, A), door(words, B)
