@@ -242,6 +242,16 @@ def test_a_writer_dies_at_every_access(words: np.ndarray, at: int, full: int) ->
     assert [m.step for m in drain(alive)] == list(range(SLOTS))
 
 
+@pytest.mark.parametrize("at", range(4, SEND - 1))
+def test_the_reader_moves_on_over_a_dead_writer_by_itself(words: np.ndarray, at: int) -> None:
+    writer, reader = door(words, A), door(words, B, A)
+    watch(words, writer, at, die)
+    with pytest.raises(DiedError):
+        writer.send(Kind.STATS, B)
+    assert reader.receive() is None
+    assert (reader.waiting(), reader.counters().skipped) == (0, 1)
+
+
 @pytest.mark.parametrize("full", [0, SLOTS - 2, SLOTS - 1])
 @pytest.mark.parametrize("at", range(SEND))
 def test_another_writer_comes_in_between_at_every_access(
