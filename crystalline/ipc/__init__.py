@@ -115,4 +115,9 @@ it leaves it to its own.
 Where s was a control, its parent adopts its children as long as it has places for them, and ends
 the others, dead or alive, in the order above; then the row of s is free.  What the tree has lost
 grows again between phases.
+
+Messages
+--------
+Nodes write into one another's mailboxes (`mailbox`, which has the words and the rules).  Nothing
+may depend on a message.
 """
