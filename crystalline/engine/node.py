@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.crew import Crew
+from crystalline.engine.obeying import Handler, Happened, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.queue import RequestQueue
+from crystalline.engine.requests import FEWER, MORE, Wish
 from crystalline.engine.runner import NAP_NS, Runner
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
@@ -24,14 +26,6 @@ from crystalline.ipc.liveness import Patience, is_stopped
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
-
-
-class Happened(Protocol):
-    """Somebody who is told of events."""
-
-    def __call__(self, event: str, **values: Any) -> None:
-        """Take an event by name, with what belongs to it."""
-        ...
 
 
 class Node:
@@ -49,11 +43,12 @@ class Node:
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
+        held: bool = False,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file.  `happened` is told of events, by name and with what
-        belongs to them: "sphere_replaced", "workers", "paused" and "resumed".  The rest is as in
-        `Crew` and `Sphere`.
+        belongs to them: "request", "sphere_replaced", "workers", "paused" and "resumed".  `held` is
+        a run that waits for the request to start.  The rest is as in `Crew` and `Sphere`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits) + regions), folder)
@@ -72,6 +67,16 @@ class Node:
         self.clock = RunningClock(self.board)
         self._states = states
         self._happened = happened
+        self.is_held = held
+        self.is_paused = False
+        own: dict[str, Handler] = {
+            "start": self._start,
+            "pause": self._pause,
+            "resume": self._resume,
+            "stop": self._stop,
+            "workers": self._workers,
+        }
+        self.requests = Obeying(RequestQueue(self.board), own, happened)
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -91,46 +96,73 @@ class Node:
 
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
-        control = self.board.control
-        return (
-            control.load(b.STOP) != 0
-            or control.load(b.PAUSE) != 0
-            or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
-            or control.load(b.SET_WORKERS) not in (0, self.crew.size)
-        )
+        return self.stop_wanted() != 0 or self.is_paused or self.requests.is_wanted
 
-    def obey(self, state: str, save: Callable[[], None]) -> int:
-        """Do what is wanted while nobody computes; go on in `state`, or return why to stop.
-
-        `save` makes a checkpoint.
-        """
-        control = self.board.control
-        paused = False
+    def obey(self, state: str) -> int:
+        """Do what is wanted while nobody computes; go on in `state`, or return why to stop."""
+        told = False  # of a pause
         while True:
-            wanted = control.load(b.SET_WORKERS)
-            if wanted and wanted != self.crew.size:
-                self.crew.resize(wanted)
-                self._happened("workers", workers=wanted)
-            asked = control.load(b.CHECKPOINT)
-            if asked != self.board.state.load(b.CHECKPOINTS):
-                save()
-                self.board.state.store(b.CHECKPOINTS, asked)
+            heard = self.board.barrier.node_bell()
+            self.requests.obey()
             stop = self.stop_wanted()
-            if stop or not control.load(b.PAUSE):
+            if stop or not self.is_paused:
                 self.clock.go_on()
                 self.enter_state(state)
-                if paused and not stop:
+                if told and not stop:
                     self._happened("resumed")
                 return stop
             self.enter_state("paused")
             self.clock.pause()
-            if not paused:
+            if not told:
                 self._happened("paused")
-            paused = True
-            heard = self.board.barrier.node_bell()
-            if control.load(b.PAUSE) and not control.load(b.STOP):
-                self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
+                told = True
+            self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
             self.runner.look_after()
+
+    def hold(self) -> int:
+        """Wait for the request to start, if that is wanted; return why to stop, 0: it came."""
+        while self.is_held and not self.stop_wanted():
+            heard = self.board.barrier.node_bell()
+            self.requests.obey()
+            if self.is_held and not self.stop_wanted():
+                self.enter_state("held")
+                self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
+                self.runner.look_after()
+        return self.stop_wanted()
+
+    def _start(self, _: Wish) -> str:
+        if not self.is_held:
+            raise RefusedError("the run has started already")
+        self.is_held = False
+        return "it begins to train"
+
+    def _pause(self, _: Wish) -> str:
+        if self.is_paused:
+            raise RefusedError("the run is paused already", advice="Let it go on with: resume.")
+        self.is_paused = True
+        return "it is paused"
+
+    def _resume(self, _: Wish) -> str:
+        if not self.is_paused:
+            raise RefusedError("the run is not paused", advice="There is nothing to resume.")
+        self.is_paused = False
+        return "it goes on"
+
+    def _stop(self, _: Wish) -> str:
+        return "it ends"  # by the word, which is there since the wish was uttered
+
+    def _workers(self, wish: Wish) -> str:
+        now = self.crew.size
+        changes: dict[object, object] = {MORE: now + 1, FEWER: now - 1}
+        wanted = changes.get(wish.argument, wish.argument)
+        if not isinstance(wanted, int) or not 1 <= wanted < b.MAX_SPHERES:
+            raise RefusedError(
+                f"{wanted} workers were asked for", advice=f"Use 1 to {b.MAX_SPHERES - 1} of them."
+            )
+        if wanted != now:
+            self.crew.resize(wanted)
+            self._happened("workers", workers=wanted)
+        return f"it has {wanted} workers"
 
     # Words for watchers.
 

@@ -19,8 +19,9 @@ it goes with the last of the three, however they end.  The engine's own regions 
 first, the program's after them:
 
     region     dtype    shape         written by
-    control    int64    (16,)         launcher                       requests, time stopped
+    control    int64    (16,)         launcher                       a stop, time stopped
     state      int64    (16,)         Node Zero                      what it does now
+    requests   int64    (16, 136)     launcher; Node Zero: answers   see `engine.queue`
     barrier    int64    (64,)         see below                      phase, bells, hand-over
     permits    int64    (permits·8,)  spheres; Node Zero frees       one word per cache line
     claims     int64    (units,)      spheres; Node Zero frees       one word per unit
