@@ -8,18 +8,10 @@ raises `RefusedError` before it has changed anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
 
+from crystalline.engine.deaths import Happened
 from crystalline.engine.queue import Answer, Asked, RequestQueue
 from crystalline.engine.requests import BY_NAME, NoRequestError, Wish
-
-
-class Happened(Protocol):
-    """Somebody who is told of events."""
-
-    def __call__(self, event: str, **values: Any) -> None:
-        """Take an event by name, with what belongs to it."""
-        ...
 
 
 class RefusedError(Exception):

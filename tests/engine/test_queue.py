@@ -18,7 +18,7 @@ from crystalline.ipc.arena import Arena, Layout
 
 @pytest.fixture
 def queue(tmp_path: Path) -> RequestQueue:
-    return RequestQueue(b.Board(Arena.create(Layout(b.engine_regions(1, 1)), tmp_path)))
+    return RequestQueue(b.Board(Arena.create(Layout(b.engine_regions(1, 1, 1)), tmp_path)))
 
 
 def test_requests_are_answered_in_order_round_and_round(queue: RequestQueue) -> None:
