@@ -18,7 +18,6 @@ import os
 import pickle
 import signal
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import monotonic_ns, set_process_name
@@ -30,7 +29,6 @@ from crystalline.errors import (
     EXIT_OK,
     CrystallineError,
     EngineError,
-    SaveError,
     environment_error,
 )
 from crystalline.formats.catalog import damage
@@ -47,6 +45,7 @@ from crystalline.train.metrics import MetricsLog
 from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
+from crystalline.train.saving import Saver
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
@@ -100,10 +99,12 @@ class NodeZero:
         self.words = TrainingWords(self._node.arena)
         declared.bind(self.words)
         self._books = Books(self._node.board, self.words, spec, self._clock)
+        self._saver = Saver(
+            spec, program, self._node, self._books, lambda path: self.send("checkpoint", path=path)
+        )
         self._plan = spec.plan
         self._timing: TimedPlan | None = None
         self._step = 0
-        self._saved_step = -1
         self._unbooked: Step | None = None
         if cores > program.lane_count:
             lanes = program.lane_count
@@ -128,7 +129,7 @@ class NodeZero:
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.open(metrics)
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
-                    self._mark_best()
+                    self._saver.mark_best(self._step)
                 return self._finish(self._train())
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -155,15 +156,15 @@ class NodeZero:
             state = checked_progress(self.program.restore(checkpoint))
         except BadContent as error:
             raise damage(checkpoint, f"{checkpoint / STATE} cannot be used: {error}") from None
-        self._step = self._saved_step = state["step"]
+        self._step = state["step"]
         self._books.restore(state, checkpoint)
-        self.send("checkpoint", path=str(checkpoint))
+        self._saver.resumed(self._step, checkpoint)
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
         self._node.enter_state("training")
         self._clock.start()
-        self._timing = self._time_plan()
+        self._timing = self._saver.timing = self._time_plan()
         while True:
             self._look_at_the_clock()
             last = self._plan.max_steps
@@ -361,7 +362,7 @@ class NodeZero:
         tokens_per_byte = (spec.val_tokens or evaluation.tokens) / spec.val_bytes
         found = evaluation.outcome(tokens_per_byte)
         if self._books.enter_evaluation(self._step, found):
-            self._mark_best()
+            self._saver.mark_best(self._step)
         self.send("groups", groups=[list(row) for row in program.diagnostics()])
         return None
 
@@ -379,15 +380,6 @@ class NodeZero:
             return False
         evaluation.enter(self.words.results[:count].tolist(), monotonic_ns() - began_ns)
         return True
-
-    def _mark_best(self) -> None:
-        """Mark the checkpoint of this step, unless it could not be saved."""
-        if self._saved_step != self._step or self._books.checkpoint is None:
-            return
-        try:
-            self.program.mark_best(Path(self._books.checkpoint))
-        except SaveError as error:
-            logger.warning("%s Training goes on.", error)
 
     # Root discovery.
 
@@ -435,29 +427,10 @@ class NodeZero:
         return config.planned(plan, spelled=config.plan is not None or self._timing is not None)
 
     def _save(self) -> None:
-        """Save, unless that was done after this very step."""
-        if self._saved_step == self._step:
-            return
-        self._node.enter_state("saving")
-        began_s = self._clock.running_s()
-        state = self._books.state_of(self._step)
-        if self.spec.max_seconds is not None:
-            state["seconds_left"] = self.spec.max_seconds - began_s
-            state["most_steps"] = self.spec.most_steps
-        self._books.metrics.flush()
-        path = self.program.save(state, self._config())
-        self._saved_step = self._step
-        self._books.checkpoint = str(path)
-        self.send("checkpoint", path=str(path))
-        if self._timing is not None:
-            self._timing.saved(self._step, self._clock.running_s() - began_s)
+        self._saver.save(self._step, self._config())
 
     def _save_or_warn(self) -> None:
-        """Save; a failure is told, and training goes on: the next save may succeed."""
-        try:
-            self._save()
-        except SaveError as error:
-            logger.warning("%s Training goes on.", error)
+        self._saver.save_or_warn(self._step, self._config())
 
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Save as is due; return the fields of a `RunResult`."""
