@@ -213,13 +213,11 @@ class Crew:
             os._exit(code)
 
     def _reap(self) -> None:
-        while self._index_of:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            index = self._index_of.pop(pid, None)
-            if index is None:
+        for pid in list(self._index_of):  # not whoever ended: Node Zero has other children, too
+            gone, status = os.waitpid(pid, os.WNOHANG)
+            if not gone:
                 continue
+            index = self._index_of.pop(pid)
             if index >= self.size:
                 self._clear_up(index)
                 self._set_state(index, RETIRED)
@@ -250,7 +248,7 @@ class Crew:
     def _count_death(self, index: int, status: int) -> None:
         self._board.state.bump(DEATHS, 1)
         words = self._board.last_words(index).strip()
-        cause = _cause(status)
+        cause = cause_of(status)
         lost = self._lost_file() if _signal_of(status) == signal.SIGBUS else None
         if lost is not None:
             raise EngineError(lost, advice="It is made again from the text on the next start.")
@@ -309,10 +307,10 @@ def _signal_of(status: int) -> int:
     return max(0, -os.waitstatus_to_exitcode(status))
 
 
-def _cause(status: int) -> str:
+def cause_of(status: int) -> str:
     """Return how a process ended, from what `waitpid` says.
 
-    >>> _cause(9), _cause(1 << 8)
+    >>> cause_of(9), cause_of(1 << 8)
     ('was killed by signal 9 (Killed)', 'failed with exit code 1')
     """
     code = os.waitstatus_to_exitcode(status)

@@ -89,6 +89,11 @@ class Node:
         """Return the number of the reason to stop, 0 for none."""
         return self.board.control.load(b.STOP)
 
+    def is_rest_wanted(self) -> bool:
+        """Return whether the spheres are to rest: for a pause, or for good."""
+        control = self.board.control
+        return control.load(b.PAUSE) != 0 or control.load(b.STOP) != 0
+
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
         control = self.board.control

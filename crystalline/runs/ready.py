@@ -91,6 +91,7 @@ class ReadyRun:
             # Of a run that began from a model they say nothing, and are no settings of it.
             **({"init": None, "positions": None} if config.init_from else {}),
             "workers": self.settings.workers,
+            "save_while_training": self.settings.save_while_training,
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)

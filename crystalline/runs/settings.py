@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from crystalline.errors import UsageError
 from crystalline.runs.layers import field_names
 from crystalline.runs.length import LENGTHS
-from crystalline.train.config import MAX_WORKERS, TrainConfig
+from crystalline.train.config import MAX_WORKERS, SaveWhileTraining, TrainConfig
 
 # What a resumed run may change; all else decides its bits.
 CHANGEABLE = frozenset(
@@ -27,6 +27,10 @@ class RunSettings(TrainConfig):
     """Field of JSON records that holds their text, or a conversation of messages."""
     workers: int = 12
     """Worker processes (spheres)."""
+    save_while_training: SaveWhileTraining = "auto"
+    """Write checkpoints from a copy of weights and moments, so that training waits for the copy
+    only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
+    makes it where it fits easily into free memory.  The bits of the run are the same."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 

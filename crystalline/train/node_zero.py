@@ -100,8 +100,9 @@ class NodeZero:
         declared.bind(self.words)
         self._books = Books(self._node.board, self.words, spec, self._clock)
         self._saver = Saver(
-            spec, program, self._node, self._books, lambda path: self.send("checkpoint", path=path)
-        )
+            spec, program, self._node, self._books, self.words,
+            lambda path: self.send("checkpoint", path=path),
+        )  # fmt: skip
         self._plan = spec.plan
         self._timing: TimedPlan | None = None
         self._step = 0
@@ -131,8 +132,12 @@ class NodeZero:
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
                     self._saver.mark_best(self._step)
                 return self._finish(self._train())
+        except CrystallineError:
+            self._saver.finish(look_after=False)  # what was right before is worth the wait
+            raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._saver.close()
             self._node.crew.disband()
 
     def _introduce(self) -> None:
@@ -166,6 +171,7 @@ class NodeZero:
         self._clock.start()
         self._timing = self._saver.timing = self._time_plan()
         while True:
+            self._saver.look()
             self._look_at_the_clock()
             last = self._plan.max_steps
             if self._is_due() or (self._unbooked and self._unbooked.outcome[w.NON_FINITE]):
@@ -310,7 +316,7 @@ class NodeZero:
         due = ends_epoch or self._is_multiple(config.eval_interval)
         evaluates = due and self._is_evaluation_wanted()
         if evaluates or ends_epoch or self._is_multiple(config.save_interval):
-            self._save_or_warn()
+            self._begin_save()
         if evaluates:
             reason = self._evaluate()
             if reason is not None:
@@ -319,12 +325,14 @@ class NodeZero:
 
     def _conclude(self) -> StopReason | None:
         """Save and evaluate after the last step; return the reason to stop, if there is one."""
-        self._save()
+        self._saver.save(self._step, self._config())
         return self._evaluate()
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
-        return STOP_REASONS[self._node.obey(state, self._save_or_warn)]
+        if self._node.is_rest_wanted():
+            self._saver.finish()  # nobody looks at it while the run rests
+        return STOP_REASONS[self._node.obey(state, self._begin_save)]
 
     def _happened(self, event: str, **values: Any) -> None:
         """Enter an event of the engine's, which comes after the newest step in the books."""
@@ -344,6 +352,7 @@ class NodeZero:
         self._node.enter_state("evaluating")
         self._node.enter_progress(0, program.eval_tokens, 0)
         while evaluation.next_round() is not None:
+            self._saver.look()
             reason = self._stop_reason()
             if reason is None:
                 done = self._run_round(evaluation)
@@ -426,11 +435,8 @@ class NodeZero:
         config, plan = self.spec.config, self._plan
         return config.planned(plan, spelled=config.plan is not None or self._timing is not None)
 
-    def _save(self) -> None:
-        self._saver.save(self._step, self._config())
-
-    def _save_or_warn(self) -> None:
-        self._saver.save_or_warn(self._step, self._config())
+    def _begin_save(self) -> None:
+        self._saver.begin(self._step, self._config())
 
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Save as is due; return the fields of a `RunResult`."""
@@ -439,8 +445,7 @@ class NodeZero:
         complete = reason in ("finished", "time", "patience")
         if not complete:
             self._node.enter_state("stopping")
-        if not complete or reason == "patience":
-            self._save()
+        self._saver.save(self._step, self._config())
         seconds = self._clock.running_s()
         self._books.log_positions()
         books, spec = self._books, self.spec
