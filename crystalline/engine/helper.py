@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from crystalline._kernels.atomics import fork_workers
-from crystalline.engine.crew import cause_of
+from crystalline.engine.deaths import cause_of
 from crystalline.errors import EXIT_FAILURE
 from crystalline.ipc.liveness import Patience, cpu_time_ns
 
@@ -65,7 +65,7 @@ class Helper:
         sys.stderr.flush()
         pids = np.zeros(1, np.intc)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        place = fork_workers(name, number, pids)
+        place = fork_workers(name, np.array([number], np.intc), pids, True)
         if place == 0:
             _become_helper(inlet, work)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -80,8 +80,9 @@ class EarlierRun:
         config = settings.train_config()
         config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
         copies = check_run(
-            config, info.model_config, data, settings.workers, settings.save_while_training
-        )
+            config, info.model_config, data, settings.workers, settings.recursive_depth,
+            settings.save_while_training,
+        )  # fmt: skip
         speed = speed_of(info.model_config, data, cores)
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
         peak = measure_peak(cores, config.precision)
@@ -195,7 +196,7 @@ def stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     stored = stored_config(info)
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(RunSettings, run.path / CONFIG, tolerate=DISPLAY)
-        named = ("data", "text_field", "workers", "save_while_training")
+        named = ("data", "text_field", "workers", "recursive_depth", "save_while_training")
         stored |= {name: described[name] for name in named if name in described}
     return stored
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalline.engine.board import engine_regions
+from crystalline.engine.shape import Depth, most_leaves, rows_of
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import SHM_DIR, Layout
 from crystalline.machine.cores import usable_cores
@@ -29,7 +30,7 @@ from crystalline.model.adapters import AdapterConfig, adapter_table, largest_ran
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import Transformer
-from crystalline.train.config import MAX_WORKERS, POSITIONS, SaveWhileTraining, TrainConfig
+from crystalline.train.config import POSITIONS, SaveWhileTraining, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
 from crystalline.train.words import training_regions
@@ -62,7 +63,7 @@ def check_sizes(config: TrainConfig) -> None:
             raise UsageError(f"{_flag(name)} is {shown}", advice=f"The most is {most:,}.")
 
 
-def check_model(config: TrainConfig, workers: int) -> None:
+def check_model(config: TrainConfig, workers: int, depth: Depth = "1") -> None:
     """Refuse a model whose weights alone do not fit into memory, before the data is looked at.
 
     Raises:
@@ -73,7 +74,7 @@ def check_model(config: TrainConfig, workers: int) -> None:
     least = least_bytes(model, config.adapter)
     if least > limit.size_bytes:
         model = dataclasses.replace(model, vocab_size=config.vocab_size)
-        permits = _permits(workers)
+        permits = most_permits(workers, depth)
 
         def need(config: TrainConfig, model: ModelConfig) -> int:
             return _most_bytes(config, model, permits, _largest(config.precision))
@@ -86,6 +87,7 @@ def check_run(
     model: ModelConfig,
     data: PreparedData,
     workers: int,
+    depth: Depth = "1",
     save_while_training: SaveWhileTraining = "no",
 ) -> bool:
     """Return whether checkpoints are written from a copy, while training goes on.
@@ -96,7 +98,7 @@ def check_run(
     Raises:
         UsageError: it cannot work; the message names sizes that can.
     """
-    limit, permits = memory_limit(), _permits(workers)
+    limit, permits = memory_limit(), most_permits(workers, depth)
     copies = save_while_training == "yes"
 
     def need(config: TrainConfig, model: ModelConfig) -> int:
@@ -107,7 +109,7 @@ def check_run(
         rough = _most_bytes(config, model, permits, config.precision) + extra
         if rough <= limit.size_bytes:
             return rough
-        return _arena_bytes(config, model, data, workers, permits) + extra
+        return _arena_bytes(config, model, data, (workers, depth), permits) + extra
 
     wanted = need(config, model)
     if wanted > limit.size_bytes:
@@ -170,8 +172,9 @@ def _largest(precision: str) -> str:
     return "bf16" if precision == "auto" else precision
 
 
-def _permits(workers: int) -> int:
-    return min(usable_cores(), max(workers, POSITIONS), MAX_WORKERS)
+def most_permits(workers: int, depth: Depth) -> int:
+    """Return how many spheres may compute at a time: as many as there are cores, at most."""
+    return min(usable_cores(), max(workers, POSITIONS), most_leaves(depth))
 
 
 def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision: str) -> int:
@@ -192,7 +195,7 @@ def _arena_bytes(
     config: TrainConfig,
     model: ModelConfig,
     data: PreparedData,
-    workers: int,
+    spheres: tuple[int, Depth],
     permits: int,
 ) -> int:
     """Return the bytes of the arena, from the table that Node Zero makes it by."""
@@ -201,12 +204,13 @@ def _arena_bytes(
     spec = RunSpec(
         config=config, model=model, token_path=data.token_path,
         tokenizer_path=data.tokenizer_path, run_dir=Path(), val_tokens=data.val_tokens,
-        val_bytes=data.val_bytes, tokens_per_epoch=data.train_tokens, workers=workers,
-        permits=permits, precision=config.precision,
+        val_bytes=data.val_bytes, tokens_per_epoch=data.train_tokens, workers=spheres[0],
+        depth=spheres[1], permits=permits, precision=config.precision,
     )  # fmt: skip
     program = TrainingProgram(spec)
-    rows = max(program.lane_count, program.segment_count)
-    regions = engine_regions(rows, permits) + training_regions(rows) + program.regions()
+    units, rows = max(program.lane_count, program.segment_count), rows_of(*spheres)
+    engine = engine_regions(units, permits, rows) + training_regions(units, rows)
+    regions = engine + program.regions()
     return Layout(regions).size_bytes
 
 

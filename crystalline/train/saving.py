@@ -104,7 +104,7 @@ class Saver:
         self._node.runner.begin(SNAPSHOT)
         self._node.runner.wait()
         try:
-            self._helper = Helper("save", step, work, silent_s=self._spec.save_hang_s)
+            self._helper = self._node.helper("save", step, work, silent_s=self._spec.save_hang_s)
         except OSError as error:
             raise SaveError(
                 f"the process that writes checkpoints could not be started ({error.strerror})",

@@ -50,7 +50,7 @@ def test_a_bug_is_told() -> None:
     assert outcome == Outcome(None, "failed with exit code 1 (LookupError: what it says)")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGVTALRM])
 def test_a_death_is_told(number: int) -> None:
     at_work = Helper("test", 0, sleep, silent_s=10)
     os.kill(at_work.pid, number)
@@ -79,7 +79,7 @@ def test_it_can_be_ended() -> None:
 
 
 def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fork_workers(_name: str, _first: int, pids: Any) -> int:
+    def fork_workers(_name: str, _numbers: Any, pids: Any, _dies: bool) -> int:
         pids[0] = 11
         return -1
 

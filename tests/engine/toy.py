@@ -22,10 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from crystalline.engine import board as b
-from crystalline.engine.crew import Crew
+from crystalline.engine.node import Node
 from crystalline.engine.phase import Phase, Worker
-from crystalline.engine.runner import Runner
-from crystalline.ipc.arena import Arena, Layout, Region
+from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.barrier import POSITIONS
 
 NUMBERS, NINE = 216, 9
@@ -112,22 +111,21 @@ def expected(rounds: int) -> int:
 def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
     toy = Toy(permits, kills)
     phases = toy.declare()
-    layout = Layout(b.engine_regions(NUMBERS, permits) + toy.regions())
     with tempfile.TemporaryDirectory() as folder:
-        arena = Arena.create(layout, Path(folder))
-        toy.bind(arena)
-        board = b.Board(arena, phases)
-        crew = Crew(
-            board, phases, jitter_s=0.0, hang_s=10.0, arena_bytes=layout.size_bytes,
-            settle=lambda: None, lost_file=lambda: None, replaced=lambda *_: None,
+        node = Node(
+            phases, toy.regions(), folder=Path(folder), permits=permits, rows=64,
+            shape_of=lambda leaves: {(place,) for place in range(leaves)}, states=("at work",),
+            jitter_s=0.0, hang_s=10.0, lost_file=lambda: None, happened=lambda *_, **__: None,
         )  # fmt: skip
-        runner = Runner(board, phases, crew)
-        crew.resize(workers)
+        toy.bind(node.arena)
+        board, runner = node.board, node.runner
         try:
+            node.resize(workers)
             for _ in range(rounds):
                 toy.order[0] = 0
                 runner.begin("multiply")
                 assert runner.wait()
+                node.growth.settle()
             board.control.store(b.STOP, 1)
             assert runner.begin("multiply") is None
             assert runner.wait()  # is not left, stop or no stop
@@ -136,7 +134,7 @@ def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
             assert not runner.wait()
             took_s = time.monotonic() - before
         finally:
-            crew.disband()
+            node.disband()
     rows = board.sphere_table
     told = {
         "total": int(toy.total[0]),

@@ -39,7 +39,7 @@ def limit_to(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
 
 
 def arena_bytes(config: TrainConfig, model: ModelConfig, data: Any) -> int:
-    return footprint._arena_bytes(config, model, data, 12, footprint._permits(12))
+    return footprint._arena_bytes(config, model, data, (12, "1"), footprint.most_permits(12, "1"))
 
 
 @pytest.mark.parametrize("attention", ["standard", "crystalline"])
@@ -70,7 +70,7 @@ def test_the_rough_figure_is_above_the_arena(
     shape = {k: v for k, v in changes.items() if hasattr(MODEL, k)}
     model = dataclasses.replace(MODEL, **shape)
     exact = arena_bytes(config, model, data)
-    rough = footprint._most_bytes(config, model, footprint._permits(12), precision)
+    rough = footprint._most_bytes(config, model, footprint.most_permits(12, "1"), precision)
     assert exact <= rough
 
 
@@ -146,18 +146,18 @@ def test_a_copy_for_checkpoints_is_made_where_it_fits_easily(
     low = dataclasses.replace(CONFIG, init_from="m", lora_rank=8)
     assert 0 < footprint.copy_bytes(low, MODEL) < more / 4
     limit_to(monkeypatch, whole + more)
-    assert footprint.check_run(CONFIG, MODEL, data, 12, "yes")
-    assert not footprint.check_run(CONFIG, MODEL, data, 12, "no")
+    assert footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="yes")
+    assert not footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="no")
     limit_to(monkeypatch, whole + more - 1)
     with pytest.raises(UsageError) as caught:
-        footprint.check_run(CONFIG, MODEL, data, 12, "yes")
+        footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="yes")
     assert caught.value.advice == "Leave out --save-while-training yes."
     limit_to(monkeypatch, 1 << 40)
     for name in ("available_bytes", "_free_shared_bytes"):
         with pytest.MonkeyPatch.context() as patch:
             for other in ("available_bytes", "_free_shared_bytes"):
                 patch.setattr(footprint, other, lambda: 1 << 40)
-            assert footprint.check_run(CONFIG, MODEL, data, 12, "auto")
+            assert footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="auto")
             patch.setattr(footprint, name, lambda: whole + more)
-            assert not footprint.check_run(CONFIG, MODEL, data, 12, "auto")
-            assert footprint.check_run(CONFIG, MODEL, data, 12, "yes")
+            assert not footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="auto")
+            assert footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="yes")
