@@ -7,7 +7,7 @@
 
 The protocol is drawn in crystalline/ipc/__init__.py; `Model.sphere` and `Model.node`
 repeat, one atomic access at a time, what ipc/barrier.py, engine/sphere.py and
-engine/crew.py do.  Every order of these accesses is tried, and a sphere may be killed
+engine/supervisor.py do.  Every order of these accesses is tried, and a sphere may be killed
 between any two of them.  Checked in every state:
 
 * a unit is computed by one sphere at a time, with a permit that is its own;

@@ -59,7 +59,7 @@ SPHERE_WORDS = 48
     S_WAIT_NS,
     S_RESPAWNS,
     S_ID,  # of the node, never used again in a session; 0: the row is free
-    S_PARENT,  # row of its parent, `tree.ROOT` for Node Zero
+    S_PARENT,  # row of its parent, `shape.NODE_ZERO` for Node Zero
     S_PLACE,  # among its siblings, from 0
     S_GROUP,  # symmetry position, 0 to 11, whose work it prefers
     S_ROLE,  # of `tree`: leaf, control, leaving
@@ -70,7 +70,7 @@ S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.
 DEATH_RING, DEATH_WORDS = 64, 8
-D_NUMBER, D_ROW, D_STATUS, D_ADOPTED = range(4)  # the number, from 1, is written last
+D_NUMBER, D_ROW, D_NODE, D_STATUS, D_ADOPTED = range(5)  # the number, from 1, is written last
 
 # What a sphere does; the programs' own states follow, see `states_of`.
 SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "control")

@@ -10,17 +10,18 @@ from collections.abc import Set as AbstractSet
 
 from crystalline.engine import board as b
 from crystalline.engine.board import Board
+from crystalline.engine.shape import MOST_LEVELS, Places
 from crystalline.engine.supervisor import Supervisor
-from crystalline.engine.tree import LEVELS, Path, Tree, order_of, order_word
+from crystalline.engine.tree import Tree, order_of, order_word
 from crystalline.errors import EngineError
 from crystalline.ipc.liveness import Patience
 
 ANSWER_S = 20.0  # that nodes have to answer an order
 NAP_NS = 50_000_000
-_ROUNDS = LEVELS + 20  # a level in each; the rest is for spheres that die meanwhile
+_ROUNDS = MOST_LEVELS + 20  # a level in each; the rest is for spheres that die meanwhile
 
 
-def leaves_of(shape: AbstractSet[Path]) -> int:
+def leaves_of(shape: AbstractSet[Places]) -> int:
     """Return how many nodes of a shape have no children.
 
     >>> leaves_of({(0,), (1,), (1, 0), (1, 1)})
@@ -39,7 +40,7 @@ class Growth:
         self._tree = Tree(board)
         self._children = children
         self._look_after = look_after
-        self._wanted: AbstractSet[Path] = frozenset()
+        self._wanted: AbstractSet[Places] = frozenset()
         self._changes = -1  # of the tree when it was as wanted
 
     @property
@@ -52,7 +53,7 @@ class Growth:
         """Whether the tree has not changed since it was as wanted."""
         return self._changes == self._board.state.load(b.CHANGES)
 
-    def want(self, shape: AbstractSet[Path]) -> None:
+    def want(self, shape: AbstractSet[Places]) -> None:
         """Make the tree that of `shape`.
 
         Raises:
@@ -66,15 +67,15 @@ class Growth:
         """Make the tree as it is wanted, where deaths have changed it; raises as `want`."""
         for _ in range(_ROUNDS):
             changes = self._board.state.load(b.CHANGES)
-            orders = self._orders()
             self._children.have(self._places(()))
+            orders = self._orders()
             if not orders and changes == self._board.state.load(b.CHANGES):
                 self._changes = changes
                 return
             self._give(orders)
         raise EngineError("the tree of spheres does not come to rest", advice="Resume the run.")
 
-    def _places(self, path: Path) -> list[int]:
+    def _places(self, path: Places) -> list[int]:
         """Return the places of the children that a node is to have."""
         return [node[-1] for node in self._wanted if node[:-1] == path]
 
@@ -100,9 +101,10 @@ class Growth:
         board, tree = self._board, self._tree
         waiting = {}
         for row, places in orders.items():
-            number = board.state.fetch_add(b.ORDERS, 1) + 1
-            waiting[row] = (number, tree.word(row, b.S_ID))
-            tree.put(row, b.S_ORDER, order_word(number, places))
+            number, node = board.state.fetch_add(b.ORDERS, 1) + 1, tree.word(row, b.S_ID)
+            if node:  # else it has died since
+                waiting[row] = (number, node)
+                tree.put(row, b.S_ORDER, order_word(number, places))
         board.bells.ring_family(0)
         board.barrier.wake_waiters()
         patience = Patience(ANSWER_S)

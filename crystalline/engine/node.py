@@ -16,7 +16,6 @@ from pathlib import Path
 
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
 from crystalline.engine import board as b
-from crystalline.engine import tree
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -25,7 +24,9 @@ from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.phase import Phase
 from crystalline.engine.runner import NAP_NS, Runner
+from crystalline.engine.shape import NODE_ZERO, Places
 from crystalline.engine.supervisor import Company, Supervisor
+from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
@@ -46,7 +47,7 @@ class Node:
         folder: Path,
         permits: int,
         rows: int,
-        shape_of: Callable[[int], AbstractSet[tree.Path]],
+        shape_of: Callable[[int], AbstractSet[Places]],
         states: Sequence[str],
         jitter_s: float,
         hang_s: float,
@@ -73,7 +74,7 @@ class Node:
             live=live,
             lifeline=self._lifeline,
         )
-        self._children = Supervisor(company, tree.ROOT)
+        self._children = Supervisor(company, NODE_ZERO)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -129,7 +130,7 @@ class Node:
 
     def _signal_all(self, number: int) -> None:
         """Send a signal to all nodes, parents before their children."""
-        table = tree.Tree(self.board)
+        table = Tree(self.board)
         pids = {os.getpid()}
         for _, row in sorted(table.paths().items(), key=lambda item: len(item[0])):
             pid = table.word(row, b.S_PID)

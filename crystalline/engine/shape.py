@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 from crystalline.engine.geometry import Path, group
 from crystalline.errors import UsageError
@@ -21,7 +22,18 @@ from crystalline.ipc.barrier import POSITIONS
 
 NODE_ZERO = -1  # as the parent of a node
 MOST_LEVELS = 3  # below Node Zero
-MOST_NODES = 254  # a claim word has eight bits for the node's row + 1
+MOST_NODES: int = sum(POSITIONS**level for level in range(1, MOST_LEVELS + 1))  # 1,884
+MOST_FLAT = 63  # children of Node Zero where they are all leaves
+
+# What a user may say of the levels below Node Zero; with "auto" the tree begins flat, and grows.
+Depth = Literal["1", "2", "3", "auto"]
+DEPTHS: tuple[Depth, ...] = get_args(Depth)
+AUTO = DEPTHS[-1]
+_USUAL_ROWS = 256
+
+# A node's way down from Node Zero as places among siblings: its path, but that the children of
+# Node Zero in a flat tree are all told apart, however many there are.
+Places = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,53 @@ def shape_of(wanted: int | str, depth: int = 1) -> Shape:
     return placed(parents)
 
 
+def places_of(shape: Shape) -> frozenset[Places]:
+    """Return the nodes of a shape.
+
+    >>> sorted(places_of(shape_of("2+2"))), len(places_of(shape_of(63)))
+    ([(0,), (0, 0), (1,), (1, 1)], 63)
+    """
+    if all(node.parent == NODE_ZERO for node in shape):
+        return frozenset((place,) for place in range(len(shape)))
+    return frozenset(node.path for node in shape)
+
+
+def most_leaves(depth: Depth) -> int:
+    """Return how many leaves there can be with `--recursive-depth` so.
+
+    >>> [most_leaves(depth) for depth in DEPTHS]
+    [63, 144, 1728, 63]
+    """
+    levels = first_levels(depth)
+    full: int = POSITIONS**levels
+    return MOST_FLAT if levels == 1 else full
+
+
+def first_levels(depth: Depth) -> int:
+    """Return the levels that a tree has at first; with "auto" it begins flat, and may grow."""
+    return 1 if depth == AUTO else int(depth)
+
+
+def most_levels(depth: Depth) -> int:
+    """Return the levels that a tree may come to have."""
+    return MOST_LEVELS if depth == AUTO else int(depth)
+
+
+def rows_of(leaves: int, depth: Depth) -> int:
+    """Return for how many nodes there shall be room, of a tree that begins with so many leaves.
+
+    A full tree has room in two levels; in three, twice of what there is at first.
+
+    >>> rows_of(12, "1"), rows_of(12, "2"), rows_of(12, "3"), rows_of(1728, "3"), rows_of(12, AUTO)
+    (63, 156, 256, 1884, 256)
+    """
+    if depth == "1":
+        return MOST_FLAT
+    if depth == "2":
+        return POSITIONS + POSITIONS**2
+    return min(MOST_NODES, max(_USUAL_ROWS, 2 * len(shape_of(leaves, first_levels(depth)))))
+
+
 def level_sizes(leaves: int, depth: int) -> list[int]:
     """Return how many nodes each level has, the leaves last: even, and from each level to the
     next by about the same factor.
@@ -94,6 +153,11 @@ def level_sizes(leaves: int, depth: int) -> list[int]:
         )
     while depth > 1 and leaves < 2**depth:
         depth -= 1
+    if depth == 1 and leaves > MOST_FLAT:
+        raise UsageError(
+            f"{leaves} leaves have no place in one level",
+            advice=f"Ask for at most {MOST_FLAT}, or for another level.",
+        )
     sizes = [leaves]
     for level in range(depth - 1, 0, -1):
         sizes.append(max(-(-sizes[-1] // POSITIONS), _root(leaves**level, depth)))

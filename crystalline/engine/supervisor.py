@@ -23,10 +23,11 @@ import numpy as np
 from crystalline._kernels.atomics import fork_workers
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS, Board
-from crystalline.engine.deaths import Deaths
+from crystalline.engine.deaths import Death, Deaths
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.phase import Phase
-from crystalline.engine.tree import CONTROL, LEAF, LEAVING, ROOT, Tree
+from crystalline.engine.shape import NODE_ZERO
+from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree
 from crystalline.engine.watch import Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
 from crystalline.ipc.barrier import IDLE
@@ -57,7 +58,7 @@ class Supervisor:
     """The children of one node."""
 
     def __init__(self, company: Company, row: int) -> None:
-        """`row` is the node's own, or `tree.ROOT`."""
+        """`row` is the node's own, or `shape.NODE_ZERO`."""
         self.row = row
         self._company = company
         self._board = company.board
@@ -151,7 +152,7 @@ class Supervisor:
         sys.stderr.flush()
         pids = np.zeros(len(rows), np.intc)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        place = fork_workers("sphere", np.array(rows, np.intc), pids, self.row == ROOT)
+        place = fork_workers("sphere", np.array(rows, np.intc), pids, self.row == NODE_ZERO)
         if place >= 0:
             self._become(rows[place])
         started = -1 - place
@@ -171,7 +172,7 @@ class Supervisor:
         try:
             lifeline = self._company.lifeline
             lifeline.let_go()
-            if self.row != ROOT:
+            if self.row != NODE_ZERO:
                 lifeline.hold_on()
             # If our parent has died meanwhile, its own may have given the row away.
             tree = self._tree
@@ -222,7 +223,7 @@ class Supervisor:
     def _bury(self, row: int, status: int) -> None:
         """Take back what a dead child held; replace it, or take over what it leaves."""
         tree = self._tree
-        role = tree.word(row, b.S_ROLE)
+        role, node = tree.word(row, b.S_ROLE), tree.word(row, b.S_ID)
         self._take_back(row)
         if role == LEAVING:
             self._inherit(row, [])
@@ -233,10 +234,10 @@ class Supervisor:
         if role == CONTROL:
             places = sorted([*tree.free_places(self.row), tree.word(row, b.S_PLACE)])
             adopted = self._inherit(row, places)
-            self._deaths.tell(row, status, adopted)
+            self._deaths.tell(Death(row, node, status, adopted))
             tree.free(row)
         else:
-            self._deaths.tell(row, status, 0)
+            self._deaths.tell(Death(row, node, status, 0))
             tree.put(row, b.S_RESPAWNS, tree.word(row, b.S_RESPAWNS) + 1)
             self._fork([row])
         self._board.barrier.ring_node()

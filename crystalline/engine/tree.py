@@ -30,16 +30,12 @@ from collections.abc import Iterable
 
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS, Board
+from crystalline.engine.geometry import group
+from crystalline.engine.shape import MOST_LEVELS, NODE_ZERO, Places
 from crystalline.errors import EngineError
 from crystalline.ipc.barrier import POSITIONS
 
-ROOT = -1  # the row of Node Zero, which has none
 LEAF, CONTROL, LEAVING = range(3)
-CHILDREN = 12  # of a control; Node Zero has more in a flat tree
-LEVELS = 3  # below Node Zero
-MOST_FLAT = 63  # leaves of a flat tree
-
-Path = tuple[int, ...]
 
 
 class Tree:
@@ -64,18 +60,18 @@ class Tree:
         """Return a word of a row."""
         return self._words.load(row * SPHERE_WORDS + word)
 
-    def path(self, row: int) -> Path:
+    def path(self, row: int) -> Places:
         """Return where a node stands; a row that was freed meanwhile ends it.
 
-        The tree may change while this looks, so it takes no more than `LEVELS` steps.
+        The tree may change while this looks, so it takes no more than `MOST_LEVELS` steps.
         """
         places: list[int] = []
-        while row != ROOT and len(places) < LEVELS:
+        while row != NODE_ZERO and len(places) < MOST_LEVELS:
             places.append(self.word(row, b.S_PLACE))
             row = self.word(row, b.S_PARENT)
         return tuple(reversed(places))
 
-    def paths(self) -> dict[Path, int]:
+    def paths(self) -> dict[Places, int]:
         """Return the row of each node by its path."""
         return {self.path(row): row for row in self.rows()}
 
@@ -111,7 +107,8 @@ class Tree:
         below = [row]
         while below:
             node = below.pop()
-            self.put(node, b.S_GROUP, group_of(self.path(node)))
+            path = tuple(place % POSITIONS for place in self.path(node))
+            self.put(node, b.S_GROUP, group(path))
             below += self.children(node)
 
     def become(self, row: int, role: int) -> None:
@@ -142,7 +139,7 @@ class Tree:
         """Set a word of a row if it holds `expected`; return whether it did."""
         return self._words.compare_exchange(row * SPHERE_WORDS + word, expected, value)
 
-    def free_places(self, row: int, most: int = CHILDREN) -> list[int]:
+    def free_places(self, row: int, most: int = POSITIONS) -> list[int]:
         """Return the places that a node has for more children."""
         taken = {self.word(child, b.S_PLACE) for child in self.children(row)}
         return [place for place in range(most) if place not in taken]
@@ -154,7 +151,7 @@ def order_of(word: int) -> int:
     >>> order_of(order_word(7, [0, 11]))
     7
     """
-    return word >> CHILDREN
+    return word >> POSITIONS
 
 
 def order_word(number: int, places: Iterable[int] = (), failure: int = 0) -> int:
@@ -163,20 +160,9 @@ def order_word(number: int, places: Iterable[int] = (), failure: int = 0) -> int
     >>> wanted_places(order_word(7, [0, 11]))
     [0, 11]
     """
-    return (number << CHILDREN) | failure | sum(1 << place for place in places)
+    return (number << POSITIONS) | failure | sum(1 << place for place in places)
 
 
 def wanted_places(word: int) -> list[int]:
     """Return the places that an order is for."""
-    return [place for place in range(CHILDREN) if word >> place & 1]
-
-
-def group_of(path: Path) -> int:
-    """Return the symmetry position whose work a node prefers.
-
-    On the first level it is its place, below that its place and that of its first ancestor.
-
-    >>> group_of((5,)), group_of((14,)), group_of((5, 9)), group_of((5, 9, 2))
-    (5, 2, 2, 7)
-    """
-    return (path[0] + (path[-1] if len(path) > 1 else 0)) % POSITIONS
+    return [place for place in range(POSITIONS) if word >> place & 1]

@@ -12,12 +12,12 @@ from collections import deque
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.requests import FEWER, MORE, Wish
+from crystalline.engine.shape import most_leaves
 from crystalline.engine.tree import Tree
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
 from crystalline.train import words as w
-from crystalline.train.config import MAX_WORKERS
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
     OVER,
@@ -112,10 +112,9 @@ class Controller:
         Raises:
             UsageError: `count` is out of range; nothing changes.
         """
-        if not 1 <= count <= MAX_WORKERS:
-            raise UsageError(
-                f"{count} workers were asked for", advice=f"Use 1 to {MAX_WORKERS} of them."
-            )
+        most = most_leaves(self._spec.depth)
+        if not 1 <= count <= most:
+            raise UsageError(f"{count} workers were asked for", advice=f"Use 1 to {most} of them.")
         self._request(b.SET_WORKERS, count)
 
     def add_suspended(self, nanoseconds: int) -> None:

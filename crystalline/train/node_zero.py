@@ -27,6 +27,7 @@ from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
+from crystalline.engine.shape import first_levels, places_of, rows_of, shape_of
 from crystalline.errors import (
     EXIT_FAILURE,
     EXIT_OK,
@@ -39,12 +40,12 @@ from crystalline.formats.catalog import damage
 from crystalline.formats.files import STATE
 from crystalline.ipc.barrier import POSITIONS
 from crystalline.log import LOGGER_NAME, get_logger
-from crystalline.machine.cores import usable_cores
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
-from crystalline.train.config import MAX_WORKERS, TrainConfig
+from crystalline.train.config import TrainConfig
 from crystalline.train.epochs import ends_epochs
 from crystalline.train.evaluation import Evaluation
+from crystalline.train.footprint import most_permits
 from crystalline.train.metrics import MetricsLog
 from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
@@ -79,20 +80,21 @@ class NodeZero:
     def __init__(self, spec: RunSpec, report: int) -> None:
         """`report` is the file descriptor of the pipe to the launcher."""
         self._report = report
-        cores = spec.permits or min(usable_cores(), max(spec.workers, POSITIONS), MAX_WORKERS)
+        cores = spec.permits or most_permits(spec.workers, spec.depth)
         self.spec = spec = dataclasses.replace(spec, permits=cores)
         self.program = _build(spec)
         program = self.program
         declared = StepPhases(program, spec.config.grad_clip)
         phases = declared.declare()
-        rows = max(program.lane_count, *(phase.units for phase in phases))
+        units = max(program.lane_count, *(phase.units for phase in phases))
+        rows = rows_of(spec.workers, spec.depth)
         self._node = Node(
             phases,
-            training_regions(rows, 64) + program.regions(),
+            training_regions(units, rows) + program.regions(),
             folder=spec.run_dir,
             permits=cores,
-            rows=64,
-            shape_of=lambda leaves: {(place,) for place in range(leaves)},
+            rows=rows,
+            shape_of=lambda leaves: places_of(shape_of(leaves, first_levels(spec.depth))),
             states=RUN_STATES,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
