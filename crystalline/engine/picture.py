@@ -298,12 +298,12 @@ def _legend(nodes: Sequence[Ball]) -> list[str]:
     order = list(dict.fromkeys([_WORKING, *_LOOKS.values()]))
     parts, x, y = [], 40.0, _HEIGHT - 48.0
     for look in [look for look in order if found[look]]:
-        name, _ = look
+        name, told = look[0], f"{found[look]:,} {look[0]}"
         parts += [
             _circle("ball", x + 9, y, 9, fill=f"url(#{name})"),
-            _label(x + 26, y + 5.5, f"{found[look]} {name}", 16, "ink", anchor="start"),
+            _label(x + 26, y + 5.5, told, 16, "ink", anchor="start"),
         ]
-        x += 50 + 9.2 * len(f"{found[look]} {name}")
+        x += 50 + 9.2 * len(told)
     note = "Position k lies at k o'clock; a leaf's disk is as large as its share of the work."
     parts.append(_label(40, _HEIGHT - 18, note, 13, "faint", anchor="start"))
     return parts

@@ -191,11 +191,15 @@ def test_a_ball_is_as_large_as_its_share() -> None:
     tree[4] = replace(tree[4], share=tree[4].share / 4)
     tree[5] = replace(tree[5], share=0.0)
     tree[6] = replace(tree[6], share=math.nan)
+    tree[7] = replace(tree[7], share=-1.0)
+    tree[8] = replace(tree[8], share=math.inf)
+    assert "nan" not in svg(tree)
     found = disks(svg(tree))
     whole = found[1]
     assert whole[3] == whole[4]  # the one that did most fills its place
     assert found[5][4] == pytest.approx(whole[4] / 2, abs=0.01)
-    assert 0 < found[6][4] == found[7][4] < whole[4] / 2  # it can still be seen
+    assert found[6][4] == found[7][4] == found[8][4] == found[9][4]
+    assert 0 < found[6][4] < whole[4] / 2  # it can still be seen
     fresh = disks(svg(balls(12, share=0.0)))  # nobody did anything yet
     assert {size for *_, size in fresh.values()} == {whole[4]}
 
