@@ -5,9 +5,10 @@ A shape is the set of the paths of its nodes.  Which one it is changes nothing o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 
+from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.shape import MOST_LEVELS, Places
@@ -59,9 +60,25 @@ class Growth:
         Raises:
             EngineError: a node could not be started, or does not answer.
         """
+        adopt_orphans(True)
         self._wanted = frozenset(shape)
         self._board.state.store(b.SPHERES, self.size)
         self.settle()
+
+    def spawn(self, row: int, places: Collection[int]) -> None:
+        """Give a leaf children in these places; raises as `want`, and then it is a leaf still."""
+        before, path = self._wanted, self._tree.path(row)
+        try:
+            self.want(before | {(*path, place) for place in places})
+        except EngineError:
+            self.want(before)
+            raise
+
+    def prune(self, row: int) -> None:
+        """Let all go that is below a control, or a leaf itself; raises as `want`."""
+        path = self._tree.path(row)
+        below = {node for node in self._wanted if node[: len(path)] == path and node != path}
+        self.want(self._wanted - (below or {path}))
 
     def settle(self) -> None:
         """Make the tree as it is wanted, where deaths have changed it; raises as `want`."""

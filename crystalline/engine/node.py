@@ -11,20 +11,29 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
+from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.phase import Phase
+from crystalline.engine.policy import Limits
 from crystalline.engine.runner import NAP_NS, Runner
-from crystalline.engine.shape import NODE_ZERO, Places
+from crystalline.engine.shape import (
+    AUTO,
+    NODE_ZERO,
+    Depth,
+    first_levels,
+    most_levels,
+    places_of,
+    shape_of,
+)
 from crystalline.engine.supervisor import Company, Supervisor
 from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
@@ -47,7 +56,7 @@ class Node:
         folder: Path,
         permits: int,
         rows: int,
-        shape_of: Callable[[int], AbstractSet[Places]],
+        depth: Depth,
         states: Sequence[str],
         jitter_s: float,
         hang_s: float,
@@ -55,10 +64,11 @@ class Node:
         happened: Happened,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
-        `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
-        tells what the tree is like that has so many leaves.  `happened` is told of events, by name
-        and with what belongs to them: "sphere_replaced", "control_lost", "workers", "paused" and
-        "resumed".  `lost_file` is as in `Toll`, the rest as in `Company`.
+        `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
+        `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
+        is told of events, by name and with what belongs to them: "sphere_replaced",
+        "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `lost_file` is
+        as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -81,7 +91,10 @@ class Node:
         self.clock = RunningClock(self.board)
         self._states = states
         self._happened = happened
-        self._shape_of = shape_of
+        self._depth = depth
+        limits = Limits(most_levels(depth), permits, rows)
+        self.demand = Demand(self.board, self.growth, limits, phases[0].units, happened)
+        self._workers_asked = 0
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -97,8 +110,7 @@ class Node:
 
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
-        adopt_orphans(True)
-        self.growth.want(self._shape_of(leaves))
+        self.growth.want(places_of(shape_of(leaves, first_levels(self._depth))))
 
     def look_after(self) -> None:
         """See to the spheres: bury and replace, and take account of who died."""
@@ -152,8 +164,9 @@ class Node:
             control.load(b.STOP) != 0
             or control.load(b.PAUSE) != 0
             or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
-            or control.load(b.SET_WORKERS) not in (0, self.growth.size)
+            or control.load(b.SET_WORKERS) != self._workers_asked
             or not self.growth.is_settled
+            or (self._depth == AUTO and self.demand.is_due)
         )
 
     def obey(self, state: str, save: Callable[[], None]) -> int:
@@ -165,11 +178,14 @@ class Node:
         paused = False
         while True:
             wanted = control.load(b.SET_WORKERS)
-            if wanted and wanted != self.growth.size:
+            if wanted != self._workers_asked:
+                self._workers_asked = wanted
                 self.resize(wanted)
                 self._happened("workers", workers=wanted)
             elif not self.growth.is_settled:
                 self.growth.settle()
+            if self._depth == AUTO and self.demand.is_due:
+                self.demand.follow_policy()
             asked = control.load(b.CHECKPOINT)
             if asked != self.board.state.load(b.CHECKPOINTS):
                 save()
