@@ -144,8 +144,9 @@ class Barrier:
     def claim_many(self, phase: int, sphere: int, position: int, most: int) -> list[int]:
         """Claim up to `most` units of a position's queue in one pass; return them.
 
-        For kinds of work with many cheap units.  The sphere does them one after the other and marks
-        each as done; if it dies meanwhile all that are not done go back, as one would.
+        For kinds of work whose units cost hardly more than a claim.  The sphere does them one after
+        the other and marks each as done; if it dies, all that are not done go back.  If it is slow
+        they stay with it: the more there are the longer the others wait in the end.
         """
         queue = self.queue(phase, position)
         bound = _claim_word(phase >> 4, _CLAIMED, -1)
