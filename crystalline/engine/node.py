@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
 from crystalline.engine import board as b
+from crystalline.engine.balance import balance, homes_of
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -26,17 +28,21 @@ from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
 from crystalline.engine.queue import RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
+from crystalline.engine.reshaping import spawned, terminated
 from crystalline.engine.runner import NAP_NS, Runner
 from crystalline.engine.shape import NODE_ZERO, Places
 from crystalline.engine.supervisor import Company, Supervisor
-from crystalline.engine.tree import Tree
+from crystalline.engine.tree import LEAF, Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.log import get_logger
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
 REST_S = 0.1  # between looks at a launcher that is stopped
+
+logger = get_logger("train")
 
 
 class Node:
@@ -56,14 +62,15 @@ class Node:
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
+        levels: int = 1,
         held: bool = False,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
-        tells what the tree is like that has so many leaves.  `happened` is told of events, by name
-        and with what belongs to them: "request", "sphere_replaced", "control_lost", "workers",
-        "paused" and "resumed".  `held` is a run that waits for the request to start.  `lost_file`
-        is as in `Toll`, the rest as in `Company`.
+        tells what the tree is like that has so many leaves; it may have `levels` levels.
+        `happened` is told of events, by name and with what belongs to them: "request",
+        "sphere_replaced", "control_lost", "workers", "paused" and "resumed".  `held` is a run that
+        waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -80,6 +87,7 @@ class Node:
             lifeline=self._lifeline,
         )
         self._children = Supervisor(company, NODE_ZERO)
+        self._tree = Tree(self.board)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -94,9 +102,13 @@ class Node:
             "resume": self._resume,
             "stop": self._stop,
             "workers": self._workers,
+            "rebalance": self._rebalance,
+            "spawn": self._spawn,
+            "terminate": self._terminate,
         }
         self.requests = Obeying(RequestQueue(self.board), own, happened)
         self._shape_of = shape_of
+        self._levels = levels
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -112,8 +124,14 @@ class Node:
 
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
+        self.reshape(self._shape_of(leaves))
+
+    def reshape(self, shape: AbstractSet[Places]) -> None:
+        """Make the tree that of `shape`, between phases.  Raises as `Growth.want`."""
         adopt_orphans(True)
-        self.growth.want(self._shape_of(leaves))
+        self.growth.want(shape)
+        for row in range(self.board.rows):  # they were given to spheres among others
+            self._tree.put(row, b.S_HOME, 0)
 
     def look_after(self) -> None:
         """See to the spheres: bury and replace, and take account of who died."""
@@ -194,6 +212,8 @@ class Node:
 
     def hold(self) -> int:
         """Wait for the request to start, if that is wanted; return why to stop, 0: it came."""
+        if self.is_held:
+            logger.info("the run is ready, and waits for the request to start")
         while self.is_held and not self.stop_wanted():
             heard = self.board.barrier.node_bell()
             self.requests.obey()
@@ -236,6 +256,52 @@ class Node:
             self.resize(wanted)
             self._happened("workers", workers=wanted)
         return f"it has {wanted} workers"
+
+    def _spawn(self, wish: Wish) -> str:
+        assert isinstance(wish.argument, tuple)
+        row, count = wish.argument
+        room = self.board.rows - len(self._tree.rows())
+        shape = spawned(
+            self.growth.wanted, self._node_in(row), count, levels=self._levels, room=room
+        )
+        before = self.growth.wanted
+        try:
+            self.reshape(shape)
+        except EngineError as error:
+            self.reshape(before)  # all of them, or none
+            raise RefusedError(error.message, advice=error.advice) from None
+        return f"sphere {row} is the control of {count} spheres, and {self.growth.size} compute"
+
+    def _terminate(self, wish: Wish) -> str:
+        assert isinstance(wish.argument, int)
+        self.reshape(terminated(self.growth.wanted, self._node_in(wish.argument)))
+        return f"sphere {wish.argument} has ended, and {self.growth.size} compute"
+
+    def _node_in(self, row: int) -> Places:
+        """Return where the node in a row stands.  Raises `RefusedError` where there is none."""
+        if row not in self._tree.rows():
+            raise RefusedError(f"there is no sphere {row}", advice="Ask for the status with: tree.")
+        return self._tree.path(row)
+
+    def _rebalance(self, _: Wish) -> str:
+        tree, leaves = self._tree, {}
+        for row in self._tree.rows():
+            if tree.word(row, b.S_ROLE) == LEAF:
+                leaves[row] = tree.word(row, b.S_PACE_NS)
+        measured = [pace for pace in leaves.values() if pace]
+        if not measured:
+            raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
+        usual = statistics.median(measured)  # of those that have not had their turn yet
+        paces = {row: pace or usual for row, pace in leaves.items()}
+        homes = homes_of(paces)
+        now = {row: tree.word(row, b.S_HOME) - 1 for row in leaves}
+        now = {row: tree.word(row, b.S_GROUP) if home < 0 else home for row, home in now.items()}
+        before, after = balance(now, paces), balance(homes, paces)
+        if after >= before:
+            return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
+        for row, home in homes.items():
+            tree.put(row, b.S_HOME, home + 1)
+        return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
 
     # Words for watchers.
 

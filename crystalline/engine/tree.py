@@ -92,6 +92,8 @@ class Tree:
                 self.put(row, b.S_ROLE, LEAF)
                 self.put(row, b.S_ORDER, 0)
                 self.put(row, b.S_ANSWER, 0)
+                self.put(row, b.S_HOME, 0)
+                self.put(row, b.S_PACE_NS, 0)
                 self.stand(row, parent, place)
                 return row
         raise EngineError(

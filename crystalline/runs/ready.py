@@ -92,6 +92,8 @@ class ReadyRun:
             **({"init": None, "positions": None} if config.init_from else {}),
             "workers": self.settings.workers,
             "recursive_depth": self.settings.recursive_depth,
+            "sphere_timeout": self.settings.sphere_timeout,
+            "health_interval": self.settings.health_interval,
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)
@@ -210,6 +212,9 @@ def make_spec(
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
         depth=settings.recursive_depth,
+        hang_s=settings.sphere_timeout,
+        health_interval_s=settings.health_interval,
+        held=settings.hold,
         max_seconds=length.seconds,
         most_steps=length.most_steps,
         precision=length.config.precision,

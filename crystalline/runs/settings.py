@@ -14,6 +14,9 @@ from crystalline.untrusted import shown
 DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
 
 
+LONGEST_S = 1e6  # of settings that are seconds
+
+
 @dataclass(frozen=True)
 class RunSettings(TrainConfig):
     """Every setting of a run, by whatever door it is started."""
@@ -26,6 +29,13 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    sphere_timeout: float = 10.0
+    """Seconds that a worker process which holds up the others may give no sign of life before it is
+    replaced, and a quiet one is told of as stalled; one that computes is left alone."""
+    health_interval: float = 1.0
+    """Seconds between looks at the health of the run: its workers, memory and disk."""
+    hold: bool = False
+    """Get ready, and wait for the request to start before the first step; see cllm control."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 
@@ -42,6 +52,12 @@ class RunSettings(TrainConfig):
             raise UsageError(
                 f"--workers is {self.workers}", advice=f"It must be between 1 and {most}{deeper}."
             )
+        for name, least in (("sphere_timeout", 0.1), ("health_interval", 0.1)):
+            if not least <= getattr(self, name) <= LONGEST_S:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name):g}",
+                    advice=f"It is seconds, {least:g} to {LONGEST_S:,.0f}.",
+                )
         for path in self.data:
             if not path:
                 raise UsageError(

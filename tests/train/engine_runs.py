@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline.cli.run import run_command
+from crystalline.engine.shape import Depth
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
@@ -42,6 +43,9 @@ def make_spec(
     hang_s: float = 10.0,
     max_seconds: float | None = None,
     most_steps: int | None = None,
+    depth: Depth = "1",
+    held: bool = False,
+    health_interval_s: float = 1.0,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -69,6 +73,9 @@ def make_spec(
         hang_s=hang_s,
         max_seconds=max_seconds,
         most_steps=most_steps,
+        depth=depth,
+        held=held,
+        health_interval_s=health_interval_s,
         program=PROGRAM,
         program_options=options or {},
     )

@@ -7,10 +7,12 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     lanes, segments, width, eval_units    sizes
     naps           seconds to sleep in the middle of each unit, by phase: {"compute": 0.01}
     slowness       [[step, factor], ...]: from the step on naps of lanes are so much longer
+    lame           by what naps of lanes are longer in some spheres, by number: {"1": 5.0}
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
     fail_save      steps whose checkpoint meets a full disk
+    save_s         seconds that a save takes
     fail_start     initialize with a bug, or "machine": with an error of the system
     thread_s       seconds that a thread begun by initialize lives
     discoveries    what a root discovery adds to each weight; 0: it finds nothing new
@@ -46,10 +48,12 @@ DEFAULTS: dict[str, Any] = {
     "eval_units": 5,
     "naps": {},
     "slowness": [],
+    "lame": {},
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
     "fail_save": [],
+    "save_s": 0.0,
     "fail_start": False,
     "thread_s": 0.0,
     "discoveries": 0.0,
@@ -140,6 +144,7 @@ class FakeProgram:
     def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
         if state["step"] in self.options["fail_save"]:
             raise SaveError("the disk is full", advice="Free some space.")
+        time.sleep(self.options["save_s"])
         target = self.checkpoints / f"step-{state['step']:08d}"
         target.mkdir(parents=True, exist_ok=True)
         np.save(target / "weights.npy", self.weights)
@@ -181,7 +186,7 @@ class FakeProgram:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
-        self._nap("compute", self._slowness(step))
+        self._nap("compute", self._slowness(step) * self._lameness())
         end = time.process_time() + self.options["burn_s"]
         while time.process_time() < end:
             pass
@@ -243,6 +248,14 @@ class FakeProgram:
     def _slowness(self, step: int) -> float:
         """Return by what the naps of a step are longer."""
         return next((f for first, f in reversed(self.options["slowness"]) if step >= first), 1.0)
+
+    def _lameness(self) -> float:
+        """Return by what the naps of this sphere are longer."""
+        lame: dict[str, float] = self.options["lame"]
+        if not lame:
+            return 1.0
+        name = Path("/proc/self/comm").read_text().strip()  # sphere-3
+        return lame.get(name.rpartition("-")[2], 1.0)
 
     def _part(self, segment: int) -> slice:
         return slice(segment * self.width, (segment + 1) * self.width)
