@@ -75,7 +75,7 @@ S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.
 DEATH_RING, DEATH_WORDS = 64, 8
-D_NUMBER, D_ROW, D_STATUS, D_ADOPTED = range(4)  # the number, from 1, is written last
+D_NUMBER, D_ROW, D_NODE, D_STATUS, D_ADOPTED = range(5)  # the number, from 1, is written last
 
 # What a sphere does; the programs' own states follow, see `states_of`.
 SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "control")

@@ -12,25 +12,33 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.balance import balance, homes_of
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
+from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.policy import Limits
 from crystalline.engine.queue import RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
-from crystalline.engine.reshaping import spawned, terminated
 from crystalline.engine.runner import NAP_NS, Runner
-from crystalline.engine.shape import NODE_ZERO, Places
+from crystalline.engine.shape import (
+    AUTO,
+    NODE_ZERO,
+    Depth,
+    first_levels,
+    most_levels,
+    places_of,
+    shape_of,
+)
 from crystalline.engine.supervisor import Company, Supervisor
 from crystalline.engine.tree import LEAF, Tree
 from crystalline.errors import EngineError
@@ -56,21 +64,20 @@ class Node:
         folder: Path,
         permits: int,
         rows: int,
-        shape_of: Callable[[int], AbstractSet[Places]],
+        depth: Depth,
         states: Sequence[str],
         jitter_s: float,
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
-        levels: int = 1,
         held: bool = False,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
-        `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
-        tells what the tree is like that has so many leaves; it may have `levels` levels.
-        `happened` is told of events, by name and with what belongs to them: "request",
-        "sphere_replaced", "control_lost", "workers", "paused" and "resumed".  `held` is a run that
-        waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
+        `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
+        `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
+        is told of events, by name and with what belongs to them: "request", "sphere_replaced",
+        "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
+        that waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -94,6 +101,9 @@ class Node:
         self.clock = RunningClock(self.board)
         self._states = states
         self._happened = happened
+        self._depth = depth
+        limits = Limits(most_levels(depth), permits, rows)
+        self.demand = Demand(self.board, self.growth, limits, phases[0].units, happened)
         self.is_held = held
         self.is_paused = False
         own: dict[str, Handler] = {
@@ -107,8 +117,6 @@ class Node:
             "terminate": self._terminate,
         }
         self.requests = Obeying(RequestQueue(self.board), own, happened)
-        self._shape_of = shape_of
-        self._levels = levels
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -124,14 +132,8 @@ class Node:
 
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
-        self.reshape(self._shape_of(leaves))
-
-    def reshape(self, shape: AbstractSet[Places]) -> None:
-        """Make the tree that of `shape`, between phases.  Raises as `Growth.want`."""
-        adopt_orphans(True)
-        self.growth.want(shape)
-        for row in range(self.board.rows):  # they were given to spheres among others
-            self._tree.put(row, b.S_HOME, 0)
+        self.growth.want(places_of(shape_of(leaves, first_levels(self._depth))))
+        self._forget_homes()
 
     def look_after(self) -> None:
         """See to the spheres: bury and replace, and take account of who died."""
@@ -185,6 +187,7 @@ class Node:
             or self.is_paused
             or self.requests.is_wanted
             or not self.growth.is_settled
+            or (self._depth == AUTO and self.demand.is_due)
         )
 
     def obey(self, state: str) -> int:
@@ -195,6 +198,8 @@ class Node:
             self.requests.obey()
             if not self.growth.is_settled:
                 self.growth.settle()
+            if self._depth == AUTO and self.demand.is_due:
+                self.demand.follow_policy()
             stop = self.stop_wanted()
             if stop or not self.is_paused:
                 self.clock.go_on()
@@ -260,28 +265,29 @@ class Node:
     def _spawn(self, wish: Wish) -> str:
         assert isinstance(wish.argument, tuple)
         row, count = wish.argument
-        room = self.board.rows - len(self._tree.rows())
-        shape = spawned(
-            self.growth.wanted, self._node_in(row), count, levels=self._levels, room=room
-        )
-        before = self.growth.wanted
-        try:
-            self.reshape(shape)
-        except EngineError as error:
-            self.reshape(before)  # all of them, or none
-            raise RefusedError(error.message, advice=error.advice) from None
+        self._ask_tree(lambda: self.demand.spawn(row, count))
         return f"sphere {row} is the control of {count} spheres, and {self.growth.size} compute"
 
     def _terminate(self, wish: Wish) -> str:
-        assert isinstance(wish.argument, int)
-        self.reshape(terminated(self.growth.wanted, self._node_in(wish.argument)))
-        return f"sphere {wish.argument} has ended, and {self.growth.size} compute"
+        row = wish.argument
+        assert isinstance(row, int)
+        was_leaf = not self._tree.children(row)
+        self._ask_tree(lambda: self.demand.terminate(row))
+        done = "has ended" if was_leaf else "has no children any more"
+        return f"sphere {row} {done}, and {self.growth.size} compute"
 
-    def _node_in(self, row: int) -> Places:
-        """Return where the node in a row stands.  Raises `RefusedError` where there is none."""
-        if row not in self._tree.rows():
-            raise RefusedError(f"there is no sphere {row}", advice="Ask for the status with: tree.")
-        return self._tree.path(row)
+    def _ask_tree(self, change: Callable[[], None]) -> None:
+        """Change the tree.  Raises `RefusedError` where it cannot be so."""
+        try:
+            change()
+        except EngineError as error:
+            raise RefusedError(error.message, advice=error.advice) from None
+        self._forget_homes()
+
+    def _forget_homes(self) -> None:
+        """Let spheres prefer what their place says: they were given homes among others."""
+        for row in range(self.board.rows):
+            self._tree.put(row, b.S_HOME, 0)
 
     def _rebalance(self, _: Wish) -> str:
         tree, leaves = self._tree, {}

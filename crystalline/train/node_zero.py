@@ -24,7 +24,7 @@ from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
-from crystalline.engine.shape import first_levels, most_levels, places_of, rows_of, shape_of
+from crystalline.engine.shape import rows_of
 from crystalline.errors import (
     SaveError,
 )
@@ -81,13 +81,12 @@ class NodeZero:
             folder=spec.run_dir,
             permits=cores,
             rows=rows,
-            shape_of=lambda leaves: places_of(shape_of(leaves, first_levels(spec.depth))),
+            depth=spec.depth,
             states=RUN_STATES,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
             lost_file=program.lost_file,
             happened=self._happened,
-            levels=most_levels(spec.depth),
             held=spec.held,
         )
         self._phases, self._clock = self._node.runner, self._node.clock

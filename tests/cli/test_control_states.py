@@ -27,7 +27,7 @@ EXAMPLES: dict[str, Any] = {
     "terminate": 2,
 }  # fmt: skip
 # What each state is refused for; other requests are done.
-FLAT = {"spawn": "the tree of this run is flat"}
+FLAT = {"spawn": "sphere 0 cannot have children: the tree may have 1 level"}
 STARTED = {"start": "the run has started already"}
 RUNNING = {**FLAT, **STARTED, "resume": "the run is not paused"}
 ENDING = dict.fromkeys(BY_NAME, "the run is ending already")

@@ -30,7 +30,7 @@ def test_a_flat_tree_has_no_controls(tmp_path: Path, undisturbed: RunResult) -> 
         tmp_path, (3, "spawn=0,2"), (8, "terminate=7"), (12, "terminate=1"), steps=60
     )
     assert told(script) == [
-        (False, "the tree of this run is flat"),
+        (False, "sphere 0 cannot have children: the tree may have 1 level"),
         (False, "there is no sphere 7"),
         (True, "sphere 1 has ended, and 2 compute"),
     ]
@@ -41,18 +41,23 @@ def test_a_flat_tree_has_no_controls(tmp_path: Path, undisturbed: RunResult) -> 
 def test_a_deep_tree_grows_and_shrinks(tmp_path: Path, undisturbed: RunResult) -> None:
     result, script = scripted(
         tmp_path, (3, "spawn=1,3"), (8, "spawn=1,2"), (12, "terminate=0"), (16, "terminate=1"),
+        (20, "terminate=1"),
         steps=60, depth="2", workers=2,
     )  # fmt: skip
     assert told(script)[:3] == [
         (True, "sphere 1 is the control of 3 spheres, and 4 compute"),
-        (False, "it has children already"),
+        (False, "sphere 1 cannot have children: it has children already"),
         (True, "sphere 0 has ended, and 3 compute"),
     ]
-    assert told(script)[3] == (False, "it is the last sphere")
+    assert told(script)[3:] == [
+        (True, "sphere 1 has no children any more, and 1 compute"),
+        (False, "sphere 1 is the last that computes"),
+    ]
     assert result.weights_sha256 == undisturbed.weights_sha256
     last = script.snapshots[-1]
-    assert {(sphere.index == 1, sphere.level) for sphere in last.spheres} == {(True, 1), (False, 2)}
-    assert result.workers == 3
+    assert [(sphere.index, sphere.level) for sphere in last.spheres] == [(1, 1)]
+    assert {sphere.level for snapshot in script.snapshots for sphere in snapshot.spheres} == {1, 2}
+    assert result.workers == 1
 
 
 def test_workers_are_counted_from_what_there_is(tmp_path: Path) -> None:
