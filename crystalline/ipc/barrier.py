@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
-
-POSITIONS = 12  # symmetry positions
+from crystalline.ipc.positions import POSITIONS
 
 _LINE = 8  # words to a cache line
 PHASE, TICKET, HANDOVER, NODE_BELL = (i * _LINE for i in range(4))

@@ -26,7 +26,7 @@ from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
 from crystalline.errors import CrystallineError
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.log import get_logger
 from crystalline.machine.memory import give_back
 from crystalline.train import words as w
