@@ -32,6 +32,7 @@ from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.ipc.slots import Cores, OwnCores
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
@@ -55,17 +56,20 @@ class Node:
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
+        cores: Cores | None = None,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
         tells what the tree is like that has so many leaves.  `happened` is told of events, by name
         and with what belongs to them: "sphere_replaced", "control_lost", "workers", "paused" and
-        "resumed".  `lost_file` is as in `Toll`, the rest as in `Company`.
+        "resumed".  `cores` are those that other runs use as well.  `lost_file` is as in `Toll`, the
+        rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
         self.board = Board(self.arena, phases)
         self._lifeline = Lifeline()
+        self._cores = OwnCores() if cores is None else cores
         company = Company(
             board=self.board,
             phases=phases,
@@ -75,6 +79,7 @@ class Node:
             settle=self.arena.populate,
             live=live,
             lifeline=self._lifeline,
+            cores=self._cores,
         )
         self._children = Supervisor(company, NODE_ZERO)
         self._toll = Toll(self.board, lost_file, happened)
@@ -111,6 +116,7 @@ class Node:
     def disband(self) -> None:
         """End all spheres."""
         self._children.disband()
+        self._cores.leave()
 
     def helper(self, name: str, number: int, work: Work, *, silent_s: float) -> Helper:
         """Fork a helper; see there."""

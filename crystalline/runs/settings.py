@@ -31,6 +31,9 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    share_cores: bool = True
+    """Take turns with the other runs of yours on this machine that want the same cores, instead of
+    holding each other up.  The bits of a run are the same."""
     save_while_training: SaveWhileTraining = "auto"
     """Write checkpoints from a copy of weights and moments, so that training waits for the copy
     only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'

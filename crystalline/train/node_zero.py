@@ -37,7 +37,9 @@ from crystalline.errors import (
 from crystalline.formats.catalog import damage
 from crystalline.formats.files import STATE
 from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.slots import open_cores
 from crystalline.log import LOGGER_NAME, get_logger
+from crystalline.machine.cores import core_numbers
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
 from crystalline.train.config import TrainConfig
@@ -99,6 +101,7 @@ class NodeZero:
             hang_s=spec.hang_s,
             lost_file=program.lost_file,
             happened=self._happened,
+            cores=open_cores(core_numbers()) if spec.share_cores else None,
         )
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)

@@ -44,6 +44,7 @@ def make_spec(
     most_steps: int | None = None,
     save_while_training: bool = False,
     save_hang_s: float = 600.0,
+    share_cores: bool = False,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -73,6 +74,7 @@ def make_spec(
         most_steps=most_steps,
         save_while_training=save_while_training,
         save_hang_s=save_hang_s,
+        share_cores=share_cores,
         program=PROGRAM,
         program_options=options or {},
     )
