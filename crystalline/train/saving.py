@@ -9,8 +9,8 @@ checkpoint that is whole (`best`, the path that is told, which one is the newest
 helper has ended well.  If it ends otherwise, or gives no sign of life, that save has failed as on a
 full disk: it is told, what was there before is intact, and the next may succeed.
 
-Where nobody trains anyway (at the end, in a pause) Node Zero writes the arena itself, after the
-helper has ended.
+Where nobody trains anyway (at the end, for somebody who asked) Node Zero writes the arena itself,
+after the helper has ended.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Saver:
     """Saves a run, and knows after which step that was done last."""
 
     timing: TimedPlan | None = None  # what is to know how long saves take
+    is_changed = False  # what a checkpoint keeps, though the step is that of the last
 
     def __init__(
         self,
@@ -63,34 +64,41 @@ class Saver:
         self._helper: Helper | None = None  # at work
         self._helper_step = -1  # whose checkpoint it writes
         self._is_best = False  # so far, is that step
+        node.also_look = self.look
 
     def resumed(self, step: int, checkpoint: Path) -> None:
         """Take note of the checkpoint that the run begins from."""
-        self.step = step
+        self.step, self.is_changed = step, False
         self._saved(str(checkpoint))
 
     # Saving.
 
-    def save(self, step: int, config: TrainConfig) -> None:
-        """Save after `step` steps, unless that was done; nobody trains.  Raises `SaveError`."""
+    def save(self, step: int, config: TrainConfig) -> Path:
+        """Save after `step` steps, unless that was done; return the checkpoint.  Nobody trains.
+
+        Raises `SaveError`.
+        """
         self.finish()
-        if self.step == step:
-            return
+        if self.step == step and not self.is_changed:
+            return Path(self._books.checkpoint or "")
         began_s = self._enter_saving()
         path = self._program.save(self._state_of(step, began_s), config)
+        self.is_changed = False
         self._is_whole(step, str(path))
         if self.timing is not None:
             self.timing.saved(step, self._node.clock.running_s() - began_s)
+        return path
 
     def begin(self, step: int, config: TrainConfig) -> None:
         """Save after `step` steps; where there is room for a copy, it goes on after the return.
 
         A failure is told, and training goes on: the next save may succeed.
         """
-        if self.step == step or (self._helper is not None and self._helper_step == step):
+        last = self.step if self._helper is None else self._helper_step
+        if last == step and not self.is_changed:
             return
         try:
-            if self._program.copies and not self._node.is_rest_wanted():
+            if self._program.copies and not self._node.stop_wanted():
                 self._begin(step, config)
             else:
                 self.save(step, config)
@@ -110,7 +118,7 @@ class Saver:
                 f"the process that writes checkpoints could not be started ({error.strerror})",
                 advice=remedy(error),
             ) from error
-        self._helper_step, self._is_best = step, False
+        self._helper_step, self._is_best, self.is_changed = step, False, False
         self._counts.store(w.SAVER_PID, self._helper.pid)
         self._counts.store(w.SAVING, step)
         if self.timing is not None:
@@ -163,8 +171,9 @@ class Saver:
             self._node.enter_state("saving")
             self._helper.wait(NAP_NS / 1e9)
             if look_after:
-                self._node.runner.look_after()
-            self.look()
+                self._node.runner.look_after()  # and at the helper
+            else:
+                self.look()
 
     def close(self) -> None:
         """End the helper, whatever it does."""
