@@ -48,6 +48,7 @@ from crystalline.engine.tree import LEAF, Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.ipc.slots import Cores, OwnCores
 from crystalline.log import get_logger
 
 PAUSE_NAP_NS = 250_000_000
@@ -59,6 +60,8 @@ logger = get_logger("train")
 
 class Node:
     """What coordinates the spheres of one run."""
+
+    also_look: Callable[[], None] = staticmethod(lambda: None)  # what the program sees to as often
 
     def __init__(
         self,
@@ -75,18 +78,21 @@ class Node:
         lost_file: Callable[[], str | None],
         happened: Happened,
         held: bool = False,
+        cores: Cores | None = None,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
         is told of events, by name and with what belongs to them: "request", "sphere_replaced",
         "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
-        that waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
+        that waits for the request to start.  `cores` are those that other runs use as well.
+        `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
         self.board = Board(self.arena, phases)
         self._lifeline = Lifeline()
+        self._cores = OwnCores() if cores is None else cores
         company = Company(
             board=self.board,
             phases=phases,
@@ -96,6 +102,7 @@ class Node:
             settle=self.arena.populate,
             live=live,
             lifeline=self._lifeline,
+            cores=self._cores,
         )
         self._children = Supervisor(company, NODE_ZERO)
         self._tree = Tree(self.board)
@@ -147,10 +154,12 @@ class Node:
         self._rest()
         self._children.look_after()
         self._toll.look()
+        self.also_look()
 
     def disband(self) -> None:
         """End all spheres."""
         self._children.disband()
+        self._cores.leave()
 
     def helper(self, name: str, number: int, work: Work, *, silent_s: float) -> Helper:
         """Fork a helper; see there."""
@@ -195,10 +204,6 @@ class Node:
     def stop_wanted(self) -> int:
         """Return the number of the reason to stop, 0 for none."""
         return self.board.control.load(b.STOP)
-
-    def is_rest_wanted(self) -> bool:
-        """Return whether the spheres are to rest: for a pause, or for good."""
-        return self.is_paused or self.stop_wanted() != 0
 
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""

@@ -81,6 +81,11 @@ class Barrier:
         bound = _claim_word(phase >> 4, _DONE, -1)
         return self._claims.first_below(0, self._units[phase & 15], bound) < 0
 
+    def has_work(self, phase: int) -> bool:
+        """Return whether there is a unit of a phase that nobody has claimed."""
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        return self._claims.first_below(0, self._units[phase & 15], bound) >= 0
+
     def ring_node(self) -> None:
         """Wake Node Zero."""
         self._words.fetch_add(NODE_BELL, 1)

@@ -12,7 +12,8 @@ from crystalline.untrusted import shown
 
 # What is kept in a run's config.toml beside the settings that are in its checkpoints.
 BESIDE = (
-    "workers", "recursive_depth", "save_while_training", "sphere_timeout", "health_interval",
+    "workers", "recursive_depth", "share_cores", "save_while_training", "sphere_timeout",
+    "health_interval",
 )  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
 DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
@@ -33,6 +34,9 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    share_cores: bool = True
+    """Take turns with the other runs of yours on this machine that want the same cores, instead of
+    holding each other up.  The bits of a run are the same."""
     save_while_training: SaveWhileTraining = "auto"
     """Write checkpoints from a copy of weights and moments, so that training waits for the copy
     only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'

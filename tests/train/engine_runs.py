@@ -48,6 +48,7 @@ def make_spec(
     depth: Depth = "1",
     held: bool = False,
     health_interval_s: float = 1.0,
+    share_cores: bool = False,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -80,6 +81,7 @@ def make_spec(
         depth=depth,
         held=held,
         health_interval_s=health_interval_s,
+        share_cores=share_cores,
         program=PROGRAM,
         program_options=options or {},
     )
