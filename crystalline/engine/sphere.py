@@ -149,6 +149,8 @@ class Sphere:
         self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
+        if declared.needs:  # somebody may wait for this one
+            self._barrier.wake_waiters()
         self.book()
 
     def _hand_over(self, phase: int) -> None:
