@@ -41,11 +41,12 @@ from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import attention, crossentropy, formats, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
 from crystalline.ipc.arena import Arena, Region
+from crystalline.ipc.positions import POSITIONS
 from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
-from crystalline.train.config import POSITIONS, TrainConfig
+from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec
@@ -335,7 +336,7 @@ class EmptyProgram:
     """A program whose units do nothing: what is left of a step is the engine."""
 
     lane_count, heavy_lanes, sums = POSITIONS, 0, direct_sums(POSITIONS, 1)
-    eval_units, eval_tokens, tokens_per_step = 0, 0, POSITIONS
+    eval_units, eval_tokens, tokens_per_step, copies = 0, 0, POSITIONS, False
 
     def __init__(self, spec: RunSpec) -> None:
         self.segment_count: int = spec.program_options["segments"]
@@ -355,7 +356,10 @@ class EmptyProgram:
         """Refuse: nobody resumes this."""
         raise ValueError(f"{checkpoint}: an empty program is never resumed")
 
-    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:  # noqa: ARG002
+    def copy_segment(self, segment: int) -> None:
+        """Copy nothing."""
+
+    def save(self, state: dict[str, Any], config: TrainConfig, *, copied: bool = False) -> Path:  # noqa: ARG002
         """Write nothing."""
         return self.run_dir
 

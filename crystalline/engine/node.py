@@ -9,40 +9,52 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
+from crystalline.engine.balance import balance, homes_of
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
 from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
+from crystalline.engine.helper import Helper, Work
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
+from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
 from crystalline.engine.policy import Limits
+from crystalline.engine.queue import RequestQueue
+from crystalline.engine.requests import FEWER, MORE, Wish
 from crystalline.engine.runner import NAP_NS, Runner
 from crystalline.engine.shape import (
     AUTO,
     NODE_ZERO,
     Depth,
+    Places,
     first_levels,
+    most_leaves,
     most_levels,
     places_of,
     shape_of,
 )
 from crystalline.engine.supervisor import Company, Supervisor
-from crystalline.engine.tree import Tree
+from crystalline.engine.tree import LEAF, Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.log import get_logger
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
 REST_S = 0.1  # between looks at a launcher that is stopped
+
+logger = get_logger("train")
 
 
 class Node:
@@ -62,13 +74,14 @@ class Node:
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
+        held: bool = False,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
-        is told of events, by name and with what belongs to them: "sphere_replaced",
-        "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `lost_file` is
-        as in `Toll`, the rest as in `Company`.
+        is told of events, by name and with what belongs to them: "request", "sphere_replaced",
+        "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
+        that waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -85,6 +98,7 @@ class Node:
             lifeline=self._lifeline,
         )
         self._children = Supervisor(company, NODE_ZERO)
+        self._tree = Tree(self.board)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -94,7 +108,19 @@ class Node:
         self._depth = depth
         limits = Limits(most_levels(depth), permits, rows)
         self.demand = Demand(self.board, self.growth, limits, phases[0].units, happened)
-        self._workers_asked = 0
+        self.is_held = held
+        self.is_paused = False
+        own: dict[str, Handler] = {
+            "start": self._start,
+            "pause": self._pause,
+            "resume": self._resume,
+            "stop": self._stop,
+            "workers": self._workers,
+            "rebalance": self._rebalance,
+            "spawn": self._spawn,
+            "terminate": self._terminate,
+        }
+        self.requests = Obeying(RequestQueue(self.board), own, happened)
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -110,7 +136,11 @@ class Node:
 
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
-        self.growth.want(places_of(shape_of(leaves, first_levels(self._depth))))
+        self.growth.want(self._shape_of(leaves))
+        self._forget_homes()
+
+    def _shape_of(self, leaves: int) -> frozenset[Places]:
+        return places_of(shape_of(leaves, first_levels(self._depth)))
 
     def look_after(self) -> None:
         """See to the spheres: bury and replace, and take account of who died."""
@@ -121,6 +151,15 @@ class Node:
     def disband(self) -> None:
         """End all spheres."""
         self._children.disband()
+
+    def helper(self, name: str, number: int, work: Work, *, silent_s: float) -> Helper:
+        """Fork a helper; see there."""
+
+        def alone() -> dict[str, Any]:
+            self._lifeline.let_go()
+            return work()
+
+        return Helper(name, number, alone, silent_s=silent_s)
 
     def _rest(self) -> None:
         """Stop the spheres for as long as the launcher is stopped.
@@ -157,55 +196,149 @@ class Node:
         """Return the number of the reason to stop, 0 for none."""
         return self.board.control.load(b.STOP)
 
+    def is_rest_wanted(self) -> bool:
+        """Return whether the spheres are to rest: for a pause, or for good."""
+        return self.is_paused or self.stop_wanted() != 0
+
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
-        control = self.board.control
         return (
-            control.load(b.STOP) != 0
-            or control.load(b.PAUSE) != 0
-            or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
-            or control.load(b.SET_WORKERS) != self._workers_asked
+            self.stop_wanted() != 0
+            or self.is_paused
+            or self.requests.is_wanted
             or not self.growth.is_settled
             or (self._depth == AUTO and self.demand.is_due)
         )
 
-    def obey(self, state: str, save: Callable[[], None]) -> int:
+    def obey(self, state: str, before_rest: Callable[[], None] = lambda: None) -> int:
         """Do what is wanted while nobody computes; go on in `state`, or return why to stop.
 
-        `save` makes a checkpoint.
+        `before_rest` is called before a pause begins.
         """
-        control = self.board.control
-        paused = False
+        told = False  # of a pause
         while True:
-            wanted = control.load(b.SET_WORKERS)
-            if wanted != self._workers_asked:
-                self._workers_asked = wanted
-                self.resize(wanted)
-                self._happened("workers", workers=wanted)
-            elif not self.growth.is_settled:
+            heard = self.board.barrier.node_bell()
+            self.requests.obey()
+            if not self.growth.is_settled:
                 self.growth.settle()
             if self._depth == AUTO and self.demand.is_due:
                 self.demand.follow_policy()
-            asked = control.load(b.CHECKPOINT)
-            if asked != self.board.state.load(b.CHECKPOINTS):
-                save()
-                self.board.state.store(b.CHECKPOINTS, asked)
             stop = self.stop_wanted()
-            if stop or not control.load(b.PAUSE):
+            if stop or not self.is_paused:
                 self.clock.go_on()
                 self.enter_state(state)
-                if paused and not stop:
+                if told and not stop:
                     self._happened("resumed")
                 return stop
+            if not told:
+                before_rest()
             self.enter_state("paused")
             self.clock.pause()
-            if not paused:
+            if not told:
                 self._happened("paused")
-            paused = True
-            heard = self.board.barrier.node_bell()
-            if control.load(b.PAUSE) and not control.load(b.STOP):
-                self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
+                told = True
+            self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
             self.runner.look_after()
+
+    def hold(self) -> int:
+        """Wait for the request to start, if that is wanted; return why to stop, 0: it came."""
+        if self.is_held:
+            logger.info("the run is ready, and waits for the request to start")
+        while self.is_held and not self.stop_wanted():
+            heard = self.board.barrier.node_bell()
+            self.requests.obey()
+            if self.is_held and not self.stop_wanted():
+                self.enter_state("held")
+                self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
+                self.runner.look_after()
+        return self.stop_wanted()
+
+    def _start(self, _: Wish) -> str:
+        if not self.is_held:
+            raise RefusedError("the run has started already")
+        self.is_held = False
+        return "it begins to train"
+
+    def _pause(self, _: Wish) -> str:
+        if self.is_paused:
+            raise RefusedError("the run is paused already", advice="Let it go on with: resume.")
+        self.is_paused = True
+        return "it is paused"
+
+    def _resume(self, _: Wish) -> str:
+        if not self.is_paused:
+            raise RefusedError("the run is not paused", advice="There is nothing to resume.")
+        self.is_paused = False
+        return "it goes on"
+
+    def _stop(self, _: Wish) -> str:
+        return "it ends"  # by the word, which is there since the wish was uttered
+
+    def _workers(self, wish: Wish) -> str:
+        now = self.growth.size
+        changes: dict[object, object] = {MORE: now + 1, FEWER: now - 1}
+        wanted = changes.get(wish.argument, wish.argument)
+        most = most_leaves(self._depth)
+        if not isinstance(wanted, int) or not 1 <= wanted <= most:
+            raise RefusedError(
+                f"{wanted} workers were asked for", advice=f"Use 1 to {most} of them."
+            )
+        if wanted != now:
+            if len(self._shape_of(wanted)) > self.board.rows:
+                raise RefusedError(
+                    f"{wanted} workers and their controls are more than the run has room for",
+                    advice=f"Resume it with --workers {wanted}.",
+                )
+            self._ask_tree(lambda: self.resize(wanted))
+            self._happened("workers", workers=wanted)
+        return f"it has {wanted} workers"
+
+    def _spawn(self, wish: Wish) -> str:
+        assert isinstance(wish.argument, tuple)
+        row, count = wish.argument
+        self._ask_tree(lambda: self.demand.spawn(row, count))
+        return f"sphere {row} is the control of {count} spheres, and {self.growth.size} compute"
+
+    def _terminate(self, wish: Wish) -> str:
+        row = wish.argument
+        assert isinstance(row, int)
+        was_leaf = not self._tree.children(row)
+        self._ask_tree(lambda: self.demand.terminate(row))
+        done = "has ended" if was_leaf else "has no children any more"
+        return f"sphere {row} {done}, and {self.growth.size} compute"
+
+    def _ask_tree(self, change: Callable[[], None]) -> None:
+        """Change the tree.  Raises `RefusedError` where it cannot be so."""
+        try:
+            change()
+        except EngineError as error:
+            raise RefusedError(error.message, advice=error.advice) from None
+        self._forget_homes()
+
+    def _forget_homes(self) -> None:
+        """Let spheres prefer what their place says: they were given homes among others."""
+        for row in range(self.board.rows):
+            self._tree.put(row, b.S_HOME, 0)
+
+    def _rebalance(self, _: Wish) -> str:
+        tree, leaves = self._tree, {}
+        for row in self._tree.rows():
+            if tree.word(row, b.S_ROLE) == LEAF:
+                leaves[row] = tree.word(row, b.S_PACE_NS)
+        measured = [pace for pace in leaves.values() if pace]
+        if not measured:
+            raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
+        usual = statistics.median(measured)  # of those that have not had their turn yet
+        paces = {row: pace or usual for row, pace in leaves.items()}
+        homes = homes_of(paces)
+        now = {row: tree.word(row, b.S_HOME) - 1 for row in leaves}
+        now = {row: tree.word(row, b.S_GROUP) if home < 0 else home for row, home in now.items()}
+        before, after = balance(now, paces), balance(homes, paces)
+        if after >= before:
+            return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
+        for row, home in homes.items():
+            tree.put(row, b.S_HOME, home + 1)
+        return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
 
     # Words for watchers.
 

@@ -11,17 +11,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from crystalline.errors import UsageError
+from crystalline.ipc.positions import POSITIONS
 from crystalline.model.config import architecture_row
 from crystalline.train.plan import Plan
 
 if TYPE_CHECKING:
     from crystalline.model.adapters import AdapterConfig
 
-POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
 LARGEST_SEED = 2**63 - 1
 LARGEST_VOCABULARY = 10_000_000  # the trainer reserves memory for all of it at once
 MOST_SEQUENCES = 1_000_000  # of one step
 MOST_NEIGHBORS = 1024  # of one token
+LENGTHS = ("plan", "max_steps", "epochs", "minutes")
+# What may change in the middle of a run; all else decides its bits.
+CHANGEABLE = frozenset(
+    {*LENGTHS, "eval_interval", "patience", "save_interval", "save_epochs", "log_interval", "keep"}
+)
 LEAST_ALPHA, MOST_ALPHA = 1e-6, 1e6  # of adapters
 
 TokenizerKind = Literal["bpe", "char", "word", "byte"]
@@ -33,6 +38,7 @@ EpsilonSchedule = Literal["constant", "linear"]
 Init = Literal["normal", "lattice"]
 Positions = Literal["learned", "twelvefold"]
 Attention = Literal["standard", "crystalline"]
+SaveWhileTraining = Literal["auto", "yes", "no"]
 
 
 @dataclass(frozen=True)

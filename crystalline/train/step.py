@@ -3,7 +3,10 @@
     IDLE ─Point A─> COMPUTE ─Point B─> REDUCE ──> UPDATE ──> IDLE
                        └ a loss is not finite ────┬───────────^
                                    a norm is not finite
-    IDLE ──> EVALUATE ──> IDLE          IDLE ──> PACK ──> IDLE
+    IDLE ──> EVALUATE ──> IDLE          IDLE ──> PACK ──> IDLE          IDLE ──> SNAPSHOT ──> IDLE
+
+SNAPSHOT copies what a checkpoint holds, and a process that Node Zero forks writes the copy while
+training goes on (`saving`).  It is declared where there is room for the copy.
 
 The units of COMPUTE are lanes, and where sums are taken in place their merges too, each with what
 it needs done first (`crystalline.train.sums`).
@@ -20,7 +23,7 @@ from __future__ import annotations
 import math
 
 from crystalline.engine.phase import Phase, Worker
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
 from crystalline.train.protocol import Program
@@ -28,6 +31,7 @@ from crystalline.train.sums import Merge
 from crystalline.train.words import TrainingWords
 
 COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
+SNAPSHOT = "snapshot"
 
 
 class StepPhases:
@@ -63,6 +67,7 @@ class StepPhases:
                 computes=True, leaves=True,
             ),
             Phase(PACK, segments, self._pack, "update"),
+            *([Phase(SNAPSHOT, segments, self._snapshot, "update")] if program.copies else ()),
         )  # fmt: skip
 
     # Units.
@@ -114,6 +119,10 @@ class StepPhases:
 
     def _pack(self, unit: int, _: int, me: Worker) -> None:
         self._program.pack_segment(unit)
+        me.count(w.S_SEGMENTS, 1)
+
+    def _snapshot(self, unit: int, _: int, me: Worker) -> None:
+        self._program.copy_segment(unit)
         me.count(w.S_SEGMENTS, 1)
 
     # What follows.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline.cli.run import run_command
+from crystalline.engine.shape import Depth
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
@@ -42,6 +43,11 @@ def make_spec(
     hang_s: float = 10.0,
     max_seconds: float | None = None,
     most_steps: int | None = None,
+    save_while_training: bool = False,
+    save_hang_s: float = 600.0,
+    depth: Depth = "1",
+    held: bool = False,
+    health_interval_s: float = 1.0,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -69,6 +75,11 @@ def make_spec(
         hang_s=hang_s,
         max_seconds=max_seconds,
         most_steps=most_steps,
+        save_while_training=save_while_training,
+        save_hang_s=save_hang_s,
+        depth=depth,
+        held=held,
+        health_interval_s=health_interval_s,
         program=PROGRAM,
         program_options=options or {},
     )
@@ -90,7 +101,7 @@ def run(
 
 
 # What was done to a run, and no part of what it computes; see test_events.py.
-OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers")
+OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers", "request", "restored", "health")
 
 
 def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:
