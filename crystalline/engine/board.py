@@ -115,7 +115,9 @@ class Board:
     """The engine's doors to an arena; watchers need no `phases`."""
 
     def __init__(self, arena: Arena, phases: Sequence[Phase] = ()) -> None:
-        handouts = [Handout(phase.units, phase.cycle, phase.heavy_units) for phase in phases]
+        handouts = [
+            Handout(phase.units, phase.cycle, phase.heavy_units, phase.needs) for phase in phases
+        ]
         self.barrier = Barrier(arena["barrier"], arena["claims"], handouts)
         self.permits = Permits(arena["permits"])
         self.bells = Bells(arena["bells"])

@@ -172,6 +172,8 @@ class Sphere:
         began_ns = self._clock_ns
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
+        if declared.needs:  # somebody may wait for this one
+            self._barrier.wake_waiters()
         self.book()
         if declared.cycle:
             self._keep_pace(self._clock_ns - began_ns)
