@@ -308,7 +308,8 @@ def _snapshot(answer: dict[str, Any]) -> Snapshot:
 
 
 def _status(run: str, snapshot: Snapshot) -> str:
-    """Return a run's status in two or three lines."""
+    """Return a run's status in a few lines."""
+    from crystalline.train.stats import OK
     from crystalline.ui.plain import LASTING_S, activity_line, progress_line
 
     lines = [f"{shown(run)}: {snapshot.state}, {snapshot.workers} workers"]
@@ -317,6 +318,8 @@ def _status(run: str, snapshot: Snapshot) -> str:
         lines.append(activity_line(snapshot))
     if snapshot.last_checkpoint is not None:
         lines.append(f"saved {shown(Path(snapshot.last_checkpoint).name)}")
+    if snapshot.health != OK:
+        lines.append(f"health: {snapshot.health}: {shown('; '.join(snapshot.health_reasons))}")
     if snapshot.named_checkpoints:
         named = (f"{shown(name)} (step {step:,})" for name, step in snapshot.named_checkpoints)
         lines.append(f"kept by name: {', '.join(named)}")

@@ -36,7 +36,8 @@ COUNT_WORDS = 16
     STEP_NS,  # time spent in training steps in this session
     SESSION_TOKENS,  # tokens processed in this session
     MAX_STEPS,  # steps of the whole run, as planned now
-) = range(8)
+    DROPPED_LATELY,  # of the last hundred steps
+) = range(9)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16

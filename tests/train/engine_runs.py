@@ -45,7 +45,7 @@ def make_spec(
     most_steps: int | None = None,
     depth: Depth = "1",
     held: bool = False,
-    health_interval_s: float = 1.0,
+    health_interval_s: float = 3600.0,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
