@@ -60,24 +60,24 @@ class Growth:
         return self._changes == self._board.state.load(b.CHANGES)
 
     def want(self, shape: AbstractSet[Places]) -> None:
-        """Make the tree that of `shape`.
+        """Make the tree that of `shape`; where it cannot be, it is as it was wanted before.
 
         Raises:
             EngineError: a node could not be started, or does not answer.
         """
         adopt_orphans(True)
-        self._wanted = frozenset(shape)
-        self._board.state.store(b.SPHERES, self.size)
-        self.settle()
+        before = self._wanted
+        try:
+            self._settle_as(frozenset(shape))
+        except EngineError:
+            if before:
+                self._settle_as(before)
+            raise
 
     def spawn(self, row: int, places: Collection[int]) -> None:
-        """Give a leaf children in these places; raises as `want`, and then it is a leaf still."""
-        before, path = self._wanted, self._tree.path(row)
-        try:
-            self.want(before | {(*path, place) for place in places})
-        except EngineError:
-            self.want(before)
-            raise
+        """Give a leaf children in these places; raises as `want`."""
+        path = self._tree.path(row)
+        self.want(self._wanted | {(*path, place) for place in places})
 
     def prune(self, row: int) -> None:
         """Let all go that is below a control, or a leaf itself; raises as `want`."""
@@ -96,6 +96,11 @@ class Growth:
                 return
             self._give(orders)
         raise EngineError("the tree of spheres does not come to rest", advice="Resume the run.")
+
+    def _settle_as(self, shape: AbstractSet[Places]) -> None:
+        self._wanted = shape
+        self._board.state.store(b.SPHERES, self.size)
+        self.settle()
 
     def _places(self, path: Places) -> list[int]:
         """Return the places of the children that a node is to have."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
-from crystalline.engine.balance import balance, homes_of
+from crystalline.engine.balance import forget_homes, rebalance
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -34,13 +34,15 @@ from crystalline.engine.shape import (
     AUTO,
     NODE_ZERO,
     Depth,
+    Places,
     first_levels,
+    most_leaves,
     most_levels,
     places_of,
     shape_of,
 )
 from crystalline.engine.supervisor import Company, Supervisor
-from crystalline.engine.tree import LEAF, Tree
+from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
@@ -75,9 +77,10 @@ class Node:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
-        is told of events, by name and with what belongs to them: "request", "sphere_replaced",
-        "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
-        that waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
+        is told of events, by name and with what belongs to them: "sphere_replaced",
+        "request", "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".
+        `held` is a run that waits for the request to start.  `lost_file` is as in `Toll`, the rest
+        as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -94,7 +97,6 @@ class Node:
             lifeline=self._lifeline,
         )
         self._children = Supervisor(company, NODE_ZERO)
-        self._tree = Tree(self.board)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -132,8 +134,11 @@ class Node:
 
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
-        self.growth.want(places_of(shape_of(leaves, first_levels(self._depth))))
-        self._forget_homes()
+        self.growth.want(self._shape_of(leaves))
+        forget_homes(self.board)
+
+    def _shape_of(self, leaves: int) -> frozenset[Places]:
+        return places_of(shape_of(leaves, first_levels(self._depth)))
 
     def look_after(self) -> None:
         """See to the spheres: bury and replace, and take account of who died."""
@@ -253,61 +258,40 @@ class Node:
         now = self.growth.size
         changes: dict[object, object] = {MORE: now + 1, FEWER: now - 1}
         wanted = changes.get(wish.argument, wish.argument)
-        if not isinstance(wanted, int) or not 1 <= wanted <= self.board.rows:
+        most = most_leaves(self._depth)
+        if not isinstance(wanted, int) or not 1 <= wanted <= most:
             raise RefusedError(
-                f"{wanted} workers were asked for", advice=f"Use 1 to {self.board.rows} of them."
+                f"{wanted} workers were asked for", advice=f"Use 1 to {most} of them."
             )
         if wanted != now:
-            self.resize(wanted)
+            if len(self._shape_of(wanted)) > self.board.rows:
+                raise RefusedError(
+                    f"{wanted} workers and their controls are more than the run has room for",
+                    advice=f"Resume it with --workers {wanted}.",
+                )
+            with _refusing():
+                self.resize(wanted)
             self._happened("workers", workers=wanted)
         return f"it has {wanted} workers"
 
     def _spawn(self, wish: Wish) -> str:
-        assert isinstance(wish.argument, tuple)
-        row, count = wish.argument
-        self._ask_tree(lambda: self.demand.spawn(row, count))
+        row, count = cast("tuple[int, int]", wish.argument)
+        with _refusing():
+            self.demand.spawn(row, count)
+        forget_homes(self.board)
         return f"sphere {row} is the control of {count} spheres, and {self.growth.size} compute"
 
     def _terminate(self, wish: Wish) -> str:
-        row = wish.argument
-        assert isinstance(row, int)
-        was_leaf = not self._tree.children(row)
-        self._ask_tree(lambda: self.demand.terminate(row))
+        row = cast("int", wish.argument)
+        was_leaf = not Tree(self.board).children(row)
+        with _refusing():
+            self.demand.terminate(row)
+        forget_homes(self.board)
         done = "has ended" if was_leaf else "has no children any more"
         return f"sphere {row} {done}, and {self.growth.size} compute"
 
-    def _ask_tree(self, change: Callable[[], None]) -> None:
-        """Change the tree.  Raises `RefusedError` where it cannot be so."""
-        try:
-            change()
-        except EngineError as error:
-            raise RefusedError(error.message, advice=error.advice) from None
-        self._forget_homes()
-
-    def _forget_homes(self) -> None:
-        """Let spheres prefer what their place says: they were given homes among others."""
-        for row in range(self.board.rows):
-            self._tree.put(row, b.S_HOME, 0)
-
     def _rebalance(self, _: Wish) -> str:
-        tree, leaves = self._tree, {}
-        for row in self._tree.rows():
-            if tree.word(row, b.S_ROLE) == LEAF:
-                leaves[row] = tree.word(row, b.S_PACE_NS)
-        measured = [pace for pace in leaves.values() if pace]
-        if not measured:
-            raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
-        usual = statistics.median(measured)  # of those that have not had their turn yet
-        paces = {row: pace or usual for row, pace in leaves.items()}
-        homes = homes_of(paces)
-        now = {row: tree.word(row, b.S_HOME) - 1 for row in leaves}
-        now = {row: tree.word(row, b.S_GROUP) if home < 0 else home for row, home in now.items()}
-        before, after = balance(now, paces), balance(homes, paces)
-        if after >= before:
-            return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
-        for row, home in homes.items():
-            tree.put(row, b.S_HOME, home + 1)
-        return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
+        return rebalance(self.board)
 
     # Words for watchers.
 
@@ -327,3 +311,12 @@ class Node:
         words.store(b.SINCE_NS, monotonic_ns() - took_ns)
         words.store(b.WORK_DONE, done)
         words.store(b.WORK_TOTAL, total)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse a request where the tree cannot be as it asks."""
+    try:
+        yield
+    except EngineError as error:
+        raise RefusedError(error.message, advice=error.advice or "") from error
