@@ -44,6 +44,9 @@ class SphereStats:
     grad_norm: float  # L2 norm of the lane it computed last
     memory_bytes: int  # its own, and its part of what it shares
     respawns: int  # times this place was filled again after a death
+    id: int = 0  # of the node, never used again in a session
+    place: int = 0  # among its siblings, from 0
+    group: int = 0  # symmetry position by its place in the tree
     pace_s: float = 0.0  # time of a unit of some position lately, 0: it did none
     quiet_s: float = 0.0  # since its last sign of life
     health: str = OK
@@ -153,9 +156,13 @@ class Snapshot:
                 SphereStats(**{**sphere, "grad_norm": _number(sphere["grad_norm"])})
                 for sphere in given["spheres"]
             )
-        except (KeyError, TypeError) as error:
+            snapshot = cls(**given)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError("it is no snapshot of this version") from error
-        return cls(**given)
+        _require_types(snapshot)
+        for sphere in snapshot.spheres:
+            _require_types(sphere)
+        return snapshot
 
 
 _NESTED = (
@@ -163,6 +170,20 @@ _NESTED = (
     "health_reasons",
 )  # fmt: skip
 _FIGURES = tuple(f.name for f in dataclasses.fields(Snapshot) if f.name not in _NESTED)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
+def _require_types(record: Snapshot | SphereStats) -> None:
+    """Raise `ValueError` for a plain field that is not what it is declared to be."""
+    for one in dataclasses.fields(record):
+        kind, _, optional = str(one.type).partition(" | ")
+        value = getattr(record, one.name)
+        if kind not in _KINDS or (value is None and (optional or kind == "float")):
+            continue  # figures that are not finite come as None
+        if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
+            raise ValueError(f"'{one.name}' is no {kind}")
 
 
 def _plain(value: Any) -> Any:
