@@ -94,6 +94,7 @@ class ReadyRun:
             "recursive_depth": self.settings.recursive_depth,
             "sphere_timeout": self.settings.sphere_timeout,
             "health_interval": self.settings.health_interval,
+            "save_while_training": self.settings.save_while_training,
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)

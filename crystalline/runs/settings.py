@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
 from crystalline.runs.layers import field_names
-from crystalline.train.config import TrainConfig
+from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
@@ -36,6 +36,10 @@ class RunSettings(TrainConfig):
     """Seconds between looks at the health of the run: its workers, memory and disk."""
     hold: bool = False
     """Get ready, and wait for the request to start before the first step; see cllm control."""
+    save_while_training: SaveWhileTraining = "auto"
+    """Write checkpoints from a copy of weights and moments, so that training waits for the copy
+    only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
+    makes it where it fits easily into free memory.  The bits of the run are the same."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 

@@ -36,8 +36,10 @@ COUNT_WORDS = 16
     STEP_NS,  # time spent in training steps in this session
     SESSION_TOKENS,  # tokens processed in this session
     MAX_STEPS,  # steps of the whole run, as planned now
+    SAVING,  # steps of the checkpoint that is written while training goes on, 0: none
+    SAVER_PID,  # the process that writes it
     DROPPED_LATELY,  # of the last hundred steps
-) = range(9)
+) = range(11)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16

@@ -46,6 +46,8 @@ def make_spec(
     depth: Depth = "1",
     held: bool = False,
     health_interval_s: float = 3600.0,
+    save_while_training: bool = False,
+    save_hang_s: float = 600.0,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -76,6 +78,8 @@ def make_spec(
         depth=depth,
         held=held,
         health_interval_s=health_interval_s,
+        save_while_training=save_while_training,
+        save_hang_s=save_hang_s,
         program=PROGRAM,
         program_options=options or {},
     )
