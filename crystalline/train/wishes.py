@@ -71,8 +71,8 @@ class Wishes:
         named: Callable[[dict[str, int]], None],
         is_timed: bool,
     ) -> None:
-        """`save` saves the step of now, `finish_saves` waits for those that go on, `go_back` goes to
-        a place, `named` is told of all names.
+        """`save` saves the step of now, `finish_saves` waits for those that go on, `go_back` goes
+        to a place, `named` is told of all names.
         """
         self._program = program
         self._config = config
