@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
-from crystalline.engine.balance import balance, homes_of
+from crystalline.engine.balance import forget_homes, rebalance
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -44,7 +43,7 @@ from crystalline.engine.shape import (
     shape_of,
 )
 from crystalline.engine.supervisor import Company, Supervisor
-from crystalline.engine.tree import LEAF, Tree
+from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
@@ -105,7 +104,6 @@ class Node:
             cores=self._cores,
         )
         self._children = Supervisor(company, NODE_ZERO)
-        self._tree = Tree(self.board)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -144,7 +142,7 @@ class Node:
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
         self.growth.want(self._shape_of(leaves))
-        self._forget_homes()
+        forget_homes(self.board)
 
     def _shape_of(self, leaves: int) -> frozenset[Places]:
         return places_of(shape_of(leaves, first_levels(self._depth)))
@@ -307,7 +305,7 @@ class Node:
     def _terminate(self, wish: Wish) -> str:
         row = wish.argument
         assert isinstance(row, int)
-        was_leaf = not self._tree.children(row)
+        was_leaf = not Tree(self.board).children(row)
         self._ask_tree(lambda: self.demand.terminate(row))
         done = "has ended" if was_leaf else "has no children any more"
         return f"sphere {row} {done}, and {self.growth.size} compute"
@@ -318,32 +316,10 @@ class Node:
             change()
         except EngineError as error:
             raise RefusedError(error.message, advice=error.advice) from None
-        self._forget_homes()
-
-    def _forget_homes(self) -> None:
-        """Let spheres prefer what their place says: they were given homes among others."""
-        for row in range(self.board.rows):
-            self._tree.put(row, b.S_HOME, 0)
+        forget_homes(self.board)
 
     def _rebalance(self, _: Wish) -> str:
-        tree, leaves = self._tree, {}
-        for row in self._tree.rows():
-            if tree.word(row, b.S_ROLE) == LEAF:
-                leaves[row] = tree.word(row, b.S_PACE_NS)
-        measured = [pace for pace in leaves.values() if pace]
-        if not measured:
-            raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
-        usual = statistics.median(measured)  # of those that have not had their turn yet
-        paces = {row: pace or usual for row, pace in leaves.items()}
-        homes = homes_of(paces)
-        now = {row: tree.word(row, b.S_HOME) - 1 for row in leaves}
-        now = {row: tree.word(row, b.S_GROUP) if home < 0 else home for row, home in now.items()}
-        before, after = balance(now, paces), balance(homes, paces)
-        if after >= before:
-            return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
-        for row, home in homes.items():
-            tree.put(row, b.S_HOME, home + 1)
-        return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
+        return rebalance(self.board)
 
     # Words for watchers.
 

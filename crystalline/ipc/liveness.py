@@ -45,6 +45,15 @@ def is_alive(pid: int, started: int) -> bool:
     return bool(fields) and int(fields[19]) == started and fields[0] not in "ZX"
 
 
+def is_running(pid: int) -> bool:
+    """Return whether there is such a process, and it is not just waiting to be buried.
+
+    >>> is_running(os.getpid())
+    True
+    """
+    return _stat_fields(pid)[:1] not in ([], ["Z"], ["X"])
+
+
 def is_stopped(pid: int) -> bool:
     """Return whether a process was stopped by a signal and not continued.
 

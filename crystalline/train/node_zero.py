@@ -106,8 +106,9 @@ class NodeZero:
         self._unbooked: Step | None = None
         self._went_back = False
         self._wishes = Wishes(
-            program, spec.config, save=self._save, settle=self._saver.finish, go_back=self._go_back,
-            set_factor=self._set_factor, is_timed=spec.max_seconds is not None,
+            program, spec.config, save=self._save, finish_saves=self._saver.finish,
+            go_back=self._go_back, set_factor=self._set_factor,
+            is_timed=spec.max_seconds is not None,
             named=lambda names: self.send("named", names=names),
         )  # fmt: skip
         self._node.requests.add(self._wishes.handlers())

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 Tree: TypeAlias = "int | tuple[Tree, Tree]"
 

@@ -38,7 +38,8 @@ COUNT_WORDS = 16
     MAX_STEPS,  # steps of the whole run, as planned now
     SAVING,  # steps of the checkpoint that is written while training goes on, 0: none
     SAVER_PID,  # the process that writes it
-) = range(10)
+    DROPPED_LATELY,  # of the last hundred steps
+) = range(11)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16

@@ -47,7 +47,7 @@ def make_spec(
     save_hang_s: float = 600.0,
     depth: Depth = "1",
     held: bool = False,
-    health_interval_s: float = 1.0,
+    health_interval_s: float = 3600.0,
     share_cores: bool = False,
     **config: Any,
 ) -> RunSpec:
