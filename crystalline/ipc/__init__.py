@@ -20,9 +20,10 @@ it goes with the last of the three, however they end.  The engine's own regions 
 first, the program's after them:
 
     region     dtype    shape         written by
-    control    int64    (16,)         launcher                       requests, time stopped
+    control    int64    (16,)         launcher                       a stop, time stopped
     state      int64    (24,)         Node Zero; all: the counts     what it does now; counts of
                                       of the tree                    ids, deaths, changes
+    requests   int64    (16, 136)     launcher; Node Zero: answers   see `engine.queue`
     barrier    int64    (32,)         see below                      phase, hand-over
     permits    int64    (permits·8,)  spheres; the parent frees      one word per cache line
     claims     int64    (units,)      spheres; the parent frees      one word per unit
