@@ -41,6 +41,7 @@ class Word:
     divisor: float = 1.0  # from the word's unit to the figure's
     unknown: float | None = None  # what stands for NaN, and for 0 where a 0 means nothing
     of_step: bool = False  # of the newest step: None before the first
+    nothing: bool = False  # of a count: 0 is written for None
 
 
 @dataclass(frozen=True)
@@ -344,6 +345,13 @@ class RunFigures:
     state_s: Annotated[
         float, Figure("how long the state, or the step in hand, has lasted", "s")
     ] = 0.0
+    saving_step: Annotated[
+        int | None,
+        Figure(
+            "whose checkpoint is written while training goes on", "steps", NODE_ZERO,
+            Word("counts", nothing=True),
+        ),
+    ] = None  # fmt: skip
     work_done: Annotated[
         int,
         Figure(

@@ -49,7 +49,8 @@ COUNTED = own_words(RunFigures, "counts")
     EVALS,  # entries ever written to the ring of evaluations
     STEP_NS,  # time spent in training steps in this session
     SESSION_TOKENS,  # tokens processed in this session
-) = range(len(COUNTED), len(COUNTED) + 4)
+    SAVER_PID,  # the process that writes a checkpoint while training goes on
+) = range(len(COUNTED), len(COUNTED) + 5)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 24
@@ -127,8 +128,7 @@ class TrainingWords:
         """Write figures of the run; None: it is not known."""
         for name, value in figures.items():
             if name in COUNTED:
-                assert value is not None
-                self.counts.store(COUNTED.index(name), int(value))
+                self.counts.store(COUNTED.index(name), int(value or 0))
             else:
                 self.status[MEASURED.index(name)] = math.nan if value is None else value
 
@@ -147,7 +147,8 @@ class TrainingWords:
             if word.engine:
                 values[name] = sum(self._state.load(getattr(board, w)) for w in word.engine)
             elif word.region == "counts":
-                values[name] = self.count_of(name)
+                count = self.count_of(name)
+                values[name] = None if word.nothing and not count else count
             elif word.of_step and not has_steps:
                 values[name] = word.unknown
             else:
