@@ -148,7 +148,7 @@ class NodeZero:
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
         self._node.enter_state("starting")
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         self.words.status[:] = math.nan
         arena = self._node.arena
         send(
@@ -182,7 +182,7 @@ class NodeZero:
         self._phases.wait()
         self._take_place(place)
         self._plan = place.plan
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         self._books.metrics.cut(self._step)
         if self._books.recall(self._step, self.program.eval_tokens):
             self._saver.mark_best(self._step)
@@ -293,7 +293,7 @@ class NodeZero:
             self._probe()
             changed = timing.look(self._step, self._clock.running_s())
         self._plan = timing.plan
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         return changed
 
     def _probe(self) -> None:

@@ -1,6 +1,7 @@
 """What a watcher may know of a run: immutable snapshots, taken from shared memory.
 
-`ui` draws a `Snapshot` and knows nothing else of training.  In another process a snapshot comes
+`ui` draws a `Snapshot` and knows nothing else of training.  Its numbers are the figures of
+`train.figures`.  In another process a snapshot comes
 as JSON: `to_json`, `from_json`.
 """
 
@@ -9,7 +10,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+from crystalline.train.figures import (
+    Activity,
+    Cell,
+    Column,
+    RunFigures,
+    SphereStats,
+    figures_of,
+    shown,
+)
+
+__all__ = [
+    "OVER", "RUN_STATES", "SPHERE_STATES", "Activity", "Cell", "Column", "EvalPoint", "RunFigures",
+    "Snapshot", "SphereStats", "shown",
+]  # fmt: skip
 
 SPHERE_STATES = (
     "starting", "idle", "waiting", "dead", "retired", "control", "compute", "reduce", "update",
@@ -24,35 +40,6 @@ OVER = ("stopped", "finished")  # of these, the last of a run: stopped before it
 
 
 @dataclass(frozen=True)
-class SphereStats:
-    """One worker process.  Times and counts are totals since the sphere started."""
-
-    index: int
-    position: int  # symmetry position whose work it prefers
-    level: int  # depth in the tree of spheres: 1 for a child of Node Zero
-    parent: int  # index of its parent, -1 for Node Zero
-    pid: int
-    state: str  # one of SPHERE_STATES
-    lanes_done: int  # lanes (batches of sequences) computed
-    steals: int  # of these, lanes of another position
-    segments_done: int  # reductions and updates
-    tokens: int
-    compute_s: float
-    sync_s: float  # reducing, updating, and waiting at the barriers with a permit
-    wait_s: float  # of these, waiting and handing over
-    idle_s: float  # waiting for work or for a permit
-    grad_norm: float  # L2 norm of the lane it computed last
-    memory_bytes: int  # its own, and its part of what it shares
-    respawns: int  # times this place was filled again after a death
-    id: int = 0  # of the node, never used again in a session
-    place: int = 0  # among its siblings, from 0
-    group: int = 0  # symmetry position by its place in the tree
-    pace_s: float = 0.0  # time of a unit of some position lately, 0: it did none
-    quiet_s: float = 0.0  # since its last sign of life
-    health: str = OK
-
-
-@dataclass(frozen=True)
 class EvalPoint:
     """One evaluation over the held-out split."""
 
@@ -62,50 +49,15 @@ class EvalPoint:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The whole run at one moment."""
+class Snapshot(RunFigures):
+    """The whole run at one moment: its figures, its past, and its spheres."""
 
-    run_dir: str
-    state: str  # one of RUN_STATES
-    step: int
-    max_steps: int  # of the whole run, as planned now
-    epoch: float  # passes over the training split so far
-    elapsed_s: float  # this session, pauses left out
-    eta_s: float | None  # None until it can be estimated
-    loss: float | None  # latest training loss, nats per token
-    val_loss: float | None
-    best_val_loss: float | None
-    val_bits_per_byte: float | None
-    learning_rate: float
-    grad_norm: float | None
-    clip_factor: float  # 1.0 when not clipped
-    tokens: int  # processed since step 0
-    tokens_per_second: float
-    flops_per_token: float
-    peak_share: float | None  # model FLOP/s over the measured peak of the cores in use
-    dropped_steps: int  # steps skipped for non-finite gradients
-    workers: int
-    permits: int
-    lanes: int
-    parameters: int
-    precision: str
-    isa: str
-    last_checkpoint: str | None
-    message: str | None  # the newest line worth reading, e.g. "sphere 3 was replaced"
     loss_history: tuple[tuple[int, float], ...] = ()  # (step, loss), thinned, oldest first
     eval_history: tuple[EvalPoint, ...] = ()
     parameter_groups: tuple[tuple[str, float, float], ...] = ()  # (group, |weight|, |gradient|) rms
-    spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
-    crystalline_loss: float | None = None  # against the smoothed targets; None: they are plain
-    state_s: float = 0.0  # how long the state, or the step in hand, has lasted
-    saving_step: int | None = None  # whose checkpoint is written while training goes on
-    work_done: int = 0  # of what the state is about: tokens evaluated
-    work_total: int = 0  # 0: not known
-    dropped_lately: int = 0  # of the last hundred steps
-    health: str = OK
     health_reasons: tuple[str, ...] = ()  # why it is not OK
-    lr_factor: float = 1.0  # that the schedule's learning rates are multiplied by
     named_checkpoints: tuple[tuple[str, int], ...] = ()  # name, step: kept for good
+    spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
 
     @property
     def work_share(self) -> float | None:
@@ -153,10 +105,7 @@ class Snapshot:
             given["named_checkpoints"] = tuple(
                 (str(name), int(step)) for name, step in given["named_checkpoints"]
             )
-            given["spheres"] = tuple(
-                SphereStats(**{**sphere, "grad_norm": _number(sphere["grad_norm"])})
-                for sphere in given["spheres"]
-            )
+            given["spheres"] = tuple(_sphere(sphere) for sphere in given["spheres"])
             snapshot = cls(**given)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError("it is no snapshot of this version") from error
@@ -166,25 +115,21 @@ class Snapshot:
         return snapshot
 
 
-_NESTED = (
-    "loss_history", "eval_history", "parameter_groups", "named_checkpoints", "spheres",
-    "health_reasons",
-)  # fmt: skip
-_FIGURES = tuple(f.name for f in dataclasses.fields(Snapshot) if f.name not in _NESTED)
+_FIGURES = tuple(figures_of(RunFigures))
 
 
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+_KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,)}
 
 
 def _require_types(record: Snapshot | SphereStats) -> None:
     """Raise `ValueError` for a plain field that is not what it is declared to be."""
-    for one in dataclasses.fields(record):
-        kind, _, optional = str(one.type).partition(" | ")
-        value = getattr(record, one.name)
-        if kind not in _KINDS or (value is None and (optional or kind == "float")):
+    for name, hint in get_type_hints(type(record)).items():
+        kinds = get_args(hint) or (hint,)
+        value = getattr(record, name)
+        if kinds[0] not in _KINDS or (value is None and (len(kinds) > 1 or kinds[0] is float)):
             continue  # figures that are not finite come as None
-        if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
-            raise ValueError(f"'{one.name}' is no {kind}")
+        if isinstance(value, bool) or not isinstance(value, _KINDS[kinds[0]]):
+            raise ValueError(f"'{name}' is no {kinds[0].__name__}")
 
 
 def _plain(value: Any) -> Any:
@@ -193,6 +138,15 @@ def _plain(value: Any) -> Any:
 
 def _plain_fields(row: EvalPoint | SphereStats) -> dict[str, Any]:
     return {name: _plain(value) for name, value in vars(row).items()}
+
+
+def _sphere(values: dict[str, Any]) -> SphereStats:
+    """Return a sphere; its numbers that were not finite are NaN."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else math.nan if value is None else value
+        for name, value in values.items()
+    }
+    return SphereStats(**given)
 
 
 def _number(value: Any) -> float:
