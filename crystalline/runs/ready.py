@@ -92,6 +92,7 @@ class ReadyRun:
             **({"init": None, "positions": None} if config.init_from else {}),
             "workers": self.settings.workers,
             "recursive_depth": self.settings.recursive_depth,
+            "pin": self.settings.pin,
             "share_cores": self.settings.share_cores,
             "save_while_training": self.settings.save_while_training,
         }
@@ -211,6 +212,7 @@ def make_spec(
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
+        pin=settings.pin,
         share_cores=settings.share_cores,
         depth=settings.recursive_depth,
         max_seconds=length.seconds,

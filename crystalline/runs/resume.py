@@ -197,7 +197,7 @@ def stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(RunSettings, run.path / CONFIG, tolerate=DISPLAY)
         named = (
-            "data", "text_field", "workers", "recursive_depth", "share_cores",
+            "data", "text_field", "workers", "recursive_depth", "pin", "share_cores",
             "save_while_training",
         )  # fmt: skip
         stored |= {name: described[name] for name in named if name in described}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
+from crystalline.machine.topology import Pin
 from crystalline.runs.layers import field_names
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
@@ -26,6 +27,9 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    pin: Pin = "auto"
+    """Keep workers on processors of their own, physical cores first, and their memory next to them;
+    'auto' does so where the machine has several nodes of memory."""
     share_cores: bool = True
     """Take turns with the other runs of yours on this machine that want the same cores, instead of
     holding each other up.  The bits of a run are the same."""

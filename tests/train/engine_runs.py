@@ -45,6 +45,7 @@ def make_spec(
     save_while_training: bool = False,
     save_hang_s: float = 600.0,
     share_cores: bool = False,
+    pin: Any = "no",
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -75,6 +76,7 @@ def make_spec(
         save_while_training=save_while_training,
         save_hang_s=save_hang_s,
         share_cores=share_cores,
+        pin=pin,
         program=PROGRAM,
         program_options=options or {},
     )
