@@ -20,8 +20,10 @@ from crystalline.engine.board import (
     S_BEAT,
     S_COMPUTE_NS,
     S_GROUP,
+    S_HOME,
     S_IDLE_NS,
     S_ORDER,
+    S_PACE_NS,
     S_PARENT,
     S_ROLE,
     S_STATE,
@@ -42,6 +44,7 @@ from crystalline.ipc.slots import POLL_NS, Cores, OwnCores
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
+PACE_UNITS = 4  # the newest unit is one in so many in the mean of a sphere's last ones
 # A permit changes hands when others wait and its holder has had a turn.  Whoever comes back finds
 # nothing of its own in the caches, the less the more spheres there are, and has its own page tables
 # to read, a cache line for 32 KiB of the arena: turns grow with both.
@@ -92,7 +95,8 @@ class Sphere:
     @property
     def position(self) -> int:
         """The symmetry position whose work it prefers."""
-        return self._words.load(self._row + S_GROUP)
+        home = self._words.load(self._row + S_HOME)
+        return home - 1 if home else self._words.load(self._row + S_GROUP)
 
     def run(self) -> None:
         """Work until this node is to have children, or to leave."""
@@ -183,9 +187,18 @@ class Sphere:
             time.sleep(self._jitter_s * _RANDOM.random())
         declared = self._phases[(phase & 15) - 1]
         self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
+        began_ns = self._clock_ns
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
         self.book()
+        if declared.cycle:
+            self._keep_pace(self._clock_ns - began_ns)
+
+    def _keep_pace(self, took_ns: int) -> None:
+        """Enter the time of a unit into the mean of the last few."""
+        before_ns = self._words.load(self._row + S_PACE_NS)
+        pace_ns = before_ns + (took_ns - before_ns) // PACE_UNITS if before_ns else took_ns
+        self._words.put(self._row + S_PACE_NS, pace_ns)
 
     def _hand_over(self, phase: int) -> None:
         """Let what follows from a finished phase be written, and begin the next."""

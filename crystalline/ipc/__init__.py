@@ -31,7 +31,7 @@ first, the program's after them:
     spheres    int64    (rows, 48)    the sphere; its parent: where  the tree, statistics
                                       it stands, pid, respawns, and
                                       state when dead; Node Zero:
-                                      orders
+                                      orders, homes
     deaths     int64    (64, 8)       who buries                     who died, and how
     errors     uint8    (rows, 2048)  the sphere                     its last words
 
@@ -80,6 +80,10 @@ Claim words
 So words compare as integers: a unit of g can be claimed when word < CLAIMED(g, 0)
 and is finished when word ≥ DONE(g, 0).  A claim by CAS from the value that was
 looked at proves that the phase is still g, since g cannot end before its units.
+
+Cheap units may be claimed several in one pass (`Barrier.claim_many`): half of what is pending in
+the queue of a position.  The sphere does them one after the other; if it dies, all that are not
+DONE go back.
 
 Hand-over
 ---------

@@ -25,10 +25,8 @@ from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
-from crystalline.errors import (
-    CrystallineError,
-)
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.errors import CrystallineError
+from crystalline.ipc.positions import POSITIONS
 from crystalline.ipc.slots import open_cores
 from crystalline.log import get_logger
 from crystalline.machine.memory import give_back
@@ -177,6 +175,7 @@ class NodeZero:
     def _go_back(self, place: Place) -> None:
         """Go back, or forth, to a checkpoint of this run, and go on as if resumed there."""
         before = self._step
+        self._saver.finish()
         self._node.enter_state("restoring")
         place.loaded.put()
         self._phases.begin(PACK)
@@ -373,7 +372,7 @@ class NodeZero:
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
-        return STOP_REASONS[self._node.obey(state)]
+        return STOP_REASONS[self._node.obey(state, before_rest=self._saver.finish)]
 
     def _happened(self, event: str, **values: Any) -> None:
         """Enter an event of the engine's, which comes after the newest step in the books."""
@@ -478,7 +477,11 @@ class NodeZero:
         return config.planned(plan, spelled=config.plan is not None or self._timing is not None)
 
     def _save(self) -> Path:
+        """Save, unless that was done after this very step; return the checkpoint."""
         return self._saver.save(self._step, self._config())
+
+    def _begin_save(self) -> None:
+        self._saver.begin(self._step, self._config())
 
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Save as is due; return the fields of a `RunResult`."""
@@ -489,7 +492,7 @@ class NodeZero:
         if not complete:
             self._node.enter_state("stopping")
         self._node.requests.finish((*self._wishes.handlers(), "stop"), "the run has ended")
-        self._save()
+        self._saver.save(self._step, self._config())
         seconds = self._clock.running_s()
         self._books.log_positions()
         if reason in SIGNALED:

@@ -42,7 +42,6 @@ class Saver:
     """Saves a run, and knows after which step that was done last."""
 
     timing: TimedPlan | None = None  # what is to know how long saves take
-    is_changed = False  # what a checkpoint keeps, though the step is that of the last
 
     def __init__(
         self,
@@ -55,6 +54,7 @@ class Saver:
     ) -> None:
         """`saved` is told the path of each checkpoint that is whole."""
         self.step = -1  # whose checkpoint is whole
+        self.is_changed = False  # what is saved of that step, since it was saved
         self._spec = spec
         self._program = program
         self._node = node
@@ -74,13 +74,13 @@ class Saver:
     # Saving.
 
     def save(self, step: int, config: TrainConfig) -> Path:
-        """Save after `step` steps, unless that was done; return the checkpoint.  Nobody trains.
+        """Save after `step` steps, unless that was done; nobody trains.  Raises `SaveError`.
 
-        Raises `SaveError`.
+        Returns the checkpoint.
         """
         self.finish()
-        if self.step == step and not self.is_changed:
-            return Path(self._books.checkpoint or "")
+        if self.step == step and not self.is_changed and self._books.checkpoint is not None:
+            return Path(self._books.checkpoint)
         began_s = self._enter_saving()
         path = self._program.save(self._state_of(step, began_s), config)
         self.is_changed = False
@@ -94,8 +94,8 @@ class Saver:
 
         A failure is told, and training goes on: the next save may succeed.
         """
-        last = self.step if self._helper is None else self._helper_step
-        if last == step and not self.is_changed:
+        being_saved = self.step if self._helper is None else self._helper_step
+        if being_saved == step and not self.is_changed:
             return
         try:
             if self._program.copies and not self._node.stop_wanted():

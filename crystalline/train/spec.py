@@ -89,6 +89,7 @@ class RunSpec:
     save_while_training: bool = False
     save_hang_s: float = 600.0  # a process that writes one and gives no sign this long is ended
     hang_s: float = 10.0  # a sphere that holds up others and gives no sign this long is replaced
+    health_interval_s: float = 1.0  # between looks at the health of the run
     held: bool = False  # whether it waits for the request to start before its first step
     jitter_s: float = 0.0  # longest random sleep before each unit; for tests
     program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 
 from crystalline.engine.phase import Phase, Worker
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
 from crystalline.train.protocol import Program
