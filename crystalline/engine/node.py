@@ -51,7 +51,7 @@ from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
 from crystalline.ipc.slots import Cores, OwnCores
 from crystalline.log import get_logger
-from crystalline.machine.topology import Pin
+from crystalline.machine.cores import Pin
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from crystalline.ipc.arena import Arena
 from crystalline.log import get_logger
-from crystalline.machine.cores import usable_cores
-from crystalline.machine.topology import Pin, Processor, order, place_memory, processors
+from crystalline.machine.cores import Pin, usable_cores
+from crystalline.machine.topology import Processor, order, place_memory, processors
 
 logger = get_logger("train")
 

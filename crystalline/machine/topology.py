@@ -6,7 +6,6 @@ physical core has one or several (siblings).  A node is memory with the processo
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
@@ -15,12 +14,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Literal
 
 from crystalline.machine.cgroup import read
 from crystalline.machine.cores import usable_cores
-
-Pin = Literal["auto", "yes", "no"]  # whether work stays on processors of its own
 
 SYSTEM = Path("/sys/devices/system")
 _LARGEST = 1 << 16  # number of a processor that is believed
@@ -120,6 +116,8 @@ def place_memory(address: int, size_bytes: int, nodes: Collection[int]) -> None:
     Only whole pages, and only those that nobody else has touched.  Raises `OSError` where the
     system cannot.
     """
+    import ctypes
+
     call = _MBIND.get(platform.machine())
     if call is None:
         raise OSError(f"memory cannot be placed on {platform.machine()}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
-from crystalline.machine.topology import Pin
+from crystalline.machine.cores import Pin
 from crystalline.runs.layers import field_names
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown

@@ -16,7 +16,7 @@ from crystalline.errors import (
     EXIT_TERMINATED,
 )
 from crystalline.formats.names import shell_word
-from crystalline.machine.topology import Pin
+from crystalline.machine.cores import Pin
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
