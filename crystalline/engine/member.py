@@ -51,7 +51,7 @@ class Member:
         company = self._company
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
-            company.settle, company.cores,
+            company.settle, company.cores, company.pins,
         )  # fmt: skip
         while self._role() != LEAVING:
             sphere.run()

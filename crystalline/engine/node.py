@@ -27,6 +27,7 @@ from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.placement import settle_in
 from crystalline.engine.policy import Limits
 from crystalline.engine.queue import RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
@@ -49,6 +50,7 @@ from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
 from crystalline.ipc.slots import Cores, OwnCores
 from crystalline.log import get_logger
+from crystalline.machine.cores import Pin
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
@@ -78,14 +80,15 @@ class Node:
         happened: Happened,
         held: bool = False,
         cores: Cores | None = None,
+        pin: Pin = "no",
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
         is told of events, by name and with what belongs to them: "request", "sphere_replaced",
         "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
-        that waits for the request to start.  `cores` are those that other runs use as well.
-        `lost_file` is as in `Toll`, the rest as in `Company`.
+        that waits for the request to start.  `cores` are those that other runs use as well, `pin`
+        is whether spheres stay on one.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -102,6 +105,7 @@ class Node:
             live=live,
             lifeline=self._lifeline,
             cores=self._cores,
+            pins=settle_in(self.arena, permits, pin),
         )
         self._children = Supervisor(company, NODE_ZERO)
         self._toll = Toll(self.board, lost_file, happened)

@@ -62,6 +62,7 @@ class Company:
     live: Callable[[Company, int], None]  # what a node does with its row, until it is to leave
     lifeline: Lifeline
     cores: Cores  # those that other runs use as well
+    pins: Sequence[int]  # the processor of each permit; none: spheres go wherever the kernel likes
 
 
 class Supervisor:

@@ -29,8 +29,8 @@ from crystalline.errors import CrystallineError
 from crystalline.ipc.positions import POSITIONS
 from crystalline.ipc.slots import open_cores
 from crystalline.log import get_logger
-from crystalline.machine.cores import core_numbers
 from crystalline.machine.memory import give_back
+from crystalline.machine.topology import core_numbers
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
 from crystalline.train.config import TrainConfig
@@ -90,6 +90,7 @@ class NodeZero:
             happened=self._happened,
             held=spec.held,
             cores=open_cores(core_numbers()) if spec.share_cores else None,
+            pin=spec.pin,
         )
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from crystalline.train.figures import (
@@ -124,7 +125,7 @@ _KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (
 def _require_types(record: Snapshot | SphereStats) -> None:
     """Raise `ValueError` for a plain field that is not what it is declared to be."""
     for name, hint in get_type_hints(type(record)).items():
-        kinds = get_args(hint) or (hint,)
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         value = getattr(record, name)
         if kinds[0] not in _KINDS or (value is None and (len(kinds) > 1 or kinds[0] is float)):
             continue  # figures that are not finite come as None
