@@ -25,6 +25,7 @@ from crystalline.engine.board import (
     S_ORDER,
     S_PACE_NS,
     S_PARENT,
+    S_PLACE,
     S_ROLE,
     S_STATE,
     S_SYNC_NS,
@@ -35,6 +36,7 @@ from crystalline.engine.board import (
     Board,
     states_of,
 )
+from crystalline.engine.geometry import work_order
 from crystalline.engine.phase import Phase, numbered
 from crystalline.engine.tree import LEAF, order_of
 from crystalline.ipc.barrier import IDLE
@@ -98,6 +100,13 @@ class Sphere:
         home = self._words.load(self._row + S_HOME)
         return home - 1 if home else self._words.load(self._row + S_GROUP)
 
+    def _order(self) -> tuple[int, ...]:
+        """The positions whose work it takes: its own first, then its neighbors'."""
+        words, row = self._words, self._row
+        order = work_order(words.load(row + S_GROUP), words.load(row + S_PLACE))
+        home = self.position
+        return order if order[0] == home else (home, *(p for p in order if p != home))
+
     def run(self) -> None:
         """Work until this node is to have children, or to leave."""
         barrier, permits, words, bells = self._barrier, self._permits, self._words, self._bells
@@ -147,7 +156,7 @@ class Sphere:
                     self._pin(permit)
                 else:
                     cores.rest()
-            unit = -1 if lacks_core else barrier.claim(phase, index, self.position)
+            unit = -1 if lacks_core else barrier.claim(phase, index, self._order())
             if unit >= 0:
                 self._enter(self._shown[kind - 1])
                 self._work(phase, unit, permit)
