@@ -106,8 +106,9 @@ class Barrier:
         """Claim a unit of a phase; return its number, or -1 when there is none to be claimed.
 
         Call it with a permit only.  Where positions matter, units go by their positions in `order`,
-        which has all of them, heavy ones before the others; otherwise in ascending order.  Where units need others, it is the first whose needs are done: then
-        -1 may also mean that one is to wait for them, see `wait_for_change`.
+        which has all of them, heavy ones before the others; otherwise in ascending order.  Where
+        units need others, it is the first whose needs are done: then -1 may also mean that one is
+        to wait for them, see `wait_for_change`.
         """
         kind = phase & 15
         count = self._units[kind]
