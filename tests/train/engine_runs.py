@@ -105,7 +105,10 @@ def run(
 
 
 # What was done to a run, and no part of what it computes; see test_events.py.
-OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers", "request", "restored", "health")
+OUTSIDE = (
+    "sphere_replaced", "control_lost", "spawned", "collapsed", "paused", "resumed", "workers",
+    "request", "restored", "health",
+)  # fmt: skip
 
 
 def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:
