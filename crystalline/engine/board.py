@@ -14,6 +14,7 @@ from crystalline.engine.phase import Phase
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.barrier import BARRIER_WORDS, Barrier, Handout
 from crystalline.ipc.bells import BELL_WORDS, Bells
+from crystalline.ipc.mailbox import words_needed
 from crystalline.ipc.permits import Permits
 
 ERROR_BYTES = 2048
@@ -107,6 +108,7 @@ def engine_regions(units: int, permits: int, rows: int) -> list[Region]:
         Region("bells", "int64", (rows + 1, BELL_WORDS)),
         Region("spheres", "int64", (rows, SPHERE_WORDS)),
         Region("deaths", "int64", (DEATH_RING, DEATH_WORDS)),
+        Region("mail", "int64", (words_needed(rows),)),
         Region("errors", "uint8", (rows, ERROR_BYTES)),
     ]
 
@@ -125,6 +127,7 @@ class Board:
         self.state = Words(arena["state"])
         self.requests = arena["requests"]
         self.spheres = Words(arena["spheres"].reshape(-1))  # row s starts at s · SPHERE_WORDS
+        self.mail = arena["mail"]  # see `ipc.mailbox`
         self.deaths = Words(arena["deaths"].reshape(-1))
         self.sphere_table = arena["spheres"]  # (rows, SPHERE_WORDS)
         self.errors = arena["errors"]  # (rows, ERROR_BYTES)

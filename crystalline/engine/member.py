@@ -10,6 +10,7 @@ import signal
 from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS
+from crystalline.engine.mail import Mail
 from crystalline.engine.sphere import Sphere
 from crystalline.engine.supervisor import Company, Supervisor, failure
 from crystalline.engine.tree import (
@@ -44,6 +45,7 @@ class Member:
         self._tree = Tree(company.board)
         self._row = row
         self._children: Supervisor | None = None
+        self._mail = Mail(company.board, row)
         self._heard = 0  # the last order, to anybody, that the children were told of
 
     def live(self) -> None:
@@ -51,8 +53,9 @@ class Member:
         company = self._company
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
-            company.settle, company.cores, company.pins,
+            company.settle, company.cores, company.pins, self._mail.read,
         )  # fmt: skip
+        self._mail.say_hello()
         while self._role() != LEAVING:
             sphere.run()
             self._follow()
@@ -76,6 +79,7 @@ class Member:
                 break
             self._pass_on()
             children.look_after()
+            self._mail.read()
             bells.sleep(family, CALL, heard, NAP_NS)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -105,6 +109,7 @@ class Member:
                 self._children = None
                 adopt_orphans(False)
                 tree.change_role(row, CONTROL, LEAF)
+        self._mail.tell_of_children(0 if self._children is None else len(places), failed)
         tree.put(row, b.S_ANSWER, order_word(number, failure=failed))
         self._board.barrier.ring_node()
 

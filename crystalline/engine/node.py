@@ -24,6 +24,7 @@ from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
 from crystalline.engine.helper import Helper, Work
 from crystalline.engine.lifeline import Lifeline
+from crystalline.engine.mail import Mail
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
@@ -48,6 +49,7 @@ from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.ipc.mailbox import Kind, Message
 from crystalline.ipc.slots import Cores, OwnCores
 from crystalline.log import get_logger
 from crystalline.machine.cores import Pin
@@ -108,6 +110,7 @@ class Node:
             pins=settle_in(self.arena, permits, pin),
         )
         self._children = Supervisor(company, NODE_ZERO)
+        self._mail = Mail(self.board, NODE_ZERO)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -156,6 +159,7 @@ class Node:
         self._rest()
         self._children.look_after()
         self._toll.look()
+        self._mail.read(_heard)
         self.also_look()
 
     def disband(self) -> None:
@@ -343,3 +347,11 @@ class Node:
         words.store(b.SINCE_NS, monotonic_ns() - took_ns)
         words.store(b.WORK_DONE, done)
         words.store(b.WORK_TOTAL, total)
+
+
+def _heard(message: Message) -> None:
+    """Log what a node has told."""
+    if message.kind == Kind.SPAWNED:
+        row, children, failed = message.payload[:3]
+        trouble = f", and could not fork ({os.strerror(failed)})" if failed else ""
+        logger.debug("sphere %d has %d children%s", row, children, trouble)

@@ -69,15 +69,18 @@ class Sphere:
         settle: Callable[[], None] = lambda: None,
         cores: Cores | None = None,
         pins: Sequence[int] = (),
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         """`settle` is called with the first permit; `cores` are those that other runs use as well,
         `pins` the processors of the permits; `jitter_s` is the longest random sleep before each
-        unit, for tests.  Turns last the longer the larger the arena is.
+        unit, for tests; `rest` is called before it sleeps without a permit.  Turns last the longer
+        the larger the arena is.
         """
         self.index = index
         self._settle = settle
         self._cores = OwnCores() if cores is None else cores
         self._pins = pins
+        self._rest = rest
         self._pinned = -1  # to this processor
         self._phases = phases
         self._numbers = numbered(phases)
@@ -126,6 +129,7 @@ class Sphere:
                     permit = permits.acquire(index)
                 if permit < 0:
                     self._enter(IDLING)
+                    self._rest()
                     bells.sleep(family, WORK, heard, SLEEP_NS)
                     self._book(S_IDLE_NS)
                     continue

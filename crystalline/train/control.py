@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 
-from crystalline._kernels.atomics import monotonic_ns
+from crystalline._kernels.atomics import Words, monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.board import REQUEST_PLACES
 from crystalline.engine.queue import Answer, RequestQueue
@@ -22,6 +22,7 @@ from crystalline.engine.tree import Tree
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
+from crystalline.ipc.mailbox import counters
 from crystalline.log import get_logger
 from crystalline.train import words as w
 from crystalline.train.health import Vitals
@@ -54,6 +55,7 @@ class Controller:
         self._spec = spec
         self._permits = permits
         self._board = b.Board(arena)
+        self._mail = Words(self._board.mail)
         self._tree = Tree(self._board)
         self._words = TrainingWords(arena)
         self._losses: list[tuple[int, float]] = []
@@ -271,6 +273,7 @@ class Controller:
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
             values = self._words.sphere_figures(index)
+            mail = counters(self._mail, index)
             values |= {
                 "index": index,
                 "position": row[b.S_HOME] - 1 if row[b.S_HOME] else row[b.S_GROUP],
@@ -280,6 +283,9 @@ class Controller:
                 "memory_bytes": self._memory.get(pid, 0),
                 "quiet_s": self._vitals.quiet_s(index, pid, row[b.S_BEAT]),
                 "health": self._vitals.health.spheres.get(index, OK),
+                "mail_sent": mail.sent,
+                "mail_received": mail.received,
+                "mail_dropped": mail.dropped,
             }
             spheres.append(SphereStats(**values))
         return tuple(spheres)

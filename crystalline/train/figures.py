@@ -211,6 +211,11 @@ class SphereStats:
         ),
     ] = 0.0  # fmt: skip
     quiet_s: Annotated[float, Figure("since its last sign of life", "s")] = 0.0
+    mail_sent: Annotated[int, Figure("messages to other nodes", "", SPHERE)] = 0
+    mail_received: Annotated[int, Figure("messages from other nodes", "", SPHERE)] = 0
+    mail_dropped: Annotated[
+        int, Figure("messages that found the other's mailbox full", "", SPHERE)
+    ] = 0
     health: Annotated[str, Figure("OK, SLOW, STALLED or DEAD")] = "OK"
 
 
