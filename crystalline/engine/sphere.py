@@ -46,7 +46,7 @@ from crystalline.ipc.slots import POLL_NS, Cores, OwnCores
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
-PACE_UNITS = 4  # the newest unit is one in so many in the mean of a sphere's last ones
+PACE_UNITS = 8  # the newest unit is one in so many in the mean of a sphere's last ones
 # A permit changes hands when others wait and its holder has had a turn.  Whoever comes back finds
 # nothing of its own in the caches, the less the more spheres there are, and has its own page tables
 # to read, a cache line for 32 KiB of the arena: turns grow with both.

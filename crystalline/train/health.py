@@ -154,8 +154,9 @@ class Vitals:
         """Return what `judge` finds, without spheres that have seemed slow for a moment only."""
         found = judge(snapshot, facts, self._timeout_s)
         slow = {index for index, state in found.spheres.items() if state == SLOW}
-        self._slow = {index: self._slow.get(index, 0) + 1 for index in slow}
-        passing = {index for index, looks in self._slow.items() if looks < SLOW_LOOKS}
+        if snapshot.state == "training":  # else nobody has shown anything since the last look
+            self._slow = {index: self._slow.get(index, 0) + 1 for index in slow}
+        passing = {index for index in slow if self._slow.get(index, 0) < SLOW_LOOKS}
         if not passing:
             return found
         spheres = tuple(s for s in snapshot.spheres if s.index not in passing)

@@ -190,7 +190,7 @@ class NodeZero:
         self.program.mark_latest(place.checkpoint)
         self._went_back = True
         give_back()
-        logger.info("the run went from step %d back to step %d", before, self._step)
+        logger.info("the run went from step %d to step %d", before, self._step)
         self._happened("restored", checkpoint=place.checkpoint.name, before=before)
 
     def _has_gone_back(self) -> bool:

@@ -19,6 +19,7 @@ from crystalline._kernels.optimizer import sum_squares
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
+from crystalline.formats.catalog import checkpoint_step
 from crystalline.formats.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -30,7 +31,6 @@ from crystalline.formats.checkpoint import (
     save_checkpoint,
     weights_sha256,
 )
-from crystalline.formats.files import STEP_NAME, step_of
 from crystalline.formats.kept import name_checkpoint, named_checkpoints
 from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
@@ -312,7 +312,7 @@ class TrainingProgram:
     def named(self) -> dict[str, int]:
         """Return the checkpoints that were given names, as their steps."""
         named = named_checkpoints(self.spec.run_dir)
-        return {n: step_of(p) for n, p in named.items() if STEP_NAME.fullmatch(p.name)}
+        return {name: checkpoint_step(place) for name, place in named.items()}
 
     def name(self, checkpoint: Path, name: str) -> None:
         """Give a checkpoint a name, by which it is found, and kept for good."""

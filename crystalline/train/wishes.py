@@ -20,7 +20,7 @@ from crystalline.engine.obeying import Handler, RefusedError
 from crystalline.engine.requests import Wish
 from crystalline.errors import CrystallineError, SaveError
 from crystalline.formats.catalog import damage
-from crystalline.formats.files import STATE, step_of
+from crystalline.formats.files import STATE
 from crystalline.log import get_logger
 from crystalline.train.config import CHANGEABLE, TrainConfig
 from crystalline.train.plan import Plan, stored_plan
@@ -100,7 +100,7 @@ class Wishes:
         try:
             path = self._save()
             if not isinstance(name, str):
-                return f"the checkpoint of step {step_of(path):,} is written"
+                return f"the checkpoint {path.name} is written"
             self._program.name(path, name)
         except SaveError as error:
             logger.warning("%s Training goes on.", error)
@@ -108,7 +108,7 @@ class Wishes:
         except CrystallineError as error:
             raise RefusedError(error.message, advice=error.advice) from None
         self.tell_names()
-        return f"the checkpoint of step {step_of(path):,} is written, and kept as {name}"
+        return f"the checkpoint {path.name} is written, and kept as {name}"
 
     def _restore(self, wish: Wish) -> str:
         if self.is_over:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import re
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +24,7 @@ from crystalline.engine.call import Call
 from crystalline.engine.requests import BY_NAME
 from crystalline.train.metrics import read_metrics
 from tests.train.test_endings import ENDLESS, ROOT
+from tests.ui.pty_tools import on_terminal
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -216,4 +221,35 @@ def test_answers_to_nothing(tmp_path: Path, number: object) -> None:
         assert not answer["ok"]
         assert answer["reason"] == "no request of that number is known"
         assert run.ask("stop")["ok"]
+        assert process.wait(20) == 75
+
+
+def test_watching_follows_states_and_sizes_and_has_no_color_where_none_is_wanted(
+    tmp_path: Path,
+) -> None:
+    script = "import sys\nfrom crystalline.cli.control import main\nsys.exit(main(sys.argv[1:]))"
+    options = {"naps": {"compute": 0.001}}
+    with (
+        launched(tmp_path, held=True, options=options) as process,
+        asking(tmp_path) as run,
+        on_terminal(script, str(tmp_path), "watch", NO_COLOR="1") as session,
+    ):
+        session.wait_for(b"HELD")
+        assert run.ask("start")["ok"]
+        session.wait_for(b"TRAINING")
+        assert run.outcome(run.ask("checkpoint"))["ok"]
+        size = struct.pack("HHHH", 30, 130, 0, 0)
+        fcntl.ioctl(session.fd, termios.TIOCSWINSZ, size)  # who watches gets a SIGWINCH
+        before = len(session.output)
+        deadline = time.monotonic() + 20
+        while not re.search(rb"Crystalline [^\n]{100,}TRAINING", session.read()[before:]):
+            assert time.monotonic() < deadline
+        session.send(b"p")
+        session.wait_for(b"PAUSED")
+        saved = max(int(path.name[5:]) for path in tmp_path.glob("checkpoints/step-*"))
+        assert run.outcome(run.ask("restore", str(saved)))["ok"]
+        assert run.ask("stop")["ok"]
+        assert session.end() == 0
+        assert b"the run has ended; it ended at step" in session.output
+        assert re.search(rb"\x1b\[[0-9;]*3[0-7]m", session.output) is None  # no color
         assert process.wait(20) == 75

@@ -141,11 +141,14 @@ def test_a_process_is_quiet_busy_or_gone(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_sphere_that_was_slow_once_is_not_told_of(tmp_path: Path) -> None:
     vitals = Vitals(tmp_path, 10.0, 0.0)
     slow, calm = with_sphere(well(), 1, pace_s=5.0), well()
-    for snapshot in (slow, slow, calm, slow, slow):
+    paused = dataclasses.replace(slow, state="paused")
+    for snapshot in (slow, slow, calm, slow, slow, paused, paused):
         vitals.look(snapshot)
         assert 1 not in vitals.health.spheres
     vitals.look(slow)
     assert vitals.health.spheres == {1: SLOW}
+    vitals.look(paused)
+    assert vitals.health.spheres == {1: SLOW}  # nothing is known that would be better
     vitals.look(calm)
     assert vitals.health.spheres == {}
 
