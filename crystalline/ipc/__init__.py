@@ -1,7 +1,7 @@
 """Shared memory between Node Zero, the spheres and the launcher: the map and the rules.
 
 This page is the protocol; the modules beside it are its code, and
-`tools/model_barrier.py` walks all its interleavings.
+`tools/model_barrier.py` and `tools/model_tree.py` walk all its interleavings.
 
 Who is who
 ----------

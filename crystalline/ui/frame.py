@@ -9,7 +9,6 @@ where the spheres do not fit, the busiest are shown and the others are summed up
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -29,9 +28,11 @@ from crystalline.train.stats import (
     shown,
 )
 from crystalline.ui import format as fmt
+from crystalline.ui import states
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
 from crystalline.ui.plain import LASTING_S
+from crystalline.ui.tree_view import draw_tree
 from crystalline.untrusted import one_line
 
 Span = tuple[str, str]  # text, name of its style in STYLES
@@ -66,16 +67,6 @@ _RUN_STYLES = {
     "stopped": "warn",
     "finished": "busy",
 }
-_SPHERE_STYLES = {
-    "compute": "busy",
-    "reduce": "sync",
-    "update": "sync",
-    "starting": "warn",
-    "dead": "bad",
-}
-_BUSY_STATES = ("compute", "reduce", "update")
-_STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
-
 _LASTING = ("starting", "held", "evaluating", "discovering", "saving", "restoring", "stopping")
 _FIGURES_WIDTH = 34
 _GROUPS_WIDTH = 34
@@ -83,9 +74,9 @@ _UNPLACED = 100  # the row from which on cells stand that have no place
 STOPS = "write a checkpoint after this step and stop, like Ctrl-C"
 LEAVES = "leave the view; the run goes on"
 _HELP = (
-    ("p", "pause, or go on"),
-    ("c", "write a checkpoint now"),
+    ("p c", "pause, or go on; write a checkpoint now"),
     ("+ -", "one worker more, one fewer"),
+    ("t", "show the tree of spheres, or the table again"),
     ("q", STOPS),
     ("comp sync idle", "shares of time: computing, in step with others, waiting"),
     ("pos lvl", "symmetry position, and depth in the tree of spheres"),
@@ -102,12 +93,14 @@ def draw_frame(
     messages: Sequence[str] = (),
     keys: bool = False,
     show_help: bool = False,
+    show_tree: bool = False,
     elsewhere: bool = False,
 ) -> list[Row]:
     """Return `height` rows of `width` cells each.
 
-    `messages` are oldest first; `keys` says whether the single-key controls work, and
-    `elsewhere` that the run is another process's, which goes on without us.
+    `show_tree` puts the tree of spheres in the place of the chart and the table, `show_help` the
+    help in that of the chart.  `messages` are oldest first; `keys` says whether the single-key
+    controls work, and `elsewhere` that the run is another process's, which goes on without us.
     """
     airy = height >= 32
     blank: list[Row] = [[]] if airy else []
@@ -115,6 +108,9 @@ def draw_frame(
     foot = [_message(text) for text in messages[-(3 if airy else 1) :]] or [[]]
     foot.append(_keys(snapshot, width, keys, elsewhere))
     room = height - len(head) - len(foot) - 3 * len(blank)
+    if show_tree and not show_help:
+        tree = draw_tree(snapshot.spheres, width, room + len(blank))
+        return _filled([*head, *blank, *tree, *blank, *foot], width, height)
     least = max(5, min(7, room - 6))  # lines of chart and figures, even if spheres must be cut
     table = _table(snapshot, activity, width, room - least)
     middle_height = max(room - len(table), 0)
@@ -122,7 +118,11 @@ def draw_frame(
         middle = _help(middle_height, elsewhere)
     else:
         middle = _middle(snapshot, width, middle_height)
-    rows = [*head, *blank, *middle, *blank, *table, *blank, *foot]
+    return _filled([*head, *blank, *middle, *blank, *table, *blank, *foot], width, height)
+
+
+def _filled(rows: list[Row], width: int, height: int) -> list[Row]:
+    """Return the frame cut and filled to its size."""
     rows = [_fit(row, width) for row in rows[:height]]
     rows += [_fit([], width)] * (height - len(rows))
     return rows
@@ -198,8 +198,9 @@ def _keys(snapshot: Snapshot, width: int, keys: bool, elsewhere: bool) -> Row:
         go = "go on" if snapshot.state == "paused" else "pause"
         hints = [
             ("p", go),
-            ("c", "checkpoint"),
+            ("c", "save"),
             ("+ -", "workers"),
+            ("t", "tree"),
             ("q", "leave" if elsewhere else "stop"),
             ("?", "help"),
         ]
@@ -444,7 +445,7 @@ def _table(
     rows: list[Row] = [_join([layout.header()] * panels)]
     rows += [_join(cells[i::per_panel]) for i in range(per_panel)]
     if hidden and lines >= 3:
-        rows.append([(f" … {len(hidden)} more: {_states(hidden)}", "dim")])
+        rows.append([(f" … {len(hidden)} more: {states.told(hidden)}", "dim")])
     if len(snapshot.spheres) > 1 and len(rows) < height:
         rows.append(layout.totals(snapshot.spheres, activity))
     return rows
@@ -459,15 +460,6 @@ def _busiest(spheres: list[SphereStats], count: int) -> tuple[list[SphereStats],
     ranked = sorted(spheres, key=lambda s: (-s.tokens, s.index))
     shown = {s.index for s in ranked[:count]}
     return [s for s in spheres if s.index in shown], [s for s in spheres if s.index not in shown]
-
-
-def _states(spheres: Sequence[SphereStats]) -> str:
-    counts = Counter(s.state for s in spheres)
-    order = {state: i for i, state in enumerate(("dead", *_BUSY_STATES, "waiting", "idle"))}
-    states = sorted(counts, key=lambda state: (order.get(state, len(order)), state))
-    return ", ".join(
-        f"{counts[state]} {_STATE_WORDS.get(state, one_line(state))}" for state in states
-    )
 
 
 def _join(panels: Sequence[Row]) -> Row:
@@ -505,7 +497,7 @@ class _Layout:
     def row(self, sphere: SphereStats, activity: Activity) -> Row:
         row: Row = []
         for column in self.columns:
-            style = _SPHERE_STYLES.get(sphere.state, "dim") if column.look.left else ""
+            style = states.STYLES_OF.get(sphere.state, "dim") if column.look.left else ""
             row.append((self._place(column.look, column.cell(sphere, activity)), style))
         if self.bar:
             row += [("  ", ""), *_time_bar(activity, self.bar)]
@@ -513,7 +505,7 @@ class _Layout:
 
     def totals(self, spheres: Sequence[SphereStats], activity: Mapping[int, Activity]) -> Row:
         measured = [activity[s.index] for s in spheres if s.index in activity]
-        busy = sum(s.state in _BUSY_STATES for s in spheres)
+        busy = sum(s.state in states.BUSY for s in spheres)
         words = {"index": "all", "state": f"{busy} busy"}
         cells = (words.get(c.field) or c.sum_up(spheres, measured) for c in self.columns)
         placed = zip(self.columns, cells, strict=True)

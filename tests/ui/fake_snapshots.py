@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
+from crystalline.engine.shape import shape_of
 from crystalline.train.stats import EvalPoint, Snapshot, SphereStats
 
 STATES = ("compute", "compute", "waiting", "idle", "reduce", "update")
@@ -102,6 +103,23 @@ def fake_snapshot(step: int = 1200, *, spheres: int = 12, max_steps: int = 2000)
         ),
         spheres=tuple(fake_sphere(i, step, spheres, states[i]) for i in range(spheres)),
     )
+
+
+def tree_snapshot(shape: str, step: int = 1200) -> Snapshot:
+    """The run at `step`, with a tree of spheres of that shape."""
+    places = shape_of(shape)
+    controls = {place.parent for place in places}
+    spheres = tuple(
+        replace(
+            fake_sphere(i, step, len(places), "control" if i in controls else STATES[i % 6]),
+            position=place.group,
+            level=place.level,
+            parent=place.parent,
+            lanes_done=0 if i in controls else 10 * (1 + i % 4),
+        )
+        for i, place in enumerate(places)
+    )
+    return replace(fake_snapshot(step), spheres=spheres, workers=len(places) - len(controls) + 1)
 
 
 def extreme_snapshot(spheres: int = 12) -> Snapshot:

@@ -65,7 +65,7 @@ def test_fills_the_console_exactly(size: tuple[int, int], spheres: int, make: ob
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
-@pytest.mark.parametrize("options", [{}, {"show_help": True}, {"keys": True}])
+@pytest.mark.parametrize("options", [{}, {"show_help": True}, {"keys": True}, {"show_tree": True}])
 def test_fills_the_console_before_the_first_step(
     size: tuple[int, int], options: dict[str, bool]
 ) -> None:
@@ -211,7 +211,7 @@ def test_header_and_figures() -> None:
         "step 1,200/2,000 60% ━",
         "epoch 3.21  elapsed 1 h 02 m  ETA 1 m 02 s",
         "⠤⠤ loss   o validation",
-        "p pause  c checkpoint  + - workers  q stop  ? help",
+        "p pause  c save  + - workers  t tree  q stop  ? help",
         "saved step-00001000",
         "sphere 3 died (killed by signal 9) and was replaced",
         "810k parameters, float32, avx512",
@@ -288,7 +288,7 @@ def test_the_first_fall_does_not_flatten_the_rest() -> None:
 
 def test_help_explains_every_key() -> None:
     text = "\n".join(lines_of(fake_snapshot(1000), 80, 24, show_help=True))
-    for word in ("pause", "checkpoint", "worker", "stop", "computing", "symmetry"):
+    for word in ("pause", "checkpoint", "worker", "tree", "stop", "computing", "symmetry"):
         assert word in text
     assert "…" not in text
 
