@@ -17,7 +17,16 @@ from typing import Any, Literal, TypeVar
 
 from crystalline.cli.run import parse_settings
 from crystalline.errors import UsageError
-from crystalline.runs.layers import Layers, choice, field_hints, flag_of, is_tuple, suggestion
+from crystalline.runs.layers import (
+    AUTOMATIC,
+    Layers,
+    choice,
+    field_hints,
+    flag_of,
+    is_tuple,
+    numbered,
+    suggestion,
+)
 from crystalline.train.config import LENGTHS
 from crystalline.untrusted import shown
 
@@ -64,7 +73,7 @@ def environment_layer(
         if not text:
             continue
         try:
-            values[name] = _from_text(hints[name], text)
+            values[name] = _from_text(hints[name], str(numbered(name, text)))
         except ValueError as error:
             raise UsageError(
                 f"the environment variable {shown(variable)} is {shown(repr(text))}",
@@ -93,7 +102,7 @@ def parse_layered(
         object.__setattr__(base, item.name, layers.values.get(item.name, item.default))
     try:
         return parse_settings(
-            settings, argv, program=program, description=description, default=base
+            settings, _numbered(argv), program=program, description=description, default=base
         )
     except UsageError as error:
         given = {argument.partition("=")[0] for argument in argv}
@@ -104,6 +113,25 @@ def parse_layered(
                     error.message, advice=f"{error.advice} The value comes from {source}."
                 ) from None
         raise
+
+
+def _numbered(argv: list[str]) -> list[str]:
+    """Return the flags with the number that 'auto' stands for, where one takes it.
+
+    >>> _numbered(["--lanes", "auto", "--lanes=auto", "--precision", "auto", "--lanes"])
+    ['--lanes', '0', '--lanes=0', '--precision', 'auto', '--lanes']
+    """
+    found, before = [], ""
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        field = (name if equals else before).removeprefix("--").replace("-", "_")
+        if equals and field in AUTOMATIC:
+            argument = f"{name}={numbered(field, value)}"
+        elif not equals and before.startswith("--"):
+            argument = str(numbered(field, argument))
+        found.append(argument)
+        before = name if not equals else ""
+    return found
 
 
 def flag_value(argv: Iterable[str], flag: str) -> str | None:

@@ -37,6 +37,7 @@ cdef class Transformer:
     cdef int64_t _vectors, _vectors_size  # in the weights
     cdef int64_t _size                 # of what is trained
     cdef int64_t _rows
+    cdef bint _lean                    # only the layers' inputs are kept, the rest is recomputed
     cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
     cdef float _keep_scale
     cdef const int32_t[:, ::1] _neighbor_ids      # [V, k], or None
@@ -49,6 +50,8 @@ cdef class Transformer:
     cdef Crystal crystal(self, const int32_t* ids, int64_t layer) noexcept nogil
     cdef void forward(self, const int32_t* ids, int64_t n, int64_t t, const Dropping* d,
                       const Buffers* b) noexcept nogil
+    cdef void layer_forward(self, const int32_t* ids, int64_t n, int64_t t, int64_t layer,
+                            bint again, const Dropping* d, const Buffers* b) noexcept nogil
     cdef void after_attention(self, int64_t layer, int64_t row, int64_t rows, const Dropping* d,
                               const Buffers* b) noexcept nogil
     cdef void add_branch(self, int64_t layer, int site, int64_t row, int64_t rows,
@@ -58,7 +61,7 @@ cdef class Transformer:
                                  const float* left, const Kept* datt,
                                  const Buffers* b) noexcept nogil
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
-                       StoreMode store, const Dropping* d, const Buffers* b) noexcept nogil
+                       StoreMode store, const Dropping* d, const Buffers* all) noexcept nogil
     cdef const float* branch_gradient(self, int64_t layer, int site, int64_t R, int64_t row,
                                       int64_t rows, const Gradients* g, const Dropping* d,
                                       const Buffers* b) noexcept nogil

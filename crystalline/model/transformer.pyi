@@ -19,6 +19,7 @@ class Transformer:
         features: npt.NDArray[np.float32] | None = None,
         adapter: AdapterConfig | None = None,
         adapters: npt.NDArray[np.float32] | None = None,
+        recompute: bool = False,
     ) -> None: ...
     freeze_lambda: bool
     @property
@@ -41,6 +42,7 @@ class Transformer:
         precision: str = "float32",
         rows: int | None = None,
         adapter: AdapterConfig | None = None,
+        recompute: bool = False,
     ) -> int: ...
     @staticmethod
     def side_size(config: ModelConfig, rows: int | None = None) -> int: ...
@@ -55,6 +57,7 @@ class Transformer:
         features: npt.NDArray[np.float32] | None = None,
         adapter: AdapterConfig | None = None,
         adapters: npt.NDArray[np.float32] | None = None,
+        recompute: bool = False,
     ) -> Transformer: ...
     def pack(self) -> None: ...
     def pack_frozen(self) -> None: ...

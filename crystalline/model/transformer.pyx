@@ -17,6 +17,9 @@ The operands of every product with weights, and in attention, are rounded to the
 a number format (see `NumberFormat` in `primitives/primitives.h`); sums are float32, and so is the
 stream of residuals.  What else is kept is float32 or the format's operand (see `kept.pxd`).
 
+With `recompute` only the inputs of layers are kept for the backward pass, which takes each layer
+forward once more before it goes back through it: the same bits, for less memory and more time.
+
 A model with adapters (see `adapters.py`) trains them alone: its weights are only read, and what
 is said of gradients, segments and sizes is said of the adapters' own flat buffer.
 """
@@ -50,7 +53,7 @@ from crystalline.model.layers.attention cimport (
 )
 from crystalline.model.layers.bind cimport Binding, expect_features, sizes_of
 from crystalline.model.layers.buffers cimport (
-    ACT, ATT, ATT_IN, DATT, DX, DY_PACKED, FINAL, FINAL_IN, LOW_DOWN, LOW_DY_PACKED, LOW_OUT,
+    ACT, ATT, ATT_IN, BUFFERS, DATT, DX, DY_PACKED, FINAL, FINAL_IN, LOW_DOWN, LOW_DY_PACKED, LOW_OUT,
     LOW_QKV, LOW_UP, LOW_WIDE_PACKED, MEAN1, MEAN2, MEAN_F, MID, NARROW, NORM1, NORM2, OPERAND,
     RSTD1, RSTD2, RSTD_F, STRIP, TURNED, WIDE_PACKED, X, Buffer, Buffers, buffers, most_head_rows,
     of_layer, shared,
@@ -82,9 +85,39 @@ cdef inline int64_t chunk_sequences(int64_t t) noexcept nogil:
     return max(<int64_t>1, CHUNK // t)
 
 
-cdef inline int64_t most_side_rows(int64_t V) noexcept nogil:
-    # Rows whose gradients are each one sum: those of a chunk, in one block of the head.
-    return min(<int64_t>CHUNK, most_head_rows(V))
+# Buffers for R rows of which only X, the layers' inputs, has a place for every layer; the others of
+# a layer have one place for all.  Then the stride of layers is X's: see `of_this_layer`.
+cdef Buffers lean_buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
+    cdef Buffers b = buffers(z, R, base)
+    cdef int64_t of_x = b.at[<int>NORM1], others = b.layer - of_x, moved = (z.L - 1) * others
+    cdef int which
+    for which in range(BUFFERS):
+        if which >= <int>FINAL:
+            b.at[which] -= moved
+        elif which != <int>X:
+            b.at[which] += z.L * of_x
+    b.layer = of_x
+    b.size -= moved
+    return b
+
+
+cdef Buffers of_this_layer(const Buffers* b, bint lean, int64_t layer) noexcept nogil:
+    cdef Buffers here = b[0]
+    cdef int which
+    if lean:
+        for which in range(<int>X + 1, <int>FINAL):
+            here.at[which] -= layer * b.layer
+    return here
+
+
+cdef Buffers placed(const Sizes* z, bint lean, int64_t R, float* base) noexcept nogil:
+    return lean_buffers(z, R, base) if lean else buffers(z, R, base)
+
+
+# Whether a call with a side buffer brings more rows than a block of the head has: the gradient of
+# the head is then a sum over blocks, and is set apart whole.
+cdef inline bint head_apart(int64_t V, int64_t R) noexcept nogil:
+    return R > most_head_rows(V)
 
 
 # What the rows of some tokens hold is set aside, and added back when a call's own gradient of them
@@ -175,10 +208,12 @@ cdef class Transformer:
     config : ModelConfig
     weights : float32 [parameter_table(config).size]
     packed : float32 [packed_size(config, precision, adapter)], filled by `pack`
-    workspace : uint8 [workspace_size(config, precision, rows, adapter)], start aligned to 64 bytes
+    workspace : uint8 [workspace_size(config, precision, rows, adapter, recompute)], start aligned
+        to 64 bytes
     precision : the number format of the products' operands, by name; sums are float32
     rows : the most rows (sequences x positions) of one call; None: any number
     features : float32 [V, 16], what crystalline attention knows of the tokens; read at every call
+    recompute : whether the backward pass takes layers forward once more, for less memory
     adapter : AdapterConfig of adapters to train in place of the weights, or None
     adapters : float32 [adapter_table(config, adapter).size], theirs
 
@@ -197,7 +232,8 @@ cdef class Transformer:
 
     def __init__(self, config, float[::1] weights, float[::1] packed,
                  unsigned char[::1] workspace, *, str precision="float32", rows=None,
-                 const float[:, ::1] features=None, adapter=None, float[::1] adapters=None):
+                 const float[:, ::1] features=None, adapter=None, float[::1] adapters=None,
+                 bint recompute=False):
         table = parameter_table(config)
         trained = table if adapter is None else adapter_table(config, adapter)
         if adapter is None:
@@ -209,7 +245,7 @@ cdef class Transformer:
             ("adapters", adapters.shape[0], trained.size),
             ("packed", packed.shape[0], Transformer.packed_size(config, precision, adapter)),
             ("workspace", workspace.shape[0],
-             Transformer.workspace_size(config, precision, rows, adapter)),
+             Transformer.workspace_size(config, precision, rows, adapter, recompute)),
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
@@ -222,7 +258,7 @@ cdef class Transformer:
         self.layers, self.final, self.head = (
             self._binding.layers, &self._binding.final, &self._binding.head)
         self._features = expect_features(config, features)
-        self._rows = most_rows(&self.z, rows)
+        self._rows, self._lean = most_rows(&self.z, rows), recompute
         self._weights, self._packed, self._workspace = weights, packed, workspace
         self._trained = adapters
         self._neighbor_ids = self._neighbor_weights = None  # or they would be neither
@@ -271,43 +307,51 @@ cdef class Transformer:
         return max(end for _, _, end in _packs(config, adapter, &z).values())
 
     @staticmethod
-    def workspace_size(config, str precision="float32", rows=None, adapter=None) -> int:
+    def workspace_size(config, str precision="float32", rows=None, adapter=None,
+                       bint recompute=False) -> int:
         """Return the bytes of activations and scratch that `compute` needs.
 
         `rows` is the most rows (sequences x positions) of one call; None is for any batch.
         """
         rank = 0 if adapter is None else adapter.rank
         cdef Sizes z = sizes_of(config, training_format(precision), rank)
-        return 4 * buffers(&z, most_rows(&z, rows), NULL).size
+        return 4 * placed(&z, recompute, most_rows(&z, rows), NULL).size
 
     @staticmethod
     def side_size(config, rows=None) -> int:
         """Return the floats of a side buffer for calls of at most `rows` rows (see `compute`).
 
-        It holds the gradients of positions and vectors, and a row of the token embeddings' for
-        each token.  Models with adapters have no use for one.
+        It holds the gradients of positions and vectors, a row of the token embeddings' for each
+        token, and the head's where a call can bring more rows than a block of it has.  Models with
+        adapters have no use for one.
         """
         table = parameter_table(config)
         cdef Sizes z = sizes_of(config, training_format("float32"), 0)
         vectors = table.size - min(p.offset for p in table.parameters if len(p.shape) == 1)
         places = 0 if table.find(Role.POSITIONS) is None else z.T
-        return vectors + (places + most_rows(&z, rows)) * z.C
+        cdef int64_t R = most_rows(&z, rows)
+        return vectors + (places + R + (z.V if head_apart(z.V, R) else 0)) * z.C
 
     @staticmethod
     def side_rows(config) -> int:
-        """Return the most rows (sequences x positions) that a call with a side buffer takes."""
-        return most_side_rows(config.vocab_size)
+        """Return the most rows (sequences x positions) that a call with a side buffer takes.
+
+        They are those of one chunk, whose gradients of matrices are each one sum.
+        """
+        return max(<int64_t>CHUNK, <int64_t>config.seq_len)
 
     @staticmethod
     def allocate(config, float[::1] weights, *, str precision="float32",
                  const float[:, ::1] features=None, adapter=None,
-                 float[::1] adapters=None) -> Transformer:
+                 float[::1] adapters=None, bint recompute=False) -> Transformer:
         """Return a model over `weights` with buffers of its own, packed and ready."""
         packed = aligned_empty((Transformer.packed_size(config, precision, adapter),))
         workspace = aligned_empty(
-            (Transformer.workspace_size(config, precision, adapter=adapter),), np.uint8)
+            (Transformer.workspace_size(config, precision, adapter=adapter, recompute=recompute),),
+            np.uint8)
         model = Transformer(config, weights, packed, workspace, precision=precision,
-                            features=features, adapter=adapter, adapters=adapters)
+                            features=features, adapter=adapter, adapters=adapters,
+                            recompute=recompute)
         model.pack()
         return model
 
@@ -371,7 +415,8 @@ cdef class Transformer:
         these n sequences.
         With `side` [side_size(config, rows)], the gradients are added to `grads` as one number
         each: every element of `grads` is rounded once, as if this call's gradients had been
-        computed apart and then added.  It takes n * t rows, at most side_rows(config).
+        computed apart and then added.  It takes the sequences of one chunk, and so at most
+        side_rows(config) rows.
 
         With `epsilon` from 0 to below 1, the loss that the gradients are of is the cross-entropy
         against (1 - epsilon) onehot(target) + epsilon times the target's neighbors (see
@@ -389,6 +434,7 @@ cdef class Transformer:
         cdef bint frozen = self.z.rank > 0
         cdef int64_t places = self.z.T * self.z.C if self._positions >= 0 and not frozen else 0
         cdef float* saved = NULL
+        cdef float* whole_head = NULL
         if grads.shape[0] != self._size:
             raise ValueError(f"grads has {grads.shape[0]} floats, the model needs {self._size}")
         g.matrices = &grads[0]
@@ -402,14 +448,19 @@ cdef class Transformer:
             g.tokens, g.head = &grads[self._tokens], &grads[self._head]
             g.positions = &grads[self._positions] if places else NULL
         if side is not None:
-            if side.shape[0] != vectors + places + self._rows * self.z.C:
+            if side.shape[0] != Transformer.side_size(self.config, self._rows):
                 raise ValueError(f"side has {side.shape[0]} floats")
-            if accumulate or n * t > most_side_rows(self.z.V):
+            if accumulate or n > chunk_sequences(t):
                 raise ValueError(
-                    f"side takes {most_side_rows(self.z.V)} rows at most, and no accumulate")
+                    f"side takes {chunk_sequences(t)} sequences of {t} at most, and no accumulate")
             g.vectors = &side[0] - self._vectors
             g.positions = &side[vectors] if places else NULL
             saved = &side[vectors] + places
+            if head_apart(self.z.V, n * t):
+                whole_head = saved + self._rows * self.z.C
+                g.head = whole_head
+                if self._head == self._tokens:  # which are then apart as well
+                    g.tokens, saved = whole_head, NULL
         expect_epsilon(epsilon)
         cdef SoftTargets soft
         cdef const SoftTargets* spread = NULL
@@ -442,16 +493,21 @@ cdef class Transformer:
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 drop = self.dropping(key, first_sequence + start, t)
-                b = buffers(&self.z, count * t, workspace)
+                b = placed(&self.z, self._lean, count * t, workspace)
                 self.forward(&ids[start * t], count, t, &drop, &b)
                 loss += head_loss(&self.z, self.head, count * t, &wanted[start * t],
-                                  <float>scale, True, g.head, store, spread, &part, &b)
+                                  <float>scale, True, g.head,
+                                  CL_STORE if whole_head != NULL else store, spread, &part, &b)
                 smoothed += part
                 self.backward(&ids[start * t], count, t, &g, store, &drop, &b)
                 store = CL_ADD
                 start += count
             if saved != NULL:
                 add_back(&ids[0], n * t, self.z.C, g.tokens, saved)
+            if whole_head != NULL:
+                primitives().add(self.z.V * self.z.C, &grads[self._head], whole_head,
+                                 &grads[self._head])
+            if side is not None:
                 if places:
                     primitives().add(places, &grads[self._positions], g.positions,
                                      &grads[self._positions])
@@ -478,7 +534,7 @@ cdef class Transformer:
             begin_thread()
             while start < n:
                 count = min(n - start, chunk_sequences(t))
-                b = buffers(&self.z, count * t, <float*>&self._workspace[0])
+                b = placed(&self.z, self._lean, count * t, <float*>&self._workspace[0])
                 self.forward(&ids[start * t], count, t, NULL, &b)
                 loss += head_loss(&self.z, self.head, count * t, &wanted[start * t], 0.0, False,
                                   NULL, CL_STORE, NULL, NULL, &b)
@@ -500,7 +556,7 @@ cdef class Transformer:
             while start < n:
                 count = min(n - start, chunk_sequences(t))
                 R = count * t
-                b = buffers(&self.z, R, <float*>&self._workspace[0])
+                b = placed(&self.z, self._lean, R, <float*>&self._workspace[0])
                 self.forward(&ids[start * t], count, t, NULL, &b)
                 head_logits(&self.z, self.head, R, shared(&b, FINAL_IN), &view[start, 0, 0])
                 start += count
@@ -562,12 +618,10 @@ cdef class Transformer:
                       const Buffers* b) noexcept nogil:
         # d NULL: nothing is dropped.
         cdef const NumberFormat* f = self.z.f
-        cdef int64_t R = n * t, C = self.z.C, wc = words(f, C), wj = words(f, self.z.F)
-        cdef int64_t layer, row, rows
+        cdef int64_t R = n * t, C = self.z.C, layer
         cdef const float* w = &self._weights[0]
         cdef float* x = of_layer(b, X, 0)
-        cdef const Layer* y
-        cdef Crystal crystal
+        cdef Buffers here
         cdef Dropping none
         memset(&none, 0, sizeof(none))
         if d == NULL:
@@ -577,33 +631,42 @@ cdef class Transformer:
         if d.threshold:
             drop(d, 0, EMBEDDING, R * C, 0, x, x)
         for layer in range(self.z.L):
-            y = &self.layers[layer]
-            x = of_layer(b, X, layer)
-            row = 0
-            while row < R:
-                rows = min(f.pass_rows, R - row)
-                normalize_operand(f, &y.norm1, rows, x + row * C, shared(b, NARROW),
-                                  of_layer(b, NORM1, layer) + row * wc,
-                                  of_layer(b, MEAN1, layer) + row, of_layer(b, RSTD1, layer) + row)
-                project(&self.z, &y.attention, layer, row, rows, t, b)
-                row += rows
-            crystal = self.crystal(ids, layer)
-            attend(&self.z, &y.attention, layer, n, t, &crystal, d, b)
-            row = 0
-            while row < R:
-                rows = min(f.pass_rows, R - row)
-                self.after_attention(layer, row, rows, d, b)
-                normalize_operand(f, &y.norm2, rows, of_layer(b, MID, layer) + row * C,
-                                  shared(b, NARROW), of_layer(b, NORM2, layer) + row * wc,
-                                  of_layer(b, MEAN2, layer) + row, of_layer(b, RSTD2, layer) + row)
-                expand(&self.z, &y.mlp, layer, row, rows, b)
-                self.add_branch(layer, MLP_OUT, row, rows, of_layer(b, ACT, layer) + row * wj,
-                                of_layer(b, MID, layer), of_layer(b, X, layer + 1), d, b)
-                row += rows
+            here = of_this_layer(b, self._lean, layer)
+            self.layer_forward(ids, n, t, layer, False, d, &here)
         normalize(self.final, R, of_layer(b, X, self.z.L), shared(b, FINAL), shared(b, MEAN_F),
                   shared(b, RSTD_F))
         if converts(f):
             f.to_operand(R, C, shared(b, FINAL), C, shared(b, FINAL_IN))
+
+    cdef void layer_forward(self, const int32_t* ids, int64_t n, int64_t t, int64_t layer,
+                            bint again, const Dropping* d, const Buffers* b) noexcept nogil:
+        # From X of a layer to X of the next one, which is there already when it is done `again`.
+        cdef const NumberFormat* f = self.z.f
+        cdef int64_t R = n * t, C = self.z.C, wc = words(f, C), wj = words(f, self.z.F)
+        cdef int64_t row = 0, rows
+        cdef const Layer* y = &self.layers[layer]
+        cdef const float* x = of_layer(b, X, layer)
+        cdef Crystal crystal = self.crystal(ids, layer)
+        while row < R:
+            rows = min(f.pass_rows, R - row)
+            normalize_operand(f, &y.norm1, rows, x + row * C, shared(b, NARROW),
+                              of_layer(b, NORM1, layer) + row * wc,
+                              of_layer(b, MEAN1, layer) + row, of_layer(b, RSTD1, layer) + row)
+            project(&self.z, &y.attention, layer, row, rows, t, b)
+            row += rows
+        attend(&self.z, &y.attention, layer, n, t, &crystal, d, b)
+        row = 0
+        while row < R:
+            rows = min(f.pass_rows, R - row)
+            self.after_attention(layer, row, rows, d, b)
+            normalize_operand(f, &y.norm2, rows, of_layer(b, MID, layer) + row * C,
+                              shared(b, NARROW), of_layer(b, NORM2, layer) + row * wc,
+                              of_layer(b, MEAN2, layer) + row, of_layer(b, RSTD2, layer) + row)
+            expand(&self.z, &y.mlp, layer, row, rows, b)
+            if not again or self.z.rank:  # what an adapter keeps of the last product is wanted
+                self.add_branch(layer, MLP_OUT, row, rows, of_layer(b, ACT, layer) + row * wj,
+                                of_layer(b, MID, layer), of_layer(b, X, layer + 1), d, b)
+            row += rows
 
     cdef void after_attention(self, int64_t layer, int64_t row, int64_t rows, const Dropping* d,
                               const Buffers* b) noexcept nogil:
@@ -631,8 +694,10 @@ cdef class Transformer:
             primitives().add(n, out + start, x + start, out + start)
 
     cdef void backward(self, const int32_t* ids, int64_t n, int64_t t, const Gradients* g,
-                       StoreMode store, const Dropping* d, const Buffers* b) noexcept nogil:
+                       StoreMode store, const Dropping* d, const Buffers* all) noexcept nogil:
         # From the final norm's in DATT down to the embeddings.  Vectors' gradients always add.
+        cdef Buffers here = all[0]
+        cdef const Buffers* b = &here
         cdef const NumberFormat* f = self.z.f
         cdef int64_t R = n * t, C = self.z.C, layer, row, rows
         cdef float* dx = shared(b, DX)
@@ -646,6 +711,9 @@ cdef class Transformer:
                            shared(b, MEAN_F), shared(b, RSTD_F), dx, False, g.vectors)
         for layer in range(self.z.L - 1, -1, -1):
             y = &self.layers[layer]
+            here = of_this_layer(all, self._lean, layer)
+            if self._lean and layer < self.z.L - 1:  # the last one's are still there
+                self.layer_forward(ids, n, t, layer, True, d, b)
             # X of the next layer = MID + drop(ACT down + bias), ACT of NORM2 up + bias
             row = 0
             while row < R:

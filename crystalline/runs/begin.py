@@ -18,6 +18,7 @@ from crystalline.runs.ready import (
     make_spec,
     prepare_crystal,
     prepare_text,
+    settle,
     speed_of,
 )
 from crystalline.runs.settings import RunSettings
@@ -83,9 +84,10 @@ def begin(
                 train_tokens=data.train_tokens,
                 flops_per_second=MODEL_SHARE * peak,
             )
-        copies = check_run(
+        room = check_run(
             config, model, data, settings.workers, settings.recursive_depth,
-            settings.save_while_training,
+            settings.save_while_training, recompute=settings.recompute,
+            max_bytes=settings.max_bytes,
         )  # fmt: skip
         length = new_length(config, data.train_tokens, speed_of(model, data, cores))
         config = dataclasses.replace(
@@ -99,7 +101,7 @@ def begin(
         run.clear()
         length = dataclasses.replace(length, config=config)
         spec = make_spec(settings, length, model, data, run, peak, command)
-        spec = dataclasses.replace(spec, save_while_training=copies)
+        spec = settle(spec, room)
         if foundation is not None:
             source = foundation.source
             begins_from = source.path

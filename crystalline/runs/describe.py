@@ -38,6 +38,7 @@ def describe(settings: RunSettings, spec: RunSpec, data: PreparedData, *, step: 
         **_crystalline_parts(config),
         "machine": f"{_count(spec.workers, 'worker')}, "
         f"{summary(spec.precision, settings.train_config())}, {spec.isa}",
+        "memory": _memory(spec),
         "saving": _saving(spec),
         "run": str(spec.run_dir),
     }
@@ -51,6 +52,20 @@ def _count(number: int, noun: str) -> str:
     ('1 layer', '2 heads')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _memory(spec: RunSpec) -> str:
+    """Return what the run needs beside its processes, and for what: all but what is small.
+
+    Of a copy for checkpoints the next line tells.
+    """
+    from crystalline.machine.memory import size_words
+
+    whole = sum(size for _, size in spec.memory)
+    named = [(name, size) for name, size in spec.memory if size >= whole / 100]
+    return f"{size_words(whole)}: " + ", ".join(
+        f"{name} {size_words(size)}" for name, size in named
+    )
 
 
 def _saving(spec: RunSpec) -> str:

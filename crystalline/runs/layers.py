@@ -21,6 +21,8 @@ from crystalline.errors import UsageError
 from crystalline.untrusted import BadContent, shown
 from crystalline.untrusted.records import VALUE_CHARS
 
+AUTOMATIC = frozenset({"lanes"})  # whole numbers that may be given as 'auto', which is 0
+
 
 @dataclass
 class Layers:
@@ -63,7 +65,7 @@ def toml_layer(
                 advice=suggestion(name, hints) or "The keys are the flags of the command, with _.",
             )
         try:
-            values[name] = converted(hints[name], value)
+            values[name] = converted(hints[name], numbered(name, value))
         except ValueError as error:
             raise UsageError(
                 f"the settings file {path} has {shown(key)} = {shown(repr(value))}",
@@ -135,6 +137,15 @@ def _bare(hint: Any) -> Any:
 def is_tuple(hint: Any) -> bool:
     """Return whether a field of this type holds several values."""
     return typing.get_origin(hint) is tuple
+
+
+def numbered(name: str, value: Any) -> Any:
+    """Return the number that stands for 'auto' where a field takes that, else `value`.
+
+    >>> numbered("lanes", "auto"), numbered("seed", "auto"), numbered("lanes", "24")
+    (0, 'auto', '24')
+    """
+    return 0 if name in AUTOMATIC and value == "auto" else value
 
 
 def converted(hint: Any, value: Any) -> Any:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from crystalline.formats.sources import ModelSource
     from crystalline.model.config import ModelConfig
     from crystalline.runs.length import Length
+    from crystalline.train.footprint import Room
     from crystalline.train.spec import RunResult, RunSpec
     from crystalline.train.stats import Snapshot
 
@@ -180,6 +181,16 @@ def speed_of(model: ModelConfig, data: PreparedData, cores: int) -> Callable[[Tr
     return measure
 
 
+def settle(spec: RunSpec, room: Room) -> RunSpec:
+    """Return the spec of a run that fits into memory as `room` says."""
+    return dataclasses.replace(
+        spec,
+        save_while_training=room.copies,
+        sum_buffers=room.sum_buffers,
+        memory=room.parts,
+    )
+
+
 def make_spec(
     settings: RunSettings,
     length: Length,
@@ -214,6 +225,7 @@ def make_spec(
         hang_s=settings.sphere_timeout,
         health_interval_s=settings.health_interval,
         held=settings.hold,
+        recompute=settings.recompute,
         max_seconds=length.seconds,
         most_steps=length.most_steps,
         precision=length.config.precision,

@@ -18,7 +18,14 @@ from crystalline.errors import CheckpointError, DataError, UsageError
 from crystalline.runs.describe import describe
 from crystalline.runs.layers import field_names, flag_of, toml_layer
 from crystalline.runs.length import resumed_length
-from crystalline.runs.ready import Preparing, ReadyRun, make_spec, prepare_text, speed_of
+from crystalline.runs.ready import (
+    Preparing,
+    ReadyRun,
+    make_spec,
+    prepare_text,
+    settle,
+    speed_of,
+)
 from crystalline.runs.settings import BESIDE, DISPLAY, RunSettings
 from crystalline.train.config import CHANGEABLE, LENGTHS, TrainConfig
 from crystalline.train.spec import COMMAND, PYTHON, resume_command
@@ -79,9 +86,10 @@ class EarlierRun:
         cores = min(usable_cores(), settings.workers)
         config = settings.train_config()
         config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
-        copies = check_run(
+        room = check_run(
             config, info.model_config, data, settings.workers, settings.recursive_depth,
-            settings.save_while_training,
+            settings.save_while_training, recompute=settings.recompute,
+            max_bytes=settings.max_bytes,
         )  # fmt: skip
         speed = speed_of(info.model_config, data, cores)
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
@@ -89,9 +97,8 @@ class EarlierRun:
         spec = make_spec(settings, length, info.model_config, data, self.run, peak, self.command)
         # What its adapters belong to is in the run, or lies where the checkpoint is.
         spec = dataclasses.replace(
-            spec, resume_from=info.path, facts=facts, init_from=info.base,
-            save_while_training=copies,
-        )  # fmt: skip
+            settle(spec, room), resume_from=info.path, facts=facts, init_from=info.base
+        )
         summary = describe(settings, spec, data, step=info.step)
         newest = info.path if info.path.parent == path / CHECKPOINTS else None
         return ReadyRun(settings, spec, self.run, summary, newest)

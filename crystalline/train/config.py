@@ -129,7 +129,8 @@ class TrainConfig:
     seed: int = 1337
     """Seed of initialization, data order and dropout."""
     lanes: int = POSITIONS
-    """Gradient accumulators: a multiple of 12, fixed for the life of a run."""
+    """Gradient accumulators, a multiple of 12, fixed for the life of a run: with 'auto' as many as
+    this machine has cores, rounded up, if a step has so many sequences.  Results depend on it."""
     precision: Precision = "auto"
     """Operands of the matrix products; sums, weights and moments stay float32.  'auto' takes
     the fastest on this machine for this model, which it tries for a fraction of a second."""

@@ -11,14 +11,15 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalline.engine.board import engine_regions
 from crystalline.engine.shape import Depth, most_leaves, rows_of
 from crystalline.errors import UsageError
-from crystalline.ipc.arena import SHM_DIR, Layout
+from crystalline.ipc.arena import SHM_DIR, Layout, Region
 from crystalline.ipc.positions import POSITIONS
 from crystalline.machine.cores import usable_cores
 from crystalline.machine.memory import (
@@ -34,6 +35,7 @@ from crystalline.model.transformer import Transformer
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
+from crystalline.train.sums import least_buffers, tree_over
 from crystalline.train.words import training_regions
 
 if TYPE_CHECKING:
@@ -51,7 +53,25 @@ _SHAPE = ("embed_dim", "num_heads", "num_layers")
 COPY_SHARE = 0.8  # of the free memory that a run with a copy for its checkpoints may take
 USUAL_RANK = 8  # of adapters that are proposed
 
+# Of the arena's regions, by the name that people know; what is not here is small.
+_PARTS = {
+    "weights": ("base", "weights"), "moments": ("m", "v"), "copy": ("copy",),
+    "gradients": ("grads", "lanes", "sides"), "packed weights": ("packed",),
+    "workspaces": ("workspaces",),
+}  # fmt: skip
+# What processes need beside the arena, about: launcher and Node Zero, and each sphere.
+PROCESSES_BYTES, SPHERE_BYTES = 150_000_000, 5_000_000
+
 Need = Callable[[TrainConfig, ModelConfig], int]  # bytes
+
+
+@dataclass(frozen=True)
+class Room:
+    """How a run fits into memory."""
+
+    copies: bool  # whether checkpoints are written from a copy, while training goes on
+    sum_buffers: int | None  # most that lanes are summed in, None: as usual
+    parts: tuple[tuple[str, int], ...]  # what takes how many bytes of shared memory
 
 
 def check_sizes(config: TrainConfig) -> None:
@@ -90,17 +110,28 @@ def check_run(
     workers: int,
     depth: Depth = "1",
     save_while_training: SaveWhileTraining = "no",
-) -> bool:
-    """Return whether checkpoints are written from a copy, while training goes on.
+    *,
+    recompute: bool = False,
+    max_bytes: int | None = None,
+) -> Room:
+    """Return how a run fits into memory; `max_bytes` is the most that it may take in all.
 
-    With "auto" they are where the copy fits easily into the memory that is free now.  Refuses a run
-    whose shared memory cannot fit into this machine's; its precision is resolved.
+    With "auto" there is a copy for checkpoints where it fits easily into the memory that is free
+    now.  Lanes are summed in fewer buffers where the usual ones do not fit.  Refuses a run whose
+    shared memory cannot fit into this machine's; its precision is resolved.
 
     Raises:
         UsageError: it cannot work; the message names sizes that can.
     """
     limit, permits = memory_limit(), most_permits(workers, depth)
+    beside = PROCESSES_BYTES + workers * SPHERE_BYTES
+    if max_bytes is not None and max_bytes - beside < limit.size_bytes:
+        words = f"--max-memory leaves {size_words(max(0, max_bytes - beside))} beside the processes"
+        limit = MemoryLimit(max(0, max_bytes - beside), words)
     copies = save_while_training == "yes"
+
+    def regions(config: TrainConfig, model: ModelConfig, buffers: int | None) -> list[Region]:
+        return _regions(config, model, data, (workers, depth), permits, recompute, buffers)
 
     def need(config: TrainConfig, model: ModelConfig) -> int:
         extra = copy_bytes(config, model) if copies else 0
@@ -110,7 +141,9 @@ def check_run(
         rough = _most_bytes(config, model, permits, config.precision) + extra
         if rough <= limit.size_bytes:
             return rough
-        return _arena_bytes(config, model, data, (workers, depth), permits) + extra
+        buffers = _least_buffers(config)
+        found = (_size(regions(config, model, number)) for number in (None, buffers))
+        return min(found) + extra
 
     wanted = need(config, model)
     if wanted > limit.size_bytes:
@@ -118,11 +151,35 @@ def check_run(
         if copies and wanted - copy_bytes(config, model) <= limit.size_bytes:
             too_large.advice = "Leave out --save-while-training yes."
         raise too_large
-    if save_while_training != "auto":
-        return copies
-    return wanted + copy_bytes(config, model) <= COPY_SHARE * min(
-        limit.size_bytes, available_bytes(), _free_shared_bytes()
-    )
+    free = min(limit.size_bytes, available_bytes(), _free_shared_bytes())
+    if save_while_training == "auto":
+        copies = wanted + copy_bytes(config, model) <= COPY_SHARE * free
+    extra = copy_bytes(config, model) if copies else 0
+    buffers, found = None, regions(config, model, None)
+    if _size(found) + extra > free:
+        least = _least_buffers(config)
+        for number in (*range(least + permits, least, -1), least):
+            fewer = regions(config, model, number)
+            if _size(fewer) < _size(found):
+                buffers, found = number, fewer
+            if _size(found) + extra <= free:
+                break
+    return Room(copies, buffers, _parts_of(found, extra))
+
+
+def _least_buffers(config: TrainConfig) -> int:
+    """Return the buffers with which lanes can be summed, whether or not two share one."""
+    lanes = min(config.lanes, config.sequences_per_step)
+    return least_buffers(tree_over(lanes, POSITIONS))
+
+
+def _parts_of(regions: Sequence[Region], extra: int) -> tuple[tuple[str, int], ...]:
+    """Return what takes how many bytes, what takes none left out; `extra` is a copy's."""
+    sizes = {region.name: region.size_bytes for region in regions}
+    parts = {name: sum(sizes.pop(one, 0) for one in ones) for name, ones in _PARTS.items()}
+    parts["copy"] += extra
+    parts["other"] = sum(sizes.values())
+    return tuple((name, size) for name, size in parts.items() if size)
 
 
 def copy_bytes(config: TrainConfig, model: ModelConfig) -> int:
@@ -183,7 +240,7 @@ def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision
     L, C, T = model.num_layers, model.embed_dim, model.seq_len
     lanes = min(config.lanes, config.sequences_per_step)
     rows = max(-(-config.sequences_per_step // config.lanes) * T, 4096)
-    side = 4 * (L * (16 * C + 256) + (T + rows) * C)
+    side = 4 * (L * (16 * C + 256) + (T + rows + model.vocab_size) * C)
     adapter = config.adapter
     workspace = Transformer.workspace_size(model, precision, rows, adapter) + side
     weights, trained = _table_bytes(model, adapter)
@@ -192,28 +249,34 @@ def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision
     return frozen + (4 + lanes) * trained + packed + permits * workspace + 2**22
 
 
-def _arena_bytes(
+def _size(regions: list[Region]) -> int:
+    return Layout(regions).size_bytes
+
+
+def _regions(
     config: TrainConfig,
     model: ModelConfig,
     data: PreparedData,
     spheres: tuple[int, Depth],
     permits: int,
-) -> int:
-    """Return the bytes of the arena, from the table that Node Zero makes it by."""
+    recompute: bool,
+    sum_buffers: int | None,
+) -> list[Region]:
+    """Return the regions of the arena, from the tables that Node Zero makes it by."""
     from crystalline.train.program import TrainingProgram
 
     spec = RunSpec(
         config=config, model=model, token_path=data.token_path,
         tokenizer_path=data.tokenizer_path, run_dir=Path(), val_tokens=data.val_tokens,
         val_bytes=data.val_bytes, tokens_per_epoch=data.train_tokens, workers=spheres[0],
-        depth=spheres[1], permits=permits, precision=config.precision,
+        depth=spheres[1], permits=permits, precision=config.precision, recompute=recompute,
+        sum_buffers=sum_buffers,
     )  # fmt: skip
     program = TrainingProgram(spec)
     units = max(program.lane_count, len(program.sums.units), program.segment_count)
     rows = rows_of(*spheres)
     engine = engine_regions(units, permits, rows) + training_regions(units, rows)
-    regions = engine + program.regions()
-    return Layout(regions).size_bytes
+    return engine + program.regions()
 
 
 def _too_large(

@@ -89,8 +89,9 @@ class TrainingProgram:
             )
         self._together = together
         self.sums = choose_sums(
-            self.lane_count, together, permits=spec.permits, size_bytes=4 * self.table.size
-        )
+            self.lane_count, together, permits=spec.permits, size_bytes=4 * self.table.size,
+            most_buffers=spec.sum_buffers,
+        )  # fmt: skip
         leaves = [unit for unit in self.sums.units if isinstance(unit, Leaf)]
         self._buffers = [leaf.buffer for leaf in leaves for _ in leaf.lanes]
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
@@ -172,6 +173,7 @@ class TrainingProgram:
                 features=features,
                 adapter=self.adapter,
                 adapters=None if self.adapter is None else self._weights,
+                recompute=self.spec.recompute,
             )
             for workspace in arena["workspaces"]
         ]
@@ -194,7 +196,9 @@ class TrainingProgram:
 
     def _workspace_size(self) -> int:
         spec = self.spec
-        return Transformer.workspace_size(spec.model, spec.precision, self._rows, self.adapter)
+        return Transformer.workspace_size(
+            spec.model, spec.precision, self._rows, self.adapter, spec.recompute
+        )
 
     def initialize(self) -> None:
         """Fill weights, moments and tables for step 0."""

@@ -87,6 +87,9 @@ class RunSpec:
     share_cores: bool = False  # with other runs of this user
     # Whether checkpoints are written from a copy of weights and moments while training goes on.
     save_while_training: bool = False
+    sum_buffers: int | None = None  # most that lanes are summed in; None: see `train.sums`
+    recompute: bool = False  # whether layers are taken forward once more in the backward pass
+    memory: tuple[tuple[str, int], ...] = ()  # what takes how many bytes of the arena, for people
     save_hang_s: float = 600.0  # a process that writes one and gives no sign this long is ended
     hang_s: float = 10.0  # a sphere that holds up others and gives no sign this long is replaced
     health_interval_s: float = 1.0  # between looks at the health of the run

@@ -234,8 +234,10 @@ def choose_sums(
     5
     """
     leaves = -(-lanes // together)
+    if leaves == 1:
+        return direct_sums(lanes, together)
     if most_buffers is None:
-        if (leaves + 1) * size_bytes <= DIRECT_BYTES or leaves == 1:
+        if (leaves + 1) * size_bytes <= DIRECT_BYTES:
             return direct_sums(lanes, together)
         most_buffers = usual_buffers(leaves, POSITIONS // together, permits)
     return plan_sums(lanes, together, permits=permits, most_buffers=most_buffers)

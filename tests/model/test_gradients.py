@@ -561,16 +561,10 @@ def test_a_side_buffer_takes_one_chunk_only() -> None:
     under_test = subject(ODD)
     many = gpt2.random_tokens(ODD, 600 // ODD.seq_len, ODD.seq_len + 1, seed=1).astype(np.int32)
     side = np.zeros(Transformer.side_size(ODD), np.float32)
-    with pytest.raises(ValueError, match="side takes 512 rows at most"):
+    with pytest.raises(ValueError, match=r"side takes \d+ sequences of \d+ at most"):
         under_test.model.compute(many, under_test.grads, scale=1.0, side=side)
     with pytest.raises(ValueError, match="side has 3 floats"):
         under_test.model.compute(many[:1], under_test.grads, scale=1.0, side=side[:3])
-
-
-def test_a_side_buffer_takes_the_rows_that_the_head_takes_at_once() -> None:
-    # 64 MiB of logits; more rows would be two sums of the head's gradient, each rounded
-    large = ModelConfig(vocab_size=100_000, seq_len=8, num_layers=1, num_heads=1, embed_dim=8)
-    assert Transformer.side_rows(large) == 16 * 2**20 // 100_000 < Transformer.side_rows(ODD) == 512
 
 
 def test_a_small_workspace_takes_few_rows_only() -> None:

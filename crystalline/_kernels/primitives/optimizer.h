@@ -151,8 +151,8 @@ CL_INLINE vf cl_tree_vector(int64_t lanes, int64_t group, const float *p, int64_
   return sum;
 }
 
-static double tree_sum(int64_t n, int64_t lanes, int64_t group, const float *first, int64_t stride,
-                       float *out, StoreMode store) {
+CL_INLINE double cl_tree_sum(int64_t n, int64_t lanes, int64_t group, const float *first,
+                             int64_t stride, float *out, StoreMode store) {
   vd low = {0}, high = {0};
   int64_t i = 0;
   for (; i + VL <= n; i += VL) {
@@ -176,6 +176,14 @@ static double tree_sum(int64_t n, int64_t lanes, int64_t group, const float *fir
   }
   if (store == CL_STREAM) CL_STREAM_FENCE;
   return vdsum(low + high);
+}
+
+static double tree_sum(int64_t n, int64_t lanes, int64_t group, const float *first, int64_t stride,
+                       float *out, StoreMode store) {
+  /* The usual numbers, of lanes and of pairs of them, as constants. */
+  if (lanes == 12 && group == 12) return cl_tree_sum(n, 12, 12, first, stride, out, store);
+  if (lanes == 6 && group == 6) return cl_tree_sum(n, 6, 6, first, stride, out, store);
+  return cl_tree_sum(n, lanes, group, first, stride, out, store);
 }
 
 #endif
