@@ -11,7 +11,8 @@ from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
-DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
+DISPLAY = frozenset({"json", "plain", "quiet"})
+OFF, BUILT_IN = "off", "built-in"  # what --eval-suite may be instead of a file
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class RunSettings(TrainConfig):
     """Write checkpoints from a copy of weights and moments, so that training waits for the copy
     only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
     makes it where it fits easily into free memory.  The bits of the run are the same."""
+    eval_suite: str = OFF
+    """Prompts that each new best checkpoint is measured on: a file as of cllm-eval --suite, or
+    "built-in"."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 
@@ -45,6 +49,10 @@ class RunSettings(TrainConfig):
             deeper = ", or up to 144 with --recursive-depth 2" if most < 144 else ""
             raise UsageError(
                 f"--workers is {self.workers}", advice=f"It must be between 1 and {most}{deeper}."
+            )
+        if not self.eval_suite:
+            raise UsageError(
+                "--eval-suite is empty", advice="Name a file of prompts, or built-in, or off."
             )
         for path in self.data:
             if not path:
