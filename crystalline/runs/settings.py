@@ -19,7 +19,8 @@ BESIDE = (
     "health_interval", "max_memory", "recompute",
 )  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
-DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
+DISPLAY = frozenset({"json", "plain", "quiet"})
+OFF, BUILT_IN = "off", "built-in"  # what --eval-suite may be instead of a file
 
 
 _SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMGT])I?B?", re.ASCII)
@@ -63,6 +64,9 @@ class RunSettings(TrainConfig):
     """Seconds between looks at the health of the run: its workers, memory and disk."""
     hold: bool = False
     """Get ready, and wait for the request to start before the first step; see cllm control."""
+    eval_suite: str = OFF
+    """Prompts that each new best checkpoint is measured on: a file as of cllm-eval --suite, or
+    "built-in"."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 
@@ -89,6 +93,10 @@ class RunSettings(TrainConfig):
                     f"--{name.replace('_', '-')} is {getattr(self, name):g}",
                     advice=f"It is seconds, {least:g} to {LONGEST_S:,.0f}.",
                 )
+        if not self.eval_suite:
+            raise UsageError(
+                "--eval-suite is empty", advice="Name a file of prompts, or built-in, or off."
+            )
         for path in self.data:
             if not path:
                 raise UsageError(

@@ -140,7 +140,7 @@ class _Launch:
         # Node Zero never imports `__main__`, so that may be a notebook, or a script on stdin.
         # Imports take long: from before them on, the launcher's death is that of Node Zero.
         code = (
-            f"import sys; sys.path[:] = {_import_path()!r}; "
+            f"import sys; sys.path[:] = {import_path()!r}; "
             "from crystalline._kernels.atomics import die_with_parent; "
             f"die_with_parent({signal.SIGKILL:d}); "
             "from crystalline.train.node_process import main; "
@@ -371,8 +371,8 @@ class _Launch:
         raise error
 
 
-def _import_path() -> list[str]:
-    """Return where Node Zero looks for modules: where this process does, but not in its folder.
+def import_path() -> list[str]:
+    """Return where our processes look for modules: where this process does, but not in its folder.
 
     What `''` meant when we were imported may be elsewhere by now, and a file there could stand
     in for a module of the library; our own folder is named, however it was found.

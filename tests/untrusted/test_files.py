@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from crystalline.cli import batch, control, infer, vocab
-from crystalline.cli import eval as evaluation
 from crystalline.cli import train as cli
 from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
@@ -35,6 +34,7 @@ from crystalline.formats.rundir import newest_run
 from crystalline.infer.batch import Results
 from crystalline.infer.chat import Transcript, load, save
 from crystalline.infer.loading import open_model
+from crystalline.infer.suite import read_questions
 from crystalline.runs.layers import toml_layer
 from crystalline.runs.length import resumed_length
 from crystalline.runs.resume import open_earlier
@@ -228,7 +228,7 @@ def draw_tree(world: World) -> None:
 
 
 def read_suite(world: World) -> None:
-    evaluation.read_questions(str(world.talks / "suite.jsonl"))
+    read_questions(str(world.talks / "suite.jsonl"))
 
 
 Act = Callable[[World], None]
