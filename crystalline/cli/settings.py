@@ -23,7 +23,8 @@ from crystalline.untrusted import shown
 
 PREFIX = "CLLM_"
 # Variables with our prefix that are not settings of a command.
-OTHER_VARIABLES = frozenset({"CLLM_CACHE"})
+DATA_DIR = "CLLM_DATA_DIR"  # what is trained on where nothing else names a text
+OTHER_VARIABLES = frozenset({"CLLM_CACHE", DATA_DIR})
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True,
           "0": False, "false": False, "no": False, "off": False}  # fmt: skip

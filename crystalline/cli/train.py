@@ -20,25 +20,27 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from crystalline.cli.options import TextField, Version
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.cli.settings import (
+    DATA_DIR,
     environment_layer,
     flag_value,
     given_flags,
     given_lengths,
     parse_layered,
 )
-from crystalline.errors import EXIT_OK
+from crystalline.errors import EXIT_OK, UsageError
 from crystalline.log import LOGGER_NAME, set_up_logging
+from crystalline.logfile import LOG_LINE, LogFile
 from crystalline.runs.layers import Layers, field_names, toml_layer
 from crystalline.runs.length import make_way
 from crystalline.runs.settings import RunSettings
-from crystalline.untrusted import printable
+from crystalline.untrusted import open_regular, printable
 
 if TYPE_CHECKING:
     from crystalline.runs.ready import ReadyRun
@@ -65,7 +67,8 @@ The crystalline parts make tokens numbers: roots get primes, and what an affix
 
 Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
   environment (CLLM_SEQ_LEN=64). A flag wins over the environment, that over the
-  file.
+  file. CLLM_DATA_DIR names the DATA where nothing else does, CLLM_CACHE the folder
+  that prepared text is kept in.
 
 Ctrl-C finishes the step, saves, and says how to go on."""
 
@@ -95,6 +98,8 @@ _TokensOrAll = tyro.constructors.PrimitiveConstructorSpec[int](
     str_from_instance=lambda value: [str(value)],
 )
 
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 _Sized = _optional(int, "sized from the text")
 
@@ -187,6 +192,17 @@ class TrainSettings(RunSettings):
     """Print lines instead of the dashboard."""
     quiet: bool = False
     """Print nothing but warnings and errors."""
+    log_level: LogLevel = "INFO"
+    """Messages that are shown, and go to --log-file: of this level and above. DEBUG tells of every
+    step which sphere did how many lanes, how long its phases took and how many claims were stolen;
+    a dashboard leaves that to the log. The run's own train.log has INFO and above, whatever this
+    is, and DEBUG where it is asked for."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=("-v",))] = False
+    """The same as --log-level DEBUG."""
+    log_file: Annotated[str | None, _optional(str, "train.log of the run only")] = None
+    """Append messages to this file, too, from before the run has a directory to after its end, with
+    time, level and logger; at 10 MB it becomes FILE.1, and five such are kept. Where its name ends
+    in .log it is never taken for text to train on."""
     version: Version = False
 
 
@@ -210,8 +226,8 @@ def _main(argv: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         if flag_value(argv, "--resume") is None:
             layers = Layers()
-            settings = _parse(argv, layers)
-            _set_up_logging(settings)
+            settings = _parse(argv, layers, data_dir=os.environ.get(DATA_DIR))
+            _set_up_logging(settings, stack)
             ready = stack.enter_context(
                 begin(
                     settings,
@@ -222,9 +238,11 @@ def _main(argv: list[str]) -> int:
             )
         else:
             places = flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir")
+            if places == ("", None):  # the newest, unless a variable says where runs are made
+                places = "", os.environ.get("CLLM_CHECKPOINT_DIR") or None
             earlier = stack.enter_context(open_earlier(*places, command=called(PROGRAM)))
             settings = _parse(argv, Layers(earlier.defaults))
-            _set_up_logging(settings)
+            _set_up_logging(settings, stack)
             ready = earlier.resume(
                 settings, explicit=given_lengths(argv), preparing=_preparing(settings)
             )
@@ -250,8 +268,11 @@ def _complete_resume(argv: list[str]) -> list[str]:
     ]
 
 
-def _parse(argv: list[str], layers: Layers) -> TrainSettings:
-    """Put the file, the environment and the flags over `layers`."""
+def _parse(argv: list[str], layers: Layers, *, data_dir: str | None = None) -> TrainSettings:
+    """Put the file, the environment and the flags over `layers`.
+
+    `data_dir` is trained on where neither the file nor the flags name a text.
+    """
     from crystalline.cli.infer import InferSettings
 
     file = flag_value(argv, "--config")
@@ -265,11 +286,37 @@ def _parse(argv: list[str], layers: Layers) -> TrainSettings:
     make_way(layers, values)
     layers.update(values, sources)
     make_way(layers, given_lengths(argv))
+    if data_dir:
+        layers.values.setdefault("data", (data_dir,))
     return parse_layered(TrainSettings, argv, layers, program=PROGRAM, description=DESCRIPTION)
 
 
-def _set_up_logging(settings: TrainSettings) -> None:
-    set_up_logging(logging.WARNING if settings.quiet else logging.INFO)
+def _set_up_logging(settings: TrainSettings, stack: contextlib.ExitStack) -> None:
+    """Let messages go where they are wanted, --log-file until the end of `stack`."""
+    level = _level(settings)
+    set_up_logging(max(level, logging.WARNING) if settings.quiet else level)
+    if settings.log_file is not None:
+        path = Path(settings.log_file)
+        _require_log(path)
+        stack.enter_context(LogFile(path, level))
+
+
+def _level(settings: TrainSettings) -> int:
+    return logging.DEBUG if settings.verbose else int(getattr(logging, settings.log_level))
+
+
+def _require_log(path: Path) -> None:
+    """Refuse a --log-file that is something else: messages are added at its end."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(200)
+    except OSError:  # there is none yet, or it is told when it is written
+        return
+    if head and LOG_LINE.match(head) is None:
+        raise UsageError(
+            f"--log-file {path} is a file that holds something else",
+            advice="Name a new file, or one that was written as a log before.",
+        )
 
 
 def _preparing(settings: TrainSettings) -> Callable[[], DataProgress]:
@@ -309,29 +356,43 @@ class _Steering:
 class _ReporterHandler(logging.Handler):
     """Hands log records to the reporter, which knows where there is room for them."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, level: int) -> None:
+        """`level` is the lowest that is shown; what is below it counts as told all the same."""
         super().__init__()
         self._reporter = reporter
+        self._shown = level
         self.newest: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         tell: Callable[[str], None] = (
             self._reporter.error if record.levelno >= logging.WARNING else self._reporter.message
         )
-        self.newest = record.getMessage()
-        for line in self.newest.splitlines():
+        text = record.getMessage()
+        if record.levelno >= logging.INFO:
+            self.newest = text
+        if record.levelno < self._shown:
+            return
+        for line in text.splitlines():
             tell(line)
 
 
 @contextlib.contextmanager
-def _log_to(reporter: Reporter) -> Iterator[_ReporterHandler]:
+def _log_to(reporter: Reporter, settings: TrainSettings) -> Iterator[_ReporterHandler]:
+    from crystalline.ui.plain import PlainReporter
+
     logger = logging.getLogger(LOGGER_NAME)
-    before, handler = logger.handlers[:], _ReporterHandler(reporter)
-    logger.handlers[:] = [handler]
+    least = logging.DEBUG if isinstance(reporter, PlainReporter) else logging.INFO
+    if settings.quiet:
+        least = logging.WARNING
+    handler = _ReporterHandler(reporter, max(least, _level(settings)))
+    before, logger.handlers[:] = logger.handlers[:], [handler]
+    level = logger.level
+    logger.setLevel(min(level, logging.INFO))  # what is not shown must be known to be told
     try:
         yield handler
     finally:
         logger.handlers[:] = before
+        logger.setLevel(level)
 
 
 def _check_suite(settings: TrainSettings) -> None:
@@ -350,7 +411,7 @@ def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
 
     with (
         make_reporter(plain=settings.plain, quiet=settings.quiet) as reporter,
-        _log_to(reporter) as handler,
+        _log_to(reporter, settings) as handler,
     ):
         steering = _Steering(reporter, handler)
         if settings.eval_suite is None:

@@ -23,12 +23,14 @@ from typing import Any
 
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenfile import MAGIC as TOKENS_MAGIC
+from crystalline.logfile import LOG_LINE, OLDER_FILES, older
 from crystalline.untrusted import open_regular, read_bytes
 
 # A run directory.
 SETTINGS, METRICS, LOCK = "config.toml", "metrics.jsonl", "run.lock"
 SUITE_RESULTS = "suite.jsonl"  # what a run's best checkpoints came to in `cllm-train --eval-suite`
 CONTROL, STATUS = "control.sock", "status.json"  # the first while somebody trains there
+LOG = "train.log"  # and what has been rotated out of it; see `crystalline.logfile`
 CHECKPOINTS, LATEST, BEST = "checkpoints", "latest", "best"
 STEP_NAME = re.compile(r"step-(\d{8,})")
 # A checkpoint.
@@ -44,9 +46,15 @@ CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 
 RUN_DIRECTORY, MODEL_FOLDER, CACHE = "run directory", "model folder", "cache"
 
+
+def log_files(name: str) -> tuple[str, ...]:
+    """Return the names of a log file and of what is rotated out of it."""
+    return (name, *(older(Path(name), number).name for number in range(1, OLDER_FILES + 1)))
+
+
 _OF_A_RUN = frozenset({
     SETTINGS, METRICS, LOCK, CHECKPOINTS, LATEST, BEST, TOKENIZER, CRYSTAL, CONTROL, STATUS,
-    SUITE_RESULTS,
+    SUITE_RESULTS, *log_files(LOG),
 })  # fmt: skip
 _KEY = re.compile(r"[0-9a-f]{32}")  # names an entry of the cache
 _HEAD_BYTES = 4096
@@ -180,6 +188,14 @@ def _is_safetensors(path: Path) -> bool:
     """Eight bytes of length, then a JSON object (https://github.com/huggingface/safetensors)."""
     head = _head(path)
     return len(head) > 9 and head[8:9] == b"{" and head[5:8] == bytes(3)
+
+
+# --- logs -------------------------------------------------------------------------------------
+
+
+def is_log(path: Path) -> bool:
+    """Return whether a file is a log of this package's, such as --log-file writes."""
+    return path.suffix == ".log" and LOG_LINE.match(_head(path)) is not None
 
 
 # --- reading ----------------------------------------------------------------------------------

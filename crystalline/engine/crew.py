@@ -95,6 +95,7 @@ class Crew:
         self._hang_ns = hang_s * 1e9
         self._index_of: dict[int, int] = {}  # pid → sphere
         self._deaths: dict[int, deque[float]] = {}
+        self._told = ""  # the last words of a sphere that were told last
         self._watches = [_Watch() for _ in range(board.permits.count)]
         self._looked_ns = monotonic_ns()
         self._suspended_ns = 0  # of the run, at the last look
@@ -255,6 +256,9 @@ class Crew:
         if lost is not None:
             raise EngineError(lost, advice="It is made again from the text on the next start.")
         logger.warning("sphere %d %s and is replaced", index, cause)
+        if words and words != self._told:  # the next may fail in the same way
+            logger.error("%s", words)
+            self._told = words
         self._replaced(index, cause)
         now = time.monotonic()
         deaths = self._deaths.setdefault(index, deque(maxlen=MOST_DEATHS))
@@ -262,7 +266,6 @@ class Crew:
         if len(deaths) < MOST_DEATHS or now - deaths[0] > DEATHS_WITHIN_S:
             return
         if words:
-            logger.error("%s", words)
             cause = f"{cause} ({words.splitlines()[-1]})"
         raise EngineError(
             f"sphere {index} died {MOST_DEATHS} times within {DEATHS_WITHIN_S:.0f} seconds; "

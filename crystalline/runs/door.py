@@ -54,6 +54,11 @@ _SHOWING = "It says how the command shows a run; here on_progress does, and noth
 _ELSEWHERE = {
     **dict.fromkeys(DISPLAY, _SHOWING),
     "eval_suite": "The command cllm-eval measures the run's checkpoints.",
+    **dict.fromkeys(
+        ("log_level", "verbose"),
+        'It is the level of the logger "crystalline", by logging.getLogger.',
+    ),
+    "log_file": 'The run keeps its train.log; add a handler to the logger "crystalline" for more.',
     "resume": "Use crystalline.resume.",
     "version": "It is crystalline.__version__.",
     "threads": "Its name is workers.",

@@ -14,7 +14,7 @@ CHANGEABLE = frozenset(
     {*LENGTHS, "eval_interval", "patience", "save_interval", "save_epochs", "log_interval", "keep"}
 )
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
-DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
+DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite", "log_level", "log_file", "verbose"})
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from crystalline.engine.board import Board
 from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
 from crystalline.log import get_logger
+from crystalline.train import step_words
 from crystalline.train import words as w
 from crystalline.train.epochs import ends_epochs, epochs_done
 from crystalline.train.evaluation import Outcome
@@ -39,6 +40,9 @@ class Step:
     outcome: list[float]
     lr: float
     took_ns: int
+    from_ns: int  # monotonic time at which it began
+    to_ns: int  # ... and ended
+    spheres: list[list[int]] | None  # lanes, and stolen claims, by sphere, for the level DEBUG
     is_last: bool
 
 
@@ -217,6 +221,7 @@ class Books:
                 seconds=self.seconds(),
                 crystalline_loss=smoothed,
             )
+        step_words.tell(done)
         self._enter_epoch(done.number, loss, tokens)
 
     def _enter_epoch(self, step: int, loss: float, tokens: int) -> None:

@@ -52,6 +52,7 @@ from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import RUN_STATES
 from crystalline.train.step import COMPUTE, EVALUATE, PACK, StepPhases
+from crystalline.train.step_words import StepSpheres
 from crystalline.train.timing import TimedPlan, Work
 from crystalline.train.words import TrainingWords, training_regions
 from crystalline.untrusted import BadContent
@@ -100,6 +101,7 @@ class NodeZero:
         self.words = TrainingWords(self._node.arena)
         declared.bind(self.words)
         self._books = Books(self._node.board, self.words, spec, self._clock)
+        self._spheres = StepSpheres(self._node.board)
         self._plan = spec.plan
         self._timing: TimedPlan | None = None
         self._step = 0
@@ -202,6 +204,7 @@ class NodeZero:
         words.descriptor[w.STEP_LR] = lr
         words.descriptor[w.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
         self._node.enter_progress(0, 0, 0)
+        from_ns = monotonic_ns()
         self._phases.begin(COMPUTE)
         self._book()
         self._phases.wait()
@@ -213,6 +216,9 @@ class NodeZero:
             words.outcome.tolist(),
             lr,
             took_ns,
+            from_ns,
+            monotonic_ns(),
+            self._spheres.since(),
             is_last=self._step >= plan.max_steps,
         )
 
@@ -533,6 +539,7 @@ def main(launcher: int, report: int) -> int:
         logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
         with sys.stdin.buffer as file:
             spec: RunSpec = pickle.load(file)
+        logging.getLogger(LOGGER_NAME).setLevel(spec.log_level)
         send(report, "result", **NodeZero(spec, report).run())
     except CrystallineError as error:
         return _report_error(report, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +85,7 @@ class RunSpec:
     jitter_s: float = 0.0  # longest random sleep before each unit; for tests
     program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec
     program_options: dict[str, Any] = field(default_factory=dict)
+    log_level: int = logging.INFO  # the lowest that somebody wants, of what Node Zero has to say
     command: str = COMMAND  # in whose words messages say how to go on: a command, or PYTHON
 
     @property

@@ -38,7 +38,7 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
-    --eval-suite"""
+    --eval-suite --log-level --log-file --verbose"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
@@ -116,7 +116,7 @@ def test_help_has_every_flag_and_examples(call) -> None:
     assert "None" not in out
     entries: list[str] = []  # begin in the third column, whatever the frame is drawn with
     for line in out[out.index("--tokenizer {") - 2 :].splitlines():
-        if line[2:].startswith("--"):
+        if line[2:].startswith("-"):
             entries.append(line)
         else:
             entries[-1] += line
@@ -179,7 +179,7 @@ def test_the_run_directory_holds_what_is_documented(run: Path, text: Path) -> No
     names = sorted(entry.name for entry in run.iterdir())
     assert names == [
         "best", "checkpoints", "config.toml", "latest", "metrics.jsonl", "run.lock",
-        "status.json", "tokenizer.json",
+        "status.json", "tokenizer.json", "train.log",
     ]  # fmt: skip
     info = inspect_checkpoint(run / "latest")
     assert info.step == 20
