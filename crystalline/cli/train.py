@@ -72,7 +72,7 @@ Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
 
 Ctrl-C finishes the step, saves, and says how to go on."""
 
-FLAGS_ONLY = frozenset({"config", "resume", "version"})
+FLAGS_ONLY = frozenset({"config", "resume", "create", "version"})
 RESULT_KEYS = (
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
     "weights_sha256", "run_dir", "workers", "precision", "isa", "val_tokens",
@@ -116,6 +116,8 @@ class TrainSettings(RunSettings):
     """Attention heads per block."""
     min_lr: Annotated[float | None, _optional(float, "a tenth of --learning-rate")] = None
     """Learning rate at the end of the schedule."""
+    weight_decay: Annotated[float | None, _optional(float, "0.1, and 0 in adam")] = None
+    """Weight decay, on matrices only, decoupled but in adam, where it is a part of the gradient."""
     epochs: Annotated[float | None, _optional(float, "from --max-steps or --minutes, else 10")] = (
         None
     )
@@ -171,12 +173,18 @@ class TrainSettings(RunSettings):
     checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
     """The new run's directory."""
     config: Annotated[str | None, _optional(str, "none")] = None
-    """A TOML file with settings, such as the config.toml of another run."""
+    """A file with settings, such as the config.toml of another run: TOML, or INI where its name
+    ends in .conf or .ini. They may stand in sections [model], [training], [optimizer], [scheduler]
+    and [checkpointing], and be called embedding_dim, sequence_length, num_epochs, gradient_clip
+    and, in the first, third and fourth of these, type."""
     resume: Annotated[
         str | None,
         tyro.conf.arg(metavar="[RUN]", constructor=str, help_behavior_hint="(default: a new run)"),
     ] = None
     """Go on with this run or from this checkpoint; without a name, with the newest in ./runs."""
+    create: bool = False
+    """Make the run and a checkpoint of the untrained model, step 0, and end; --resume trains it to
+    the bits of a run that was never interrupted."""
     eval_suite: Annotated[
         str | None,
         tyro.conf.arg(
@@ -240,6 +248,7 @@ def _main(argv: list[str]) -> int:
             places = flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir")
             if places == ("", None):  # the newest, unless a variable says where runs are made
                 places = "", os.environ.get("CLLM_CHECKPOINT_DIR") or None
+            _refuse_create(argv)
             earlier = stack.enter_context(open_earlier(*places, command=called(PROGRAM)))
             settings = _parse(argv, Layers(earlier.defaults))
             _set_up_logging(settings, stack)
@@ -247,6 +256,8 @@ def _main(argv: list[str]) -> int:
                 settings, explicit=given_lengths(argv), preparing=_preparing(settings)
             )
         _check_suite(settings)
+        if settings.create:
+            ready = dataclasses.replace(ready, spec=dataclasses.replace(ready.spec, create=True))
         _tell(settings, ready.summary)
         ready.record()
         result = _train(settings, ready)
@@ -316,6 +327,14 @@ def _require_log(path: Path) -> None:
         raise UsageError(
             f"--log-file {path} is a file that holds something else",
             advice="Name a new file, or one that was written as a log before.",
+        )
+
+
+def _refuse_create(argv: list[str]) -> None:
+    if given_flags(argv, ["create"]):
+        raise UsageError(
+            "--create makes a new run, and --resume goes on with one",
+            advice="Leave one of them out.",
         )
 
 
@@ -471,6 +490,8 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
         _tell(settings, f"Train longer with:  {command} {longer}")
         model = shell_word(spec.run_dir)
         _tell(settings, f'Generate text with: {called("cllm-infer")} {model} --prompt "..."')
+    elif result.stop_reason == "created":
+        _tell(settings, f"Made {shell_word(spec.run_dir)}, untrained. Train it with: {command}")
     else:
         _tell(settings, f"Saved {step}. Resume with: {command}")
     if settings.json:

@@ -307,8 +307,10 @@ class Books:
         """Tell how lanes were spread over the symmetry positions."""
         counts = self._words.position_table.sum(axis=0).tolist()
         lanes = sum(counts)
+        if not lanes:
+            return
         steals = int(self._board.sphere_table[:, w.S_STEALS].sum())
-        share = 100 * steals / lanes if lanes else 0.0
+        share = 100 * steals / lanes
         logger.info(
             "lanes by symmetry position: %s (%.0f %% computed by spheres of another position)",
             " ".join(map(str, counts)),

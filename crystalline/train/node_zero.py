@@ -124,11 +124,14 @@ class NodeZero:
             self._load()
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
-            self._node.crew.resize(self.spec.workers)
-            self._phases.begin(PACK)
-            self._phases.wait()
+            if not self.spec.create:
+                self._node.crew.resize(self.spec.workers)
+                self._phases.begin(PACK)
+                self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.open(metrics)
+                if self.spec.create:
+                    return self._finish("created")
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
                     self._mark_best()
                 return self._finish(self._train())
@@ -469,10 +472,10 @@ class NodeZero:
         """Save as is due; return the fields of a `RunResult`."""
         if reason == "time":
             reason = self._conclude() or reason
-        complete = reason in ("finished", "time", "patience")
+        complete = reason in ("finished", "time", "patience", "created")
         if not complete:
             self._node.enter_state("stopping")
-        if not complete or reason == "patience":
+        if not complete or reason in ("patience", "created"):
             self._save()
         seconds = self._clock.running_s()
         self._books.log_positions()

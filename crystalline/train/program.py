@@ -153,7 +153,7 @@ class TrainingProgram:
             self._models[0], self._lanes, self._grads, self._m, self._v,
             arena["undo"], arena["progress"],
             optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
-            weight_decay=config.weight_decay,
+            weight_decay=config.decay,
         )  # fmt: skip
         # The compiled doors, without a Python frame in between.
         self.reduce_segment = self._update.reduce

@@ -25,13 +25,14 @@ COMMAND = "cllm-train"  # what starts and resumes runs, in the words of messages
 PYTHON = "crystalline"  # ... and where that is the Python door
 
 StopReason = Literal[
-    "finished", "time", "patience", "stopped", "interrupted", "terminated", "hangup"
+    "finished", "time", "patience", "created", "stopped", "interrupted", "terminated", "hangup"
 ]
 
 EXIT_CODES: dict[StopReason, int] = {
     "finished": EXIT_OK,
     "time": EXIT_OK,
     "patience": EXIT_OK,
+    "created": EXIT_OK,
     "stopped": EXIT_STOPPED,
     "interrupted": EXIT_INTERRUPTED,
     "terminated": EXIT_TERMINATED,
@@ -67,6 +68,7 @@ class RunSpec:
     workers: int
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
+    create: bool = False  # only make what step 0 begins with, and save it
     crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
     # The model whose weights a new run begins with; read at step 0.  Of a run that trains adapters
     # it is RUN/base, which is read whenever the run begins or goes on.

@@ -38,7 +38,8 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
-    --eval-suite --log-level --log-file --verbose"""
+    --eval-suite --log-level --log-file --verbose --create
+    --step-decay-factor --step-decay-steps"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
