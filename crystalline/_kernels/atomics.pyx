@@ -6,7 +6,7 @@ Waiting releases the GIL and returns on a signal, so that Python's handlers run.
 """
 
 from libc.errno cimport ETIMEDOUT, errno
-from libc.signal cimport SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGTERM, signal
+from libc.signal cimport SIG_DFL, SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM, signal
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdio cimport snprintf
 
@@ -165,12 +165,14 @@ def set_process_name(str name):
     _prctl(PR_SET_NAME, <unsigned long><uintptr_t>text)
 
 
-def fork_workers(str name, int first, int[::1] pids not None):
+def fork_workers(str name, const int[::1] numbers not None, int[::1] pids not None,
+                 bint die_with_parent):
     """Fork once per element and write the child's pid there; return the place in each child.
 
-    Child i is called `name`-(`first` + i), dies with its parent, ignores SIGINT, SIGTERM and
-    SIGHUP, and blocks none of them.  In the parent it returns -1 minus the number of children;
-    where that is less than asked, a fork has failed, and its errno is in the next element.
+    Child i is called `name`-`numbers[i]`, dies with its parent if so wanted, ignores SIGINT,
+    SIGTERM and SIGHUP, and blocks none of them.  In the parent it returns -1 minus the number of
+    children; where that is less than asked, a fork has failed, and its errno is in the next
+    element.
 
     Nothing of Python runs between two forks nor in a child before the return (no hooks of
     `os.register_at_fork` either): every page that is written in between is copied once per child.
@@ -181,6 +183,8 @@ def fork_workers(str name, int first, int[::1] pids not None):
     cdef char called[16]
     cdef sigset_t signals
     cdef int i, pid, parent = getpid()
+    if numbers.shape[0] != pids.shape[0]:
+        raise ValueError(f"{numbers.shape[0]} numbers for {pids.shape[0]} processes")
     for i in range(<int>pids.shape[0]):
         pid = fork()
         if pid > 0:
@@ -197,10 +201,12 @@ def fork_workers(str name, int first, int[::1] pids not None):
         sigaddset(&signals, SIGTERM)
         sigaddset(&signals, SIGHUP)
         sigprocmask(SIG_UNBLOCK, &signals, NULL)
-        prctl(PR_SET_PDEATHSIG, <unsigned long>SIGKILL, 0UL, 0UL, 0UL)
-        if getppid() != parent:
-            _exit(1)
-        snprintf(called, sizeof(called), "%s-%d", text, first + i)
+        signal(SIGCHLD, SIG_DFL)
+        if die_with_parent:
+            prctl(PR_SET_PDEATHSIG, <unsigned long>SIGKILL, 0UL, 0UL, 0UL)
+            if getppid() != parent:
+                _exit(1)
+        snprintf(called, sizeof(called), "%s-%d", text, numbers[i])
         prctl(PR_SET_NAME, <unsigned long><uintptr_t>called, 0UL, 0UL, 0UL)
         return i
     return -1 - pids.shape[0]

@@ -34,6 +34,7 @@ from crystalline.cli.settings import (
     given_lengths,
     parse_layered,
 )
+from crystalline.engine.shape import Depth
 from crystalline.errors import EXIT_OK, UsageError
 from crystalline.log import LOGGER_NAME, set_up_logging
 from crystalline.logfile import LOG_LINE, LogFile
@@ -159,7 +160,12 @@ class TrainSettings(RunSettings):
     text_field: TextField = None
     """Field of JSON records that holds their text, or a conversation of messages."""
     workers: Annotated[int, tyro.conf.arg(aliases=("--threads",))] = 12
-    """Worker processes (spheres), 1 to 63; never more at work than this machine has cores."""
+    """Worker processes (spheres), 1 to 63, with --recursive-depth 2 to 144, 3 to 1728; never more
+    at work than this machine has cores."""
+    recursive_depth: Depth = "1"
+    """Levels of the tree of spheres below Node Zero: 1 is flat; a sphere that has children (up to
+    12) looks after them and computes nothing; auto begins flat and grows where that pays. The
+    result is the same, bit for bit, whatever the tree."""
     init_from: Annotated[
         str | None,
         tyro.conf.arg(metavar="MODEL", constructor=str, help_behavior_hint="(default: none)"),

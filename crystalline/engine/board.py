@@ -13,9 +13,9 @@ from crystalline._kernels.atomics import Words
 from crystalline.engine.phase import Phase
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.barrier import BARRIER_WORDS, Barrier, Handout
+from crystalline.ipc.bells import BELL_WORDS, Bells
 from crystalline.ipc.permits import Permits
 
-MAX_SPHERES = 64
 ERROR_BYTES = 2048
 
 # control: requests of the launcher.
@@ -30,21 +30,25 @@ CONTROL_WORDS = 16
 ) = range(6)
 
 # state: what Node Zero does now.
-STATE_WORDS = 16
+STATE_WORDS = 24
 (
     RUN_STATE,  # a number of the program's
     SPHERES,  # spheres wanted now
     CHECKPOINTS,  # requests for checkpoints that have been answered
     STARTED_NS,  # monotonic time at which the work began in this session
-    DEATHS,  # spheres that died in this session
+    DEATHS,  # spheres that died in this session: entries ever written to the ring of deaths
     PAUSED_NS,  # time that this session was paused
     SINCE_NS,  # monotonic time at which what it does now began
     WORK_DONE,  # of what it does now, in units of the program's
     WORK_TOTAL,  # 0: not known
-) = range(9)
+    ORDERS,  # orders given so far, see `growth`
+    LAST_ID,  # of the nodes of the tree; each takes the next
+    UNIT_NS,  # what a unit that takes long took lately, 0: not known
+    CHANGES,  # of the tree so far
+) = range(13)
 
-# spheres: a row per sphere; the words from S_PROGRAM on are the program's.
-SPHERE_WORDS = 32
+# spheres: a row per node of the tree (`tree`); the words from S_PROGRAM on are the program's.
+SPHERE_WORDS = 48
 (
     S_STATE,  # index into the states of the board
     S_PID,
@@ -54,12 +58,23 @@ SPHERE_WORDS = 32
     S_IDLE_NS,
     S_WAIT_NS,
     S_RESPAWNS,
-) = range(8)
-S_PROGRAM = 16
+    S_ID,  # of the node, never used again in a session; 0: the row is free
+    S_PARENT,  # row of its parent, `shape.NODE_ZERO` for Node Zero
+    S_PLACE,  # among its siblings, from 0
+    S_GROUP,  # symmetry position, 0 to 11, whose work it prefers
+    S_ROLE,  # of `tree`: leaf, control, leaving
+    S_ORDER,  # number of an order, and which children it shall have (`growth`)
+    S_ANSWER,  # number of the order that was followed last, and what came of it
+) = range(15)
+S_PROGRAM = 24
+
+# deaths: a ring, an entry per sphere that died, written by who buried it.
+DEATH_RING, DEATH_WORDS = 64, 8
+D_NUMBER, D_ROW, D_NODE, D_STATUS, D_ADOPTED = range(5)  # the number, from 1, is written last
 
 # What a sphere does; the programs' own states follow, see `states_of`.
-SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired")
-STARTING, IDLING, WAITING, DEAD, RETIRED = range(len(SPHERE_STATES))
+SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "control")
+STARTING, IDLING, WAITING, DEAD, RETIRED, CONTROLLING = range(len(SPHERE_STATES))
 
 
 def states_of(phases: Sequence[Phase]) -> tuple[str, ...]:
@@ -67,21 +82,26 @@ def states_of(phases: Sequence[Phase]) -> tuple[str, ...]:
 
     >>> work = Phase("add", 3, lambda unit, permit, me: None, "compute")
     >>> states_of([work])[3:]
-    ('dead', 'retired', 'compute')
+    ('dead', 'retired', 'control', 'compute')
     """
     return (*SPHERE_STATES, *dict.fromkeys(phase.shown for phase in phases))
 
 
-def engine_regions(units: int, permits: int) -> list[Region]:
-    """Return the table of the engine's regions; `units` is the most units of any phase."""
+def engine_regions(units: int, permits: int, rows: int) -> list[Region]:
+    """Return the table of the engine's regions.
+
+    `units` is the most units of any phase, `rows` the most nodes of the tree, Node Zero left out.
+    """
     return [
         Region("control", "int64", (CONTROL_WORDS,)),
         Region("state", "int64", (STATE_WORDS,)),
         Region("barrier", "int64", (BARRIER_WORDS,)),
         Region("permits", "int64", (Permits.words_needed(permits),)),
         Region("claims", "int64", (units,)),
-        Region("spheres", "int64", (MAX_SPHERES, SPHERE_WORDS)),
-        Region("errors", "uint8", (MAX_SPHERES, ERROR_BYTES)),
+        Region("bells", "int64", (rows + 1, BELL_WORDS)),
+        Region("spheres", "int64", (rows, SPHERE_WORDS)),
+        Region("deaths", "int64", (DEATH_RING, DEATH_WORDS)),
+        Region("errors", "uint8", (rows, ERROR_BYTES)),
     ]
 
 
@@ -92,11 +112,14 @@ class Board:
         handouts = [Handout(phase.units, phase.cycle, phase.heavy_units) for phase in phases]
         self.barrier = Barrier(arena["barrier"], arena["claims"], handouts)
         self.permits = Permits(arena["permits"])
+        self.bells = Bells(arena["bells"])
         self.control = Words(arena["control"])
         self.state = Words(arena["state"])
         self.spheres = Words(arena["spheres"].reshape(-1))  # row s starts at s · SPHERE_WORDS
-        self.sphere_table = arena["spheres"]  # (MAX_SPHERES, SPHERE_WORDS)
-        self.errors = arena["errors"]  # (MAX_SPHERES, ERROR_BYTES)
+        self.deaths = Words(arena["deaths"].reshape(-1))
+        self.sphere_table = arena["spheres"]  # (rows, SPHERE_WORDS)
+        self.errors = arena["errors"]  # (rows, ERROR_BYTES)
+        self.rows = len(self.sphere_table)
 
     def leave_last_words(self, sphere: int, text: str) -> None:
         """Keep the end of `text` as what a failing sphere has to say."""

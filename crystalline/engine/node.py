@@ -6,32 +6,34 @@ and between them lets `obey` do what somebody outside wants.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Protocol
 
-from crystalline._kernels.atomics import monotonic_ns
+from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
-from crystalline.engine.crew import Crew
+from crystalline.engine.deaths import Happened, Toll
+from crystalline.engine.growth import Growth
+from crystalline.engine.lifeline import Lifeline
+from crystalline.engine.member import live
 from crystalline.engine.phase import Phase
 from crystalline.engine.runner import NAP_NS, Runner
+from crystalline.engine.shape import NODE_ZERO, Places
+from crystalline.engine.supervisor import Company, Supervisor
+from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
-from crystalline.ipc.liveness import Patience, is_stopped
+from crystalline.ipc.liveness import Patience, is_stopped, parent_of
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
-
-
-class Happened(Protocol):
-    """Somebody who is told of events."""
-
-    def __call__(self, event: str, **values: Any) -> None:
-        """Take an event by name, with what belongs to it."""
-        ...
+REST_S = 0.1  # between looks at a launcher that is stopped
 
 
 class Node:
@@ -44,6 +46,8 @@ class Node:
         *,
         folder: Path,
         permits: int,
+        rows: int,
+        shape_of: Callable[[int], AbstractSet[Places]],
         states: Sequence[str],
         jitter_s: float,
         hang_s: float,
@@ -51,27 +55,33 @@ class Node:
         happened: Happened,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
-        `folder` where there is no memory file.  `happened` is told of events, by name and with what
-        belongs to them: "sphere_replaced", "workers", "paused" and "resumed".  The rest is as in
-        `Crew` and `Sphere`.
+        `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
+        tells what the tree is like that has so many leaves.  `happened` is told of events, by name
+        and with what belongs to them: "sphere_replaced", "control_lost", "workers", "paused" and
+        "resumed".  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
-        self.arena = Arena.create(Layout(engine_regions(most, permits) + regions), folder)
+        self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
         self.board = Board(self.arena, phases)
-        self.crew = Crew(
-            self.board,
-            phases,
+        self._lifeline = Lifeline()
+        company = Company(
+            board=self.board,
+            phases=phases,
             jitter_s=jitter_s,
             hang_s=hang_s,
             arena_bytes=self.arena.layout.size_bytes,
             settle=self.arena.populate,
-            lost_file=lost_file,
-            replaced=lambda index, cause: happened("sphere_replaced", sphere=index, cause=cause),
+            live=live,
+            lifeline=self._lifeline,
         )
-        self.runner = Runner(self.board, phases, self.crew)
+        self._children = Supervisor(company, NODE_ZERO)
+        self._toll = Toll(self.board, lost_file, happened)
+        self.growth = Growth(self.board, self._children, self.look_after)
+        self.runner = Runner(self.board, phases, self.look_after, self.disband)
         self.clock = RunningClock(self.board)
         self._states = states
         self._happened = happened
+        self._shape_of = shape_of
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -82,6 +92,52 @@ class Node:
                 raise EngineError(f"the launcher did not answer within {ATTACH_S:.0f} s")
             barrier.sleep_on_node_bell(barrier.node_bell(), NAP_NS)
         self.arena.close()
+
+    # The spheres.
+
+    def resize(self, leaves: int) -> None:
+        """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
+        adopt_orphans(True)
+        self.growth.want(self._shape_of(leaves))
+
+    def look_after(self) -> None:
+        """See to the spheres: bury and replace, and take account of who died."""
+        self._rest()
+        self._children.look_after()
+        self._toll.look()
+
+    def disband(self) -> None:
+        """End all spheres."""
+        self._children.disband()
+
+    def _rest(self) -> None:
+        """Stop the spheres for as long as the launcher is stopped.
+
+        On Ctrl-Z the launcher stops us all itself.  But SIGSTOP cannot be caught, and a terminal
+        that does not want a background job's output stops it in a way of its own.
+        """
+        launcher = os.getppid()
+        if not is_stopped(launcher):
+            return
+        began_ns = monotonic_ns()
+        self._signal_all(signal.SIGSTOP)
+        try:
+            while is_stopped(launcher):
+                time.sleep(REST_S)
+        finally:
+            self.board.control.fetch_add(b.SUSPENDED_NS, monotonic_ns() - began_ns)
+            self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
+        """Send a signal to all nodes, parents before their children."""
+        table = Tree(self.board)
+        pids = {os.getpid()}
+        for _, row in sorted(table.paths().items(), key=lambda item: len(item[0])):
+            pid = table.word(row, b.S_PID)
+            if parent_of(pid) in pids:  # so it is still that node's
+                pids.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     # Requests.
 
@@ -96,7 +152,8 @@ class Node:
             control.load(b.STOP) != 0
             or control.load(b.PAUSE) != 0
             or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
-            or control.load(b.SET_WORKERS) not in (0, self.crew.size)
+            or control.load(b.SET_WORKERS) not in (0, self.growth.size)
+            or not self.growth.is_settled
         )
 
     def obey(self, state: str, save: Callable[[], None]) -> int:
@@ -108,9 +165,11 @@ class Node:
         paused = False
         while True:
             wanted = control.load(b.SET_WORKERS)
-            if wanted and wanted != self.crew.size:
-                self.crew.resize(wanted)
+            if wanted and wanted != self.growth.size:
+                self.resize(wanted)
                 self._happened("workers", workers=wanted)
+            elif not self.growth.is_settled:
+                self.growth.settle()
             asked = control.load(b.CHECKPOINT)
             if asked != self.board.state.load(b.CHECKPOINTS):
                 save()

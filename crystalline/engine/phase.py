@@ -23,7 +23,12 @@ MOST_PHASES = 15  # the one that is declared first has number 1; 0 is that there
 class Worker(Protocol):
     """A sphere, as a unit of work sees it."""
 
-    index: int
+    index: int  # its row in the table of spheres
+
+    @property
+    def position(self) -> int:
+        """The symmetry position whose work it prefers, 0 to 11."""
+        ...
 
     def book(self) -> int:
         """Add the time since the last call to the phase's account; return it, in nanoseconds."""

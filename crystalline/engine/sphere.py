@@ -1,7 +1,8 @@
 """A sphere: takes a permit, claims units, computes, hands over, and passes its turn on.
 
-It knows nothing of what the units are; Node Zero forks it, and kills it when all is over.  The
-rules it follows are in `crystalline.ipc`.
+It knows nothing of what the units are.  It is a leaf of the tree of spheres, until its parent
+wants it to go, or Node Zero wants it to have children.  The rules it follows are in
+`crystalline.ipc`.
 """
 
 from __future__ import annotations
@@ -13,20 +14,27 @@ from collections.abc import Callable, Sequence
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine.board import (
     IDLING,
-    RETIRED,
+    S_ANSWER,
     S_BEAT,
     S_COMPUTE_NS,
+    S_GROUP,
     S_IDLE_NS,
+    S_ORDER,
+    S_PARENT,
+    S_ROLE,
     S_STATE,
     S_SYNC_NS,
     S_WAIT_NS,
     SPHERE_WORDS,
+    SPHERES,
     WAITING,
     Board,
     states_of,
 )
 from crystalline.engine.phase import Phase, numbered
+from crystalline.engine.tree import LEAF, order_of
 from crystalline.ipc.barrier import IDLE
+from crystalline.ipc.bells import WORK
 
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
@@ -65,41 +73,48 @@ class Sphere:
         self._board = board
         self._barrier = board.barrier
         self._permits = board.permits
+        self._bells = board.bells
         self._words = board.spheres
         self._row = index * SPHERE_WORDS
         self._jitter_s = jitter_s
         self._arena_bytes = arena_bytes
         self._clock_ns = monotonic_ns()
 
+    @property
+    def position(self) -> int:
+        """The symmetry position whose work it prefers."""
+        return self._words.load(self._row + S_GROUP)
+
     def run(self) -> None:
-        """Work until the number of spheres wanted falls to `index` or below."""
-        barrier, permits, words = self._barrier, self._permits, self._words
-        index, beat = self.index, self._row + S_BEAT
+        """Work until this node is to have children, or to leave."""
+        barrier, permits, words, bells = self._barrier, self._permits, self._words, self._bells
+        index, beat, state = self.index, self._row + S_BEAT, self._board.state
         permit = -1
         turn_ends_ns = 0
         settled = False
         while True:
             words.bump(beat, 1)
             if permit < 0:
-                heard = barrier.work_bell()
-                if index >= barrier.workers_wanted():
-                    break
+                family = words.load(self._row + S_PARENT) + 1
+                heard = bells.heard(family, WORK)
+                if self._is_called():
+                    return
                 if barrier.phase() & 15 != IDLE:
                     permit = permits.acquire(index)
                 if permit < 0:
                     self._enter(IDLING)
-                    barrier.sleep_on_work_bell(heard, SLEEP_NS)
+                    bells.sleep(family, WORK, heard, SLEEP_NS)
                     self._book(S_IDLE_NS)
                     continue
                 if not settled:
                     self._settle()
                     settled = True
-                turn_ends_ns = monotonic_ns() + turn_ns(barrier.workers_wanted(), self._arena_bytes)
+                turn_ends_ns = monotonic_ns() + turn_ns(state.load(SPHERES), self._arena_bytes)
             phase = barrier.phase()
             kind = phase & 15
             if kind == IDLE:
-                wanted = barrier.workers_wanted()
-                if index >= wanted or (wanted > permits.count and monotonic_ns() > turn_ends_ns):
+                others_wait = state.load(SPHERES) > permits.count
+                if self._is_called() or (others_wait and monotonic_ns() > turn_ends_ns):
                     permits.release(permit)
                     permit = -1
                     continue
@@ -107,7 +122,7 @@ class Sphere:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
                 self._book(S_IDLE_NS)
                 continue
-            unit = barrier.claim(phase, index)
+            unit = barrier.claim(phase, index, self.position)
             if unit >= 0:
                 self._enter(self._shown[kind - 1])
                 self._work(phase, unit, permit)
@@ -118,7 +133,13 @@ class Sphere:
             else:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
             self._book(S_WAIT_NS)
-        self._enter(RETIRED)
+
+    def _is_called(self) -> bool:
+        """Return whether this node is to leave, or to have children."""
+        words, row = self._words, self._row
+        return words.load(row + S_ROLE) != LEAF or (
+            order_of(words.load(row + S_ORDER)) != order_of(words.load(row + S_ANSWER))
+        )
 
     def _work(self, phase: int, unit: int, permit: int) -> None:
         """Do a claimed unit, and mark it as done."""

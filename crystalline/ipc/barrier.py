@@ -5,7 +5,7 @@ Nothing here blocks for ever, and nothing here knows what a unit of work is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
 
-POSITIONS = 12  # symmetry positions; sphere s has position s mod 12
+POSITIONS = 12  # symmetry positions
 
 _LINE = 8  # words to a cache line
-PHASE, TICKET, HANDOVER, WORK_BELL, NODE_BELL, WORKERS = (i * _LINE for i in range(6))
-BARRIER_WORDS = 8 * _LINE
+PHASE, TICKET, HANDOVER, NODE_BELL = (i * _LINE for i in range(4))
+BARRIER_WORDS = 4 * _LINE
 
 _FREE, _CLAIMED, _DONE = 0, 1, 2
+MOST_SPHERES = 2**12 - 1  # that a claim word can name
 _EVERYBODY = 2**31 - 1
 
 
@@ -48,7 +49,7 @@ def generation_of(phase: int) -> int:
 
 
 def _claim_word(generation: int, state: int, sphere: int) -> int:
-    return (generation << 16) | (state << 8) | (sphere + 1)
+    return (generation << 16) | (state << 12) | (sphere + 1)
 
 
 class Barrier:
@@ -81,34 +82,17 @@ class Barrier:
         bound = _claim_word(phase >> 4, _DONE, -1)
         return self._claims.first_below(0, self._units[phase & 15], bound) < 0
 
-    def ring_workers(self, count: int) -> None:
-        """Wake up to `count` of those who sleep for want of work or of a permit."""
-        self._words.fetch_add(WORK_BELL, 1)
-        self._words.wake(WORK_BELL, count)
-
     def ring_node(self) -> None:
         """Wake Node Zero."""
         self._words.fetch_add(NODE_BELL, 1)
         self._words.wake(NODE_BELL, 1)
 
-    def workers_wanted(self) -> int:
-        """Return how many spheres there shall be."""
-        return self._words.load(WORKERS)
-
     # What a sphere does.
 
-    def work_bell(self) -> int:
-        """Return the bell's count: read it before looking for a reason to stay awake."""
-        return self._words.load(WORK_BELL)
-
-    def sleep_on_work_bell(self, heard: int, timeout_ns: int) -> None:
-        """Sleep until the bell has rung since `work_bell` returned `heard`."""
-        self._words.wait(WORK_BELL, heard, timeout_ns)
-
-    def claim(self, phase: int, sphere: int) -> int:
+    def claim(self, phase: int, sphere: int, position: int) -> int:
         """Claim a unit of a phase; return its number, or -1 when there is none left.
 
-        Call it with a permit only.  Where positions matter, units of one's own come first, then
+        Call it with a permit only.  Where positions matter, units of `position` come first, then
         those of the other positions in cyclic order, heavy ones before the others; otherwise they
         go in ascending order.
         """
@@ -118,7 +102,7 @@ class Barrier:
         mine = bound + sphere + 1
         cycle = self._handouts[kind].cycle
         if cycle:
-            home = sphere % POSITIONS * cycle // POSITIONS
+            home = position * cycle // POSITIONS
             for end in (self._handouts[kind].heavy_units, count):
                 for turn in range(cycle):
                     start = (home + turn) % cycle
@@ -161,16 +145,12 @@ class Barrier:
 
     # What Node Zero does.
 
-    def publish(self, kind: int, free_permits: Callable[[], int]) -> int:
+    def publish(self, kind: int) -> int:
         """Begin a phase out of IDLE; return it.  The descriptor must have been written before."""
         phase = self.phase()
         if phase & 15 != IDLE:
             raise RuntimeError(f"phase {phase:#x} is not idle")
-        phase = self._move(phase, kind)
-        free = free_permits()
-        if free:
-            self.ring_workers(free)
-        return phase
+        return self._move(phase, kind)
 
     def node_bell(self) -> int:
         """Return the count of Node Zero's bell."""
@@ -179,12 +159,6 @@ class Barrier:
     def sleep_on_node_bell(self, heard: int, timeout_ns: int) -> bool:
         """Sleep until the bell has rung since `heard`; return False on a timeout."""
         return self._words.wait(NODE_BELL, heard, timeout_ns)
-
-    def want_workers(self, count: int) -> None:
-        """Set the number of spheres wanted, and wake all so that they see it."""
-        self._words.store(WORKERS, count)
-        self.ring_workers(_EVERYBODY)
-        self._words.wake(PHASE, _EVERYBODY)
 
     def wake_waiters(self) -> None:
         """Make those who wait at the phase look again."""

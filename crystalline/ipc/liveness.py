@@ -49,6 +49,16 @@ def is_stopped(pid: int) -> bool:
     return _stat_fields(pid)[:1] == ["T"]
 
 
+def parent_of(pid: int) -> int:
+    """Return the parent of a process that lives; 0 when it is gone, or waits to be buried.
+
+    >>> parent_of(os.getpid()) == os.getppid()
+    True
+    """
+    fields = _stat_fields(pid)
+    return int(fields[1]) if fields and fields[0] not in "ZX" else 0
+
+
 def cpu_time_ns(pid: int) -> int:
     """Return the processor time a process has used; 0 when it is gone."""
     fields = _stat_fields(pid)

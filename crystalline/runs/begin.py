@@ -61,7 +61,7 @@ def begin(
             foundation = Foundation.open(settings.init_from)
             settings = foundation.settle(settings, given)
         check_sizes(settings)
-        check_model(settings.train_config(), settings.workers)
+        check_model(settings.train_config(), settings.workers, settings.recursive_depth)
         run = None
         if settings.checkpoint_dir is not None:  # its faults are told before the long work
             run = _enter(RunDir.create(Path(settings.checkpoint_dir)), stack)
@@ -86,7 +86,7 @@ def begin(
                 train_tokens=data.train_tokens,
                 flops_per_second=MODEL_SHARE * peak,
             )
-        check_run(config, model, data, settings.workers)
+        check_run(config, model, data, settings.workers, settings.recursive_depth)
         length = new_length(config, data.train_tokens, speed_of(model, data, cores))
         config = dataclasses.replace(
             length.config,

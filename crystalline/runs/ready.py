@@ -100,6 +100,7 @@ class ReadyRun:
             # Of a run that began from a model they say nothing, and are no settings of it.
             **({"init": None, "positions": None} if config.init_from else {}),
             "workers": self.settings.workers,
+            "recursive_depth": self.settings.recursive_depth,
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)
@@ -222,6 +223,7 @@ def make_spec(
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
+        depth=settings.recursive_depth,
         max_seconds=length.seconds,
         most_steps=length.most_steps,
         precision=length.config.precision,

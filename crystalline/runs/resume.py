@@ -90,7 +90,7 @@ class EarlierRun:
         cores = min(usable_cores(), settings.workers)
         config = settings.train_config()
         config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
-        check_run(config, info.model_config, data, settings.workers)
+        check_run(config, info.model_config, data, settings.workers, settings.recursive_depth)
         speed = speed_of(info.model_config, data, cores)
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
         peak = measure_peak(cores, config.precision)
@@ -203,7 +203,7 @@ def stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     stored = stored_config(info)
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(RunSettings, run.path / CONFIG, tolerate=DISPLAY)
-        named = ("data", "text_field", "workers")
+        named = ("data", "text_field", "workers", "recursive_depth")
         stored |= {name: described[name] for name in named if name in described}
     return stored
 

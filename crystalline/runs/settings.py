@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
 from crystalline.runs.layers import field_names
 from crystalline.runs.length import LENGTHS
-from crystalline.train.config import MAX_WORKERS, TrainConfig
+from crystalline.train.config import TrainConfig
+from crystalline.untrusted import shown
 
 # What a resumed run may change; all else decides its bits.
 CHANGEABLE = frozenset(
@@ -26,15 +28,24 @@ class RunSettings(TrainConfig):
     text_field: str | None = None
     """Field of JSON records that holds their text, or a conversation of messages."""
     workers: int = 12
-    """Worker processes (spheres)."""
+    """Worker processes (spheres): the leaves of their tree."""
+    recursive_depth: Depth = "1"
+    """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.workers <= MAX_WORKERS:
+        if self.recursive_depth not in DEPTHS:
             raise UsageError(
-                f"--workers is {self.workers}", advice=f"It must be between 1 and {MAX_WORKERS}."
+                f"--recursive-depth is {shown(self.recursive_depth)}",
+                advice=f"It must be one of {', '.join(DEPTHS)}.",
+            )
+        most = most_leaves(self.recursive_depth)
+        if not 1 <= self.workers <= most:
+            deeper = ", or up to 144 with --recursive-depth 2" if most < 144 else ""
+            raise UsageError(
+                f"--workers is {self.workers}", advice=f"It must be between 1 and {most}{deeper}."
             )
         for path in self.data:
             if not path:

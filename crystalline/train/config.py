@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from crystalline.model.adapters import AdapterConfig
 
 POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
-MAX_WORKERS = 63
 LARGEST_SEED = 2**63 - 1
 LARGEST_VOCABULARY = 10_000_000  # the trainer reserves memory for all of it at once
 MOST_SEQUENCES = 1_000_000  # of one step

@@ -12,11 +12,12 @@ from collections import deque
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.requests import FEWER, MORE, Wish
+from crystalline.engine.shape import most_leaves
+from crystalline.engine.tree import Tree
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
 from crystalline.train import words as w
-from crystalline.train.config import MAX_WORKERS, POSITIONS
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
     OVER,
@@ -40,6 +41,7 @@ class Controller:
         self._spec = spec
         self._permits = permits
         self._board = b.Board(arena)
+        self._tree = Tree(self._board)
         self._words = TrainingWords(arena)
         self._losses: list[tuple[int, float]] = []
         self._losses_read = 0
@@ -110,10 +112,9 @@ class Controller:
         Raises:
             UsageError: `count` is out of range; nothing changes.
         """
-        if not 1 <= count <= MAX_WORKERS:
-            raise UsageError(
-                f"{count} workers were asked for", advice=f"Use 1 to {MAX_WORKERS} of them."
-            )
+        most = most_leaves(self._spec.depth)
+        if not 1 <= count <= most:
+            raise UsageError(f"{count} workers were asked for", advice=f"Use 1 to {most} of them.")
         self._request(b.SET_WORKERS, count)
 
     def add_suspended(self, nanoseconds: int) -> None:
@@ -149,7 +150,7 @@ class Controller:
 
     def sphere_pids(self) -> list[int]:
         """Return the process ids of all spheres that were ever forked and may live."""
-        return [pid for pid in self._board.sphere_table[:, b.S_PID].tolist() if pid]
+        return [pid for pid in self._board.sphere_table[:, b.S_PID].tolist() if pid > 0]
 
     def snapshot(self) -> Snapshot:
         """Return the whole run at this moment.
@@ -220,18 +221,20 @@ class Controller:
         if not fresh:
             self._memory_at = now
             self._memory = {}
-        count = self._board.state.load(b.SPHERES)
-        rows = self._board.sphere_table[:count].tolist()
+        rows = self._board.sphere_table.tolist()
         spheres = []
         for index, row in enumerate(rows):
+            if not row[b.S_ID]:
+                continue
             pid = row[b.S_PID]
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
             spheres.append(
                 SphereStats(
                     index=index,
-                    position=index % POSITIONS,
-                    level=1,
+                    position=row[b.S_GROUP],
+                    level=len(self._tree.path(index)),
+                    parent=row[b.S_PARENT],
                     pid=pid,
                     state=SPHERE_STATES[row[b.S_STATE]],
                     lanes_done=row[w.S_LANES],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalline.engine.board import engine_regions
+from crystalline.engine.shape import Depth, most_leaves, rows_of
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Layout
 from crystalline.machine.cores import usable_cores
@@ -22,7 +23,7 @@ from crystalline.model.adapters import AdapterConfig, adapter_table, largest_ran
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import Transformer
-from crystalline.train.config import MAX_WORKERS, POSITIONS, TrainConfig
+from crystalline.train.config import POSITIONS, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
 from crystalline.train.words import training_regions
@@ -54,7 +55,7 @@ def check_sizes(config: TrainConfig) -> None:
             raise UsageError(f"{_flag(name)} is {shown}", advice=f"The most is {most:,}.")
 
 
-def check_model(config: TrainConfig, workers: int) -> None:
+def check_model(config: TrainConfig, workers: int, depth: Depth = "1") -> None:
     """Refuse a model whose weights alone do not fit into memory, before the data is looked at.
 
     Raises:
@@ -65,7 +66,7 @@ def check_model(config: TrainConfig, workers: int) -> None:
     least = least_bytes(model, config.adapter)
     if least > limit.size_bytes:
         model = dataclasses.replace(model, vocab_size=config.vocab_size)
-        permits = _permits(workers)
+        permits = most_permits(workers, depth)
 
         def need(config: TrainConfig, model: ModelConfig) -> int:
             return _most_bytes(config, model, permits, _largest(config.precision))
@@ -73,13 +74,15 @@ def check_model(config: TrainConfig, workers: int) -> None:
         raise _too_large(config, model, limit, f"at least {size_words(least)}", need)
 
 
-def check_run(config: TrainConfig, model: ModelConfig, data: PreparedData, workers: int) -> None:
+def check_run(
+    config: TrainConfig, model: ModelConfig, data: PreparedData, workers: int, depth: Depth = "1"
+) -> None:
     """Refuse a run whose shared memory cannot fit into this machine's; its precision is resolved.
 
     Raises:
         UsageError: it cannot work; the message names sizes that can.
     """
-    limit, permits = memory_limit(), _permits(workers)
+    limit, permits = memory_limit(), most_permits(workers, depth)
 
     def need(config: TrainConfig, model: ModelConfig) -> int:
         least = least_bytes(model, config.adapter)
@@ -88,7 +91,7 @@ def check_run(config: TrainConfig, model: ModelConfig, data: PreparedData, worke
         rough = _most_bytes(config, model, permits, config.precision)
         if rough <= limit.size_bytes:
             return rough
-        return _arena_bytes(config, model, data, workers, permits)
+        return _arena_bytes(config, model, data, (workers, depth), permits)
 
     wanted = need(config, model)
     if wanted > limit.size_bytes:
@@ -129,8 +132,9 @@ def _largest(precision: str) -> str:
     return "bf16" if precision == "auto" else precision
 
 
-def _permits(workers: int) -> int:
-    return min(usable_cores(), max(workers, POSITIONS), MAX_WORKERS)
+def most_permits(workers: int, depth: Depth) -> int:
+    """Return how many spheres may compute at a time: as many as there are cores, at most."""
+    return min(usable_cores(), max(workers, POSITIONS), most_leaves(depth))
 
 
 def _most_bytes(config: TrainConfig, model: ModelConfig, permits: int, precision: str) -> int:
@@ -151,7 +155,7 @@ def _arena_bytes(
     config: TrainConfig,
     model: ModelConfig,
     data: PreparedData,
-    workers: int,
+    spheres: tuple[int, Depth],
     permits: int,
 ) -> int:
     """Return the bytes of the arena, from the table that Node Zero makes it by."""
@@ -160,12 +164,13 @@ def _arena_bytes(
     spec = RunSpec(
         config=config, model=model, token_path=data.token_path,
         tokenizer_path=data.tokenizer_path, run_dir=Path(), val_tokens=data.val_tokens,
-        val_bytes=data.val_bytes, tokens_per_epoch=data.train_tokens, workers=workers,
-        permits=permits, precision=config.precision,
+        val_bytes=data.val_bytes, tokens_per_epoch=data.train_tokens, workers=spheres[0],
+        depth=spheres[1], permits=permits, precision=config.precision,
     )  # fmt: skip
     program = TrainingProgram(spec)
-    rows = max(program.lane_count, program.segment_count)
-    regions = engine_regions(rows, permits) + training_regions(rows) + program.regions()
+    units, rows = max(program.lane_count, program.segment_count), rows_of(*spheres)
+    engine = engine_regions(units, permits, rows) + training_regions(units, rows)
+    regions = engine + program.regions()
     return Layout(regions).size_bytes
 
 

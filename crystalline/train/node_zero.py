@@ -17,14 +17,17 @@ import math
 import os
 import pickle
 import signal
+import statistics
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import monotonic_ns, set_process_name
+from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
+from crystalline.engine.shape import first_levels, places_of, rows_of, shape_of
 from crystalline.errors import (
     EXIT_FAILURE,
     EXIT_OK,
@@ -37,12 +40,12 @@ from crystalline.formats.catalog import damage
 from crystalline.formats.files import STATE
 from crystalline.ipc.barrier import POSITIONS
 from crystalline.log import LOGGER_NAME, get_logger
-from crystalline.machine.cores import usable_cores
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
-from crystalline.train.config import MAX_WORKERS, TrainConfig
+from crystalline.train.config import TrainConfig
 from crystalline.train.epochs import ends_epochs
 from crystalline.train.evaluation import Evaluation
+from crystalline.train.footprint import most_permits
 from crystalline.train.metrics import MetricsLog
 from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
@@ -78,18 +81,21 @@ class NodeZero:
     def __init__(self, spec: RunSpec, report: int) -> None:
         """`report` is the file descriptor of the pipe to the launcher."""
         self._report = report
-        cores = spec.permits or min(usable_cores(), max(spec.workers, POSITIONS), MAX_WORKERS)
+        cores = spec.permits or most_permits(spec.workers, spec.depth)
         self.spec = spec = dataclasses.replace(spec, permits=cores)
         self.program = _build(spec)
         program = self.program
         declared = StepPhases(program, spec.config.grad_clip)
         phases = declared.declare()
-        rows = max(program.lane_count, *(phase.units for phase in phases))
+        units = max(program.lane_count, *(phase.units for phase in phases))
+        rows = rows_of(spec.workers, spec.depth)
         self._node = Node(
             phases,
-            training_regions(rows) + program.regions(),
+            training_regions(units, rows) + program.regions(),
             folder=spec.run_dir,
             permits=cores,
+            rows=rows,
+            shape_of=lambda leaves: places_of(shape_of(leaves, first_levels(spec.depth))),
             states=RUN_STATES,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
@@ -125,7 +131,7 @@ class NodeZero:
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
             if not self.spec.create:
-                self._node.crew.resize(self.spec.workers)
+                self._node.resize(self.spec.workers)
                 self._phases.begin(PACK)
                 self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
@@ -137,7 +143,7 @@ class NodeZero:
                 return self._finish(self._train())
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._node.crew.disband()
+            self._node.disband()
 
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
@@ -229,7 +235,8 @@ class NodeZero:
         """Enter the newest finished step in the books."""
         done, self._unbooked = self._unbooked, None
         if done is not None:
-            self._node.crew.unit_ns = [row[w.UNIT_NS] for row in done.lanes]
+            units_ns = [row[w.UNIT_NS] for row in done.lanes]
+            self._node.board.state.store(b.UNIT_NS, round(statistics.median(units_ns)))
             self._books.enter_step(done)
 
     # Time.
@@ -487,7 +494,7 @@ class NodeZero:
             "seconds": seconds,
             "weights_sha256": self.program.weights_sha256(),
             "run_dir": str(spec.run_dir),
-            "workers": self._node.crew.size,
+            "workers": self._node.growth.size or spec.workers,
             "precision": spec.precision,
             "isa": spec.isa,
             "stop_reason": reason,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts
+from crystalline.engine.shape import Depth
 from crystalline.errors import (
     EXIT_HANGUP,
     EXIT_INTERRUPTED,
@@ -66,6 +67,7 @@ class RunSpec:
     val_bytes: int  # bytes of text of the held-out split
     tokens_per_epoch: int  # tokens of the training split
     workers: int
+    depth: Depth = "1"  # levels of the tree of spheres, one of `engine.shape.DEPTHS`
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
     create: bool = False  # only make what step 0 begins with, and save it

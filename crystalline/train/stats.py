@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "compute", "reduce", "update")
+SPHERE_STATES = (
+    "starting", "idle", "waiting", "dead", "retired", "control", "compute", "reduce", "update",
+)  # fmt: skip
 RUN_STATES = (
     "starting", "training", "paused", "evaluating", "discovering", "saving", "stopping", "stopped",
     "finished",
@@ -24,8 +26,9 @@ class SphereStats:
     """One worker process.  Times and counts are totals since the sphere started."""
 
     index: int
-    position: int  # symmetry position, index mod 12
+    position: int  # symmetry position whose work it prefers
     level: int  # depth in the tree of spheres: 1 for a child of Node Zero
+    parent: int  # index of its parent, -1 for Node Zero
     pid: int
     state: str  # one of SPHERE_STATES
     lanes_done: int  # lanes (batches of sequences) computed

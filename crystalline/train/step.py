@@ -73,7 +73,7 @@ class StepPhases:
             words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
             me.count(w.S_LANES, 1)
             me.count(w.S_TOKENS, tokens)
-            if (lane - me.index) % POSITIONS:
+            if (lane - me.position) % POSITIONS:
                 me.count(w.S_STEALS, 1)
             if norm:
                 words.lane_norms[me.index] = norm

@@ -8,7 +8,7 @@
     outcome    float64  (8,)          holder of the hand-over        norm, clip factor, flag
     results    float64  (units, 8)    claimant of the unit           loss, tokens, norm, time,
                                                                      smoothed loss; squares
-    positions  int64    (64, 12)      the sphere                     lanes by position
+    positions  int64    (rows, 12)    the sphere                     lanes by position
     losses     float64  (4096, 2)     Node Zero                      ring of (step, loss)
     evals      float64  (256, 3)      Node Zero                      ring of (step, loss, bits)
 
@@ -18,7 +18,7 @@ Words of the engine's own are in `crystalline.engine.board`.
 from __future__ import annotations
 
 from crystalline._kernels.atomics import Words
-from crystalline.engine.board import MAX_SPHERES, S_PROGRAM
+from crystalline.engine.board import S_PROGRAM
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.barrier import POSITIONS
 
@@ -85,15 +85,18 @@ LOSS_SUM, TOKEN_COUNT, LANE_NORM, UNIT_NS, SMOOTHED_SUM, SQUARES = range(6)
 ) = range(S_PROGRAM, S_PROGRAM + 5)
 
 
-def training_regions(units: int) -> list[Region]:
-    """Return the table of training's regions; `units` is the most lanes or units of any phase."""
+def training_regions(units: int, rows: int) -> list[Region]:
+    """Return the table of training's regions.
+
+    `units` is the most lanes or units of any phase, `rows` the most nodes of the tree of spheres.
+    """
     return [
         Region("counts", "int64", (COUNT_WORDS,)),
         Region("status", "float64", (STATUS_WORDS,)),
         Region("descriptor", "float64", (DESCRIPTOR_WORDS,)),
         Region("outcome", "float64", (OUTCOME_WORDS,)),
         Region("results", "float64", (units, RESULT_WORDS)),
-        Region("positions", "int64", (MAX_SPHERES, POSITIONS)),
+        Region("positions", "int64", (rows, POSITIONS)),
         Region("losses", "float64", (LOSS_RING, 2)),
         Region("evals", "float64", (EVAL_RING, 3)),
     ]
@@ -109,7 +112,7 @@ class TrainingWords:
         self.outcome = arena["outcome"]
         self.results = arena["results"]  # (units, RESULT_WORDS)
         self.positions = Words(arena["positions"].reshape(-1))
-        self.position_table = arena["positions"]  # (MAX_SPHERES, POSITIONS)
-        self.lane_norms = arena["spheres"].view("float64")[:, S_GRAD_NORM]  # (MAX_SPHERES,)
+        self.position_table = arena["positions"]  # (rows, POSITIONS)
+        self.lane_norms = arena["spheres"].view("float64")[:, S_GRAD_NORM]  # (rows,)
         self.losses = arena["losses"]  # (LOSS_RING, 2)
         self.evals = arena["evals"]  # (EVAL_RING, 3)

@@ -31,6 +31,7 @@ COMMAND = [sys.executable, "-c", PROGRAM]
 _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num-heads --seq-len
     --batch-size
     --learning-rate --epochs --max-steps --minutes --workers --threads --checkpoint-dir --config
+    --recursive-depth
     --resume --precision --dropout --min-lr --warmup-steps --lr-schedule --optimizer --weight-decay
     --beta1 --beta2 --grad-clip --accumulation-steps --eval-interval --save-interval --keep
     --val-fraction --seed --lanes --log-interval --json --plain --quiet --version --help

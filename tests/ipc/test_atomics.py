@@ -160,7 +160,7 @@ from crystalline._kernels.atomics import fork_workers
 os.register_at_fork(after_in_child=lambda: os._exit(9))
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 pids = np.zeros(3, np.intc)
-place = fork_workers("worker", 7, pids)
+place = fork_workers("worker", np.array([7, 8, 30], np.intc), pids, True)
 if place >= 0:
     os.write(1, b"%d %d\\n" % (place, os.getpid()))
     signal.pause()
@@ -183,7 +183,7 @@ def test_forked_workers_are_numbered_named_deaf_to_the_terminal_and_die_with_the
         ((place, *pids),) = (line for line in lines if len(line) == 4)
         assert place == -4
         assert sorted(line for line in lines if len(line) == 2) == list(enumerate(pids))
-        for number, pid in enumerate(pids, 7):
+        for number, pid in zip((7, 8, 30), pids, strict=True):
             status = status_of(pid)
             assert status["Name"] == f"worker-{number}"
             for deaf_to in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

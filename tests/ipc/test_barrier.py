@@ -7,6 +7,7 @@ import pytest
 
 from crystalline.ipc.barrier import (
     BARRIER_WORDS,
+    MOST_SPHERES,
     POSITIONS,
     Barrier,
     Handout,
@@ -24,11 +25,16 @@ def barrier() -> Barrier:
 
 
 def publish(barrier: Barrier, kind: int) -> int:
-    return barrier.publish(kind, lambda: 0)
+    return barrier.publish(kind)
+
+
+def claim(barrier: Barrier, phase: int, sphere: int) -> int:
+    """Claim as one of a flat tree does."""
+    return barrier.claim(phase, sphere, sphere % POSITIONS)
 
 
 def finish(barrier: Barrier, phase: int, following: int, sphere: int = 0) -> int:
-    while (unit := barrier.claim(phase, sphere)) >= 0:
+    while (unit := claim(barrier, phase, sphere)) >= 0:
         barrier.done(phase, unit, sphere)
     assert barrier.claim_hand_over(phase, sphere)
     return barrier.advance(phase, following)
@@ -50,9 +56,9 @@ def test_nothing_is_published_on_top_of_a_running_phase(barrier: Barrier) -> Non
 
 def test_own_position_first_then_the_others_in_order(barrier: Barrier) -> None:
     phase = publish(barrier, COMPUTE)
-    order = [barrier.claim(phase, 15) for _ in range(16)]  # position 3
+    order = [claim(barrier, phase, 15) for _ in range(16)]  # position 3
     assert order == [3, 15, 4, 5, 6, 7, 8, 9, 10, 11, 0, 12, 1, 13, 2, 14]
-    assert barrier.claim(phase, 15) == -1
+    assert claim(barrier, phase, 15) == -1
 
 
 def test_fewer_lanes_than_positions() -> None:
@@ -60,32 +66,32 @@ def test_fewer_lanes_than_positions() -> None:
         np.zeros(BARRIER_WORDS, np.int64), np.zeros(2, np.int64), [Handout(2, cycle=12)]
     )
     phase = publish(barrier, COMPUTE)
-    assert [barrier.claim(phase, 7) for _ in range(3)] == [0, 1, -1]
+    assert [claim(barrier, phase, 7) for _ in range(3)] == [0, 1, -1]
 
 
 def test_segments_go_in_order_and_once(barrier: Barrier) -> None:
     phase = publish(barrier, REDUCE)
-    assert [barrier.claim(phase, s) for s in (4, 1, 4, 9, 2, 0)] == [0, 1, 2, 3, 4, -1]
+    assert [claim(barrier, phase, s) for s in (4, 1, 4, 9, 2, 0)] == [0, 1, 2, 3, 4, -1]
 
 
 def test_claims_of_earlier_phases_do_not_matter(barrier: Barrier) -> None:
     phase = finish(barrier, publish(barrier, COMPUTE), REDUCE, sphere=11)
     assert not barrier.all_done(phase)
-    assert [barrier.claim(phase, 2) for _ in range(6)] == [0, 1, 2, 3, 4, -1]
+    assert [claim(barrier, phase, 2) for _ in range(6)] == [0, 1, 2, 3, 4, -1]
 
 
 def test_a_late_sphere_finds_nothing_in_an_old_phase(barrier: Barrier) -> None:
     old = publish(barrier, COMPUTE)
     new = finish(barrier, old, REDUCE)
     finish(barrier, new, UPDATE)
-    assert barrier.claim(new, 5) == -1
+    assert claim(barrier, new, 5) == -1
     assert not barrier.claim_hand_over(new, 5)
     assert not barrier.claim_hand_over(old, 5)
 
 
 def test_a_phase_is_done_when_all_its_units_are(barrier: Barrier) -> None:
     phase = publish(barrier, REDUCE)
-    units = [barrier.claim(phase, s) for s in range(5)]
+    units = [claim(barrier, phase, s) for s in range(5)]
     for sphere, unit in reversed(list(enumerate(units))):
         assert not barrier.all_done(phase)
         barrier.done(phase, unit, sphere)
@@ -94,7 +100,7 @@ def test_a_phase_is_done_when_all_its_units_are(barrier: Barrier) -> None:
 
 def test_one_hands_over(barrier: Barrier) -> None:
     phase = publish(barrier, REDUCE)
-    while (unit := barrier.claim(phase, 3)) >= 0:
+    while (unit := claim(barrier, phase, 3)) >= 0:
         barrier.done(phase, unit, 3)
     assert barrier.claim_hand_over(phase, 3)
     assert not barrier.claim_hand_over(phase, 4)
@@ -105,18 +111,18 @@ def test_one_hands_over(barrier: Barrier) -> None:
 
 def test_what_a_dead_sphere_held_goes_back(barrier: Barrier) -> None:
     phase = publish(barrier, REDUCE)
-    units = [barrier.claim(phase, s) for s in (7, 8, 7, 8)]
+    units = [claim(barrier, phase, s) for s in (7, 8, 7, 8)]
     barrier.done(phase, units[0], 7)
     assert barrier.units_claimed_by(7) == [units[2]]
     barrier.free_units_of(7)
     assert barrier.units_claimed_by(7) == []
     assert barrier.units_claimed_by(8) == [units[1], units[3]]
-    assert [barrier.claim(phase, 1) for _ in range(3)] == [4, 2, -1]
+    assert [claim(barrier, phase, 1) for _ in range(3)] == [4, 2, -1]
 
 
 def test_a_hand_over_goes_back(barrier: Barrier) -> None:
     phase = publish(barrier, REDUCE)
-    while (unit := barrier.claim(phase, 3)) >= 0:
+    while (unit := claim(barrier, phase, 3)) >= 0:
         barrier.done(phase, unit, 3)
     assert barrier.claim_hand_over(phase, 3)
     barrier.free_units_of(4)
@@ -128,22 +134,27 @@ def test_a_hand_over_goes_back(barrier: Barrier) -> None:
 def test_a_lost_ticket_is_made_up_for(barrier: Barrier) -> None:
     """A sphere that dies between drawing a ticket and claiming leaves no gap."""
     phase = publish(barrier, REDUCE)
-    assert barrier.claim(phase, 0) == 0
+    assert claim(barrier, phase, 0) == 0
     barrier._words.fetch_add(8, 2)  # TICKET
-    assert sorted(barrier.claim(phase, 0) for _ in range(4)) == [1, 2, 3, 4]
-    assert barrier.claim(phase, 0) == -1
+    assert sorted(claim(barrier, phase, 0) for _ in range(4)) == [1, 2, 3, 4]
+    assert claim(barrier, phase, 0) == -1
 
 
-def test_bells(barrier: Barrier) -> None:
-    heard, node = barrier.work_bell(), barrier.node_bell()
-    assert barrier.sleep_on_node_bell(node, 1_000_000) is False
-    barrier.publish(COMPUTE, lambda: 2)
-    assert barrier.work_bell() == heard + 1
+def test_the_bell_of_node_zero(barrier: Barrier) -> None:
+    heard = barrier.node_bell()
+    assert barrier.sleep_on_node_bell(heard, 1_000_000) is False
     barrier.ring_node()
-    assert barrier.sleep_on_node_bell(node, 10_000_000_000) is True
-    barrier.want_workers(5)
-    assert barrier.workers_wanted() == 5
-    assert barrier.work_bell() == heard + 2
+    assert barrier.sleep_on_node_bell(heard, 10_000_000_000) is True
+
+
+def test_as_many_spheres_as_a_claim_word_can_name(barrier: Barrier) -> None:
+    phase = publish(barrier, REDUCE)
+    last = MOST_SPHERES - 1
+    assert claim(barrier, phase, last) == 0
+    assert barrier.units_claimed_by(last) == [0]
+    assert barrier.units_claimed_by(last - 256) == []
+    barrier.done(phase, 0, last)
+    assert [claim(barrier, phase, s) for s in range(5)] == [1, 2, 3, 4, -1]
 
 
 def test_heavy_units_come_before_the_others_for_everybody() -> None:
@@ -152,7 +163,7 @@ def test_heavy_units_come_before_the_others_for_everybody() -> None:
     barrier = Barrier(words, claims, [Handout(6, cycle=6, heavy_units=4)])
     phase = publish(barrier, COMPUTE)
     # Sphere 9's own pair is unit 4, a light one; sphere 4's is unit 2.
-    assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [0, 2]
-    assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [1, 3]
-    assert [barrier.claim(phase, 9), barrier.claim(phase, 4)] == [4, 5]
-    assert barrier.claim(phase, 4) == -1
+    assert [claim(barrier, phase, 9), claim(barrier, phase, 4)] == [0, 2]
+    assert [claim(barrier, phase, 9), claim(barrier, phase, 4)] == [1, 3]
+    assert [claim(barrier, phase, 9), claim(barrier, phase, 4)] == [4, 5]
+    assert claim(barrier, phase, 4) == -1

@@ -35,7 +35,7 @@ def test_processes_share_the_work_of_many_phases(tmp_path: Path) -> None:
         counter.store(2, 1)
         counter.wake(2, PROCESSES)
         for _ in range(ROUNDS):
-            barrier.publish(WORK, lambda: 0)
+            barrier.publish(WORK)
             while barrier.phase() & 15 != IDLE and time.monotonic() < deadline:
                 barrier.sleep_on_node_bell(barrier.node_bell(), 1_000_000)
         assert [process.wait(20) for process in processes] == [0] * PROCESSES

@@ -39,7 +39,7 @@ def limit_to(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
 
 
 def arena_bytes(config: TrainConfig, model: ModelConfig, data: Any) -> int:
-    return footprint._arena_bytes(config, model, data, 12, footprint._permits(12))
+    return footprint._arena_bytes(config, model, data, (12, "1"), footprint.most_permits(12, "1"))
 
 
 @pytest.mark.parametrize("attention", ["standard", "crystalline"])
@@ -70,7 +70,7 @@ def test_the_rough_figure_is_above_the_arena(
     shape = {k: v for k, v in changes.items() if hasattr(MODEL, k)}
     model = dataclasses.replace(MODEL, **shape)
     exact = arena_bytes(config, model, data)
-    rough = footprint._most_bytes(config, model, footprint._permits(12), precision)
+    rough = footprint._most_bytes(config, model, footprint.most_permits(12, "1"), precision)
     assert exact <= rough
 
 

@@ -94,7 +94,7 @@ def test_a_pause_does_not_count(tmp_path: Path) -> None:
 
 
 def test_the_clock_leaves_out_pauses_and_suspensions(tmp_path: Path) -> None:
-    arena = Arena.create(Layout(b.engine_regions(12, 2)), tmp_path)
+    arena = Arena.create(Layout(b.engine_regions(12, 2, 1)), tmp_path)
     try:
         board = b.Board(arena)
         now = [1000]

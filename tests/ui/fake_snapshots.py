@@ -22,6 +22,7 @@ def fake_sphere(index: int, step: int, spheres: int, state: str) -> SphereStats:
         index=index,
         position=index % 12,
         level=1 if index < 12 else 2,
+        parent=-1 if index < 12 else index % 12,
         pid=40_000 + index,
         state=state,
         lanes_done=lanes,

@@ -1,0 +1,216 @@
+"""The nested cluster of spheres: what touches what, exactly, at every level."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+from itertools import combinations, pairwise, permutations, product
+
+import numpy as np
+import pytest
+
+from crystalline.engine.geometry import (
+    center,
+    distance2,
+    group,
+    kissing_direction,
+    linked,
+    radius,
+    siblings_in_contact,
+    steal_order,
+    touching,
+)
+
+TWELVE = range(12)
+PARENTS = [(), (4,), (11,), (3, 8), (0, 0)]  # of spheres of levels 1 to 3
+
+
+def place(path: tuple[int, ...]) -> np.ndarray:
+    """Return a center in floats: from each parent 2R/3 along a unit vector."""
+    where, size = np.zeros(3), 1.0
+    for position in path:
+        along = np.array(kissing_direction(position), float)
+        where = where + 2 * size / 3 * along / np.linalg.norm(along)
+        size /= 3
+    return where
+
+
+def test_the_twelve_directions_are_those_of_the_cluster() -> None:
+    wanted = {way for x, y in product((1, -1), repeat=2) for way in permutations((x, y, 0))}
+    assert {kissing_direction(k) for k in TWELVE} == wanted
+    assert len(wanted) == 12
+
+
+def test_opposite_positions_are_six_apart() -> None:
+    for k in TWELVE:
+        opposite = kissing_direction((k + 6) % 12)
+        assert opposite == tuple(-x for x in kissing_direction(k))
+
+
+def test_positions_lie_like_the_hours_of_a_clock() -> None:
+    """Seen along (-1, -1, -1), with position 0 at the top."""
+    axis = np.ones(3) / math.sqrt(3)
+    up = np.array(kissing_direction(0), float) / math.sqrt(2)
+    right = np.cross(up, axis)  # of one who looks down on the dial
+    for k in TWELVE:
+        way = np.array(kissing_direction(k), float)
+        hour = math.atan2(way @ right, way @ up) / math.tau * 12
+        assert math.isclose(hour % 12, k, abs_tol=1e-9) or math.isclose(hour, k, abs_tol=1e-9)
+        height = [0, 1, 0, -1][k % 4]
+        assert math.isclose(way @ axis, height * 2 / math.sqrt(3), abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("parent", PARENTS, ids=str)
+def test_each_touches_four_siblings_and_none_is_closer(parent: tuple[int, ...]) -> None:
+    children = [(*parent, k) for k in TWELVE]
+    twice = 2 * radius(len(parent) + 1)
+    contacts = set()
+    for a, b in combinations(TWELVE, 2):
+        between = distance2(children[a], children[b])
+        assert between >= twice**2
+        assert touching(children[a], children[b]) == (between == twice**2)
+        if between == twice**2:
+            contacts.add((a, b))
+    assert len(contacts) == 24
+    for k in TWELVE:
+        near = sorted({a + b - k for a, b in contacts if k in (a, b)})
+        assert tuple(near) == siblings_in_contact(k)
+        assert len(near) == 4
+
+
+@pytest.mark.parametrize("parent", PARENTS, ids=str)
+def test_children_lie_inside_and_touch_the_middle_and_the_outside(parent: tuple[int, ...]) -> None:
+    level = len(parent)
+    small = radius(level + 1)
+    assert small * 3 == radius(level)
+    for k in TWELVE:
+        child = (*parent, k)
+        between = distance2(child, parent)
+        assert between == (radius(level) - small) ** 2  # the outside, from within
+        assert between == (small + small) ** 2  # the one in the middle, as large as the child
+        assert touching(child, parent)
+        assert touching(parent, child)
+
+
+def test_centers_are_where_floats_say() -> None:
+    shuffled = random.Random(7)
+    paths = [tuple(shuffled.choices(TWELVE, k=shuffled.randrange(5))) for _ in range(60)]
+    for path in paths:
+        vector, scale = center(path)
+        assert all(type(x) is int for x in (*vector, scale))
+        assert np.allclose(math.sqrt(2) * np.array(vector) / scale, place(path), atol=1e-12)
+    for a, b in zip(paths[::2], paths[1::2], strict=True):
+        between = distance2(a, b)
+        assert isinstance(between, Fraction)
+        assert between == distance2(b, a)
+        assert math.isclose(between, np.sum((place(a) - place(b)) ** 2), abs_tol=1e-12)
+
+
+def test_no_two_nodes_have_one_center() -> None:
+    centers = {
+        tuple(Fraction(x, center(path).scale) for x in center(path).vector)
+        for level in range(4)
+        for path in product(TWELVE, repeat=level)
+    }
+    assert len(centers) == 1 + 12 + 144 + 1728
+
+
+@pytest.mark.parametrize("position", [-1, 12])
+def test_there_are_twelve_positions(position: int) -> None:
+    for asked in (kissing_direction, siblings_in_contact, lambda k: center((3, k))):
+        with pytest.raises(ValueError, match=f"position is {position}"):
+            asked(position)
+
+
+def test_messages_run_between_parent_and_child_and_siblings_in_contact() -> None:
+    for a, b in product(TWELVE, repeat=2):
+        assert linked((a,), (b,)) == (b in siblings_in_contact(a))
+        assert linked((5, a), (5, b)) == linked((a,), (b,))
+        assert not linked((5, a), (6, b))
+        assert linked((a,), (a, b))
+        assert linked((a, b), (a,))
+        assert not linked((a,), ((a + 1) % 12, b))
+        assert not linked((), (a, b))
+    assert linked((), (3,))
+    assert not linked((), ())
+
+
+def test_cousins_that_touch_are_not_linked() -> None:
+    ours, theirs = next(
+        (a, b)
+        for a in product([0], TWELVE)
+        for b in product([1], TWELVE)
+        if touching(a, b)
+    )  # fmt: skip
+    assert not linked(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"), [((11,), 11), ((11, 0), 11), ((11, 1), 0), ((3, 9, 9), 0)]
+)
+def test_groups(path: tuple[int, ...], wanted: int) -> None:
+    assert group(path) == wanted
+
+
+def test_a_full_level_has_every_group_alike() -> None:
+    groups = [group(path) for path in product(TWELVE, repeat=2)]
+    assert [groups.count(g) for g in TWELVE] == [12] * 12
+    with pytest.raises(ValueError, match="no symmetry group"):
+        group(())
+
+
+# The order of stealing
+
+
+def test_siblings_in_contact_come_before_other_siblings() -> None:
+    paths = [(k,) for k in TWELVE]
+    assert steal_order((3,), paths) == [3, 2, 4, 7, 11, 0, 1, 5, 6, 8, 9, 10]
+
+
+def test_other_subtrees_come_by_the_distance_of_their_parents() -> None:
+    paths = [(p, k) for p in TWELVE for k in TWELVE]
+    order = [paths[i] for i in steal_order((3, 5), paths)]
+    assert order[0] == (3, 5)
+    assert order[1:5] == [(3, k) for k in siblings_in_contact(5)]
+    assert {path[0] for path in order[:12]} == {3}
+    parents = [path[0] for path in order[12::12]]
+    assert all(path[0] == parents[i // 12] for i, path in enumerate(order[12:]))
+    assert set(parents[:4]) == set(siblings_in_contact(3))
+    assert parents[-1] == 9  # the opposite one
+    away = [np.linalg.norm(place((3,)) - place((p,))) for p in parents]
+    assert all(near <= far + 1e-12 for near, far in pairwise(away))
+    assert order[12:24] == sorted(order[12:24])
+
+
+def test_levels_mix() -> None:
+    """Leaves of level 1 beside a subtree: a child of Node Zero has the subtree's root as parent."""
+    paths = [(0,), (1,), (6,), (2, 0), (2, 1), (8, 0)]
+    assert [paths[i] for i in steal_order((2, 1), paths)] == [
+        (2, 1), (2, 0), (0,), (1,), (6,), (8, 0),
+    ]  # fmt: skip
+    assert [paths[i] for i in steal_order((0,), paths)] == [
+        (0,), (1,), (6,), (2, 0), (2, 1), (8, 0),
+    ]  # fmt: skip
+
+
+def test_the_order_does_not_depend_on_that_of_the_nodes() -> None:
+    paths = [(p, k) for p in (1, 4, 10) for k in TWELVE] + [(0,), (5,)]
+    wanted = [paths[i] for i in steal_order((4, 7), paths)]
+    for seed in range(5):
+        mixed = random.Random(seed).sample(paths, len(paths))
+        assert [mixed[i] for i in steal_order((4, 7), mixed)] == wanted
+
+
+def test_several_nodes_at_one_position() -> None:
+    """63 workers in one level: positions come round again."""
+    paths = [(i % 12,) for i in range(63)]
+    order = steal_order((2,), paths)
+    assert order[:6] == [2, 14, 26, 38, 50, 62]
+    assert sorted(order) == list(range(63))
+
+
+def test_node_zero_computes_nothing() -> None:
+    for path, paths in [((), [(1,)]), ((1,), [(1,), ()])]:
+        with pytest.raises(ValueError, match="Node Zero"):
+            steal_order(path, paths)
