@@ -39,6 +39,7 @@ MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 # A run that trains adapters, and a checkpoint of one: PEFT's names.
 BASE = "base"
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
+TRACE_HEAD = b'{"traceEvents":['  # of a profile; see `train.profile_report`
 # The cache.
 CORPORA, REQUESTS, TOKENS = "corpora", "requests", "tokens.bin"
 CACHE_TAG = "CACHEDIR.TAG"
@@ -190,12 +191,17 @@ def _is_safetensors(path: Path) -> bool:
     return len(head) > 9 and head[8:9] == b"{" and head[5:8] == bytes(3)
 
 
-# --- logs -------------------------------------------------------------------------------------
+# --- logs and profiles ------------------------------------------------------------------------
 
 
 def is_log(path: Path) -> bool:
     """Return whether a file is a log of this package's, such as --log-file writes."""
     return path.suffix == ".log" and LOG_LINE.match(_head(path)) is not None
+
+
+def is_trace(path: Path) -> bool:
+    """Return whether a file is a profile of this package's, such as --profile writes."""
+    return path.suffix == ".json" and _head(path).startswith(TRACE_HEAD)
 
 
 # --- reading ----------------------------------------------------------------------------------

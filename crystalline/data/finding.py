@@ -19,6 +19,7 @@ from crystalline.data.artifacts import (
     MODEL_FOLDER,
     RUN_DIRECTORY,
     is_log,
+    is_trace,
     recognize,
 )
 from crystalline.errors import DataError
@@ -232,7 +233,7 @@ class _Search:
                     passed_over["special file"] += 1
                 elif suffix not in SUFFIXES:
                     passed_over[shown(suffix) or "without suffix"] += 1
-                elif (status.st_dev, status.st_ino) in self._own_outputs or is_log(path):
+                elif (status.st_dev, status.st_ino) in self._own_outputs or _is_own(path):
                     left_out[_OWN_OUTPUT] += 1
                 elif not self._first_visit(real_path):
                     repeated += 1
@@ -258,6 +259,11 @@ class _Search:
             return False
         self._seen.add(real_path)
         return True
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a file is what commands of this package tell of themselves."""
+    return is_log(path) or is_trace(path)
 
 
 def _own_outputs() -> frozenset[tuple[int, int]]:

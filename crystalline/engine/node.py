@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
@@ -53,6 +54,7 @@ class Node:
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
+        record: Callable[[int], MarkRow | None] = lambda _: None,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
@@ -71,6 +73,7 @@ class Node:
             hang_s=hang_s,
             arena_bytes=self.arena.layout.size_bytes,
             settle=self.arena.populate,
+            record=record,
             live=live,
             lifeline=self._lifeline,
         )

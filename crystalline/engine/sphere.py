@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine.board import (
     IDLING,
     S_ANSWER,
@@ -32,6 +33,13 @@ from crystalline.engine.board import (
     states_of,
 )
 from crystalline.engine.phase import Phase, numbered
+from crystalline.engine.recording import (
+    BETWEEN,
+    HANDING_OVER,
+    NO_PERMIT,
+    phase_kind,
+    waiting_kind,
+)
 from crystalline.engine.tree import LEAF, order_of
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
@@ -59,12 +67,16 @@ class Sphere:
         jitter_s: float = 0.0,
         arena_bytes: int = 0,
         settle: Callable[[], None] = lambda: None,
+        marks: MarkRow | None = None,
     ) -> None:
         """`settle` is called with the first permit; `jitter_s` is the longest random sleep before
-        each unit, for tests.  Turns last the longer the larger the arena is.
+        each unit, for tests.  Turns last the longer the larger the arena is.  `marks` is where a
+        profiled run enters what is booked.
         """
         self.index = index
         self._settle = settle
+        self._marks = marks
+        self._kind = self._unit = 0  # of the unit in hand, for the marks
         self._phases = phases
         self._numbers = numbered(phases)
         states = states_of(phases)
@@ -104,7 +116,7 @@ class Sphere:
                 if permit < 0:
                     self._enter(IDLING)
                     bells.sleep(family, WORK, heard, SLEEP_NS)
-                    self._book(S_IDLE_NS)
+                    self._book(S_IDLE_NS, NO_PERMIT)
                     continue
                 if not settled:
                     self._settle()
@@ -120,7 +132,7 @@ class Sphere:
                     continue
                 self._enter(IDLING)
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
-                self._book(S_IDLE_NS)
+                self._book(S_IDLE_NS, BETWEEN)
                 continue
             unit = barrier.claim(phase, index, self.position)
             if unit >= 0:
@@ -130,9 +142,10 @@ class Sphere:
             self._enter(WAITING)
             if barrier.all_done(phase) and barrier.claim_hand_over(phase, index):
                 self._hand_over(phase)
+                self._book(S_WAIT_NS, HANDING_OVER)
             else:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
-            self._book(S_WAIT_NS)
+                self._book(S_WAIT_NS, waiting_kind(kind, len(self._phases)))
 
     def _is_called(self) -> bool:
         """Return whether this node is to leave, or to have children."""
@@ -147,6 +160,9 @@ class Sphere:
             time.sleep(self._jitter_s * _RANDOM.random())
         declared = self._phases[(phase & 15) - 1]
         self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
+        if self._marks is not None:
+            self._kind, self._unit = phase_kind(phase & 15), unit
+            self._marks.name_unit(unit)
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
         self.book()
@@ -165,17 +181,22 @@ class Sphere:
 
     def book(self) -> int:
         """Add the time since the last call to the phase's account; return it, in nanoseconds."""
-        return self._book(self._account)
+        return self._book(self._account, self._kind, self._unit)
 
     def _enter(self, state: int) -> None:
         self._words.put(self._row + S_STATE, state)
 
-    def _book(self, account: int) -> int:
-        """Add the time since the last call to an account; return it, in nanoseconds."""
+    def _book(self, account: int, kind: int = 0, unit: int = 0) -> int:
+        """Add the time since the last call to an account; return it, in nanoseconds.
+
+        `kind` and `unit` are what it is called in a profile.
+        """
         now_ns = monotonic_ns()
         took_ns = now_ns - self._clock_ns
         self._clock_ns = now_ns
         self._words.bump(self._row + account, took_ns)
+        if self._marks is not None:
+            self._marks.span(now_ns - took_ns, now_ns, kind, unit)
         return took_ns
 
 

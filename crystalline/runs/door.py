@@ -59,6 +59,7 @@ _ELSEWHERE = {
         'It is the level of the logger "crystalline", by logging.getLogger.',
     ),
     "log_file": 'The run keeps its train.log; add a handler to the logger "crystalline" for more.',
+    "profile": "The command cllm-train writes profiles.",
     "create": "Stop after the first step instead: on_progress returns False.",
     "resume": "Use crystalline.resume.",
     "version": "It is crystalline.__version__.",

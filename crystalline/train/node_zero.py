@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crystalline._kernels.atomics import monotonic_ns, set_process_name
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
@@ -47,6 +48,7 @@ from crystalline.train.epochs import ends_epochs
 from crystalline.train.evaluation import Evaluation
 from crystalline.train.footprint import most_permits
 from crystalline.train.metrics import MetricsLog
+from crystalline.train.profiler import Profiler
 from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
 from crystalline.train.report import ReportHandler, send
@@ -101,7 +103,12 @@ class NodeZero:
             hang_s=spec.hang_s,
             lost_file=program.lost_file,
             happened=self._happened,
+            record=self._record,
         )
+        self._profiler: Profiler | None = None
+        if spec.profile is not None:
+            names = tuple(phase.name for phase in phases)
+            self._profiler = Profiler(spec, self._node.board, names)
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
         self.words = TrainingWords(self._node.arena)
@@ -120,6 +127,14 @@ class NodeZero:
                 "and at least as many sequences a step would use them all",
                 cores - lanes, cores, lanes, -(-cores // POSITIONS) * POSITIONS,
             )  # fmt: skip
+
+    def _record(self, row: int) -> MarkRow | None:
+        """Return where the sphere in a row enters what it does; called in its process."""
+        if self._profiler is None:
+            return None
+        marks = self._profiler.recording.row(row)
+        self.program.record(marks)
+        return marks
 
     # Life.
 
@@ -205,6 +220,8 @@ class NodeZero:
 
     def _take_step(self) -> None:
         """Points A to B and on to the end of a step; the last step's books meanwhile."""
+        if self._profiler is not None:
+            self._profiler.look(self._step)
         words, began_ns = self.words, self._clock.running_ns()
         config, plan = self.spec.config, self._plan
         place = plan.place(self._step)
@@ -486,6 +503,8 @@ class NodeZero:
             self._save()
         seconds = self._clock.running_s()
         self._books.log_positions()
+        if self._profiler is not None:
+            self._profiler.finish(self._step)
         books, spec = self._books, self.spec
         self._node.enter_state("finished" if complete else "stopped")
         return {
@@ -499,6 +518,7 @@ class NodeZero:
             "isa": spec.isa,
             "stop_reason": reason,
             "plan": self._config().plan,
+            "profile": self._profiler and self._profiler.table,
         }
 
     # Words to the launcher.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from crystalline._kernels.marks import MarkRow
 from crystalline._kernels.optimizer import sum_squares
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
@@ -160,6 +161,11 @@ class TrainingProgram:
         self.update_segment = self._update.update
         self.recover = self._update.recover
         self.pack_segment = self._models[0].pack_segment
+
+    def record(self, marks: MarkRow) -> None:
+        """Mark there what the passes of a lane take, with whatever permit."""
+        for model in self._models:
+            model.record(marks)
 
     def _workspace_size(self) -> int:
         spec = self.spec

@@ -70,6 +70,8 @@ class RunSpec:
     depth: Depth = "1"  # levels of the tree of spheres, one of `engine.shape.DEPTHS`
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
+    profile: Path | None = None  # the file that a profile is written to
+    profile_steps: int = 50
     create: bool = False  # only make what step 0 begins with, and save it
     crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
     # The model whose weights a new run begins with; read at step 0.  Of a run that trains adapters
@@ -132,6 +134,7 @@ class RunResult:
     checkpoint: str | None = None  # the newest
     val_tokens: int | None = None  # that the last evaluation predicted
     plan: str | None = None  # as carried out; None: --max-steps, never moved
+    profile: str | None = None  # the table of a profile that was made
 
     @property
     def exit_code(self) -> int:

@@ -39,7 +39,7 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
-    --eval-suite --log-level --log-file --verbose --create
+    --eval-suite --log-level --log-file --verbose --create --profile
     --step-decay-factor --step-decay-steps"""
 FLAGS = _FLAGS.split()
 KEYS = {
@@ -542,7 +542,7 @@ def test_interrupting_the_preparation_leaves_nothing(
         (["--seq-len", "x"], ["--seq-len", "'x' is not a whole number"]),
         (["--vocab-size", "9" * 26], ["--vocab-size is 999", "at most 10,000,000"]),
         (["--seq-len", "0"], ["--seq-len is 0", "at least 1"]),
-        (["--optimizer", "adam"], ["'adam'", "adamw"]),
+        (["--optimizer", "rmsprop"], ["'rmsprop'", "adamw"]),
         (["--workers", "0"], ["--workers is 0", "between 1 and 63"]),
         (["--threads", "64"], ["--workers is 64"]),
         (["--lanes", "13"], ["--lanes is 13", "multiple of 12"]),
@@ -649,7 +649,7 @@ class FakeReporter:
 
 def test_wishes_become_the_engines_words() -> None:
     reporter = FakeReporter(["workers+", "pause", "workers-", "pause", "checkpoint", "stop"])
-    steering = cli._Steering(reporter, cli._ReporterHandler(reporter))
+    steering = cli._Steering(reporter, cli._ReporterHandler(reporter, 0))
     assert steering.poll() == ["workers+", "pause", "workers-", "resume", "checkpoint", "stop"]
 
 
