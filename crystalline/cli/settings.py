@@ -24,7 +24,7 @@ from crystalline.runs.layers import (
     is_tuple,
     suggestion,
 )
-from crystalline.runs.length import LENGTHS
+from crystalline.train.config import LENGTHS
 from crystalline.untrusted import shown
 
 PREFIX = "CLLM_"

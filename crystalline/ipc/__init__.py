@@ -20,9 +20,10 @@ it goes with the last of the three, however they end.  The engine's own regions 
 first, the program's after them:
 
     region     dtype    shape         written by
-    control    int64    (16,)         launcher                       requests, time stopped
+    control    int64    (16,)         launcher                       a stop, time stopped
     state      int64    (24,)         Node Zero; all: the counts     what it does now; counts of
                                       of the tree                    ids, deaths, changes
+    requests   int64    (16, 136)     launcher; Node Zero: answers   see `engine.queue`
     barrier    int64    (32,)         see below                      phase, hand-over
     permits    int64    (permits·8,)  spheres; the parent frees      one word per cache line
     claims     int64    (units,)      spheres; the parent frees      one word per unit
@@ -79,6 +80,10 @@ Claim words
 So words compare as integers: a unit of g can be claimed when word < CLAIMED(g, 0)
 and is finished when word ≥ DONE(g, 0).  A claim by CAS from the value that was
 looked at proves that the phase is still g, since g cannot end before its units.
+
+Cheap units may be claimed several in one pass (`Barrier.claim_many`): half of what is pending in
+the queue of a position.  The sphere does them one after the other; if it dies, all that are not
+DONE go back.
 
 Hand-over
 ---------

@@ -143,7 +143,7 @@ class _Launch:
             f"import sys; sys.path[:] = {_import_path()!r}; "
             "from crystalline._kernels.atomics import die_with_parent; "
             f"die_with_parent({signal.SIGKILL:d}); "
-            "from crystalline.train.node_zero import main; "
+            "from crystalline.train.node_process import main; "
             f"sys.exit(main({os.getpid()}, {report}))"
         )
         if not sys.executable:
@@ -184,8 +184,8 @@ class _Launch:
                 process.kill()
                 process.wait()
         if self._controller is not None:
-            # Spheres die with Node Zero; if it could not wait for them, they are ours now.
-            for pid in self._controller.sphere_pids():
+            # What it has forked dies with it; if it could not wait for them, they are ours now.
+            for pid in self._controller.forked_pids():
                 with contextlib.suppress(ChildProcessError):
                     if os.waitpid(pid, os.WNOHANG) == (0, 0):
                         os.kill(pid, signal.SIGKILL)
@@ -337,6 +337,8 @@ class _Launch:
         elif self._controller is not None:
             if kind == "checkpoint":
                 self._controller.checkpoint_path = line["path"]
+            elif kind == "named":
+                self._controller.named_checkpoints = tuple(line["names"].items())
             elif kind == "groups":
                 self._controller.parameter_groups = tuple(
                     (name, weight, gradient) for name, weight, gradient in line["groups"]

@@ -8,8 +8,8 @@ Rules that make the bits independent of who computes:
 
 * What a unit writes depends on its arguments and on what earlier phases wrote, never
   on the permit (which only lends scratch memory), the process, or time.
-* `compute_lane`, `reduce_segment`, `pack_segment` and `evaluate_unit` may be killed
-  anywhere and called again: they must not change what they read.  In particular a
+* `compute_lane`, `reduce_segment`, `pack_segment`, `copy_segment` and `evaluate_unit` may be
+  killed anywhere and called again: they must not change what they read.  In particular a
   reduction must not sum into one of its own lanes.
 * `update_segment` works in place.  It must copy what it is going to change to the undo
   area of its permit, then mark that area with (step, segment), then change; and mark
@@ -40,6 +40,15 @@ class Discovery:
     words: str  # the same for people
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that was read and fits the program; nothing has changed yet."""
+
+    state: dict[str, Any]  # that it was saved with
+    config: dict[str, Any]  # the settings that it was saved with
+    put: Callable[[], None]  # writes it into the arena.  (PACK follows.)
+
+
 class Program(Protocol):
     """A model in training, as its phases see it.
 
@@ -53,6 +62,7 @@ class Program(Protocol):
     segment_count: int
     eval_units: int  # of an evaluation; 0: there is nothing held out
     eval_tokens: int  # that an evaluation predicts
+    copies: bool  # whether there is room for a copy of what a checkpoint holds
     tokens_per_step: int
 
     def regions(self) -> list[Region]:
@@ -71,18 +81,31 @@ class Program(Protocol):
         """Fill weights and moments for step 0.  (PACK follows.)"""
         ...
 
-    def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Load a checkpoint into the arena and return the `state` it was saved with.
+    def load(self, checkpoint: Path) -> Loaded:
+        """Read a checkpoint, for the arena.
 
-        Raises `CheckpointError`.  (PACK follows.)
+        Raises `CheckpointError` for damage, and for one of another model or text.
         """
         ...
 
-    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
+    def find(self, name: str) -> Path:
+        """Return the checkpoint of this run that a step, or a name, means.
+
+        Raises `CheckpointError` where there is none.
+        """
+        ...
+
+    def copy_segment(self, segment: int) -> None:
+        """Copy what a checkpoint holds of a segment to where nobody trains, with `copies` only."""
+        ...
+
+    def save(self, state: dict[str, Any], config: TrainConfig, *, copied: bool = False) -> Path:
         """Write a checkpoint of the arena, `state` and the settings; return its directory.
 
-        `state["step"]` is the number of finished steps; `config` is that of the run, with the
-        plan as it is now.  Pruning is the program's, too.  Raises `SaveError`.
+        With `copied`, of the copy in the arena, while training goes on: it is called in a fork of
+        Node Zero then, one at a time.  `state["step"]` is the number of finished steps; `config` is
+        that of the run, with the plan as it is now.  Pruning is the program's, too.  Raises
+        `SaveError`.
         """
         ...
 
@@ -90,6 +113,21 @@ class Program(Protocol):
         """Mark a saved checkpoint: no evaluation so far was as good as the one of its step.
 
         Raises `SaveError`.
+        """
+        ...
+
+    def mark_latest(self, checkpoint: Path) -> None:
+        """Mark a checkpoint of the run as where it is now."""
+        ...
+
+    def named(self) -> dict[str, int]:
+        """Return the checkpoints of the run that were given names, as their steps."""
+        ...
+
+    def name(self, checkpoint: Path, name: str) -> None:
+        """Give a checkpoint of the run a name, by which it is found, and kept for good.
+
+        Raises `UsageError` for a name that cannot be or is taken, and `SaveError`.
         """
         ...
 

@@ -124,7 +124,7 @@ def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0)
     with tempfile.TemporaryDirectory() as folder:
         node = Node(
             phases, toy.regions(), folder=Path(folder), permits=permits, rows=400,
-            shape_of=lambda number: wanted[number % len(wanted)], states=("at work",),
+            depth="1", states=("at work",),
             jitter_s=0.0, hang_s=10.0, lost_file=lambda: None,
             happened=lambda event, **_: events.append(event),
         )  # fmt: skip
@@ -134,7 +134,7 @@ def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0)
         try:
             for number in range(rounds):
                 before = time.monotonic()
-                node.resize(number)
+                node.growth.want(wanted[number % len(wanted)])
                 settling_s = max(settling_s, time.monotonic() - before)
                 assert tree.paths().keys() == wanted[number % len(wanted)]
                 toy.order[0] = 0

@@ -20,6 +20,7 @@ from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
 from crystalline.train.step import clip_factor
 from tests.train.arenas import lone_arena
+from tests.train.engine_runs import OUTSIDE
 
 TIMES = ("tokens_per_second", "seconds")
 SETTINGS: dict[str, Any] = {
@@ -30,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 2,
-         resume_from: Path | None = None, jitter_s: float = 0.0,
+         resume_from: Path | None = None, jitter_s: float = 0.0, save_while_training: bool = False,
          **settings: Any) -> RunSpec:  # fmt: skip
     run_dir.mkdir(parents=True, exist_ok=True)
     config = TrainConfig(**(SETTINGS | settings))
@@ -52,6 +53,7 @@ def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 
         resume_from=resume_from,
         crystal_path=crystal_path,
         jitter_s=jitter_s,
+        save_while_training=save_while_training,
         precision="float32" if config.precision == "auto" else config.precision,
         isa=isa.level(),
     )
@@ -103,11 +105,11 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the events of metrics.jsonl without times, but for spheres that died."""
+    """Return the events of metrics.jsonl without times, but for what was done from outside."""
     return [
         {key: value for key, value in line.items() if key != "seconds"}
         for line in read_metrics(run_dir / "metrics.jsonl")
-        if line.get("event", "sphere_replaced") != "sphere_replaced"
+        if line.get("event", OUTSIDE[0]) not in OUTSIDE
     ]
 
 
