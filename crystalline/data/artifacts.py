@@ -30,6 +30,7 @@ from crystalline.untrusted import open_regular, read_bytes
 SETTINGS, METRICS, LOCK = "config.toml", "metrics.jsonl", "run.lock"
 SUITE_RESULTS = "suite.jsonl"  # what a run's best checkpoints came to in `cllm-train --eval-suite`
 CONTROL, STATUS = "control.sock", "status.json"  # the first while somebody trains there
+PROFILE = "profile.json"  # what `cllm control RUN profile` has recorded
 LOG = "train.log"  # and what has been rotated out of it; see `crystalline.logfile`
 CHECKPOINTS, LATEST, BEST = "checkpoints", "latest", "best"
 STEP_NAME = re.compile(r"step-(\d{8,})")
@@ -55,7 +56,7 @@ def log_files(name: str) -> tuple[str, ...]:
 
 _OF_A_RUN = frozenset({
     SETTINGS, METRICS, LOCK, CHECKPOINTS, LATEST, BEST, TOKENIZER, CRYSTAL, CONTROL, STATUS,
-    SUITE_RESULTS, *log_files(LOG),
+    SUITE_RESULTS, PROFILE, *log_files(LOG),
 })  # fmt: skip
 _KEY = re.compile(r"[0-9a-f]{32}")  # names an entry of the cache
 _HEAD_BYTES = 4096

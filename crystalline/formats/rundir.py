@@ -6,6 +6,7 @@
     RUN/crystal.json     the vocabulary's numbers at the start, of runs that compute with them
     RUN/metrics.jsonl    written by `train.metrics`
     RUN/train.log        what its sessions had to say, also train.log.1 and so on; see `logfile`
+    RUN/profile.json     where the time of some steps went, after `cllm control RUN profile N`
     RUN/suite.jsonl      what the best checkpoints came to, of `cllm-train --eval-suite`
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
@@ -61,6 +62,7 @@ from crystalline.formats.files import (
     METRICS,
     MODEL_FILES,
     OPTIONAL_FILES,
+    PROFILE,
     RUNS,
     STATUS,
     TOKENIZER,
@@ -92,6 +94,7 @@ BEFORE_TRAINING = (
     CRYSTAL,
     METRICS,
     STATUS,
+    PROFILE,
     BASE,
 )  # what a run writes before a checkpoint
 
@@ -288,7 +291,7 @@ class RunDir(Closing):
         if not self._cleared:
             return
         with contextlib.suppress(OSError):  # what else is there keeps the directory
-            ours = {CONFIG, TOKENIZER, CRYSTAL, STATUS, BASE, LOCK, *LOGS}
+            ours = {CONFIG, TOKENIZER, CRYSTAL, STATUS, PROFILE, BASE, LOCK, *LOGS}
             if {entry.name for entry in self.path.iterdir()} <= ours:
                 for name in ours - {LOCK}:
                     remove(self.path / name)

@@ -24,9 +24,11 @@ from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
+from crystalline.engine.obeying import RefusedError
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
 from crystalline.errors import CrystallineError
+from crystalline.formats.files import PROFILE
 from crystalline.ipc.barrier import POSITIONS
 from crystalline.log import get_logger
 from crystalline.machine.memory import give_back
@@ -92,10 +94,10 @@ class NodeZero:
             record=self._record,
             held=spec.held,
         )
+        self._phase_names = tuple(phase.name for phase in phases)
         self._profiler: Profiler | None = None
         if spec.profile is not None:
-            names = tuple(phase.name for phase in phases)
-            self._profiler = Profiler(spec, self._node.board, names)
+            self._profiler = Profiler(spec, self._node.board, self._phase_names)
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
         self.words = TrainingWords(self._node.arena)
@@ -114,6 +116,7 @@ class NodeZero:
         self._wishes = Wishes(
             program, spec.config, save=self._save, go_back=self._go_back,
             set_factor=self._set_factor, is_timed=spec.max_seconds is not None,
+            profile=self._begin_profile,
             named=lambda names: self.send("named", names=names),
         )  # fmt: skip
         self._node.requests.add(self._wishes.handlers())
@@ -132,6 +135,16 @@ class NodeZero:
         marks = self._profiler.recording.row(row)
         self.program.record(marks)
         return marks
+
+    def _begin_profile(self, steps: int) -> Path:
+        """Record so many steps from now on; return the file that it comes to."""
+        if self._profiler is not None and not self._profiler.is_over:
+            raise RefusedError("a profile is being made", advice="Ask again when it is there.")
+        path = self.spec.run_dir / PROFILE
+        spec = dataclasses.replace(self.spec, profile=path, profile_steps=steps)
+        self._profiler = Profiler(spec, self._node.board, self._phase_names, warm_up=0)
+        self._node.growth.renew()  # who was forked before knows of no recording
+        return path
 
     # Life.
 

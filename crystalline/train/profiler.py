@@ -46,13 +46,21 @@ class _Start:
 class Profiler:
     """Node Zero's part in the profile of a run; `look` comes before each step."""
 
-    def __init__(self, spec: RunSpec, board: Board, phases: tuple[str, ...]) -> None:
-        """`phases` are the names of the phases, by number."""
+    def __init__(
+        self, spec: RunSpec, board: Board, phases: tuple[str, ...], *, warm_up: int = WARM_UP
+    ) -> None:
+        """`phases` are the names of the phases, by number; `warm_up` steps are passed over."""
+        self._warm_up = warm_up
         self._spec, self._board, self._phases = spec, board, phases
         self.recording = Recording(board.rows)
         self._first: int | None = None  # step of the session
         self._start: _Start | None = None
         self.table: str | None = None  # the result, once it is there
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been made."""
+        return self.table is not None
 
     def look(self, step: int) -> None:
         """Begin or end where it is time, after `step` steps and before the next."""
@@ -61,7 +69,7 @@ class Profiler:
         if self.table is not None:
             return
         if self._start is None:
-            if step - self._first >= WARM_UP:
+            if step - self._first >= self._warm_up:
                 self._begin(step)
         elif step - self._start.step >= self._spec.profile_steps:
             self.finish(step)
@@ -73,7 +81,7 @@ class Profiler:
             return
         if start is None or step == start.step:
             self.table = ""
-            _log.warning("the run was over before its profile began, after %d steps", WARM_UP)
+            _log.warning("the run was over before its profile began, after %d steps", self._warm_up)
             return
         self.recording.switch(False)
         now, after = monotonic_ns(), self._system()
