@@ -41,11 +41,12 @@ from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import attention, crossentropy, formats, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
 from crystalline.ipc.arena import Arena, Region
+from crystalline.ipc.positions import POSITIONS
 from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
-from crystalline.train.config import POSITIONS, TrainConfig
+from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec

@@ -68,7 +68,9 @@ SPHERE_WORDS = 48
     S_ROLE,  # of `tree`: leaf, control, leaving
     S_ORDER,  # number of an order, and which children it shall have (`growth`)
     S_ANSWER,  # number of the order that was followed last, and what came of it
-) = range(15)
+    S_HOME,  # 1 + the position that it prefers in place of S_GROUP's, 0: none was given
+    S_PACE_NS,  # what a unit of some position took it lately, 0: it did none
+) = range(17)
 S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.

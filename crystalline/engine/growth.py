@@ -45,6 +45,11 @@ class Growth:
         self._changes = -1  # of the tree when it was as wanted
 
     @property
+    def wanted(self) -> AbstractSet[Places]:
+        """The shape that is wanted."""
+        return self._wanted
+
+    @property
     def size(self) -> int:
         """Leaves of the shape that is wanted."""
         return leaves_of(self._wanted)

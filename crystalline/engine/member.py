@@ -52,7 +52,7 @@ class Member:
         company = self._company
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
-            company.settle, company.record(self._row),
+            company.settle, company.cores, company.record(self._row),
         )  # fmt: skip
         while self._role() != LEAVING:
             sphere.run()

@@ -6,7 +6,8 @@ program may enter kinds of its own, the passes of a lane (`_kernels.marks`), whi
 
     kinds   0 … len(PASSES) - 1     passes, within a unit
             then, in this order     idle without a permit; idle between phases; handing over;
-                                    each phase; waiting for the end of each phase
+                                    without a core, which other runs have; each phase; waiting
+                                    for the end of each phase
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ LEAST_RING, MOST_RING = 1 << 10, 1 << 16  # marks of a sphere
 NO_PERMIT = len(PASSES)
 BETWEEN = NO_PERMIT + 1
 HANDING_OVER = NO_PERMIT + 2
-FIRST_PHASE = NO_PERMIT + 3
+NO_CORE = NO_PERMIT + 3
+FIRST_PHASE = NO_PERMIT + 4
 
 
 def phase_kind(number: int) -> int:
@@ -50,10 +52,10 @@ def kind_names(phases: Sequence[str]) -> tuple[str, ...]:
     """Return what the kinds are called, by number.
 
     >>> kind_names(["add"])[len(PASSES) :]
-    ('no permit', 'between phases', 'handing over', 'add', 'end of add')
+    ('no permit', 'between phases', 'handing over', 'no core', 'add', 'end of add')
     """
     return (
-        *PASSES, "no permit", "between phases", "handing over", *phases,
+        *PASSES, "no permit", "between phases", "handing over", "no core", *phases,
         *(f"end of {name}" for name in phases),
     )  # fmt: skip
 

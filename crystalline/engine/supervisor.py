@@ -33,6 +33,7 @@ from crystalline.engine.watch import Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.liveness import Patience, parent_of, thread_count
+from crystalline.ipc.slots import Cores
 from crystalline.log import get_logger
 
 RETIRE_S = 1.0  # that a leaf has to leave; a control three times that, for its children
@@ -54,6 +55,7 @@ class Company:
     record: Callable[[int], MarkRow | None]  # tells where the node in a row enters what it does
     live: Callable[[Company, int], None]  # what a node does with its row, until it is to leave
     lifeline: Lifeline
+    cores: Cores  # those that other runs use as well
 
 
 class Supervisor:

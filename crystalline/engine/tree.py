@@ -33,7 +33,7 @@ from crystalline.engine.board import SPHERE_WORDS, Board
 from crystalline.engine.geometry import group
 from crystalline.engine.shape import MOST_LEVELS, NODE_ZERO, Places
 from crystalline.errors import EngineError
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 LEAF, CONTROL, LEAVING = range(3)
 
@@ -92,6 +92,8 @@ class Tree:
                 self.put(row, b.S_ROLE, LEAF)
                 self.put(row, b.S_ORDER, 0)
                 self.put(row, b.S_ANSWER, 0)
+                self.put(row, b.S_HOME, 0)
+                self.put(row, b.S_PACE_NS, 0)
                 self.stand(row, parent, place)
                 return row
         raise EngineError(

@@ -31,7 +31,7 @@ first, the program's after them:
     spheres    int64    (rows, 48)    the sphere; its parent: where  the tree, statistics
                                       it stands, pid, respawns, and
                                       state when dead; Node Zero:
-                                      orders
+                                      orders, homes
     deaths     int64    (64, 8)       who buries                     who died, and how
     errors     uint8    (rows, 2048)  the sphere                     its last words
 

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
-
-POSITIONS = 12  # symmetry positions
+from crystalline.ipc.positions import POSITIONS
 
 _LINE = 8  # words to a cache line
 PHASE, TICKET, HANDOVER, NODE_BELL = (i * _LINE for i in range(4))
@@ -81,6 +80,11 @@ class Barrier:
         """Return whether every unit of a phase is done."""
         bound = _claim_word(phase >> 4, _DONE, -1)
         return self._claims.first_below(0, self._units[phase & 15], bound) < 0
+
+    def has_work(self, phase: int) -> bool:
+        """Return whether there is a unit of a phase that nobody has claimed."""
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        return self._claims.first_below(0, self._units[phase & 15], bound) >= 0
 
     def ring_node(self) -> None:
         """Wake Node Zero."""

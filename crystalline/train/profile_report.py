@@ -19,6 +19,7 @@ from crystalline.engine.recording import (
     BETWEEN,
     FIRST_PHASE,
     HANDING_OVER,
+    NO_CORE,
     NO_PERMIT,
     Recorded,
     kind_names,
@@ -102,6 +103,8 @@ def rows(profile: Profile) -> list[Row]:
         if times[waiting_kind(number, count)]:
             found.append(row(f"waiting for the end of {phase}", waiting_kind(number, count)))
     found.append(row("waiting between phases", BETWEEN))
+    if times[NO_CORE]:
+        found.append(row("waiting for a core", NO_CORE))
     if times[NO_PERMIT]:
         found.append(row("(without a permit)", NO_PERMIT))
     return found

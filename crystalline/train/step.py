@@ -21,7 +21,7 @@ import math
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine.phase import Phase, Worker
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
 from crystalline.train.protocol import Program

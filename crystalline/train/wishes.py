@@ -66,19 +66,21 @@ class Wishes:
         config: TrainConfig,
         *,
         save: Callable[[], Path],
+        settle: Callable[[], None],
         go_back: Callable[[Place], None],
         set_factor: Callable[[float], None],
         named: Callable[[dict[str, int]], None],
         profile: Callable[[int], Path],
         is_timed: bool,
     ) -> None:
-        """`save` saves the step of now, `go_back` goes to a place, `named` is told of all names.
-
-        `profile` begins a profile of so many steps, and tells which file it will be in.
+        """`save` saves the step of now, `settle` waits until a checkpoint in the making is there,
+        `go_back` goes to a place, `named` is told of all names, `profile` begins a profile of so
+        many steps, and tells which file it will be in.
         """
         self._program = program
         self._config = config
         self._save = save
+        self._settle = settle
         self._go_back = go_back
         self._set_factor = set_factor
         self._named = named
@@ -121,6 +123,7 @@ class Wishes:
                 "the run's steps are fitted to the time that it has",
                 advice="Stop it, and resume that checkpoint.",
             )
+        self._settle()
         try:
             place = read_place(self._program, self._program.find(str(wish.argument)))
         except CrystallineError as error:

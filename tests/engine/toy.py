@@ -31,7 +31,7 @@ from crystalline.engine.phase import Phase, Worker
 from crystalline.engine.shape import places_of, shape_of
 from crystalline.engine.tree import Tree
 from crystalline.ipc.arena import Arena, Region
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 NUMBERS, NINE = 216, 9
 MODULUS = 2**31 - 1

@@ -7,6 +7,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     lanes, segments, width, eval_units    sizes
     naps           seconds to sleep in the middle of each unit, by phase: {"compute": 0.01}
     slowness       [[step, factor], ...]: from the step on naps of lanes are so much longer
+    lame           by what naps of lanes are longer in some spheres, by number: {"1": 5.0}
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
@@ -49,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "eval_units": 5,
     "naps": {},
     "slowness": [],
+    "lame": {},
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
@@ -201,7 +203,7 @@ class FakeProgram:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
-        self._nap("compute", self._slowness(step))
+        self._nap("compute", self._slowness(step) * self._lameness())
         end = time.process_time() + self.options["burn_s"]
         while time.process_time() < end:
             pass
@@ -263,6 +265,14 @@ class FakeProgram:
     def _slowness(self, step: int) -> float:
         """Return by what the naps of a step are longer."""
         return next((f for first, f in reversed(self.options["slowness"]) if step >= first), 1.0)
+
+    def _lameness(self) -> float:
+        """Return by what the naps of this sphere are longer."""
+        lame: dict[str, float] = self.options["lame"]
+        if not lame:
+            return 1.0
+        name = Path("/proc/self/comm").read_text().strip()  # sphere-3
+        return lame.get(name.rpartition("-")[2], 1.0)
 
     def _part(self, segment: int) -> slice:
         return slice(segment * self.width, (segment + 1) * self.width)
