@@ -28,7 +28,7 @@ from crystalline._kernels.marks import (
     row_words,
 )
 
-RING_BYTES = 12_000_000  # for the newest marks of all spheres; what is older is in the sums only
+RING_BYTES = 24_000_000  # for the newest marks of all spheres; what is older is in the sums only
 LEAST_RING, MOST_RING = 1 << 10, 1 << 16  # marks of a sphere
 
 NO_PERMIT = len(PASSES)

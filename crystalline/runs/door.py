@@ -3,7 +3,8 @@
     run = train("notes/", minutes=5, on_progress=print)
     run = resume(run, minutes=5)
 
-Nothing is printed; messages go to the logger "crystalline".  Node Zero and the spheres are
+Nothing is printed; messages go to the logger "crystalline", and those from INFO on to the run's
+train.log, whatever the level of that.  Node Zero and the spheres are
 processes of their own that never import `__main__`, so a caller needs no guard around it, and
 may be a notebook or a script on standard input.
 
