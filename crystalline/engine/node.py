@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
-from crystalline.engine.balance import balance, homes_of
+from crystalline.engine.balance import forget_homes, rebalance
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -29,6 +28,7 @@ from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.placement import settle_in
 from crystalline.engine.policy import Limits
 from crystalline.engine.queue import RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
@@ -45,12 +45,13 @@ from crystalline.engine.shape import (
     shape_of,
 )
 from crystalline.engine.supervisor import Company, Supervisor
-from crystalline.engine.tree import LEAF, Tree
+from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
 from crystalline.ipc.slots import Cores, OwnCores
 from crystalline.log import get_logger
+from crystalline.machine.cores import Pin
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
@@ -80,6 +81,7 @@ class Node:
         happened: Happened,
         held: bool = False,
         cores: Cores | None = None,
+        pin: Pin = "no",
         record: Callable[[int], MarkRow | None] = lambda _: None,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
@@ -87,8 +89,8 @@ class Node:
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
         is told of events, by name and with what belongs to them: "request", "sphere_replaced",
         "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
-        that waits for the request to start.  `cores` are those that other runs use as well.
-        `lost_file` is as in `Toll`, the rest as in `Company`.
+        that waits for the request to start.  `cores` are those that other runs use as well, `pin`
+        is whether spheres stay on one.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -106,9 +108,9 @@ class Node:
             live=live,
             lifeline=self._lifeline,
             cores=self._cores,
+            pins=settle_in(self.arena, permits, pin),
         )
         self._children = Supervisor(company, NODE_ZERO)
-        self._tree = Tree(self.board)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -147,7 +149,7 @@ class Node:
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
         self.growth.want(self._shape_of(leaves))
-        self._forget_homes()
+        forget_homes(self.board)
 
     def _shape_of(self, leaves: int) -> frozenset[Places]:
         return places_of(shape_of(leaves, first_levels(self._depth)))
@@ -310,7 +312,7 @@ class Node:
     def _terminate(self, wish: Wish) -> str:
         row = wish.argument
         assert isinstance(row, int)
-        was_leaf = not self._tree.children(row)
+        was_leaf = not Tree(self.board).children(row)
         self._ask_tree(lambda: self.demand.terminate(row))
         done = "has ended" if was_leaf else "has no children any more"
         return f"sphere {row} {done}, and {self.growth.size} compute"
@@ -321,32 +323,10 @@ class Node:
             change()
         except EngineError as error:
             raise RefusedError(error.message, advice=error.advice) from None
-        self._forget_homes()
-
-    def _forget_homes(self) -> None:
-        """Let spheres prefer what their place says: they were given homes among others."""
-        for row in range(self.board.rows):
-            self._tree.put(row, b.S_HOME, 0)
+        forget_homes(self.board)
 
     def _rebalance(self, _: Wish) -> str:
-        tree, leaves = self._tree, {}
-        for row in self._tree.rows():
-            if tree.word(row, b.S_ROLE) == LEAF:
-                leaves[row] = tree.word(row, b.S_PACE_NS)
-        measured = [pace for pace in leaves.values() if pace]
-        if not measured:
-            raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
-        usual = statistics.median(measured)  # of those that have not had their turn yet
-        paces = {row: pace or usual for row, pace in leaves.items()}
-        homes = homes_of(paces)
-        now = {row: tree.word(row, b.S_HOME) - 1 for row in leaves}
-        now = {row: tree.word(row, b.S_GROUP) if home < 0 else home for row, home in now.items()}
-        before, after = balance(now, paces), balance(homes, paces)
-        if after >= before:
-            return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
-        for row, home in homes.items():
-            tree.put(row, b.S_HOME, home + 1)
-        return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
+        return rebalance(self.board)
 
     # Words for watchers.
 

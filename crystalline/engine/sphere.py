@@ -7,6 +7,8 @@ wants it to go, or Node Zero wants it to have children.  The rules it follows ar
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -73,15 +75,19 @@ class Sphere:
         arena_bytes: int = 0,
         settle: Callable[[], None] = lambda: None,
         cores: Cores | None = None,
+        pins: Sequence[int] = (),
         marks: MarkRow | None = None,
     ) -> None:
-        """`settle` is called with the first permit; `cores` are those that other runs use as well;
-        `jitter_s` is the longest random sleep before each unit, for tests.  Turns last the longer
-        the larger the arena is.  `marks` is where a profiled run enters what is booked.
+        """`settle` is called with the first permit; `cores` are those that other runs use as well,
+        `pins` the processors of the permits; `jitter_s` is the longest random sleep before each
+        unit, for tests.  Turns last the longer the larger the arena is.  `marks` is where a
+        profiled run enters what is booked.
         """
         self.index = index
         self._settle = settle
         self._cores = OwnCores() if cores is None else cores
+        self._pins = pins
+        self._pinned = -1  # to this processor
         self._marks = marks
         self._kind = self._unit = 0  # of the unit in hand, for the marks
         self._phases = phases
@@ -130,6 +136,7 @@ class Sphere:
                 if not settled:
                     self._settle()
                     settled = True
+                self._pin(permit)
                 turn_ends_ns = monotonic_ns() + turn_ns(state.load(SPHERES), self._arena_bytes)
             phase = barrier.phase()
             kind = phase & 15
@@ -149,7 +156,8 @@ class Sphere:
             now_ns, lacks_core = monotonic_ns(), False
             if not cores.keep(now_ns):
                 if barrier.has_work(phase):
-                    lacks_core = not cores.take(now_ns)
+                    lacks_core = not cores.take(now_ns, self._pins[permit] if self._pins else -1)
+                    self._pin(permit)
                 else:
                     cores.rest()
             unit = -1 if lacks_core else barrier.claim(phase, index, self.position)
@@ -170,6 +178,17 @@ class Sphere:
                     cores.rest()
                 self._book(S_WAIT_NS, waiting_kind(kind, len(self._phases)))
 
+    def _pin(self, permit: int) -> None:
+        """Compute where the permit belongs, or else where we have a core."""
+        if not self._pins:
+            return
+        core = self._cores.core
+        number = self._pins[permit] if core < 0 else core
+        if number != self._pinned:
+            self._pinned = number
+            with contextlib.suppress(OSError):  # it has gone offline, or is not ours any more
+                os.sched_setaffinity(0, {number})
+
     def _is_called(self) -> bool:
         """Return whether this node is to leave, or to have children."""
         words, row = self._words, self._row
@@ -189,6 +208,8 @@ class Sphere:
         began_ns = self._clock_ns
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
+        if declared.needs:  # somebody may wait for this one
+            self._barrier.wake_waiters()
         self.book()
         if declared.cycle:
             self._keep_pace(self._clock_ns - began_ns)

@@ -56,8 +56,16 @@ class Cores(Protocol):
         """Return whether a core is ours, and stays so for now."""
         ...
 
-    def take(self, now_ns: int) -> bool:
-        """Try to get one; return whether that worked.  If not, try again after `POLL_NS`."""
+    @property
+    def core(self) -> int:
+        """The number of the core that we have, -1 where it may be any."""
+        ...
+
+    def take(self, now_ns: int, wanted: int = -1) -> bool:
+        """Try to get one, `wanted` before others; return whether that worked.
+
+        If not, try again after `POLL_NS`.
+        """
         ...
 
     def rest(self) -> None:
@@ -76,7 +84,9 @@ class OwnCores:
         """Return True: there is nobody to ask."""
         return True
 
-    def take(self, now_ns: int) -> bool:  # noqa: ARG002
+    core = -1
+
+    def take(self, now_ns: int, wanted: int = -1) -> bool:  # noqa: ARG002
         """Return True."""
         return True
 
@@ -118,14 +128,21 @@ class SharedCores:
         self._turn_ends_ns = now_ns + TURN_NS
         return True
 
-    def take(self, now_ns: int) -> bool:
-        """Try to get one; return whether that worked."""
+    @property
+    def core(self) -> int:
+        """The number of the core that we have, -1 where it may be any."""
+        return self._byte % SPAN if self._byte >= 0 else -1
+
+    def take(self, now_ns: int, wanted: int = -1) -> bool:
+        """Try to get one, `wanted` before others; return whether that worked."""
         self._tries += 1
         if not self._waits_since_ns:
             self._waits_since_ns = now_ns
         if self._queue < 0:
             self._queue = self._lock_first([TURNSTILE])
-        byte = -1 if self._queue < 0 else self._lock_first(self._cores)
+        byte = -1
+        if self._queue >= 0:
+            byte = self._lock_first(sorted(self._cores, key=lambda core: core != wanted))
         if byte < 0:
             if now_ns - self._waits_since_ns < PATIENCE_NS:
                 return False

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 from crystalline.machine import cgroup
+
+Pin = Literal["auto", "yes", "no"]  # whether work stays on processors of its own
 
 
 def usable_cores() -> int:
@@ -18,15 +21,6 @@ def usable_cores() -> int:
     for quota in _quotas(cgroup.MEMBERSHIP, cgroup.ROOT):
         cores = min(cores, quota)
     return max(1, math.ceil(cores - 1e-9))
-
-
-def core_numbers() -> list[int]:
-    """Return the numbers of as many cores as may be kept busy: the first of those allowed.
-
-    >>> len(core_numbers()) <= usable_cores()
-    True
-    """
-    return sorted(os.sched_getaffinity(0))[: usable_cores()]
 
 
 def _quotas(membership: Path, root: Path) -> list[float]:

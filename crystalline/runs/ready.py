@@ -222,6 +222,7 @@ def make_spec(
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
+        pin=settings.pin,
         share_cores=settings.share_cores,
         depth=settings.recursive_depth,
         hang_s=settings.sphere_timeout,

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
+from crystalline.machine.cores import Pin
 from crystalline.runs.layers import field_names
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
 # What is kept in a run's config.toml beside the settings that are in its checkpoints.
 BESIDE = (
-    "workers", "recursive_depth", "share_cores", "save_while_training", "sphere_timeout",
+    "workers", "recursive_depth", "pin", "share_cores", "save_while_training", "sphere_timeout",
     "health_interval",
 )  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
@@ -34,6 +35,9 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    pin: Pin = "auto"
+    """Keep workers on processors of their own, physical cores first, and their memory next to them;
+    'auto' does so where the machine has several nodes of memory."""
     share_cores: bool = True
     """Take turns with the other runs of yours on this machine that want the same cores, instead of
     holding each other up.  The bits of a run are the same."""

@@ -209,7 +209,8 @@ def _arena_bytes(
         depth=spheres[1], permits=permits, precision=config.precision,
     )  # fmt: skip
     program = TrainingProgram(spec)
-    units, rows = max(program.lane_count, program.segment_count), rows_of(*spheres)
+    units = max(program.lane_count, len(program.sums.units), program.segment_count)
+    rows = rows_of(*spheres)
     engine = engine_regions(units, permits, rows) + training_regions(units, rows)
     regions = engine + program.regions()
     return Layout(regions).size_bytes

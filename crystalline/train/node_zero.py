@@ -32,8 +32,8 @@ from crystalline.formats.files import PROFILE
 from crystalline.ipc.positions import POSITIONS
 from crystalline.ipc.slots import open_cores
 from crystalline.log import get_logger
-from crystalline.machine.cores import core_numbers
 from crystalline.machine.memory import give_back
+from crystalline.machine.topology import core_numbers
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
 from crystalline.train.config import TrainConfig
@@ -96,6 +96,7 @@ class NodeZero:
             record=self._record,
             held=spec.held,
             cores=open_cores(core_numbers()) if spec.share_cores else None,
+            pin=spec.pin,
         )
         self._phase_names = tuple(phase.name for phase in phases)
         self._profiler: Profiler | None = None
@@ -117,9 +118,9 @@ class NodeZero:
         self._unbooked: Step | None = None
         self._went_back = False
         self._wishes = Wishes(
-            program, spec.config, save=self._save, settle=self._saver.finish, go_back=self._go_back,
-            set_factor=self._set_factor, is_timed=spec.max_seconds is not None,
-            profile=self._begin_profile,
+            program, spec.config, save=self._save, finish_saves=self._saver.finish,
+            go_back=self._go_back, set_factor=self._set_factor,
+            is_timed=spec.max_seconds is not None, profile=self._begin_profile,
             named=lambda names: self.send("named", names=names),
         )  # fmt: skip
         self._node.requests.add(self._wishes.handlers())
@@ -180,7 +181,7 @@ class NodeZero:
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
         self._node.enter_state("starting")
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         self.words.status[:] = math.nan
         arena = self._node.arena
         send(
@@ -214,7 +215,7 @@ class NodeZero:
         self._phases.wait()
         self._take_place(place)
         self._plan = place.plan
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         self._books.metrics.cut(self._step)
         if self._books.recall(self._step, self.program.eval_tokens):
             self._saver.mark_best(self._step)
@@ -331,7 +332,7 @@ class NodeZero:
             self._probe()
             changed = timing.look(self._step, self._clock.running_s())
         self._plan = timing.plan
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         return changed
 
     def _probe(self) -> None:

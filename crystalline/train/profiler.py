@@ -128,10 +128,10 @@ class Profiler:
         """Return what the spheres count themselves, of all of them."""
         table = self._board.sphere_table.sum(axis=0)
         return Counter(
-            lanes=int(table[w.S_LANES]),
-            stolen=int(table[w.S_STEALS]),
-            segments=int(table[w.S_SEGMENTS]),
-            tokens=int(table[w.S_TOKENS]),
+            lanes=int(table[w.sphere_word("lanes_done")]),
+            stolen=int(table[w.sphere_word("steals")]),
+            segments=int(table[w.sphere_word("segments_done")]),
+            tokens=int(table[w.sphere_word("tokens")]),
         )
 
     def _system(self) -> dict[int, Counter[str]]:

@@ -59,7 +59,7 @@ class Saver:
         self._program = program
         self._node = node
         self._books = books
-        self._counts = words.counts
+        self._words = words
         self._saved = saved
         self._helper: Helper | None = None  # at work
         self._helper_step = -1  # whose checkpoint it writes
@@ -118,9 +118,10 @@ class Saver:
                 f"the process that writes checkpoints could not be started ({error.strerror})",
                 advice=remedy(error),
             ) from error
-        self._helper_step, self._is_best, self.is_changed = step, False, False
-        self._counts.store(w.SAVER_PID, self._helper.pid)
-        self._counts.store(w.SAVING, step)
+        self._helper_step, self._is_best = step, False
+        self.is_changed = False
+        self._words.counts.store(w.SAVER_PID, self._helper.pid)
+        self._words.enter(saving_step=step)
         if self.timing is not None:
             self.timing.saved(step, self._node.clock.running_s() - began_s, whole=False)
 
@@ -183,8 +184,8 @@ class Saver:
 
     def _forget_helper(self) -> None:
         self._helper = None
-        self._counts.store(w.SAVING, 0)
-        self._counts.store(w.SAVER_PID, 0)
+        self._words.enter(saving_step=None)
+        self._words.counts.store(w.SAVER_PID, 0)
 
     def _take(self, outcome: Outcome) -> None:
         """Enter how a save ended."""

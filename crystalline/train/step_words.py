@@ -37,7 +37,8 @@ class StepSpheres:
         return found
 
     def _counts(self) -> npt.NDArray[np.int64]:
-        return self._table[:, [w.S_LANES, w.S_STEALS]].T
+        words = [w.sphere_word("lanes_done"), w.sphere_word("steals")]
+        return self._table[:, words].T
 
 
 def tell(done: Step) -> None:

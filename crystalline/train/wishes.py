@@ -66,21 +66,21 @@ class Wishes:
         config: TrainConfig,
         *,
         save: Callable[[], Path],
-        settle: Callable[[], None],
+        finish_saves: Callable[[], None],
         go_back: Callable[[Place], None],
         set_factor: Callable[[float], None],
         named: Callable[[dict[str, int]], None],
         profile: Callable[[int], Path],
         is_timed: bool,
     ) -> None:
-        """`save` saves the step of now, `settle` waits until a checkpoint in the making is there,
-        `go_back` goes to a place, `named` is told of all names, `profile` begins a profile of so
-        many steps, and tells which file it will be in.
+        """`save` saves the step of now, `finish_saves` waits for those that go on, `go_back` goes
+        to a place, `named` is told of all names, `profile` begins a profile of so many steps, and
+        tells which file it will be in.
         """
         self._program = program
         self._config = config
         self._save = save
-        self._settle = settle
+        self._finish_saves = finish_saves
         self._go_back = go_back
         self._set_factor = set_factor
         self._named = named
@@ -123,7 +123,7 @@ class Wishes:
                 "the run's steps are fitted to the time that it has",
                 advice="Stop it, and resume that checkpoint.",
             )
-        self._settle()
+        self._finish_saves()  # one may be what is asked for, and each prunes others
         try:
             place = read_place(self._program, self._program.find(str(wish.argument)))
         except CrystallineError as error:

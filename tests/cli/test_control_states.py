@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from crystalline.cli import control
 from crystalline.engine.call import Call
 from crystalline.engine.requests import BY_NAME
 from crystalline.train.metrics import read_metrics
@@ -145,6 +146,35 @@ def test_every_request_in_every_state(tmp_path: Path, state: str) -> None:
             if name == "pause" and outcome["ok"]:
                 assert run.ask("resume")["ok"]
         assert process.wait(20) == 75
+
+
+def test_the_status_names_what_is_kept_and_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan_steps = [1]
+    with launched(
+        tmp_path, health_interval_s=0.05, options={**SLOW, "nan_steps": nan_steps}
+    ) as process:  # fmt: skip
+
+        def words(*argv: str) -> str:
+            capsys.readouterr()
+            assert control.main([str(tmp_path), *argv]) == 0
+            return capsys.readouterr().out
+
+        with asking(tmp_path) as run:
+            run.wait_for("training")
+            assert words("checkpoint", "before").endswith("is written, and kept as before\n")
+            assert words("lr-factor", "0.25").endswith("of the schedule times 0.25\n")
+            assert words("pause")
+            run.wait_for("paused")
+            time.sleep(0.3)
+            status = words("status")
+            assert words("stop")
+        assert process.wait(20) == 75
+    assert "\nlearning rate: the schedule's times 0.25\n" in status
+    assert "\nkept by name: before (step " in status
+    assert "\nhealth: DEGRADED: " in status
+    assert "1 of the last 100 steps were dropped" in status
 
 
 def test_requests_before_there_is_anybody_to_ask(tmp_path: Path) -> None:

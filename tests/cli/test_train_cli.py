@@ -41,7 +41,7 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
     --eval-suite --log-level --log-file --verbose --create --profile
     --step-decay-factor --step-decay-steps --save-while-training
-    --no-share-cores"""
+    --no-share-cores --pin"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",

@@ -47,8 +47,9 @@ def make_spec(
     save_hang_s: float = 600.0,
     depth: Depth = "1",
     held: bool = False,
-    health_interval_s: float = 1.0,
+    health_interval_s: float = 3600.0,
     share_cores: bool = False,
+    pin: Any = "no",
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -82,6 +83,7 @@ def make_spec(
         held=held,
         health_interval_s=health_interval_s,
         share_cores=share_cores,
+        pin=pin,
         program=PROGRAM,
         program_options=options or {},
     )
