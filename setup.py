@@ -86,6 +86,7 @@ EXTENSIONS = {
     "crystalline._kernels.fixedarray.roots": [],
     "crystalline._kernels.atomics": [],
     "crystalline._kernels.memory": [],
+    "crystalline._kernels.marks": [],
     "crystalline._kernels.formats": [],
     "crystalline._kernels.matmul": [],
     "crystalline._kernels.kept": [],

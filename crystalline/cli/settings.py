@@ -2,7 +2,7 @@
 
     cllm-train --seq-len 64         a flag
     CLLM_SEQ_LEN=64 cllm-train      a variable: CLLM_ and the field's name in capitals
-    seq_len = 64                    a line of the file that --config names
+    seq_len = 64                    a line of the file that --config names, in a section or none
 
 Which fields that works for, and the files, are told in `runs.layers`.  Parsing flags is left
 to `cli.run`.
@@ -11,18 +11,17 @@ to `cli.run`.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from crystalline.cli.run import parse_settings
 from crystalline.errors import UsageError
 from crystalline.runs.layers import (
     AUTOMATIC,
     Layers,
-    choice,
     field_hints,
     flag_of,
+    from_text,
     is_tuple,
     numbered,
     suggestion,
@@ -32,10 +31,8 @@ from crystalline.untrusted import shown
 
 PREFIX = "CLLM_"
 # Variables with our prefix that are not settings of a command.
-OTHER_VARIABLES = frozenset({"CLLM_CACHE"})
-
-_WORDS = {"1": True, "true": True, "yes": True, "on": True,
-          "0": False, "false": False, "no": False, "off": False}  # fmt: skip
+DATA_DIR = "CLLM_DATA_DIR"  # what is trained on where nothing else names a text
+OTHER_VARIABLES = frozenset({"CLLM_CACHE", DATA_DIR})
 
 Settings = TypeVar("Settings")
 
@@ -73,7 +70,7 @@ def environment_layer(
         if not text:
             continue
         try:
-            values[name] = _from_text(hints[name], str(numbered(name, text)))
+            values[name] = from_text(hints[name], str(numbered(name, text)))
         except ValueError as error:
             raise UsageError(
                 f"the environment variable {shown(variable)} is {shown(repr(text))}",
@@ -170,17 +167,3 @@ def given_flags(argv: list[str], names: Collection[str]) -> set[str]:
     """
     spelled = {argument.partition("=")[0].replace("_", "-") for argument in argv}
     return {name for name in names if spelled & {flag_of(name), flag_of(f"no_{name}")}}
-
-
-def _from_text(hint: Any, text: str) -> Any:
-    """Return the text of a variable as a field of type `hint`, like `converted`."""
-    if typing.get_origin(hint) is Literal:
-        return choice(hint, text)
-    if hint is bool:
-        if text.lower() in _WORDS:
-            return _WORDS[text.lower()]
-        raise ValueError("1 or 0")
-    try:
-        return hint(text)
-    except ValueError:
-        raise ValueError("a whole number" if hint is int else "a number") from None

@@ -20,13 +20,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from crystalline.cli.options import TextField, Version
 from crystalline.cli.run import called, parse_settings, run_command, version_line
 from crystalline.cli.settings import (
+    DATA_DIR,
     environment_layer,
     flag_value,
     given_flags,
@@ -34,12 +35,13 @@ from crystalline.cli.settings import (
     parse_layered,
 )
 from crystalline.engine.shape import Depth
-from crystalline.errors import EXIT_OK
+from crystalline.errors import EXIT_OK, UsageError
 from crystalline.log import LOGGER_NAME, set_up_logging
+from crystalline.logfile import LOG_LINE, LogFile
 from crystalline.runs.layers import Layers, field_names, toml_layer
 from crystalline.runs.length import make_way
 from crystalline.runs.settings import OFF, RunSettings
-from crystalline.untrusted import printable
+from crystalline.untrusted import open_regular, printable
 
 if TYPE_CHECKING:
     from crystalline.runs.ready import ReadyRun
@@ -66,11 +68,12 @@ The crystalline parts make tokens numbers: roots get primes, and what an affix
 
 Every setting can also stand in a TOML file (--config; seq_len = 64) or in the
   environment (CLLM_SEQ_LEN=64). A flag wins over the environment, that over the
-  file.
+  file. CLLM_DATA_DIR names the DATA where nothing else does, CLLM_CACHE the folder
+  that prepared text is kept in.
 
 Ctrl-C finishes the step, saves, and says how to go on."""
 
-FLAGS_ONLY = frozenset({"config", "resume", "version"})
+FLAGS_ONLY = frozenset({"config", "resume", "create", "profile", "version"})
 RESULT_KEYS = (
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",
     "weights_sha256", "run_dir", "workers", "precision", "isa", "val_tokens",
@@ -97,6 +100,8 @@ _TokensOrAll = tyro.constructors.PrimitiveConstructorSpec[int](
 )
 
 
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
 _Sized = _optional(int, "sized from the text")
 
 
@@ -112,6 +117,8 @@ class TrainSettings(RunSettings):
     """Attention heads per block."""
     min_lr: Annotated[float | None, _optional(float, "a tenth of --learning-rate")] = None
     """Learning rate at the end of the schedule."""
+    weight_decay: Annotated[float | None, _optional(float, "0.1, and 0 in adam")] = None
+    """Weight decay, on matrices only, decoupled but in adam, where it is a part of the gradient."""
     epochs: Annotated[float | None, _optional(float, "from --max-steps or --minutes, else 10")] = (
         None
     )
@@ -172,12 +179,25 @@ class TrainSettings(RunSettings):
     checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
     """The new run's directory."""
     config: Annotated[str | None, _optional(str, "none")] = None
-    """A TOML file with settings, such as the config.toml of another run."""
+    """A file with settings, such as the config.toml of another run: TOML, or INI where its name
+    ends in .conf or .ini. They may stand in sections [model], [training], [optimizer], [scheduler]
+    and [checkpointing], and be called embedding_dim, sequence_length, num_epochs, gradient_clip
+    and, in the first, third and fourth of these, type."""
     resume: Annotated[
         str | None,
         tyro.conf.arg(metavar="[RUN]", constructor=str, help_behavior_hint="(default: a new run)"),
     ] = None
     """Go on with this run or from this checkpoint; without a name, with the newest in ./runs."""
+    profile: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FILE.json", constructor=str, help_behavior_hint="(default: off)"),
+    ] = None
+    """Record where the time of 50 steps goes, once 10 are done: phases, the passes within lanes,
+    waiting by cause, and what the system counts. A table is shown at the end; the file is for
+    chrome://tracing and Perfetto. It changes no bits and costs less than 1 percent."""
+    create: bool = False
+    """Make the run and a checkpoint of the untrained model, step 0, and end; --resume trains it to
+    the bits of a run that was never interrupted."""
     eval_suite: Annotated[str, tyro.conf.arg(metavar="FILE|built-in|off")] = OFF
     """Measure each new best checkpoint on prompts, as the command eval does: those of a file (JSON
     lines with "group", "prompt", "answer"), or the built-in ones. A process of its own does it,
@@ -190,6 +210,17 @@ class TrainSettings(RunSettings):
     """Print lines instead of the dashboard."""
     quiet: bool = False
     """Print nothing but warnings and errors."""
+    log_level: LogLevel = "INFO"
+    """Messages that are shown, and go to --log-file: of this level and above. DEBUG tells of every
+    step which sphere did how many lanes, how long its phases took and how many claims were stolen;
+    a dashboard leaves that to the log. The run's own train.log has INFO and above, whatever this
+    is, and DEBUG where it is asked for."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=("-v",))] = False
+    """The same as --log-level DEBUG."""
+    log_file: Annotated[str | None, _optional(str, "train.log of the run only")] = None
+    """Append messages to this file, too, from before the run has a directory to after its end, with
+    time, level and logger; at 10 MB it becomes FILE.1, and five such are kept. Where its name ends
+    in .log it is never taken for text to train on."""
     version: Version = False
 
 
@@ -213,8 +244,8 @@ def _main(argv: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         if flag_value(argv, "--resume") is None:
             layers = Layers()
-            settings = _parse(argv, layers)
-            _set_up_logging(settings)
+            settings = _parse(argv, layers, data_dir=os.environ.get(DATA_DIR))
+            _set_up_logging(settings, stack)
             ready = stack.enter_context(
                 begin(
                     settings,
@@ -225,12 +256,18 @@ def _main(argv: list[str]) -> int:
             )
         else:
             places = flag_value(argv, "--resume"), flag_value(argv, "--checkpoint-dir")
+            if places == ("", None):  # the newest, unless a variable says where runs are made
+                places = "", os.environ.get("CLLM_CHECKPOINT_DIR") or None
+            _refuse_create(argv)
             earlier = stack.enter_context(open_earlier(*places, command=called(PROGRAM)))
             settings = _parse(argv, Layers(earlier.defaults))
-            _set_up_logging(settings)
+            _set_up_logging(settings, stack)
             ready = earlier.resume(
                 settings, explicit=given_lengths(argv), preparing=_preparing(settings)
             )
+        profile = None if settings.profile is None else Path(settings.profile).absolute()
+        spec = dataclasses.replace(ready.spec, create=settings.create, profile=profile)
+        ready = dataclasses.replace(ready, spec=spec)
         _tell(settings, ready.summary)
         ready.record()
         result = _train(settings, ready)
@@ -252,8 +289,11 @@ def _complete_resume(argv: list[str]) -> list[str]:
     ]
 
 
-def _parse(argv: list[str], layers: Layers) -> TrainSettings:
-    """Put the file, the environment and the flags over `layers`."""
+def _parse(argv: list[str], layers: Layers, *, data_dir: str | None = None) -> TrainSettings:
+    """Put the file, the environment and the flags over `layers`.
+
+    `data_dir` is trained on where neither the file nor the flags name a text.
+    """
     from crystalline.cli.infer import InferSettings
 
     file = flag_value(argv, "--config")
@@ -267,11 +307,68 @@ def _parse(argv: list[str], layers: Layers) -> TrainSettings:
     make_way(layers, values)
     layers.update(values, sources)
     make_way(layers, given_lengths(argv))
+    if data_dir:
+        layers.values.setdefault("data", (data_dir,))
     return parse_layered(TrainSettings, argv, layers, program=PROGRAM, description=DESCRIPTION)
 
 
-def _set_up_logging(settings: TrainSettings) -> None:
-    set_up_logging(logging.WARNING if settings.quiet else logging.INFO)
+def _set_up_logging(settings: TrainSettings, stack: contextlib.ExitStack) -> None:
+    """Let messages go where they are wanted, --log-file until the end of `stack`."""
+    _check_profile(settings)
+    level = _level(settings)
+    set_up_logging(max(level, logging.WARNING) if settings.quiet else level)
+    if settings.log_file is not None:
+        path = Path(settings.log_file)
+        _require_log(path)
+        stack.enter_context(LogFile(path, level))
+
+
+def _check_profile(settings: TrainSettings) -> None:
+    """Refuse a --profile that cannot be, before the long work; nothing else is written over."""
+    if settings.profile is None:
+        return
+    from crystalline.data.artifacts import is_trace
+
+    path = Path(settings.profile)
+    if settings.create:
+        raise UsageError(
+            "--create trains no step that --profile could tell of",
+            advice="Leave one of them out.",
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"--profile {path} cannot be written", advice="Name a file in a folder that is there."
+        )
+    if os.path.lexists(path) and not is_trace(path):
+        raise UsageError(
+            f"--profile {path} is there already, and is no profile", advice="Name another file."
+        )
+
+
+def _level(settings: TrainSettings) -> int:
+    return logging.DEBUG if settings.verbose else int(getattr(logging, settings.log_level))
+
+
+def _require_log(path: Path) -> None:
+    """Refuse a --log-file that is something else: messages are added at its end."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(200)
+    except OSError:  # there is none yet, or it is told when it is written
+        return
+    if head and LOG_LINE.match(head) is None:
+        raise UsageError(
+            f"--log-file {path} is a file that holds something else",
+            advice="Name a new file, or one that was written as a log before.",
+        )
+
+
+def _refuse_create(argv: list[str]) -> None:
+    if given_flags(argv, ["create"]):
+        raise UsageError(
+            "--create makes a new run, and --resume goes on with one",
+            advice="Leave one of them out.",
+        )
 
 
 def _preparing(settings: TrainSettings) -> Callable[[], DataProgress]:
@@ -311,29 +408,43 @@ class _Steering:
 class _ReporterHandler(logging.Handler):
     """Hands log records to the reporter, which knows where there is room for them."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, level: int) -> None:
+        """`level` is the lowest that is shown; what is below it counts as told all the same."""
         super().__init__()
         self._reporter = reporter
+        self._shown = level
         self.newest: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         tell: Callable[[str], None] = (
             self._reporter.error if record.levelno >= logging.WARNING else self._reporter.message
         )
-        self.newest = record.getMessage()
-        for line in self.newest.splitlines():
+        text = record.getMessage()
+        if record.levelno >= logging.INFO:
+            self.newest = text
+        if record.levelno < self._shown:
+            return
+        for line in text.splitlines():
             tell(line)
 
 
 @contextlib.contextmanager
-def _log_to(reporter: Reporter) -> Iterator[_ReporterHandler]:
+def _log_to(reporter: Reporter, settings: TrainSettings) -> Iterator[_ReporterHandler]:
+    from crystalline.ui.plain import PlainReporter
+
     logger = logging.getLogger(LOGGER_NAME)
-    before, handler = logger.handlers[:], _ReporterHandler(reporter)
-    logger.handlers[:] = [handler]
+    least = logging.DEBUG if isinstance(reporter, PlainReporter) else logging.INFO
+    if settings.quiet:
+        least = logging.WARNING
+    handler = _ReporterHandler(reporter, max(least, _level(settings)))
+    before, logger.handlers[:] = logger.handlers[:], [handler]
+    level = logger.level
+    logger.setLevel(min(level, logging.INFO))  # what is not shown must be known to be told
     try:
         yield handler
     finally:
         logger.handlers[:] = before
+        logger.setLevel(level)
 
 
 def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
@@ -341,7 +452,7 @@ def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
 
     with (
         make_reporter(plain=settings.plain, quiet=settings.quiet) as reporter,
-        _log_to(reporter) as handler,
+        _log_to(reporter, settings) as handler,
     ):
         steering = _Steering(reporter, handler)
         return ready.train(on_snapshot=steering.show, poll_actions=steering.poll)
@@ -384,7 +495,11 @@ def _report(settings: TrainSettings, spec: RunSpec, result: RunResult) -> None:
         _tell(settings, f"Train longer with:  {command} {longer}")
         model = shell_word(spec.run_dir)
         _tell(settings, f'Generate text with: {called("cllm-infer")} {model} --prompt "..."')
+    elif result.stop_reason == "created":
+        _tell(settings, f"Made {shell_word(spec.run_dir)}, untrained. Train it with: {command}")
     else:
         _tell(settings, f"Saved {step}. Resume with: {command}")
+    if result.profile:
+        _tell(settings, result.profile)
     if settings.json:
         print(json.dumps({key: getattr(result, key) for key in RESULT_KEYS}))

@@ -23,12 +23,15 @@ from typing import Any
 
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenfile import MAGIC as TOKENS_MAGIC
+from crystalline.logfile import LOG_LINE, OLDER_FILES, older
 from crystalline.untrusted import open_regular, read_bytes
 
 # A run directory.
 SETTINGS, METRICS, LOCK = "config.toml", "metrics.jsonl", "run.lock"
 SUITE_RESULTS = "suite.jsonl"  # what a run's best checkpoints came to in `cllm-train --eval-suite`
 CONTROL, STATUS = "control.sock", "status.json"  # the first while somebody trains there
+PROFILE = "profile.json"  # what `cllm control RUN profile` has recorded
+LOG = "train.log"  # and what has been rotated out of it; see `crystalline.logfile`
 CHECKPOINTS, LATEST, BEST = "checkpoints", "latest", "best"
 STEP_NAME = re.compile(r"step-(\d{8,})")
 # A checkpoint.
@@ -37,6 +40,7 @@ MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 # A run that trains adapters, and a checkpoint of one: PEFT's names.
 BASE = "base"
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
+TRACE_HEAD = b'{"traceEvents":['  # of a profile; see `train.profile_report`
 # The cache.
 CORPORA, REQUESTS, TOKENS = "corpora", "requests", "tokens.bin"
 CACHE_TAG = "CACHEDIR.TAG"
@@ -44,9 +48,15 @@ CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 
 RUN_DIRECTORY, MODEL_FOLDER, CACHE = "run directory", "model folder", "cache"
 
+
+def log_files(name: str) -> tuple[str, ...]:
+    """Return the names of a log file and of what is rotated out of it."""
+    return (name, *(older(Path(name), number).name for number in range(1, OLDER_FILES + 1)))
+
+
 _OF_A_RUN = frozenset({
     SETTINGS, METRICS, LOCK, CHECKPOINTS, LATEST, BEST, TOKENIZER, CRYSTAL, CONTROL, STATUS,
-    SUITE_RESULTS,
+    SUITE_RESULTS, PROFILE, *log_files(LOG),
 })  # fmt: skip
 _KEY = re.compile(r"[0-9a-f]{32}")  # names an entry of the cache
 _HEAD_BYTES = 4096
@@ -180,6 +190,19 @@ def _is_safetensors(path: Path) -> bool:
     """Eight bytes of length, then a JSON object (https://github.com/huggingface/safetensors)."""
     head = _head(path)
     return len(head) > 9 and head[8:9] == b"{" and head[5:8] == bytes(3)
+
+
+# --- logs and profiles ------------------------------------------------------------------------
+
+
+def is_log(path: Path) -> bool:
+    """Return whether a file is a log of this package's, such as --log-file writes."""
+    return path.suffix == ".log" and LOG_LINE.match(_head(path)) is not None
+
+
+def is_trace(path: Path) -> bool:
+    """Return whether a file is a profile of this package's, such as --profile writes."""
+    return path.suffix == ".json" and _head(path).startswith(TRACE_HEAD)
 
 
 # --- reading ----------------------------------------------------------------------------------

@@ -14,9 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crystalline.data.artifacts import CACHE, MODEL_FOLDER, RUN_DIRECTORY, recognize
+from crystalline.data.artifacts import (
+    CACHE,
+    MODEL_FOLDER,
+    RUN_DIRECTORY,
+    is_log,
+    is_trace,
+    recognize,
+)
 from crystalline.errors import DataError
 from crystalline.log import get_logger
+from crystalline.logfile import log_descriptors
 from crystalline.untrusted import printable
 
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
@@ -110,7 +118,7 @@ def find(paths: Sequence[str | os.PathLike[str]], *, explicit: bool = True) -> F
 
     A folder is searched at every depth for files with one of `SUFFIXES`; hidden
     files and folders are passed over, and so are run directories, model folders and
-    caches, whose files are no text, and the files that this process prints to.  Links
+    caches, whose files are no text, and the files that this process prints to or logs to.  Links
     are followed, each file and folder is visited once.  A file given by itself is taken
     whatever its suffix.  With `explicit` false, files given by themselves are treated
     as if found in a folder.
@@ -225,7 +233,7 @@ class _Search:
                     passed_over["special file"] += 1
                 elif suffix not in SUFFIXES:
                     passed_over[shown(suffix) or "without suffix"] += 1
-                elif (status.st_dev, status.st_ino) in self._own_outputs:
+                elif (status.st_dev, status.st_ino) in self._own_outputs or _is_own(path):
                     left_out[_OWN_OUTPUT] += 1
                 elif not self._first_visit(real_path):
                     repeated += 1
@@ -253,10 +261,15 @@ class _Search:
         return True
 
 
+def _is_own(path: Path) -> bool:
+    """Return whether a file is what commands of this package tell of themselves."""
+    return is_log(path) or is_trace(path)
+
+
 def _own_outputs() -> frozenset[tuple[int, int]]:
-    """Return device and inode of the files that standard output and error go to."""
+    """Return device and inode of the files that standard output, error and logs go to."""
     files = set()
-    for stream in (1, 2):
+    for stream in (1, 2, *log_descriptors()):
         try:
             status = os.fstat(stream)
         except OSError:  # closed

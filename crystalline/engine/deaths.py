@@ -90,6 +90,7 @@ class Toll:
         self._lost_file = lost_file
         self._happened = happened
         self._times: dict[int, deque[float]] = {}  # of each node's deaths
+        self._told = ""  # the last words of a sphere that were told last
 
     def look(self) -> None:
         """Take the deaths since the last look.
@@ -112,13 +113,15 @@ class Toll:
         else:
             logger.warning("sphere %d %s and is replaced", row, cause)
             self._happened("sphere_replaced", sphere=row, cause=cause)
+        if words and words != self._told:  # the next may fail in the same way
+            logger.error("%s", words)
+            self._told = words
         now = time.monotonic()
         times = self._times.setdefault(death.node, deque(maxlen=MOST_DEATHS))
         times.append(now)
         if len(times) < MOST_DEATHS or now - times[0] > DEATHS_WITHIN_S:
             return
         if words:
-            logger.error("%s", words)
             cause = f"{cause} ({words.splitlines()[-1]})"
         raise EngineError(
             f"sphere {row} died {MOST_DEATHS} times within {DEATHS_WITHIN_S:.0f} seconds; "

@@ -75,6 +75,15 @@ class Growth:
                 self._settle_as(before)
             raise
 
+    def renew(self) -> None:
+        """Fork all nodes anew, in the same shape: they get what this process has by now.
+
+        Raises as `want`.
+        """
+        shape = self._wanted
+        self.want(frozenset())
+        self.want(shape)
+
     def spawn(self, row: int, places: Collection[int]) -> None:
         """Give a leaf children in these places; raises as `want`."""
         path = self._tree.path(row)

@@ -54,6 +54,7 @@ class Member:
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
             company.settle, company.cores, company.pins, self._mail.read,
+            company.record(self._row),
         )  # fmt: skip
         self._mail.say_hello()
         while self._role() != LEAVING:

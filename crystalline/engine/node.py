@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
 from crystalline.engine.balance import forget_homes, rebalance
 from crystalline.engine.board import Board, engine_regions
@@ -83,6 +84,7 @@ class Node:
         held: bool = False,
         cores: Cores | None = None,
         pin: Pin = "no",
+        record: Callable[[int], MarkRow | None] = lambda _: None,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
@@ -104,6 +106,7 @@ class Node:
             hang_s=hang_s,
             arena_bytes=self.arena.layout.size_bytes,
             settle=self.arena.populate,
+            record=record,
             live=live,
             lifeline=self._lifeline,
             cores=self._cores,

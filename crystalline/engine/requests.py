@@ -80,6 +80,7 @@ class Kind:
 
 NOTHING = Kind("", "no argument", lambda argument: argument is None, optional=True)
 NUMBER = Kind("N", "a whole number", _is_number_or_change, _number_of)
+STEPS = Kind("N", "a whole number", _is_number, _number_of)
 ROW = Kind("ROW", "a whole number", _is_number, _number_of)
 ROW_AND_COUNT = Kind("ROW N", "two whole numbers", _is_two_numbers, _numbers_of)
 _LETTERS = f"1 to {LONGEST_NAME} letters, digits and signs - _ ."
@@ -128,6 +129,8 @@ REQUESTS = (
     Request("terminate", ROW, "end worker process ROW, or the children of a control; others "
             "take over the work",
             "it will end it after the step in hand", waits=True),
+    Request("profile", STEPS, "record where the time of N steps goes, into RUN/profile.json",
+            "it will record them after the step in hand", waits=True),
     Request("stop", NOTHING, "finish the step in hand, write a checkpoint and end",
             "it will finish the step in hand, write a checkpoint and end"),
 )  # fmt: skip

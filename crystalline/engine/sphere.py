@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine.board import (
     IDLING,
     S_ANSWER,
@@ -38,6 +39,14 @@ from crystalline.engine.board import (
 )
 from crystalline.engine.geometry import work_order
 from crystalline.engine.phase import Phase, numbered
+from crystalline.engine.recording import (
+    BETWEEN,
+    HANDING_OVER,
+    NO_CORE,
+    NO_PERMIT,
+    phase_kind,
+    waiting_kind,
+)
 from crystalline.engine.tree import LEAF, order_of
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
@@ -70,11 +79,12 @@ class Sphere:
         cores: Cores | None = None,
         pins: Sequence[int] = (),
         rest: Callable[[], None] = lambda: None,
+        marks: MarkRow | None = None,
     ) -> None:
         """`settle` is called with the first permit; `cores` are those that other runs use as well,
         `pins` the processors of the permits; `jitter_s` is the longest random sleep before each
         unit, for tests; `rest` is called before it sleeps without a permit.  Turns last the longer
-        the larger the arena is.
+        the larger the arena is.  `marks` is where a profiled run enters what is booked.
         """
         self.index = index
         self._settle = settle
@@ -82,6 +92,8 @@ class Sphere:
         self._pins = pins
         self._rest = rest
         self._pinned = -1  # to this processor
+        self._marks = marks
+        self._kind = self._unit = 0  # of the unit in hand, for the marks
         self._phases = phases
         self._numbers = numbered(phases)
         states = states_of(phases)
@@ -131,7 +143,7 @@ class Sphere:
                     self._enter(IDLING)
                     self._rest()
                     bells.sleep(family, WORK, heard, SLEEP_NS)
-                    self._book(S_IDLE_NS)
+                    self._book(S_IDLE_NS, NO_PERMIT)
                     continue
                 if not settled:
                     self._settle()
@@ -151,7 +163,7 @@ class Sphere:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
                 if barrier.phase() == phase:
                     cores.rest()
-                self._book(S_IDLE_NS)
+                self._book(S_IDLE_NS, BETWEEN)
                 continue
             now_ns, lacks_core = monotonic_ns(), False
             if not cores.keep(now_ns):
@@ -168,13 +180,15 @@ class Sphere:
             self._enter(WAITING)
             if barrier.all_done(phase) and barrier.claim_hand_over(phase, index):
                 self._hand_over(phase)
+                self._book(S_WAIT_NS, HANDING_OVER)
             elif lacks_core:
                 barrier.wait_for_change(phase, 0, POLL_NS)
+                self._book(S_WAIT_NS, NO_CORE)
             else:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
                 if barrier.phase() == phase:
                     cores.rest()
-            self._book(S_WAIT_NS)
+                self._book(S_WAIT_NS, waiting_kind(kind, len(self._phases)))
 
     def _pin(self, permit: int) -> None:
         """Compute where the permit belongs, or else where we have a core."""
@@ -200,6 +214,9 @@ class Sphere:
             time.sleep(self._jitter_s * _RANDOM.random())
         declared = self._phases[(phase & 15) - 1]
         self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
+        if self._marks is not None:
+            self._kind, self._unit = phase_kind(phase & 15), unit
+            self._marks.name_unit(unit)
         began_ns = self._clock_ns
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
@@ -229,17 +246,22 @@ class Sphere:
 
     def book(self) -> int:
         """Add the time since the last call to the phase's account; return it, in nanoseconds."""
-        return self._book(self._account)
+        return self._book(self._account, self._kind, self._unit)
 
     def _enter(self, state: int) -> None:
         self._words.put(self._row + S_STATE, state)
 
-    def _book(self, account: int) -> int:
-        """Add the time since the last call to an account; return it, in nanoseconds."""
+    def _book(self, account: int, kind: int = 0, unit: int = 0) -> int:
+        """Add the time since the last call to an account; return it, in nanoseconds.
+
+        `kind` and `unit` are what it is called in a profile.
+        """
         now_ns = monotonic_ns()
         took_ns = now_ns - self._clock_ns
         self._clock_ns = now_ns
         self._words.bump(self._row + account, took_ns)
+        if self._marks is not None:
+            self._marks.span(now_ns - took_ns, now_ns, kind, unit)
         return took_ns
 
 

@@ -21,6 +21,7 @@ from typing import NoReturn
 import numpy as np
 
 from crystalline._kernels.atomics import fork_workers
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS, Board
 from crystalline.engine.deaths import Death, Deaths
@@ -59,6 +60,7 @@ class Company:
     hang_s: float  # silence after which a sphere that does not run is killed
     arena_bytes: int
     settle: Callable[[], None]  # called by a leaf with its first permit
+    record: Callable[[int], MarkRow | None]  # tells where the node in a row enters what it does
     live: Callable[[Company, int], None]  # what a node does with its row, until it is to leave
     lifeline: Lifeline
     cores: Cores  # those that other runs use as well

@@ -15,6 +15,9 @@ RUNS = Path("runs")  # where runs go that nobody named
 SETTINGS = artifacts.SETTINGS  # of the run
 METRICS = artifacts.METRICS
 SUITE_RESULTS = artifacts.SUITE_RESULTS
+PROFILE = artifacts.PROFILE
+LOG = artifacts.LOG  # of all sessions of a run; see `crystalline.logfile`
+LOGS = artifacts.log_files(LOG)  # ... with what has been rotated out of it
 STATUS = artifacts.STATUS  # of a run, for scripts; see `train.statusfile`
 CONTROL = artifacts.CONTROL  # the door of a run that goes on; see `engine.door`
 

@@ -5,6 +5,8 @@
     RUN/base/            the model that is trained on, of runs that train adapters; see `base`
     RUN/crystal.json     the vocabulary's numbers at the start, of runs that compute with them
     RUN/metrics.jsonl    written by `train.metrics`
+    RUN/train.log        what its sessions had to say, also train.log.1 and so on; see `logfile`
+    RUN/profile.json     where the time of some steps went, after `cllm control RUN profile N`
     RUN/suite.jsonl      written by `runs.suite`, of runs with --eval-suite
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
@@ -55,10 +57,12 @@ from crystalline.formats.files import (
     BASE,
     CHECKPOINTS,
     CONTROL,
+    LOGS,
     MANIFEST,
     METRICS,
     MODEL_FILES,
     OPTIONAL_FILES,
+    PROFILE,
     RUNS,
     STATUS,
     TOKENIZER,
@@ -83,12 +87,14 @@ __all__ = [
 ]  # fmt: skip
 
 LOCK = artifacts.LOCK
+# A log is not among it: when a run starts over, it tells why the one before failed.
 BEFORE_TRAINING = (
     CONFIG,
     TOKENIZER,
     CRYSTAL,
     METRICS,
     STATUS,
+    PROFILE,
     BASE,
 )  # what a run writes before a checkpoint
 
@@ -285,7 +291,7 @@ class RunDir(Closing):
         if not self._cleared:
             return
         with contextlib.suppress(OSError):  # what else is there keeps the directory
-            ours = {CONFIG, TOKENIZER, CRYSTAL, STATUS, BASE, LOCK}
+            ours = {CONFIG, TOKENIZER, CRYSTAL, STATUS, PROFILE, BASE, LOCK, *LOGS}
             if {entry.name for entry in self.path.iterdir()} <= ours:
                 for name in ours - {LOCK}:
                     remove(self.path / name)
@@ -424,7 +430,9 @@ def _is_leftover(entry: Path) -> bool:
     if not stat.S_ISREG(mode):
         return entry.name == CONTROL and stat.S_ISSOCK(mode)
     return (
-        entry.name in BEFORE_TRAINING or is_temporary(entry) or entry.name.startswith(f".{PREFIX}")
+        entry.name in (*BEFORE_TRAINING, *LOGS)
+        or is_temporary(entry)
+        or entry.name.startswith(f".{PREFIX}")
     )
 
 

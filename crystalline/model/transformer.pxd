@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from crystalline._kernels.attention cimport Crystal
 from crystalline._kernels.isa cimport Kept, StoreMode
+from crystalline._kernels.marks cimport Marks, MarkRow
 from crystalline.model.layers.bind cimport Binding
 from crystalline.model.layers.buffers cimport Buffer, Buffers
 from crystalline.model.layers.table cimport Dropping, Gradients, Layer, Matrix, Norm, Sizes
@@ -38,6 +39,8 @@ cdef class Transformer:
     cdef int64_t _size                 # of what is trained
     cdef int64_t _rows
     cdef bint _lean                    # only the layers' inputs are kept, the rest is recomputed
+    cdef MarkRow _mark_row             # of a profiled run, or None
+    cdef Marks* _marks                 # ... or NULL
     cdef uint32_t _threshold  # of dropout, in units of 2^-32; 0: none
     cdef float _keep_scale
     cdef const int32_t[:, ::1] _neighbor_ids      # [V, k], or None

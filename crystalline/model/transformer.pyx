@@ -45,6 +45,10 @@ from crystalline._kernels.isa cimport (
     begin_thread, end_thread, primitives,
 )
 from crystalline._kernels.kept cimport float_rows, kept, kept_part, multiply_kept, row_operand
+from crystalline._kernels.marks cimport (
+    ATTENTION, D_ATTENTION, D_EMBED, D_NORM, D_OUT, DOWN, EMBED, HEAD, NORM, OUT, PACKING, QKV_PASS,
+    W_DOWN, W_OUT, W_QKV, W_UP, MarkRow, mark, mark_begin,
+)
 from crystalline._kernels.optimizer cimport store_of
 from crystalline._kernels.random cimport drop_threshold, mix
 from crystalline.model.layers.adapter cimport adapt, adapt_backward, adapter_gradient
@@ -403,6 +407,11 @@ cdef class Transformer:
             expect_neighbors_of(<int32_t>token, ids, weights)
         self._neighbor_ids, self._neighbor_weights = ids, weights
 
+    def record(self, MarkRow row) -> None:
+        """Let `compute` mark in a row what its passes take."""
+        self._mark_row = row  # keeps the memory alive
+        self._marks = &row.marks
+
     def compute(self, const int32_t[:, ::1] tokens, float[::1] grads, *, double scale,
                 bint accumulate=False, uint64_t seed=0, uint64_t step=0,
                 uint64_t first_sequence=0, float[::1] side=None, double epsilon=0.0,
@@ -481,6 +490,7 @@ cdef class Transformer:
         cdef Buffers b
         with nogil:
             begin_thread()
+            mark_begin(self._marks)
             if not accumulate:
                 memset(g.vectors + self._vectors, 0, vectors * sizeof(float))
                 if places:
@@ -494,11 +504,13 @@ cdef class Transformer:
                 count = min(n - start, chunk_sequences(t))
                 drop = self.dropping(key, first_sequence + start, t)
                 b = placed(&self.z, self._lean, count * t, workspace)
+                b.marks = self._marks
                 self.forward(&ids[start * t], count, t, &drop, &b)
                 loss += head_loss(&self.z, self.head, count * t, &wanted[start * t],
                                   <float>scale, True, g.head,
                                   CL_STORE if whole_head != NULL else store, spread, &part, &b)
                 smoothed += part
+                mark(b.marks, HEAD)
                 self.backward(&ids[start * t], count, t, &g, store, &drop, &b)
                 store = CL_ADD
                 start += count
@@ -513,6 +525,7 @@ cdef class Transformer:
                                      &grads[self._positions])
                 primitives().add(vectors, &grads[self._vectors], g.vectors + self._vectors,
                                  &grads[self._vectors])
+            mark(self._marks, D_EMBED)
             end_thread()
         self.smoothed_loss = smoothed if epsilon > 0.0 else loss
         return loss
@@ -630,6 +643,7 @@ cdef class Transformer:
                            w + self._positions if self._positions >= 0 else NULL, x)
         if d.threshold:
             drop(d, 0, EMBEDDING, R * C, 0, x, x)
+        mark(b.marks, EMBED)
         for layer in range(self.z.L):
             here = of_this_layer(b, self._lean, layer)
             self.layer_forward(ids, n, t, layer, False, d, &here)
@@ -637,6 +651,7 @@ cdef class Transformer:
                   shared(b, RSTD_F))
         if converts(f):
             f.to_operand(R, C, shared(b, FINAL), C, shared(b, FINAL_IN))
+        mark(b.marks, NORM)
 
     cdef void layer_forward(self, const int32_t* ids, int64_t n, int64_t t, int64_t layer,
                             bint again, const Dropping* d, const Buffers* b) noexcept nogil:
@@ -652,20 +667,26 @@ cdef class Transformer:
             normalize_operand(f, &y.norm1, rows, x + row * C, shared(b, NARROW),
                               of_layer(b, NORM1, layer) + row * wc,
                               of_layer(b, MEAN1, layer) + row, of_layer(b, RSTD1, layer) + row)
+            mark(b.marks, NORM)
             project(&self.z, &y.attention, layer, row, rows, t, b)
+            mark(b.marks, QKV_PASS)
             row += rows
         attend(&self.z, &y.attention, layer, n, t, &crystal, d, b)
+        mark(b.marks, ATTENTION)
         row = 0
         while row < R:
             rows = min(f.pass_rows, R - row)
             self.after_attention(layer, row, rows, d, b)
+            mark(b.marks, OUT)
             normalize_operand(f, &y.norm2, rows, of_layer(b, MID, layer) + row * C,
                               shared(b, NARROW), of_layer(b, NORM2, layer) + row * wc,
                               of_layer(b, MEAN2, layer) + row, of_layer(b, RSTD2, layer) + row)
+            mark(b.marks, NORM)
             expand(&self.z, &y.mlp, layer, row, rows, b)
             if not again or self.z.rank:  # what an adapter keeps of the last product is wanted
                 self.add_branch(layer, MLP_OUT, row, rows, of_layer(b, ACT, layer) + row * wj,
                                 of_layer(b, MID, layer), of_layer(b, X, layer + 1), d, b)
+            mark(b.marks, DOWN)
             row += rows
 
     cdef void after_attention(self, int64_t layer, int64_t row, int64_t rows, const Dropping* d,
@@ -709,6 +730,7 @@ cdef class Transformer:
         cdef Kept datt, all_datt
         normalize_backward(self.final, R, shared(b, DATT), of_layer(b, X, self.z.L),
                            shared(b, MEAN_F), shared(b, RSTD_F), dx, False, g.vectors)
+        mark(b.marks, D_NORM)
         for layer in range(self.z.L - 1, -1, -1):
             y = &self.layers[layer]
             here = of_this_layer(all, self._lean, layer)
@@ -719,31 +741,39 @@ cdef class Transformer:
             while row < R:
                 rows = min(f.pass_rows, R - row)
                 left = self.branch_gradient(layer, MLP_OUT, R, row, rows, g, d, b)
+                mark(b.marks, PACKING)
                 expand_backward(&self.z, &y.mlp, layer, R, row, rows, left, b, g.vectors)
                 normalize_backward(&y.norm2, rows, narrow, of_layer(b, MID, layer) + row * C,
                                    of_layer(b, MEAN2, layer) + row,
                                    of_layer(b, RSTD2, layer) + row, dx + row * C, True, g.vectors)
+                mark(b.marks, D_NORM)
                 row += rows
             self.matrix_gradient(layer, R, &y.mlp.down, ACT, LOW_DOWN, DY_PACKED, LOW_DY_PACKED, g,
                                  store, b)
+            mark(b.marks, W_DOWN)
             self.matrix_gradient(layer, R, &y.mlp.up, NORM2, LOW_UP, WIDE_PACKED, LOW_WIDE_PACKED,
                                  g, store, b)
+            mark(b.marks, W_UP)
             # MID = X + drop(ATT out + bias), QKV of NORM1 qkv + bias
             all_datt = kept(f, shared(b, DATT), self.z.W)
             row = 0
             while row < R:
                 rows = min(f.pass_rows, R - row)
                 left = self.branch_gradient(layer, ATTENTION_OUT, R, row, rows, g, d, b)
+                mark(b.marks, PACKING)
                 datt = kept_part(&all_datt, row, 0)
                 self.attention_gradient(layer, R, row, rows, left, &datt, b)
+                mark(b.marks, D_OUT)
                 row += rows
             self.matrix_gradient(layer, R, &y.attention.out, ATT_IN, LOW_OUT, DY_PACKED,
                                  LOW_DY_PACKED, g, store, b)
+            mark(b.marks, W_OUT)
             crystal = self.crystal(ids, layer)
             dlambdas = NULL
             if crystal.features != NULL and not self.freeze_lambda:
                 dlambdas = g.vectors + y.attention.lambdas_at
             attend_backward(&self.z, &y.attention, layer, n, t, &crystal, d, b, dlambdas)
+            mark(b.marks, D_ATTENTION)
             row = 0
             while row < R:
                 rows = min(f.pass_rows, R - row)
@@ -751,14 +781,17 @@ cdef class Transformer:
                 normalize_backward(&y.norm1, rows, narrow, of_layer(b, X, layer) + row * C,
                                    of_layer(b, MEAN1, layer) + row,
                                    of_layer(b, RSTD1, layer) + row, dx + row * C, True, g.vectors)
+                mark(b.marks, D_NORM)
                 row += rows
             self.matrix_gradient(layer, R, &y.attention.qkv, NORM1, LOW_QKV, WIDE_PACKED,
                                  LOW_WIDE_PACKED, g, store, b)
+            mark(b.marks, W_QKV)
         if g.tokens == NULL:
             return
         if d.threshold:
             drop(d, 0, EMBEDDING, R * C, 0, dx, dx)
         primitives().embed_backward(R, t, C, ids, dx, g.tokens, g.positions)
+        mark(b.marks, D_EMBED)
 
     cdef void attention_gradient(self, int64_t layer, int64_t R, int64_t row, int64_t rows,
                                  const float* left, const Kept* datt,

@@ -28,6 +28,23 @@ cdef enum:
 UNDO_WORDS = HEADER + 3 * BLOCK // 2
 
 
+cpdef double bias_correction(double beta, int64_t step) noexcept:
+    """Return 1 / (1 - beta^step), what a moment is multiplied by in step `step`, counted from 1.
+
+    The power is ours, by squaring: that of a C library is not the same in every one.
+
+    >>> bias_correction(0.5, 1), bias_correction(0.9, 1000)
+    (2.0, 1.0)
+    """
+    cdef double power = 1.0
+    while step > 0:
+        if step & 1:
+            power *= beta
+        beta *= beta
+        step >>= 1
+    return 1.0 / (1.0 - power)
+
+
 cdef class SegmentUpdate:
     """Reduce and update the segments of one model.
 
@@ -43,7 +60,8 @@ cdef class SegmentUpdate:
     """
 
     cdef readonly Transformer model
-    cdef readonly bint is_adamw
+    cdef readonly bint is_adamw  # or Adam: there are second moments
+    cdef readonly bint is_coupled  # Adam: decay is a part of the gradient
     cdef float[:, ::1] _lanes
     cdef float[::1] _grads, _m, _v
     cdef int64_t[:, ::1] _undo
@@ -64,10 +82,11 @@ cdef class SegmentUpdate:
         ):
             if have != need:
                 raise ValueError(f"{name} has {have} elements, the model needs {need}")
-        if optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"optimizer is {optimizer!r}, expected 'adamw' or 'sgd'")
+        if optimizer not in ("adamw", "adam", "sgd"):
+            raise ValueError(f"optimizer is {optimizer!r}, expected 'adamw', 'adam' or 'sgd'")
         self.model = model
-        self.is_adamw = optimizer == "adamw"
+        self.is_adamw = optimizer != "sgd"
+        self.is_coupled = optimizer == "adam"
         self._lanes, self._grads, self._m, self._v = lanes, grads, m, v
         self._undo, self._progress = undo, progress
         self._beta1, self._beta2 = beta1, beta2
@@ -99,8 +118,8 @@ cdef class SegmentUpdate:
         o.lr, o.clip = <float>lr, <float>clip
         o.beta1, o.beta2, o.epsilon = <float>self._beta1, <float>self._beta2, <float>self._epsilon
         o.weight_decay = <float>self._weight_decay if s.is_matrix else 0.0
-        o.correction1 = <float>(1.0 / (1.0 - self._beta1 ** (step + 1)))
-        o.correction2 = <float>(1.0 / (1.0 - self._beta2 ** (step + 1)))
+        o.correction1 = <float>bias_correction(self._beta1, step + 1)
+        o.correction2 = <float>bias_correction(self._beta2, step + 1)
         cdef int64_t* undo = &self._undo[permit, 0]
         with nogil:
             self._update(segment, undo, step, &o)
@@ -136,6 +155,9 @@ cdef class SegmentUpdate:
         cdef int64_t stop = self._segment(segment).stop
         cdef int64_t block = self._done(segment, step), n
         cdef float* copy = <float*>(undo + HEADER)
+        cdef float sums[BLOCK]
+        cdef OptimizerStep coupled = o[0]
+        coupled.clip, coupled.weight_decay = 1.0, 0.0
         start += block * BLOCK
         while start < stop:
             n = min(<int64_t>BLOCK, stop - start)
@@ -145,7 +167,11 @@ cdef class SegmentUpdate:
                          BLOCK)
             undo[1], undo[2] = segment, block
             cl_store_release(undo, step + 1)
-            if self.is_adamw:
+            if self.is_coupled and o.weight_decay != 0.0:
+                self._couple(n, &self.model._trained[start], &self._grads[start], o, sums)
+                p.adamw(n, &self.model._trained[start], &self._m[start], &self._v[start], sums,
+                        &coupled)
+            elif self.is_adamw:
                 p.adamw(n, &self.model._trained[start], &self._m[start], &self._v[start],
                         &self._grads[start], o)
             else:
@@ -154,6 +180,13 @@ cdef class SegmentUpdate:
             cl_store_release(&self._progress[segment], (step + 1) << PROGRESS_BITS | block)
             start += n
         cl_store_release(undo, 0)
+
+    cdef void _couple(self, int64_t n, const float* w, const float* g, const OptimizerStep* o,
+                      float* sums) noexcept nogil:
+        # Clipping is of the loss's gradient: decay is added after it.
+        cdef int64_t i
+        for i in range(n):
+            sums[i] = o.clip * g[i] + o.weight_decay * w[i]
 
     def _check(self, int64_t segment):
         if not 0 <= segment < self.model._segments.shape[0]:

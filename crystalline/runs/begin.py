@@ -18,6 +18,7 @@ from crystalline.runs.ready import (
     make_spec,
     prepare_crystal,
     prepare_text,
+    session_log,
     settle,
     speed_of,
 )
@@ -45,6 +46,7 @@ def begin(
     Raises:
         UsageError, DataError, CrystallineError: settings, model, text or memory do not do.
     """
+    from crystalline.formats.files import LOG
     from crystalline.formats.rundir import RunDir
     from crystalline.machine.cores import usable_cores
     from crystalline.model.params import parameter_table
@@ -55,6 +57,7 @@ def begin(
     from crystalline.train.speed import MODEL_SHARE, measure_peak
 
     with contextlib.ExitStack() as stack:
+        log = stack.enter_context(session_log())
         foundation = None
         if settings.init_from is not None:
             foundation = Foundation.open(settings.init_from)
@@ -101,6 +104,8 @@ def begin(
         if run is None:
             run = _enter(RunDir.create_default(parameter_table(model).count), stack)
         run.clear()
+        log.open(run.path / LOG)
+        stack.push(log)  # closed before a directory that was never used is removed
         length = dataclasses.replace(length, config=config)
         spec = make_spec(settings, length, model, data, run, peak, command)
         spec = settle(spec, room)

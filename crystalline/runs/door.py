@@ -3,7 +3,8 @@
     run = train("notes/", minutes=5, on_progress=print)
     run = resume(run, minutes=5)
 
-Nothing is printed; messages go to the logger "crystalline".  Node Zero and the spheres are
+Nothing is printed; messages go to the logger "crystalline", and those from INFO on to the run's
+train.log, whatever the level of that.  Node Zero and the spheres are
 processes of their own that never import `__main__`, so a caller needs no guard around it, and
 may be a notebook or a script on standard input.
 
@@ -54,6 +55,13 @@ _SHOWING = "It says how the command shows a run; here on_progress does, and noth
 # Flags of the command that are no settings of a run, and what to do instead.
 _ELSEWHERE = {
     **dict.fromkeys(DISPLAY, _SHOWING),
+    **dict.fromkeys(
+        ("log_level", "verbose"),
+        'It is the level of the logger "crystalline", by logging.getLogger.',
+    ),
+    "log_file": 'The run keeps its train.log; add a handler to the logger "crystalline" for more.',
+    "profile": "The command cllm-train writes profiles.",
+    "create": "Stop after the first step instead: on_progress returns False.",
     "resume": "Use crystalline.resume.",
     "version": "It is crystalline.__version__.",
     "threads": "Its name is workers.",

@@ -1,8 +1,8 @@
 """The values of settings in layers: a later one wins, and each knows where it came from.
 
 Works for any frozen dataclass whose fields are booleans, numbers, strings, paths, literals,
-optional ones of these, or tuples of strings.  Here are the values that files hold, in TOML
-or in a checkpoint; flags and the environment are the commands' (`cli.settings`).
+optional ones of these, or tuples of strings.  Here are the values that files hold, in TOML, INI
+or a checkpoint; flags and the environment are the commands' (`cli.settings`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -22,6 +22,21 @@ from crystalline.untrusted import BadContent, shown
 from crystalline.untrusted.records import VALUE_CHARS
 
 AUTOMATIC = frozenset({"lanes"})  # whole numbers that may be given as 'auto', which is 0
+# Sections that a settings file may have, to put its lines in order.
+SECTIONS = frozenset({"model", "training", "optimizer", "scheduler", "checkpointing"})
+# What settings are called elsewhere, in a section or ("") anywhere.
+ALIASES = {
+    ("", "embedding_dim"): "embed_dim",
+    ("", "sequence_length"): "seq_len",
+    ("", "num_epochs"): "epochs",
+    ("", "gradient_clip"): "grad_clip",
+    ("model", "type"): "architecture",
+    ("optimizer", "type"): "optimizer",
+    ("scheduler", "type"): "lr_schedule",
+}
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True,
+          "0": False, "false": False, "no": False, "off": False}  # fmt: skip
 
 
 @dataclass
@@ -44,19 +59,26 @@ def toml_layer(
     exclude: Collection[str] = (),
     tolerate: Collection[str] = (),
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return (values, sources) from a TOML file; `exclude` names fields it must not set.
+    """Return (values, sources) from a settings file; `exclude` names fields it must not set.
 
+    It is TOML, or INI where its name ends as one's does.  Settings may stand in sections, whose
+    names say nothing, and under the names that they have elsewhere (`ALIASES`).
     `tolerate` names settings of others, which are left alone.
 
     Raises:
         UsageError: the file cannot be read, has an unknown key or a value of the wrong type.
     """
-    from crystalline.formats.rundir import read_toml
+    from crystalline.formats.ini import SUFFIXES, read_ini
+    from crystalline.formats.toml import read_toml
 
+    is_ini = path.suffix.lower() in SUFFIXES
+    convert: Callable[[Any, Any], Any] = from_text if is_ini else converted
     hints = field_hints(settings, exclude)
-    values = {}
-    for key, value in read_toml(path).items():
+    values: dict[str, Any] = {}
+    for section, key, value in _flat(read_ini(path) if is_ini else read_toml(path)):
         name = key.replace("-", "_")
+        if name not in hints:
+            name = ALIASES.get((section, name), ALIASES.get(("", name), name))
         if name in tolerate:
             continue
         if name not in hints:
@@ -64,14 +86,30 @@ def toml_layer(
                 f"the settings file {path} has an unknown key '{shown(key)}'",
                 advice=suggestion(name, hints) or "The keys are the flags of the command, with _.",
             )
+        if name in values:
+            raise UsageError(
+                f"the settings file {path} gives {name} twice, the second time as '{shown(key)}'",
+                advice="Leave one of them out.",
+            )
+        if is_ini and not value:  # as an empty variable is
+            continue
         try:
-            values[name] = converted(hints[name], numbered(name, value))
+            values[name] = convert(hints[name], numbered(name, value))
         except ValueError as error:
             raise UsageError(
                 f"the settings file {path} has {shown(key)} = {shown(repr(value))}",
                 advice=f"It must be {error}.",
             ) from None
     return values, dict.fromkeys(values, f"the settings file {path}")
+
+
+def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield (section, key, value) of a settings file; the section is "" outside of all."""
+    for key, value in document.items():
+        if key.lower() in SECTIONS and isinstance(value, Mapping):
+            yield from ((key.lower(), name, inner) for name, inner in value.items())
+        else:
+            yield "", key, value
 
 
 def flag_of(name: str) -> str:
@@ -173,6 +211,26 @@ def converted(hint: Any, value: Any) -> Any:
     if isinstance(value, str):
         return hint(value)
     raise ValueError("a string, in quotation marks")
+
+
+def from_text(hint: Any, text: str) -> Any:
+    """Return the text of a variable or of an INI file as a field of type `hint`, as `converted`.
+
+    >>> from_text(bool, "off"), from_text(float, "1e-3"), from_text(tuple[str, ...], "a\\nb c")
+    (False, 0.001, ('a', 'b c'))
+    """
+    if is_tuple(hint):
+        return tuple(filter(None, text.split("\n")))
+    if typing.get_origin(hint) is Literal:
+        return choice(hint, text)
+    if hint is bool:
+        if text.lower() in _WORDS:
+            return _WORDS[text.lower()]
+        raise ValueError("1 or 0")
+    try:
+        return hint(text)
+    except ValueError:
+        raise ValueError("a whole number" if hint is int else "a number") from None
 
 
 def choice(hint: Any, text: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalline.errors import EXIT_OK, UnsupportedError, UsageError
-from crystalline.log import get_logger
+from crystalline.log import get_logger, least_level, note
+from crystalline.logfile import LogFile
 from crystalline.runs.settings import BESIDE, BUILT_IN, RunSettings
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
@@ -56,8 +57,12 @@ class ReadyRun:
         Raises:
             UsageError: the directory cannot be written.
         """
+        from crystalline import __version__
         from crystalline.formats.checkpoint import LATEST, move_pointer
 
+        beginning = "begins" if self.spec.resume_from is None else "goes on"
+        about = f"{self.run.path} {beginning}, process {os.getpid()}, version {__version__}"
+        note(_log, f"{about}\n{self.summary}")
         self._write_config(self.spec.config)
         if self.newest is not None:
             move_pointer(self.run.path, LATEST, self.newest)
@@ -69,6 +74,16 @@ class ReadyRun:
         poll_actions: Callable[[], list[str]] = list,
     ) -> RunResult:
         """Run it to its end; see `train.launcher.train` for the callbacks and the errors."""
+
+        result = self._train(on_snapshot, poll_actions)
+        loss = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
+        step = f"step {result.final_step:,} of {self.spec.max_steps:,}"
+        note(_log, f"{self.run.path} ends at {step} ({result.stop_reason}){loss}")
+        return result
+
+    def _train(
+        self, on_snapshot: Callable[[Snapshot], None], poll_actions: Callable[[], list[str]]
+    ) -> RunResult:
         from crystalline.train.launcher import train
 
         if not self.questions:
@@ -116,6 +131,11 @@ class ReadyRun:
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)
+
+
+def session_log() -> LogFile:
+    """Return what is to write RUN/train.log: INFO and above, and whatever else somebody wants."""
+    return LogFile(level=least_level(), one_thread=True)
 
 
 def require_linux() -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalline.errors import CheckpointError, DataError, UsageError
+from crystalline.log import least_level
+from crystalline.logfile import LogFile
 from crystalline.runs.describe import describe
 from crystalline.runs.layers import field_names, flag_of, toml_layer
 from crystalline.runs.length import resumed_length
@@ -23,6 +25,7 @@ from crystalline.runs.ready import (
     ReadyRun,
     make_spec,
     prepare_text,
+    session_log,
     settle,
     speed_of,
 )
@@ -44,6 +47,7 @@ class EarlierRun:
     info: CheckpointInfo
     stored: dict[str, Any]  # its settings: see `stored_settings`
     command: str  # in whose words messages say how to go on
+    log: LogFile
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class EarlierRun:
         from crystalline.train.footprint import check_run
         from crystalline.train.speed import measure_peak
 
+        self.log.setLevel(least_level())  # who wants how much is known by now
         path, info, stored = self.run.path, self.info, self.stored
         _refuse_changes(settings, stored, path)
         questions = questions_of(settings)
@@ -120,13 +125,15 @@ def open_earlier(
         UsageError: it is in use or cannot be written, or both places are given.
     """
     from crystalline.formats.checkpoint import require_readable
+    from crystalline.formats.files import LOG
     from crystalline.formats.rundir import CONFIG, RunDir
 
     path, name = find_run(resume, checkpoint_dir)
-    with RunDir.open(path) as run:
+    with session_log() as log, RunDir.open(path) as run:
+        log.open(path / LOG)
         require_readable(path / CONFIG)
         info = inspect(find_checkpoint(path, name, command), command)
-        yield EarlierRun(run, info, stored_settings(run, info), command)
+        yield EarlierRun(run, info, stored_settings(run, info), command, log)
 
 
 def find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str | None]:

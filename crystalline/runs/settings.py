@@ -19,7 +19,7 @@ BESIDE = (
     "health_interval", "max_memory", "recompute",
 )  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
-DISPLAY = frozenset({"json", "plain", "quiet"})
+DISPLAY = frozenset({"json", "plain", "quiet", "log_level", "log_file", "verbose"})
 OFF, BUILT_IN = "off", "built-in"  # what --eval-suite may be instead of a file
 
 

@@ -111,6 +111,7 @@ def _in_words(wish: Wish, workers: int) -> str:
     special = {
         "workers": f"go on with {workers} workers",
         "checkpoint": "write a checkpoint" + ("" if argument is None else f" named {argument}"),
+        "profile": f"record {argument} steps",
         "lr-factor": f"multiply its learning rate by {argument}",
     }
     if wish.name in special:

@@ -16,6 +16,7 @@ from crystalline.engine.board import Board
 from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
 from crystalline.log import get_logger
+from crystalline.train import step_words
 from crystalline.train import words as w
 from crystalline.train.epochs import ends_epochs, epochs_done, first_step, lanes_by_position
 from crystalline.train.evaluation import Outcome
@@ -39,6 +40,9 @@ class Step:
     outcome: list[float]
     lr: float
     took_ns: int
+    from_ns: int  # monotonic time at which it began
+    to_ns: int  # ... and ended
+    spheres: list[list[int]] | None  # lanes, and stolen claims, by sphere, for the level DEBUG
     is_last: bool
 
 
@@ -221,6 +225,7 @@ class Books:
             self._logged = (self.step_ns, self.session_tokens)
             rate = (self.session_tokens - before_tokens) / (self.step_ns - before_ns) * 1e9
             self._log("step", loss=loss, crystalline_loss=smoothed, tokens_per_second=rate)
+        step_words.tell(done)
         self._lane_count = len(done.lanes)
         self._enter_epoch(done.number, loss, tokens)
 
@@ -319,8 +324,10 @@ class Books:
         """Tell how lanes were spread over the symmetry positions."""
         counts = self._words.position_table.sum(axis=0).tolist()
         lanes = sum(counts)
+        if not lanes:
+            return
         steals = int(self._board.sphere_table[:, w.sphere_word("steals")].sum())
-        share = 100 * steals / lanes if lanes else 0.0
+        share = 100 * steals / lanes
         logger.info(
             "lanes by symmetry position: %s (%.0f %% computed by spheres of another position)",
             " ".join(map(str, counts)),

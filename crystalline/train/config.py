@@ -28,10 +28,12 @@ CHANGEABLE = frozenset(
     {*LENGTHS, "eval_interval", "patience", "save_interval", "save_epochs", "log_interval", "keep"}
 )
 LEAST_ALPHA, MOST_ALPHA = 1e-6, 1e6  # of adapters
+WEIGHT_DECAY = 0.1  # where nobody says otherwise
+LEAST_DECAY = 1e-3  # of the learning rate, in a drop
 
 TokenizerKind = Literal["bpe", "char", "word", "byte"]
-Schedule = Literal["cosine", "linear", "step", "constant"]
-Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "linear", "step", "constant", "none"]
+Optimizer = Literal["adamw", "adam", "sgd"]
 Precision = Literal["auto", "float32", "bf16"]
 Similarity = Literal["primes", "morphology"]
 EpsilonSchedule = Literal["constant", "linear"]
@@ -87,11 +89,18 @@ class TrainConfig:
     warmup_steps: int = 100
     """Steps over which the learning rate rises linearly from 0."""
     lr_schedule: Schedule = "cosine"
-    """Shape of the learning rate after warm-up; 'step' divides it by 10 at 60 % and at 85 %."""
+    """Shape of the learning rate after warm-up; 'step' multiplies it by --step-decay-factor again
+    and again, 'constant' and 'none' leave it as it is."""
+    step_decay_factor: float = 0.1
+    """What 'step' multiplies the learning rate by, 0.001 up to (not including) 1."""
+    step_decay_steps: int = 0
+    """Steps from one such drop to the next; 0 drops at 60 % and at 85 % of the run."""
     optimizer: Optimizer = "adamw"
-    """AdamW, or SGD with momentum --beta1."""
-    weight_decay: float = 0.1
-    """Decoupled weight decay, on matrices only."""
+    """AdamW; Adam, which adds --weight-decay times the weights to the gradients instead of taking
+    it off the weights; or SGD with momentum --beta1."""
+    weight_decay: float | None = None
+    """Weight decay, on matrices only, decoupled but in adam.  Default: 0.1, and 0 in adam, where it
+    is a part of the gradient."""
     beta1: float = 0.9
     """Decay of the first moment (the momentum of SGD)."""
     beta2: float = 0.95
@@ -198,6 +207,7 @@ class TrainConfig:
             "grad_clip",
             "seed",
             "discovery_interval",
+            "step_decay_steps",
         ):
             if getattr(self, name) is not None:
                 _at_least("--" + name.replace("_", "-"), getattr(self, name), 0)
@@ -239,6 +249,11 @@ class TrainConfig:
                     f"--{name.replace('_', '-')} is {value}",
                     advice="It must be at least 0 and less than 1.",
                 )
+        if not LEAST_DECAY <= self.step_decay_factor < 1:
+            raise UsageError(
+                f"--step-decay-factor is {self.step_decay_factor}",
+                advice=f"It must be at least {LEAST_DECAY} and less than 1.",
+            )
         if not 0 <= self.val_fraction < 1:
             raise UsageError(
                 f"--val-fraction is {self.val_fraction}",
@@ -356,6 +371,13 @@ class TrainConfig:
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step sums over."""
         return self.sequences_per_step * self.seq_len
+
+    @property
+    def decay(self) -> float:
+        """The weight decay."""
+        if self.weight_decay is None:
+            return 0.0 if self.optimizer == "adam" else WEIGHT_DECAY
+        return self.weight_decay
 
     @property
     def final_lr(self) -> float:

@@ -38,7 +38,7 @@ from crystalline.formats.checkpoint import list_checkpoints
 from crystalline.handlers import handling
 from crystalline.ipc.arena import Arena, Layout, sweep_stale
 from crystalline.ipc.liveness import Patience
-from crystalline.log import get_logger
+from crystalline.log import LOGGER_NAME, get_logger, least_level
 from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
@@ -88,7 +88,7 @@ def train(
     """
     sweep_stale(spec.run_dir)
     try:
-        launch = _Launch(spec)
+        launch = _Launch(dataclasses.replace(spec, log_level=least_level()))
         with _orphans_come_here(), _signals_go_to(launch), launch:
             return launch.watch(on_snapshot, poll_actions, interval_s)
     finally:
@@ -334,7 +334,8 @@ class _Launch:
             if self._stop is not None:
                 self._controller.stop(self._stop)
         elif kind == "log":
-            logger.log(line["level"], "%s", line["text"])
+            of = get_logger(line["logger"].removeprefix(f"{LOGGER_NAME}."))
+            of.log(line["level"], "%s", line["text"])
             if self._controller is not None and line["level"] >= logging.INFO:
                 self._controller.message = line["text"]
         elif self._controller is not None:

@@ -53,6 +53,7 @@ def main(launcher: int, report: int) -> int:
         logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
         with sys.stdin.buffer as file:
             spec: RunSpec = pickle.load(file)
+        logging.getLogger(LOGGER_NAME).setLevel(spec.log_level)
         send(report, "result", **NodeZero(spec, report).run())
     except CrystallineError as error:
         return _report_error(report, error)

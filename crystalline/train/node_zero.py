@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline._kernels.marks import MarkRow
 from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
+from crystalline.engine.obeying import RefusedError
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
 from crystalline.errors import CrystallineError
+from crystalline.formats.files import PROFILE
 from crystalline.ipc.positions import POSITIONS
 from crystalline.ipc.slots import open_cores
 from crystalline.log import get_logger
@@ -38,6 +41,7 @@ from crystalline.train.epochs import ends_epochs
 from crystalline.train.evaluation import Evaluation
 from crystalline.train.footprint import most_permits
 from crystalline.train.metrics import MetricsLog
+from crystalline.train.profiler import Profiler
 from crystalline.train.protocol import Program
 from crystalline.train.report import send
 from crystalline.train.saving import Saver
@@ -46,6 +50,7 @@ from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import RUN_STATES
 from crystalline.train.step import COMPUTE, EVALUATE, PACK, StepPhases
+from crystalline.train.step_words import StepSpheres
 from crystalline.train.timing import TimedPlan, Work
 from crystalline.train.wishes import Place, Wishes, read_place
 from crystalline.train.words import TrainingWords, training_regions
@@ -88,15 +93,21 @@ class NodeZero:
             hang_s=spec.hang_s,
             lost_file=program.lost_file,
             happened=self._happened,
+            record=self._record,
             held=spec.held,
             cores=open_cores(core_numbers()) if spec.share_cores else None,
             pin=spec.pin,
         )
+        self._phase_names = tuple(phase.name for phase in phases)
+        self._profiler: Profiler | None = None
+        if spec.profile is not None:
+            self._profiler = Profiler(spec, self._node.board, self._phase_names)
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
         self.words = TrainingWords(self._node.arena)
         declared.bind(self.words)
         self._books = Books(self._node.board, self.words, spec, self._clock)
+        self._spheres = StepSpheres(self._node.board)
         self._saver = Saver(
             spec, program, self._node, self._books, self.words,
             lambda path: self.send("checkpoint", path=path),
@@ -109,7 +120,7 @@ class NodeZero:
         self._wishes = Wishes(
             program, spec.config, save=self._save, finish_saves=self._saver.finish,
             go_back=self._go_back, set_factor=self._set_factor,
-            is_timed=spec.max_seconds is not None,
+            is_timed=spec.max_seconds is not None, profile=self._begin_profile,
             named=lambda names: self.send("named", names=names),
         )  # fmt: skip
         self._node.requests.add(self._wishes.handlers())
@@ -121,6 +132,24 @@ class NodeZero:
                 cores - lanes, cores, lanes, -(-cores // POSITIONS) * POSITIONS,
             )  # fmt: skip
 
+    def _record(self, row: int) -> MarkRow | None:
+        """Return where the sphere in a row enters what it does; called in its process."""
+        if self._profiler is None:
+            return None
+        marks = self._profiler.recording.row(row)
+        self.program.record(marks)
+        return marks
+
+    def _begin_profile(self, steps: int) -> Path:
+        """Record so many steps from now on; return the file that it comes to."""
+        if self._profiler is not None and not self._profiler.is_over:
+            raise RefusedError("a profile is being made", advice="Ask again when it is there.")
+        path = self.spec.run_dir / PROFILE
+        spec = dataclasses.replace(self.spec, profile=path, profile_steps=steps)
+        self._profiler = Profiler(spec, self._node.board, self._phase_names, warm_up=0)
+        self._node.growth.renew()  # who was forked before knows of no recording
+        return path
+
     # Life.
 
     def run(self) -> dict[str, Any]:
@@ -130,11 +159,14 @@ class NodeZero:
             self._load()
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
-            self._node.resize(self.spec.workers)
-            self._phases.begin(PACK)
-            self._phases.wait()
+            if not self.spec.create:
+                self._node.resize(self.spec.workers)
+                self._phases.begin(PACK)
+                self._phases.wait()
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.open(metrics)
+                if self.spec.create:
+                    return self._finish("created")
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
                     self._saver.mark_best(self._step)
                 return self._finish(self._train())
@@ -243,6 +275,8 @@ class NodeZero:
 
     def _take_step(self) -> None:
         """Points A to B and on to the end of a step; the last step's books meanwhile."""
+        if self._profiler is not None:
+            self._profiler.look(self._step)
         words, began_ns = self.words, self._clock.running_ns()
         config, plan = self.spec.config, self._plan
         place = plan.place(self._step)
@@ -251,6 +285,7 @@ class NodeZero:
         words.descriptor[w.STEP_LR] = lr
         words.descriptor[w.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
         self._node.enter_progress(0, 0, 0)
+        from_ns = monotonic_ns()
         self._phases.begin(COMPUTE)
         self._book()
         self._phases.wait()
@@ -262,6 +297,9 @@ class NodeZero:
             words.outcome.tolist(),
             lr,
             took_ns,
+            from_ns,
+            monotonic_ns(),
+            self._spheres.since(),
             is_last=self._step >= plan.max_steps,
         )
 
@@ -489,13 +527,15 @@ class NodeZero:
         self._wishes.is_over = True
         if reason == "time":
             reason = self._conclude() or reason
-        complete = reason in ("finished", "time", "patience")
+        complete = reason in ("finished", "time", "patience", "created")
         if not complete:
             self._node.enter_state("stopping")
         self._node.requests.finish((*self._wishes.handlers(), "stop"), "the run has ended")
         self._saver.save(self._step, self._config())
         seconds = self._clock.running_s()
         self._books.log_positions()
+        if self._profiler is not None:
+            self._profiler.finish(self._step)
         if reason in SIGNALED:
             self._happened(
                 "request", command="stop", argument=reason, pid=os.getppid(), uid=os.getuid(),
@@ -509,11 +549,12 @@ class NodeZero:
             "seconds": seconds,
             "weights_sha256": self.program.weights_sha256(),
             "run_dir": str(spec.run_dir),
-            "workers": self._node.growth.size,
+            "workers": self._node.growth.size or spec.workers,
             "precision": spec.precision,
             "isa": spec.isa,
             "stop_reason": reason,
             "plan": self._config().plan,
+            "profile": self._profiler and self._profiler.table,
         }
 
     # Words to the launcher.

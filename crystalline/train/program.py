@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from crystalline._kernels.marks import MarkRow
 from crystalline._kernels.optimizer import sum_squares
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
@@ -185,7 +186,7 @@ class TrainingProgram:
             self._models[0], self._lanes if direct else self._lanes[:1], self._grads, self._m,
             self._v, arena["undo"], arena["progress"], group=self.sums.group,
             optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
-            weight_decay=config.weight_decay,
+            weight_decay=config.decay,
         )  # fmt: skip
         self._merges = Merges(self._lanes, arena["undo"], arena["merged"])
         # The compiled doors, without a Python frame in between.
@@ -193,6 +194,11 @@ class TrainingProgram:
         self.update_segment = self._update.update
         self.recover = self._update.recover
         self.pack_segment = self._models[0].pack_segment
+
+    def record(self, marks: MarkRow) -> None:
+        """Mark there what the passes of a lane take, with whatever permit."""
+        for model in self._models:
+            model.record(marks)
 
     def _workspace_size(self) -> int:
         spec = self.spec

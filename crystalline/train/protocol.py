@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from crystalline._kernels.marks import MarkRow
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
 from crystalline.train.sums import Merge, Sums
@@ -71,6 +72,10 @@ class Program(Protocol):
 
     def bind(self, arena: Arena) -> None:
         """Take views into the arena.  Called once, in Node Zero, before any sphere exists."""
+        ...
+
+    def record(self, marks: MarkRow) -> None:
+        """Mark there what the passes of a lane take.  Called in a sphere of a profiled run."""
         ...
 
     def initialize(self) -> None:

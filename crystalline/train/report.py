@@ -1,7 +1,7 @@
 """What Node Zero tells the launcher: lines of JSON on a socket.
 
     {"kind": "arena", "layout": […], "permits": n}                first, with a descriptor
-    {"kind": "log", "level": n, "text": …}                        worth reading
+    {"kind": "log", "logger": …, "level": n, "text": …}           worth reading
     {"kind": "checkpoint", "path": …}                             the newest
     {"kind": "groups", "groups": [[name, weight, gradient], …]}   magnitudes
     {"kind": "result", …}  or  {"kind": "error", "type": …, "message": …, "advice": …}
@@ -41,4 +41,5 @@ class ReportHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record as a line."""
-        send(self._report, "log", level=record.levelno, text=record.getMessage())
+        logger, text = record.name, record.getMessage()
+        send(self._report, "log", logger=logger, level=record.levelno, text=text)

@@ -9,8 +9,9 @@ After it, with r = (step − w) / (max_steps − w) going from 0 towards 1:
 
     cosine    final + (lr − final) · (1 + cos πr) / 2
     linear    final + (lr − final) · (1 − r)
-    step      lr, lr/10 from 60 % and lr/100 from 85 % of all steps on
-    constant  lr
+    step      lr · factor^d with d drops so far: at 60 % and 85 % of all steps, or one every
+              --step-decay-steps from the start
+    constant  lr; so does none
 
 `final` is `TrainConfig.final_lr`; the step schedule stays above --min-lr where one is
 given.  Beyond the last step the rate stays where it ended.
@@ -24,7 +25,8 @@ import math
 
 from crystalline.train.config import TrainConfig
 
-STEP_DROPS = (0.60, 0.85)  # shares of the run at which the step schedule divides by 10
+STEP_DROPS = (0.60, 0.85)  # shares of the run at which the step schedule drops
+MOST_DROPS = 100  # after which nothing is left: 1000 to that power is a number still
 
 
 def effective_warmup(config: TrainConfig, max_steps: int) -> int:
@@ -49,11 +51,14 @@ def learning_rate(config: TrainConfig, step: float, max_steps: int) -> float:
     warmup = effective_warmup(config, max_steps)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    if config.lr_schedule == "constant":
+    if config.lr_schedule in ("constant", "none"):
         return peak
     if config.lr_schedule == "step":
         drops = sum(step >= share * max_steps for share in STEP_DROPS)
-        return max(peak / 10.0**drops, config.min_lr or 0.0)
+        if config.step_decay_steps:
+            drops = min(int(step // config.step_decay_steps), MOST_DROPS)
+        # Divided, so that drops by 10 are exact where they can be.
+        return max(peak / (1.0 / config.step_decay_factor) ** drops, config.min_lr or 0.0)
     ratio = min(1.0, (step - warmup) / max(1, max_steps - warmup))
     if config.lr_schedule == "linear":
         return final + (peak - final) * (1.0 - ratio)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,13 +27,14 @@ COMMAND = "cllm-train"  # what starts and resumes runs, in the words of messages
 PYTHON = "crystalline"  # ... and where that is the Python door
 
 StopReason = Literal[
-    "finished", "time", "patience", "stopped", "interrupted", "terminated", "hangup"
+    "finished", "time", "patience", "created", "stopped", "interrupted", "terminated", "hangup"
 ]
 
 EXIT_CODES: dict[StopReason, int] = {
     "finished": EXIT_OK,
     "time": EXIT_OK,
     "patience": EXIT_OK,
+    "created": EXIT_OK,
     "stopped": EXIT_STOPPED,
     "interrupted": EXIT_INTERRUPTED,
     "terminated": EXIT_TERMINATED,
@@ -69,6 +71,9 @@ class RunSpec:
     depth: Depth = "1"  # levels of the tree of spheres, one of `engine.shape.DEPTHS`
     permits: int | None = None  # None: the cores that this process may really use
     resume_from: Path | None = None  # a checkpoint directory
+    profile: Path | None = None  # the file that a profile is written to
+    profile_steps: int = 50
+    create: bool = False  # only make what step 0 begins with, and save it
     crystal_path: Path | None = None  # of a new run whose config uses the crystal; read at step 0
     # The model whose weights a new run begins with; read at step 0.  Of a run that trains adapters
     # it is RUN/base, which is read whenever the run begins or goes on.
@@ -97,6 +102,7 @@ class RunSpec:
     jitter_s: float = 0.0  # longest random sleep before each unit; for tests
     program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec
     program_options: dict[str, Any] = field(default_factory=dict)
+    log_level: int = logging.INFO  # the lowest that somebody wants, of what Node Zero has to say
     command: str = COMMAND  # in whose words messages say how to go on: a command, or PYTHON
 
     @property
@@ -139,6 +145,7 @@ class RunResult:
     checkpoint: str | None = None  # the newest
     val_tokens: int | None = None  # that the last evaluation predicted
     plan: str | None = None  # as carried out; None: --max-steps, never moved
+    profile: str | None = None  # the table of a profile that was made
 
     @property
     def exit_code(self) -> int:

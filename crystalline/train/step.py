@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine.phase import Phase, Worker
 from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
@@ -137,6 +138,7 @@ class StepPhases:
         finite = all(map(math.isfinite, losses))
         words.outcome[:] = 0.0
         words.outcome[w.NON_FINITE] = not finite
+        words.outcome[w.LANES_DONE_NS] = monotonic_ns()
         return REDUCE if finite else None
 
     def _after_sums(self) -> str | None:
@@ -144,6 +146,7 @@ class StepPhases:
         squares = words.results[: self._program.segment_count, w.SQUARES].tolist()
         norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
         words.outcome[w.NORM] = norm
+        words.outcome[w.SUMS_DONE_NS] = monotonic_ns()
         words.outcome[w.NON_FINITE] = not math.isfinite(norm)
         words.outcome[w.CLIP] = clip_factor(norm, self._grad_clip)
         return UPDATE if math.isfinite(norm) else None

@@ -2,6 +2,7 @@
 
     checkpoint [NAME]   save now; a name is a pointer that protects it from pruning
     restore CKPT        be where a checkpoint of this run is, as a run that is resumed there
+    profile N           record where the time of the next N steps goes
     lr-factor F         multiply the learning rates of the schedule from the next step on
 
 What changes training is part of the state that is saved: a run that is resumed later computes what
@@ -69,10 +70,12 @@ class Wishes:
         go_back: Callable[[Place], None],
         set_factor: Callable[[float], None],
         named: Callable[[dict[str, int]], None],
+        profile: Callable[[int], Path],
         is_timed: bool,
     ) -> None:
         """`save` saves the step of now, `finish_saves` waits for those that go on, `go_back` goes
-        to a place, `named` is told of all names.
+        to a place, `named` is told of all names, `profile` begins a profile of so many steps, and
+        tells which file it will be in.
         """
         self._program = program
         self._config = config
@@ -81,6 +84,7 @@ class Wishes:
         self._go_back = go_back
         self._set_factor = set_factor
         self._named = named
+        self._begin_profile = profile
         self._is_timed = is_timed
 
     def handlers(self) -> dict[str, Handler]:
@@ -89,6 +93,7 @@ class Wishes:
             "checkpoint": self._checkpoint,
             "restore": self._restore,
             "lr-factor": self._factor,
+            "profile": self._profile,
         }
 
     def tell_names(self) -> None:
@@ -131,6 +136,15 @@ class Wishes:
             )
         self._go_back(place)
         return f"the run is at step {place.state['step']:,} again"
+
+    def _profile(self, wish: Wish) -> str:
+        assert isinstance(wish.argument, int)
+        if self.is_over:
+            raise RefusedError("the run is past its last step")
+        if not wish.argument:
+            raise RefusedError("a profile needs a step", advice="Ask for 50, for instance.")
+        path = self._begin_profile(wish.argument)
+        return f"the next {wish.argument:,} steps are recorded, into {path}"
 
     def _factor(self, wish: Wish) -> str:
         assert isinstance(wish.argument, (int, float))

@@ -68,7 +68,13 @@ DESCRIPTOR_WORDS = 8
 
 # outcome: what a hand-over found.
 OUTCOME_WORDS = 8
-NORM, CLIP, NON_FINITE = range(3)
+(
+    NORM,
+    CLIP,
+    NON_FINITE,
+    LANES_DONE_NS,  # monotonic time at which the last lane was done
+    SUMS_DONE_NS,  # ... and the last sum; 0: there was none
+) = range(5)
 
 # results: a row per unit.  Reductions write SQUARES and leave the lanes' words alone.
 RESULT_WORDS = 8

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(60)
 
 EXAMPLES: dict[str, Any] = {
     "workers": 4, "lr-factor": 0.5, "checkpoint": "mark", "spawn": [0, 2],
-    "terminate": 2,
+    "terminate": 2, "profile": 2,
 }  # fmt: skip
 # What each state is refused for; other requests are done.
 FLAT = {"spawn": "sphere 0 cannot have children: the tree may have 1 level"}

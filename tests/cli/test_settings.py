@@ -12,7 +12,8 @@ import tyro
 
 from crystalline.cli.settings import environment_layer, flag_value, parse_layered
 from crystalline.errors import UsageError
-from crystalline.runs.layers import Layers, toml_layer
+from crystalline.runs.layers import ALIASES, Layers, field_names, toml_layer
+from crystalline.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -175,3 +176,70 @@ def test_flag_value_looks_ahead_of_the_parser() -> None:
     assert flag_value(["a", "--config", "x"], "--config") == "x"
     assert flag_value(["--check_point=x", "b"], "--check-point") == "x"
     assert flag_value(["--config="], "--config") == ""
+
+
+@pytest.mark.parametrize("form", ["toml", "conf"])
+def test_sections_and_the_names_that_settings_have_elsewhere(tmp_path: Path, form: str) -> None:
+    names = '["a", "b c"]' if form == "toml" else "a\n  b c"
+    quote = '"' if form == "toml" else ""
+    file = tmp_path / f"my.{form}"
+    file.write_text(
+        f"loud = true\nnames = {names}\n[model]\nsequence-length = 7\n"
+        f"[training]\nrate = 0.25  # a remark\n[optimizer]\nlowest = 1e-1\n"
+        f"[checkpointing]\nplace = {quote}there{quote}\n"
+    )
+    values, sources = toml_layer(Some, file)
+    assert values == {
+        "loud": True, "names": ("a", "b c"), "seq_len": 7, "rate": 0.25, "lowest": 0.1,
+        "place": Path("there"),
+    }  # fmt: skip
+    assert set(sources.values()) == {f"the settings file {file}"}
+
+
+def test_every_alias_is_a_setting() -> None:
+    fields = field_names(TrainConfig)
+    assert set(ALIASES.values()) <= fields
+    assert not {name for _, name in ALIASES if name in fields}
+
+
+def test_types_belong_to_their_sections(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text(
+        '[model]\ntype = "llama"\nembedding_dim = 24\n[optimizer]\ntype = "sgd"\n'
+        '[scheduler]\ntype = "none"\n[training]\nnum_epochs = 2\ngradient_clip = 0.5\n'
+    )
+    values, _ = toml_layer(TrainConfig, file)
+    assert values == {
+        "architecture": "llama", "embed_dim": 24, "optimizer": "sgd", "lr_schedule": "none",
+        "epochs": 2.0, "grad_clip": 0.5,
+    }  # fmt: skip
+    TrainConfig(**values, num_heads=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("a.toml", "seq_len = 3\n[model]\nsequence_length = 4", "gives seq_len twice"),
+        ("a.toml", "[training]\ntype = 'sgd'", "an unknown key 'type'"),
+        ("a.toml", "[other]\nseq_len = 3", "an unknown key 'other'"),
+        ("a.toml", "[model.training]\nseq_len = 3", "an unknown key 'training'"),
+        ("a.toml", "model = 3", "an unknown key 'model'"),
+        ("a.conf", "seq_len = many", "has seq_len = 'many'. It must be a whole number."),
+        ("a.conf", "seq_len = 3\nseq_len = 4", "'seq_len' is given twice (line 2)"),
+        ("a.conf", "rate = 1\n[model]\nnonsense\n", "a line is no NAME = VALUE (line 3)"),
+        ("a.conf", "  nonsense\n", "a line is no NAME = VALUE"),
+        ("a.conf", "[model]\n[model]\n", "the section [model] is there twice (line 2)"),
+        ("a.conf", "[other]\nseq_len = 3", "an unknown key 'other'"),
+        ("a.conf", "kind = fish", "It must be cat, dog or eel."),
+        ("a.INI", "loud = maybe", "It must be 1 or 0."),
+        ("a.conf", "caf\xe9 = 1".encode("latin-1"), "it is not UTF-8"),
+    ],
+)
+def test_settings_files_that_cannot_be_used(
+    tmp_path: Path, name: str, text: str | bytes, wrong: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(UsageError) as caught:
+        toml_layer(Some, file)
+    assert wrong in str(caught.value)

@@ -40,6 +40,8 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
     --eval-suite --save-while-training --max-memory --recompute
+    --log-level --log-file --verbose --create --profile
+    --step-decay-factor --step-decay-steps
     --no-share-cores --pin"""
 FLAGS = _FLAGS.split()
 KEYS = {
@@ -118,7 +120,7 @@ def test_help_has_every_flag_and_examples(call) -> None:
     assert "None" not in out
     entries: list[str] = []  # begin in the third column, whatever the frame is drawn with
     for line in out[out.index("--tokenizer {") - 2 :].splitlines():
-        if line[2:].startswith("--"):
+        if line[2:].startswith("-"):
             entries.append(line)
         else:
             entries[-1] += line
@@ -181,7 +183,7 @@ def test_the_run_directory_holds_what_is_documented(run: Path, text: Path) -> No
     names = sorted(entry.name for entry in run.iterdir())
     assert names == [
         "best", "checkpoints", "config.toml", "latest", "metrics.jsonl", "run.lock",
-        "status.json", "tokenizer.json",
+        "status.json", "tokenizer.json", "train.log",
     ]  # fmt: skip
     info = inspect_checkpoint(run / "latest")
     assert info.step == 20
@@ -542,7 +544,7 @@ def test_interrupting_the_preparation_leaves_nothing(
         (["--seq-len", "x"], ["--seq-len", "'x' is not a whole number"]),
         (["--vocab-size", "9" * 26], ["--vocab-size is 999", "at most 10,000,000"]),
         (["--seq-len", "0"], ["--seq-len is 0", "at least 1"]),
-        (["--optimizer", "adam"], ["'adam'", "adamw"]),
+        (["--optimizer", "rmsprop"], ["'rmsprop'", "adamw"]),
         (["--workers", "0"], ["--workers is 0", "between 1 and 63"]),
         (["--threads", "64"], ["--workers is 64"]),
         (["--lanes", "13"], ["--lanes is 13", "multiple of 12"]),
@@ -649,7 +651,7 @@ class FakeReporter:
 
 def test_wishes_become_the_engines_words() -> None:
     reporter = FakeReporter(["workers+", "pause", "workers-", "pause", "checkpoint", "stop"])
-    steering = cli._Steering(reporter, cli._ReporterHandler(reporter))
+    steering = cli._Steering(reporter, cli._ReporterHandler(reporter, 0))
     assert steering.poll() == ["workers+", "pause", "workers-", "resume", "checkpoint", "stop"]
 
 

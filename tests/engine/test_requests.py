@@ -14,7 +14,7 @@ from crystalline.ui.keys import ACTIONS, HELP
     "word",
     ["pause", "resume", "checkpoint", "stop", "workers=7", "workers+", "checkpoint=a-b_c.1",
      "restore=500", "restore=best", "lr-factor=0.5", "lr-factor=0.0001", "spawn=3,4",
-     "terminate=0"],
+     "terminate=0", "profile=50"],
 )  # fmt: skip
 def test_words_and_json_lead_there_and_back(word: str) -> None:
     wish = Wish.of_word(word)
@@ -25,6 +25,7 @@ def test_words_and_json_lead_there_and_back(word: str) -> None:
 def test_every_row_can_be_asked_for() -> None:
     examples = {
         "workers": 3, "restore": "3", "lr-factor": 3, "spawn": (3, 3), "terminate": 3,
+        "profile": 3,
     }  # fmt: skip
     for request in REQUESTS:
         assert Wish(request.name, examples.get(request.name)).name == request.name
@@ -40,7 +41,7 @@ def test_keys_are_requests_or_help() -> None:
              "checkpoint=é", "checkpoint=" + "x" * 65, "restore", "restore=", "lr-factor",
              "lr-factor=", "lr-factor=nan", "lr-factor=inf", "lr-factor=-1", "lr-factor=1e9",
              "lr-factor+", "spawn=3", "spawn=3,4,5", "spawn=3,x", "spawn=,", "terminate=+",
-             "terminate=-1", "start=1", "pause="],
+             "terminate=-1", "profile", "profile=x", "start=1", "pause="],
 )  # fmt: skip
 def test_other_words_are_refused(word: str) -> None:
     with pytest.raises(NoRequestError):

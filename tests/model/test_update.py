@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import signal
@@ -16,7 +17,7 @@ from crystalline._kernels.optimizer import tree_sum
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import Transformer
-from crystalline.model.update import UNDO_WORDS, SegmentUpdate
+from crystalline.model.update import UNDO_WORDS, SegmentUpdate, bias_correction
 from tests.oracles import ops
 
 CONFIG = ModelConfig(vocab_size=211, seq_len=13, num_layers=2, num_heads=3, embed_dim=129)
@@ -82,7 +83,7 @@ def test_segments_cover_the_buffer_once() -> None:
     assert covered.max() == 1
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 def test_every_tensor_follows_the_oracle(optimizer: str) -> None:
     subject = Subject(optimizer)
     w = {name: view.astype(np.float64) for name, view in TABLE.views(subject.weights).items()}
@@ -98,7 +99,9 @@ def test_every_tensor_follows_the_oracle(optimizer: str) -> None:
         for p in TABLE.parameters:
             gradient = TABLE.views(total)[p.name] * clip
             decay = SETTINGS["weight_decay"] if len(p.shape) == 2 else 0.0
-            if optimizer == "adamw":
+            if optimizer == "adam":  # decay is a part of the gradient, and not clipped
+                gradient, decay = gradient + decay * w[p.name], 0.0
+            if optimizer != "sgd":
                 w[p.name], m[p.name], v[p.name] = ops.adamw_step(
                     w[p.name], gradient, m[p.name], v[p.name], step=step + 1, learning_rate=lr,
                     beta1=0.9, beta2=0.97, weight_decay=decay,
@@ -112,6 +115,13 @@ def test_every_tensor_follows_the_oracle(optimizer: str) -> None:
         moved = np.abs(w[name] - start[name])
         assert moved.max() > 0.01, name  # an optimizer that skips a tensor fails here
         np.testing.assert_allclose(got, w[name], atol=2e-4 * moved.max(), err_msg=name)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999])
+def test_corrections_have_the_bits_of_the_mathematical_power(beta: float) -> None:
+    for step in [*range(1, 3000), 10_000, 123_457, 1_000_000, 2**31]:
+        wanted = np.float32(1.0 / (1.0 - math.pow(beta, step)))
+        assert np.float32(bias_correction(beta, step)) == wanted, step
 
 
 def panels(w: npt.NDArray[np.float32], precision: str) -> npt.NDArray[np.float32]:
@@ -164,7 +174,7 @@ def test_sum_past_the_cache_has_the_bits_of_its_segments() -> None:
         np.testing.assert_array_equal(subject.grads[segment.start : segment.stop], piece)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 def test_a_killed_update_ends_in_the_same_bits(optimizer: str) -> None:
     calm = Subject(optimizer)
     calm.fill_lanes(0)

@@ -171,7 +171,7 @@ def test_the_environment_is_for_commands(
         ({"num_layers": 0}, "num_layers is 0. It must be at least 1."),
         ({"num_layer": 2}, "'num_layer' is not a setting. Did you mean num_layers?"),
         ({"seq_len": "9"}, "seq_len is '9'. It must be a whole number."),
-        ({"optimizer": "adam"}, "optimizer is 'adam'. It must be adamw or sgd."),
+        ({"optimizer": "lion"}, "optimizer is 'lion'. It must be adamw, adam or sgd."),
         ({"min_lr": 9.0}, "min_lr is 9.0. It must lie between 0 and learning_rate (0.001)."),
         (
             {"workers": 64},

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from crystalline._kernels.marks import MarkRow
 from crystalline.errors import CheckpointError, SaveError, UsageError
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
@@ -101,6 +102,9 @@ class FakeProgram:
         self.copy = arena["copy"]
         self.grads, self.packed, self.lanes = arena["grads"], arena["packed"], arena["lanes"]
         self.scratch, self.undo, self.marks = arena["scratch"], arena["undo"], arena["marks"]
+
+    def record(self, marks: MarkRow) -> None:
+        pass
 
     def initialize(self) -> None:
         if self.options["fail_start"] == "machine":

@@ -61,8 +61,25 @@ def test_step_stays_above_a_given_minimum() -> None:
     np.testing.assert_allclose([found[59], found[60], found[85]], [0.8, 0.08, 0.05])
 
 
-def test_constant() -> None:
-    found = rates(20, learning_rate=0.3, warmup_steps=2, lr_schedule="constant")
+def test_step_drops_by_what_and_when_it_is_told() -> None:
+    settings = {"learning_rate": 0.8, "warmup_steps": 3, "lr_schedule": "step"}
+    found = rates(20, **settings, step_decay_factor=0.5, step_decay_steps=6)
+    expected = [0.2, 0.4, 0.6] + [0.8] * 3 + [0.4] * 6 + [0.2] * 6 + [0.1] * 5
+    np.testing.assert_allclose(found, expected)
+    found = rates(200, **settings, step_decay_factor=0.25)
+    np.testing.assert_allclose([found[119], found[120], found[170]], [0.8, 0.2, 0.05])
+    last = rates(3000, **settings, step_decay_factor=0.001, step_decay_steps=1)[-1]
+    assert 0 <= last < 1e-290
+
+
+def test_the_default_drops_have_the_bits_of_a_division_by_ten() -> None:
+    found = rates(200, learning_rate=0.3, warmup_steps=0, lr_schedule="step")
+    assert [found[0], found[120], found[170]] == [0.3, 0.3 / 10.0, 0.3 / 100.0]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "none"])
+def test_constant(schedule: str) -> None:
+    found = rates(20, learning_rate=0.3, warmup_steps=2, lr_schedule=schedule)
     np.testing.assert_allclose(found, [0.1, 0.2, *[0.3] * 21])
 
 

@@ -12,6 +12,7 @@ from crystalline._kernels.attention cimport AttentionDropout, Crystal
 from crystalline._kernels.formats cimport words
 from crystalline._kernels.isa cimport CL_STORE, Kept, NumberFormat, primitives
 from crystalline._kernels.kept cimport float_rows, floats, kept, kept_part, multiply_kept
+from crystalline._kernels.marks cimport D_QKV, PACKING, mark
 from crystalline._kernels.matmul cimport multiply
 from crystalline._kernels.random cimport mix
 from crystalline.model.layers.adapter cimport adapt, adapt_backward
@@ -116,9 +117,11 @@ cdef void project_backward(const Sizes* z, const Attention* a, int64_t layer, in
                             of_layer(b, RAW_RSTD, layer) + row * heads, vectors)
         left = output_gradient(f, R, row, rows, &a.qkv, dx, vectors, shared(b, WIDE_PACKED),
                                shared(b, OPERAND))
+    mark(b.marks, PACKING)
     input_gradient(f, rows, &a.qkv, left, shared(b, NARROW))
     if z.rank:
         adapt_backward(f, R, row, rows, &a.qkv, left, LOW_WIDE_PACKED, shared(b, NARROW), b)
+    mark(b.marks, D_QKV)
 
 
 cdef AttentionDropout attention_dropout(const Dropping* d, int64_t layer) noexcept nogil:

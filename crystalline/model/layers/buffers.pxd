@@ -4,6 +4,7 @@
 # follow.  Those of a layer exist once a layer: they keep what backward needs.
 from libc.stdint cimport int64_t
 
+from crystalline._kernels.marks cimport Marks
 from crystalline.model.layers.table cimport GELU, Sizes
 
 cdef enum Buffer:
@@ -25,6 +26,7 @@ cdef struct Buffers:
     int64_t layer          # floats from one layer's buffers to the next one's
     int64_t at[BUFFERS]
     int64_t size           # floats of all
+    Marks* marks           # of a profiled run; NULL: nothing is recorded
 
 cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil
 

@@ -108,4 +108,5 @@ cdef Buffers buffers(const Sizes* z, int64_t R, float* base) noexcept nogil:
                           + turned_words(z.f, rows, z.V)), &end)
     place(&b, SCRATCH, attention.scratch_floats(z.T, D, z.crystalline, z.f), &end)
     b.size = end
+    b.marks = NULL
     return b

@@ -12,6 +12,9 @@ from crystalline._kernels.kept cimport (
     float_rows, floats, kept, kept_part, multiply_gelu, multiply_gelu_slope,
 )
 from crystalline._kernels.matmul cimport multiply
+from crystalline._kernels.marks cimport (
+    ACTIVATION, D_ACTIVATION, D_DOWN, D_UP, PACKING, UP_PASS, mark,
+)
 from crystalline.model.layers.adapter cimport adapt, adapt_backward
 from crystalline.model.layers.buffers cimport (
     ACT, LOW_DY_PACKED, LOW_UP, LOW_WIDE_PACKED, NARROW, NORM2, OPERAND, STRIP, UP, WIDE,
@@ -48,12 +51,14 @@ cdef void expand(const Sizes* z, const Mlp* m, int64_t layer, int64_t row, int64
     cdef float* x
     if fuses_mlp(z):
         multiply_gelu(f, rows, z.U, z.C, operand, m.up.packed, m.up.bias, &up, shared(b, WIDE), act)
+        mark(b.marks, UP_PASS)
         return
     x = float_rows(&up) if f.keeps == NULL else shared(b, STRIP)
     multiply(f, rows, z.U, z.C, operand, words(f, z.C), m.up.packed, x, z.U, m.up.bias, NULL,
              CL_STORE)
     if z.rank:
         adapt(f, layer, row, rows, &m.up, operand, LOW_UP, x, b)
+    mark(b.marks, UP_PASS)
     if not converts(f):
         activate(m, rows, x, z.U, act)
     while i < rows and converts(f):
@@ -63,6 +68,7 @@ cdef void expand(const Sizes* z, const Mlp* m, int64_t layer, int64_t row, int64
         i += n
     if f.keeps != NULL:
         f.keeps.keep(rows, z.U, x, z.U, &up)
+    mark(b.marks, ACTIVATION)
 
 
 cdef void expand_backward(const Sizes* z, const Mlp* m, int64_t layer, int64_t R, int64_t row,
@@ -77,12 +83,14 @@ cdef void expand_backward(const Sizes* z, const Mlp* m, int64_t layer, int64_t R
     cdef int64_t ld
     if fuses_mlp(z):
         multiply_gelu_slope(f, rows, z.U, z.C, left, m.down.packed_t, &up, &wide)
+        mark(b.marks, D_DOWN)
         left = kept_gradient(f, R, row, rows, &m.up, &wide, vectors, shared(b, WIDE_PACKED),
                              shared(b, OPERAND))
     else:
         input_gradient(f, rows, &m.down, left, dact)
         if z.rank:
             adapt_backward(f, R, row, rows, &m.down, left, LOW_DY_PACKED, dact, b)
+        mark(b.marks, D_DOWN)
         x = floats(f, rows, z.U, &up, dact + rows * z.F, &ld)
         if m.kind == SWIGLU:
             primitives().swiglu_backward(rows, z.F, x, ld, dact, dup)
@@ -90,8 +98,11 @@ cdef void expand_backward(const Sizes* z, const Mlp* m, int64_t layer, int64_t R
             primitives().gelu_backward(rows * z.F, x, dact, dup)
         else:
             primitives().relu2_backward(rows * z.F, x, dact, dup)
+        mark(b.marks, D_ACTIVATION)
         left = output_gradient(f, R, row, rows, &m.up, dup, vectors, shared(b, WIDE_PACKED),
                                shared(b, OPERAND))
+    mark(b.marks, PACKING)
     input_gradient(f, rows, &m.up, left, shared(b, NARROW))
     if z.rank:
         adapt_backward(f, R, row, rows, &m.up, left, LOW_WIDE_PACKED, shared(b, NARROW), b)
+    mark(b.marks, D_UP)
