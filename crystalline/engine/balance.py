@@ -16,7 +16,7 @@ from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.obeying import RefusedError
 from crystalline.engine.tree import LEAF, Tree
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 
 def rebalance(board: Board) -> str:

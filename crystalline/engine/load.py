@@ -9,8 +9,8 @@ from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.policy import Load, Node
 from crystalline.engine.tree import LEAF, LEAVING, Tree
-from crystalline.ipc.barrier import POSITIONS
 from crystalline.ipc.liveness import cpu_time_ns
+from crystalline.ipc.positions import POSITIONS
 
 LOOK_S = 1.0
 IDLE_S = 30.0  # over which idle shares are taken

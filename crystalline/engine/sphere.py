@@ -37,6 +37,7 @@ from crystalline.engine.phase import Phase, numbered
 from crystalline.engine.tree import LEAF, order_of
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
+from crystalline.ipc.slots import POLL_NS, Cores, OwnCores
 
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
@@ -62,12 +63,15 @@ class Sphere:
         jitter_s: float = 0.0,
         arena_bytes: int = 0,
         settle: Callable[[], None] = lambda: None,
+        cores: Cores | None = None,
     ) -> None:
-        """`settle` is called with the first permit; `jitter_s` is the longest random sleep before
+        """`settle` is called with the first permit; `cores` are those that other runs use as well;
+        `jitter_s` is the longest random sleep before
         each unit, for tests.  Turns last the longer the larger the arena is.
         """
         self.index = index
         self._settle = settle
+        self._cores = OwnCores() if cores is None else cores
         self._phases = phases
         self._numbers = numbered(phases)
         states = states_of(phases)
@@ -93,6 +97,7 @@ class Sphere:
         """Work until this node is to have children, or to leave."""
         barrier, permits, words, bells = self._barrier, self._permits, self._words, self._bells
         index, beat, state = self.index, self._row + S_BEAT, self._board.state
+        cores = self._cores
         permit = -1
         turn_ends_ns = 0
         settled = False
@@ -119,14 +124,23 @@ class Sphere:
             if kind == IDLE:
                 others_wait = state.load(SPHERES) > permits.count
                 if self._is_called() or (others_wait and monotonic_ns() > turn_ends_ns):
+                    cores.rest()
                     permits.release(permit)
                     permit = -1
                     continue
                 self._enter(IDLING)
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
+                if barrier.phase() == phase:
+                    cores.rest()
                 self._book(S_IDLE_NS)
                 continue
-            unit = barrier.claim(phase, index, self.position)
+            now_ns, lacks_core = monotonic_ns(), False
+            if not cores.keep(now_ns):
+                if barrier.has_work(phase):
+                    lacks_core = not cores.take(now_ns)
+                else:
+                    cores.rest()
+            unit = -1 if lacks_core else barrier.claim(phase, index, self.position)
             if unit >= 0:
                 self._enter(self._shown[kind - 1])
                 self._work(phase, unit, permit)
@@ -134,8 +148,12 @@ class Sphere:
             self._enter(WAITING)
             if barrier.all_done(phase) and barrier.claim_hand_over(phase, index):
                 self._hand_over(phase)
+            elif lacks_core:
+                barrier.wait_for_change(phase, 0, POLL_NS)
             else:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
+                if barrier.phase() == phase:
+                    cores.rest()
             self._book(S_WAIT_NS)
 
     def _is_called(self) -> bool:
@@ -154,6 +172,8 @@ class Sphere:
         began_ns = self._clock_ns
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
+        if declared.needs:  # somebody may wait for this one
+            self._barrier.wake_waiters()
         self.book()
         if declared.cycle:
             self._keep_pace(self._clock_ns - began_ns)

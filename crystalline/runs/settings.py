@@ -10,6 +10,11 @@ from crystalline.runs.layers import field_names
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
+# What is kept in a run's config.toml beside the settings that are in its checkpoints.
+BESIDE = (
+    "workers", "recursive_depth", "share_cores", "save_while_training", "sphere_timeout",
+    "health_interval",
+)  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
 DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
 
@@ -29,6 +34,13 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    share_cores: bool = True
+    """Take turns with the other runs of yours on this machine that want the same cores, instead of
+    holding each other up.  The bits of a run are the same."""
+    save_while_training: SaveWhileTraining = "auto"
+    """Write checkpoints from a copy of weights and moments, so that training waits for the copy
+    only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
+    makes it where it fits easily into free memory.  The bits of the run are the same."""
     sphere_timeout: float = 10.0
     """Seconds that a worker process which holds up the others may give no sign of life before it is
     replaced, and a quiet one is told of as stalled; one that computes is left alone."""
@@ -36,10 +48,6 @@ class RunSettings(TrainConfig):
     """Seconds between looks at the health of the run: its workers, memory and disk."""
     hold: bool = False
     """Get ready, and wait for the request to start before the first step; see cllm control."""
-    save_while_training: SaveWhileTraining = "auto"
-    """Write checkpoints from a copy of weights and moments, so that training waits for the copy
-    only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
-    makes it where it fits easily into free memory.  The bits of the run are the same."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 

@@ -280,9 +280,9 @@ class Controller:
         rows = self._board.sphere_table.tolist()
         spheres = []
         for index, row in enumerate(rows):
-            if not row[b.S_ID]:
+            if row[b.S_ID] <= 0:
                 continue
-            pid = row[b.S_PID]
+            pid = max(0, row[b.S_PID])
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
             spheres.append(

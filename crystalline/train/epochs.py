@@ -5,7 +5,7 @@ Windows are drawn anew in every step, so a pass is as many tokens as the split h
 
 from __future__ import annotations
 
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 
 def epochs_done(step: int, tokens_per_step: int, tokens_per_epoch: int) -> int:

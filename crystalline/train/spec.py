@@ -82,6 +82,7 @@ class RunSpec:
     parameters: int = 0
     flops_per_token: float = 0.0
     peak_flops: float | None = None  # measured, of the cores in use, FLOP/s
+    share_cores: bool = False  # with other runs of this user
     # Whether checkpoints are written from a copy of weights and moments while training goes on.
     save_while_training: bool = False
     save_hang_s: float = 600.0  # a process that writes one and gives no sign this long is ended

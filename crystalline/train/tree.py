@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from crystalline.engine.picture import CONTROL, Ball, entropy
 from crystalline.engine.shape import NODE_ZERO
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train.stats import OK, Snapshot, SphereStats
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from crystalline._kernels.atomics import Words
 from crystalline.engine.board import S_PROGRAM
 from crystalline.ipc.arena import Arena, Region
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 LOSS_RING = 4096
 EVAL_RING = 256

@@ -41,6 +41,7 @@ from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.spec import RunSpec
+from crystalline.train.sums import Merge, direct_sums
 
 DEFAULTS: dict[str, Any] = {
     "lanes": 12,
@@ -73,7 +74,7 @@ class FakeProgram:
         self.checkpoints = spec.run_dir / "checkpoints"
         self.lane_count = o["lanes"]
         self.heavy_lanes = o.get("heavy_lanes", 0)
-        self.lanes_per_unit = o.get("lanes_per_unit", 1)
+        self.sums = direct_sums(self.lane_count, o.get("lanes_per_unit", 1))
         self.segment_count = o["segments"]
         self.eval_units = o["eval_units"]
         self.eval_tokens = sum(7 + unit for unit in range(self.eval_units))
@@ -211,6 +212,12 @@ class FakeProgram:
             grad[5] = np.nan
         loss = float(np.abs(scratch).sum(dtype=np.float64)) + lane
         return loss, 10 + lane, float(np.sqrt(np.dot(grad, grad))), 2.0 * loss
+
+    def merge(self, merge: Merge, permit: int, step: int) -> None:  # noqa: ARG002
+        raise AssertionError("every lane has a buffer")
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:  # noqa: ARG002
+        raise AssertionError("every lane has a buffer")
 
     def reduce_segment(self, segment: int) -> float:
         part = self._part(segment)
