@@ -15,6 +15,9 @@ A step is six stretches of time that follow one another:
     network    with several hosts, an all-reduce of the gradient: each host sends and receives
                2 (h - 1) / h x 4 N bytes in 2 log2(h) messages
 
+A tree of spheres costs what its leaves wait for each other longer: it is the same step with the
+hand-over measured on a tree of 157 nodes (Node Zero, 12 controls, 144 leaves).
+
 Speeds are per core with all cores at work, so what they share is in them.  For more cores than
 were measured, memory is the given --memory, and claims are taken to cost what they cost here.
 """
@@ -32,7 +35,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -40,6 +43,7 @@ from bench.peak import peak_flops
 from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import attention, crossentropy, formats, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
+from crystalline.engine.shape import Depth, most_leaves
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.positions import POSITIONS
 from crystalline.machine.cores import usable_cores
@@ -56,6 +60,7 @@ BLOCK_ROWS = 128  # rows that pass through a layer's products together
 BUFFER_FLOATS = 8_000_000  # of the largest arrays that memory is measured on
 BUFFERS = 4
 LITTLE, MUCH = 8, 808  # segments of the empty program
+LEAVES = POSITIONS**2  # of a tree of two levels: 157 nodes with its controls and Node Zero
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,15 @@ def lane_sequences(sequences: int, lanes: int) -> list[int]:
     """
     lanes = min(lanes, sequences)
     return [len(range(lane, sequences, lanes)) for lane in range(lanes)]
+
+
+def auto_lanes(cores: int, sequences: int) -> int:
+    """Return the lanes that --lanes auto takes: twelves up to the cores, at most the sequences.
+
+    >>> auto_lanes(2, 24), auto_lanes(64, 1000), auto_lanes(64, 30)
+    (12, 72, 24)
+    """
+    return POSITIONS * max(1, min(-(-cores // POSITIONS), sequences // POSITIONS))
 
 
 def makespan(costs: Sequence[float], cores: int) -> float:
@@ -352,9 +366,23 @@ class EmptyProgram:
     def initialize(self) -> None:
         """Fill nothing."""
 
-    def restore(self, checkpoint: Path) -> dict[str, Any]:
+    def load(self, checkpoint: Path) -> NoReturn:
         """Refuse: nobody resumes this."""
         raise ValueError(f"{checkpoint}: an empty program is never resumed")
+
+    def find(self, name: str) -> NoReturn:
+        """Refuse: nobody goes back."""
+        raise ValueError(f"{name}: an empty program has no checkpoints")
+
+    def named(self) -> dict[str, int]:
+        """Return nothing: it has no checkpoints."""
+        return {}
+
+    def name(self, checkpoint: Path, name: str) -> None:
+        """Name nothing."""
+
+    def mark_latest(self, checkpoint: Path) -> None:
+        """Mark nothing."""
 
     def copy_segment(self, segment: int) -> None:
         """Copy nothing."""
@@ -419,11 +447,11 @@ def build_empty(spec: RunSpec) -> EmptyProgram:
     return EmptyProgram(spec)
 
 
-def measure_engine(folder: Path, cores: int, steps: int = 2000) -> Engine:
-    """Run the engine with nothing to do, with few units and with many."""
+def measure_engine(folder: Path, cores: int, steps: int = 2000, leaves: int = POSITIONS) -> Engine:
+    """Run the engine with nothing to do, with few units and with many; a tree above 63 leaves."""
 
     def step_seconds(segments: int) -> float:
-        run_dir = folder / f"empty-{segments}"
+        run_dir = folder / f"empty-{segments}-{leaves}"
         run_dir.mkdir()
         spec = RunSpec(
             config=TrainConfig(max_steps=steps, eval_interval=0, save_interval=0, grad_clip=0.0),
@@ -434,7 +462,8 @@ def measure_engine(folder: Path, cores: int, steps: int = 2000) -> Engine:
             val_tokens=0,
             val_bytes=0,
             tokens_per_epoch=POSITIONS,
-            workers=POSITIONS,
+            workers=leaves,
+            depth=depth_of(leaves),
             permits=cores,
             program="bench.cost_model:build_empty",
             program_options={"segments": segments},
@@ -442,6 +471,11 @@ def measure_engine(folder: Path, cores: int, steps: int = 2000) -> Engine:
         return POSITIONS / train(spec, on_snapshot=lambda _: None).tokens_per_second
 
     return engine_from(step_seconds(LITTLE), step_seconds(MUCH), cores)
+
+
+def depth_of(leaves: int) -> Depth:
+    """Return the levels of a tree of so many leaves."""
+    return "1" if leaves <= most_leaves("1") else "2"
 
 
 def engine_from(little_s: float, much_s: float, cores: int) -> Engine:
@@ -499,6 +533,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kept = {
                 "cores": cores,
                 "engine": asdict(measure_engine(folder, cores)),
+                "tree": asdict(measure_engine(folder, cores, leaves=LEAVES)),
                 "speeds": {
                     f"{name} {p}": asdict(measure_speeds(WORKLOADS[name], p, 0.05, cores))
                     for name in names
@@ -512,10 +547,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"Engine: {engine.step_s * 1e6:.0f} µs a step and {engine.unit_s * 1e6:.2f} µs a unit."
         )
-        print_here(names, precisions, speeds, engine, kept["cores"], folder,
-                   options.seconds if options.check else None)  # fmt: skip
+        seconds = options.seconds if options.check else None
+        print_here(names, precisions, speeds, engine, kept["cores"], folder, seconds)
+        if "tree" in kept:  # of files of before: no
+            tree = Engine(**kept["tree"])
+            print(
+                f"\nA tree of {1 + POSITIONS + LEAVES}: {tree.step_s * 1e6:.0f} µs a step and "
+                f"{tree.unit_s * 1e6:.2f} µs a unit."
+            )
+            print_here(names, precisions, speeds, tree, kept["cores"], folder, seconds, LEAVES)
     large = Machine(options.cores, options.memory * 1e9)
-    for lanes in (POSITIONS, options.cores // POSITIONS * POSITIONS, 3 * options.cores):
+    auto = auto_lanes(options.cores, 3 * options.cores)
+    for lanes in (POSITIONS, options.cores // POSITIONS * POSITIONS, auto, 3 * options.cores):
         if lanes % POSITIONS == 0 and lanes:
             print(f"\n{options.cores} cores, {options.memory:g} GB/s, {lanes} lanes, a batch "
                   f"{lanes / POSITIONS:g} times as large:\n")  # fmt: skip
@@ -530,11 +573,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def print_here(
     names: Sequence[str], precisions: Sequence[str], speeds: dict[str, Speeds],
-    engine: Engine, cores: int, folder: Path, seconds: float | None,
+    engine: Engine, cores: int, folder: Path, seconds: float | None, leaves: int = POSITIONS,
 ) -> None:  # fmt: skip
     """Print the steps of this machine, beside measured ones when `seconds` of them are wanted."""
     more = ("measured", "predicted / measured") if seconds else ()
-    print(f"\n{cores} cores, {POSITIONS} lanes:\n\n{header('here', *more)}")
+    print(f"\n{cores} cores, {POSITIONS} lanes, {leaves} leaves:\n\n{header('here', *more)}")
     for name in names:
         shape = WORKLOADS[name]
         tokens = shape.B * shape.T
@@ -543,8 +586,11 @@ def print_here(
             step = predict(shape, precision, speed, engine, Machine(cores, speed.all_memory))
             note = ""
             if seconds:
-                count = steps_for(name, seconds, cores * speed.peak)
-                seen = run(name, folder, steps=count, workers=POSITIONS, precision=precision)
+                count = steps_for(name, seconds, cores * speed.peak, leaves)
+                seen = run(
+                    name, folder, steps=count, workers=leaves, precision=precision,
+                    depth=depth_of(leaves),
+                )  # fmt: skip
                 measured_s = tokens / steady_rate(seen)
                 note = f" {measured_s * 1e3:,.2f} ms | {step.total / measured_s:.2f} |"
             share = tokens * shape.flops_per_token / step.total / (cores * speed.peak)

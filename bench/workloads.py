@@ -13,6 +13,7 @@ import numpy as np
 from crystalline._kernels import isa
 from crystalline.data.prepare import prepare
 from crystalline.data.tokenfile import Split, write_token_file
+from crystalline.engine.shape import Depth
 from crystalline.engine.sphere import turn_ns
 from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
@@ -67,7 +68,13 @@ ARENA_BYTES = 48  # a parameter, about: weights, moments, sums of lanes, panels,
 
 
 def run(
-    name: str, folder: Path, *, steps: int, workers: int, precision: str = "float32"
+    name: str,
+    folder: Path,
+    *,
+    steps: int,
+    workers: int,
+    precision: str = "float32",
+    depth: Depth = "1",
 ) -> list[Snapshot]:
     """Train a workload on random tokens for `steps` steps; nothing is evaluated or saved before.
 
@@ -105,6 +112,7 @@ def run(
         val_bytes=VAL_TOKENS,
         tokens_per_epoch=TRAIN_TOKENS,
         workers=workers,
+        depth=depth,
         precision=precision,
         isa=isa.level(),
         flops_per_token=shape.flops_per_token,

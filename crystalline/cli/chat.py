@@ -1,8 +1,8 @@
 """`cllm-infer --chat`: lines in, answers out, and a word on what the context had no room for.
 
-The transcript and the shares of the context are those of `crystalline.infer.chat`; here
-lines are read, commands obeyed and notices given.  What recurs with every turn is said
-once, and again after /reset or /load.
+The transcript and the shares of the context are those of `crystalline.infer.chat`; how it is
+written for the model is `chat_form`'s.  Here lines are read, commands obeyed and notices given.
+What recurs with every turn is said once, and again after /reset or /load.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from crystalline.cli.infer_view import (
     chosen,
@@ -30,13 +30,12 @@ from crystalline.errors import EXIT_OK, DataError
 from crystalline.untrusted import message, shown
 
 if TYPE_CHECKING:
-    from crystalline.infer.chat import Form
+    from crystalline.data.transcript import FormName
+    from crystalline.infer.chat_form import Form
     from crystalline.infer.engine import Generation, GenerationSettings
     from crystalline.infer.loading import Model
 
 PROGRAM = "cllm-infer"
-ChatForm = Literal["model", "plain"]
-_PLAINLY = "Use --chat-template plain, or leave out a system text that it has no place for."
 HELP = """/system TEXT  let TEXT stand before the conversation; nothing: no such text
 /save FILE    write the conversation to a file
 /load FILE    go on with the conversation in a file
@@ -49,36 +48,23 @@ def chat(
     model: Model,
     generation: GenerationSettings,
     preamble: str,
-    form: ChatForm | None,
+    which: FormName | None,
     *,
     quiet: bool,
 ) -> int:
-    """Answer line after line until /quit or the end of input.
-
-    `form` None is the model's own where it has a chat template, else plain.
+    """Answer line after line until /quit or the end of input; `which` form, see `open_form`.
 
     Raises:
-        DataError: a preamble or a conversation that the tokenizer or the template cannot express.
+        DataError: a preamble or a transcript that the tokenizer cannot express, or a chat
+            template that cannot be used, or that the model does not have.
     """
-    from crystalline.data.chat_template import ChatTemplate
-    from crystalline.infer.chat import PlainForm, TemplateForm
+    from crystalline.infer.chat_form import open_form
 
-    tokenizer = model.tokenizer
-    if form == "model" and tokenizer.chat_template is None:
-        raise DataError(
-            "the model has no chat template",
-            advice="Leave --chat-template out: the conversation is a plain transcript then.",
-        )
-    with contextlib.ExitStack() as stack:
-        if form == "plain" or tokenizer.chat_template is None:
-            found: Form = PlainForm(tokenizer)
-        else:
-            template = stack.enter_context(ChatTemplate(tokenizer, _PLAINLY))
-            found = TemplateForm(tokenizer, template)
-        return _answer_lines(_Conversation(model, generation, preamble, found, quiet=quiet))
+    with open_form(model.tokenizer, which, preamble) as form:
+        return _talk(_Conversation(model, form, generation, preamble, quiet=quiet))
 
 
-def _answer_lines(conversation: _Conversation) -> int:
+def _talk(conversation: _Conversation) -> int:
     for number, line in enumerate(_lines(), 1):
         if not line:
             continue
@@ -108,9 +94,9 @@ class _Conversation:
     def __init__(
         self,
         model: Model,
+        form: Form,
         generation: GenerationSettings,
         preamble: str,
-        form: Form,
         *,
         quiet: bool,
     ) -> None:
@@ -125,9 +111,7 @@ class _Conversation:
         self._quiet = quiet
         self._said: set[str] = set()
         self._turn = 0
-        plainly, own = "continues a transcript of User: and Assistant:", "is asked in its own form"
-        how = plainly if form.frame else own
-        self._tell(f"The model {how}. /help for commands.")
+        self._tell(f"{form.title} /help for commands.")
         most = f"answers of at most {generation.max_tokens:,} tokens"
         self._tell(f"({parts(chosen(model), most)})")
         self._measure_frame()
@@ -200,18 +184,21 @@ class _Conversation:
         """Measure what every prompt has; say what of it never fits.
 
         Raises:
-            DataError: text that the tokenizer cannot express; without ':' it cannot chat.
+            DataError: text that the tokenizer cannot express (without ':' it cannot chat), or a
+                system text that the model's chat template refuses.
         """
         from crystalline.infer.chat import Transcript
         from crystalline.infer.engine import unknown_tokens
 
-        tokenizer, preamble = self._model.tokenizer, self._transcript.preamble
+        tokenizer, form = self._model.tokenizer, self._form
+        preamble = self._transcript.preamble
         empty = Transcript(preamble)
         empty.ask("")
-        self._frame = len(self._form.prompt(empty, 1))
-        names = "names of the speakers" if self._form.frame else "marks of the turns"
-        what = f"system text and the {names}" if preamble else names
-        text = "\n".join(part for part in (preamble, self._form.frame) if part)
+        self._frame = len(form.tokens(empty))
+        text = form.marks_of(preamble)
+        if preamble.strip() not in text:
+            self._tell("The chat template of the model leaves the system text out.")
+        what = f"system text and the {form.marks}" if preamble else form.marks
         self._tell(words_unknown(unknown_tokens(tokenizer, tokenizer.encode(text)), what))
         if self._frame > self._seq_len:
             self._tell(

@@ -129,6 +129,8 @@ def _main(argv: list[str]) -> int:
     if settings.version:
         print(version_line())
         return EXIT_OK
+    from crystalline.infer.suite import read_questions
+
     generation = settings.generation()
     suite = read_questions(settings.suite)
     measured = [
@@ -154,19 +156,6 @@ def _main(argv: list[str]) -> int:
         for line in table(measured):
             print(line)
     return EXIT_OK
-
-
-def read_questions(name: str | None) -> list[Question]:
-    """Return the questions of a file, or those that are built in.
-
-    Raises:
-        DataError: a file that cannot be read, or a line that is no question.
-    """
-    from crystalline.data.corpus import read_lines
-    from crystalline.infer.suite import BUILT_IN, read_suite
-    from crystalline.untrusted.files import SUITE
-
-    return list(BUILT_IN) if name is None else read_suite(read_lines(name, SUITE), shown(name))
 
 
 def _measure(

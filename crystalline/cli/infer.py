@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from crystalline.cli.chat import ChatForm
 from crystalline.cli.infer_view import (
     Progress,
     chosen,
@@ -59,6 +58,7 @@ from crystalline.cli.run import (
     run_command,
     version_line,
 )
+from crystalline.data.transcript import FormName
 from crystalline.errors import EXIT_INTERRUPTED, EXIT_OK, DataError, UsageError
 from crystalline.untrusted import printable
 
@@ -165,7 +165,7 @@ class InferSettings:
     chat: bool = False
     """Talk with the model, line by line; /help lists the commands."""
     chat_template: Annotated[
-        ChatForm | None,
+        FormName | None,
         tyro.conf.arg(
             help_behavior_hint="(default: model, where it has a chat template; else plain)"
         ),

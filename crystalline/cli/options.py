@@ -28,7 +28,7 @@ WhichCheckpoint = Annotated[
         metavar="WHICH",
         constructor=str,
         help_behavior_hint="(default: best, else latest)",
-        help="Checkpoint of a run: latest, best, step-XXXXXXXX, or a path.",
+        help="Checkpoint of a run: latest, best, step-XXXXXXXX, its name, or a path.",
     ),
 ]
 Temperature = Annotated[

@@ -38,7 +38,7 @@ from crystalline.errors import EXIT_OK
 from crystalline.log import LOGGER_NAME, set_up_logging
 from crystalline.runs.layers import Layers, field_names, toml_layer
 from crystalline.runs.length import make_way
-from crystalline.runs.settings import RunSettings
+from crystalline.runs.settings import OFF, RunSettings
 from crystalline.untrusted import printable
 
 if TYPE_CHECKING:
@@ -178,15 +178,12 @@ class TrainSettings(RunSettings):
         tyro.conf.arg(metavar="[RUN]", constructor=str, help_behavior_hint="(default: a new run)"),
     ] = None
     """Go on with this run or from this checkpoint; without a name, with the newest in ./runs."""
-    eval_suite: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="FILE|built-in", constructor=str, help_behavior_hint="(default: off)"
-        ),
-    ] = None
-    """Let each new best checkpoint answer these prompts, as the command eval does, in a process of
-    its own at the lowest priority; what they come to is shown, and kept in suite.jsonl. It changes
-    nothing of the run, but takes time from it where no core is idle."""
+    eval_suite: Annotated[str, tyro.conf.arg(metavar="FILE|built-in|off")] = OFF
+    """Measure each new best checkpoint on prompts, as the command eval does: those of a file (JSON
+    lines with "group", "prompt", "answer"), or the built-in ones. A process of its own does it,
+    with one thread of low priority; where all cores are at work, steps take somewhat longer
+    meanwhile. The weights do not change. The figures are shown in a line, and go to suite.jsonl of
+    the run. On --resume it goes on, until it is off."""
     json: bool = False
     """Print one JSON object with the results to stdout at the end."""
     plain: bool = False
@@ -234,7 +231,6 @@ def _main(argv: list[str]) -> int:
             ready = earlier.resume(
                 settings, explicit=given_lengths(argv), preparing=_preparing(settings)
             )
-        _check_suite(settings)
         _tell(settings, ready.summary)
         ready.record()
         result = _train(settings, ready)
@@ -340,17 +336,6 @@ def _log_to(reporter: Reporter) -> Iterator[_ReporterHandler]:
         logger.handlers[:] = before
 
 
-def _check_suite(settings: TrainSettings) -> None:
-    """Read the questions of --eval-suite: their faults are told before the long work."""
-    if settings.eval_suite is None:
-        return
-    from crystalline.cli.best_suite import BUILT_IN
-    from crystalline.cli.eval import read_questions
-
-    if settings.eval_suite != BUILT_IN:
-        read_questions(settings.eval_suite)
-
-
 def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
     from crystalline.ui import make_reporter
 
@@ -359,24 +344,7 @@ def _train(settings: TrainSettings, ready: ReadyRun) -> RunResult:
         _log_to(reporter) as handler,
     ):
         steering = _Steering(reporter, handler)
-        if settings.eval_suite is None:
-            return ready.train(on_snapshot=steering.show, poll_actions=steering.poll)
-        from crystalline.cli.best_suite import BestSuite
-
-        suite = BestSuite(ready.run.path, settings.eval_suite, reporter.message)
-        with contextlib.closing(suite):
-
-            def show(snapshot: Snapshot) -> None:
-                steering.show(snapshot)
-                suite.look()
-
-            result = ready.train(on_snapshot=show, poll_actions=steering.poll)
-            if result.exit_code == EXIT_OK:
-                try:
-                    suite.finish()
-                except KeyboardInterrupt:  # the run itself is whole
-                    reporter.message("The measurement of the last best checkpoint was given up.")
-            return result
+        return ready.train(on_snapshot=steering.show, poll_actions=steering.poll)
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class VocabSettings:
     """Share of --data that is held out; tokens are counted in the rest."""
     checkpoint: Annotated[
         WhichCheckpoint,
-        tyro.conf.arg(help="Checkpoint of a run: latest, best or step-XXXXXXXX."),
+        tyro.conf.arg(help="Checkpoint of a run: latest, best, step-XXXXXXXX or its name."),
     ] = None
     neighbors: int = 8
     """Similar tokens that inspect shows; 0 leaves them out."""

@@ -12,7 +12,7 @@ with a chat template has a form of its own: see `chat_template`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,6 +24,8 @@ _USERS = frozenset({"user", "human", "prompter"})
 _MODELS = frozenset({"assistant", "gpt", "model", "bot", "chatgpt"})
 _PREAMBLES = frozenset({"system", "developer"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+
+FormName = Literal["model", "plain"]  # of a conversation: by the model's own template, or ours
 
 Spans = tuple[tuple[int, int], ...]
 

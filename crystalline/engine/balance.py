@@ -12,7 +12,44 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 
+from crystalline.engine import board as b
+from crystalline.engine.board import Board
+from crystalline.engine.obeying import RefusedError
+from crystalline.engine.tree import LEAF, Tree
 from crystalline.ipc.positions import POSITIONS
+
+
+def rebalance(board: Board) -> str:
+    """Give the leaves of a tree homes by their paces; tell how even it was, and is.
+
+    Raises `RefusedError` where nothing has been measured.
+    """
+    tree = Tree(board)
+    leaves = {
+        row: tree.word(row, b.S_PACE_NS) for row in tree.rows() if tree.word(row, b.S_ROLE) == LEAF
+    }
+    measured = [pace for pace in leaves.values() if pace]
+    if not measured:
+        raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
+    usual = statistics.median(measured)  # of those that have not had their turn yet
+    paces = {row: pace or usual for row, pace in leaves.items()}
+    homes, now = homes_of(paces), {}
+    for row in leaves:
+        home = tree.word(row, b.S_HOME)
+        now[row] = home - 1 if home else tree.word(row, b.S_GROUP)
+    before, after = balance(now, paces), balance(homes, paces)
+    if after >= before:
+        return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
+    for row, home in homes.items():
+        tree.put(row, b.S_HOME, home + 1)
+    return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
+
+
+def forget_homes(board: Board) -> None:
+    """Let spheres prefer what their place says: they were given homes among others."""
+    tree = Tree(board)
+    for row in range(board.rows):
+        tree.put(row, b.S_HOME, 0)
 
 
 def homes_of(paces: Mapping[int, float]) -> dict[int, int]:

@@ -14,6 +14,7 @@ from crystalline.engine.phase import Phase
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.barrier import BARRIER_WORDS, Barrier, Handout
 from crystalline.ipc.bells import BELL_WORDS, Bells
+from crystalline.ipc.mailbox import words_needed
 from crystalline.ipc.permits import Permits
 
 ERROR_BYTES = 2048
@@ -40,7 +41,7 @@ STATE_WORDS = 24
     WORK_DONE,  # of what it does now, in units of the program's
     WORK_TOTAL,  # 0: not known
     ORDERS,  # orders given so far, see `growth`
-    LAST_ID,  # of the nodes of the tree; each takes the next
+    LAST_ID,  # of the nodes of the tree, and of forks; each takes the next
     UNIT_NS,  # what a unit that takes long took lately, 0: not known
     CHANGES,  # of the tree so far
 ) = range(13)
@@ -54,14 +55,14 @@ REQUEST_TEXT_BYTES = 512
 SPHERE_WORDS = 48
 (
     S_STATE,  # index into the states of the board
-    S_PID,
+    S_PID,  # 0: nobody; below 0: being forked (`tree`)
     S_BEAT,  # grows while the sphere is well
     S_COMPUTE_NS,
     S_SYNC_NS,
     S_IDLE_NS,
     S_WAIT_NS,
     S_RESPAWNS,
-    S_ID,  # of the node, never used again in a session; 0: the row is free
+    S_ID,  # of the node, never used again in a session; 0: free; below 0: being written (`tree`)
     S_PARENT,  # row of its parent, `shape.NODE_ZERO` for Node Zero
     S_PLACE,  # among its siblings, from 0
     S_GROUP,  # symmetry position, 0 to 11, whose work it prefers
@@ -107,6 +108,7 @@ def engine_regions(units: int, permits: int, rows: int) -> list[Region]:
         Region("bells", "int64", (rows + 1, BELL_WORDS)),
         Region("spheres", "int64", (rows, SPHERE_WORDS)),
         Region("deaths", "int64", (DEATH_RING, DEATH_WORDS)),
+        Region("mail", "int64", (words_needed(rows),)),
         Region("errors", "uint8", (rows, ERROR_BYTES)),
     ]
 
@@ -125,6 +127,7 @@ class Board:
         self.state = Words(arena["state"])
         self.requests = arena["requests"]
         self.spheres = Words(arena["spheres"].reshape(-1))  # row s starts at s · SPHERE_WORDS
+        self.mail = arena["mail"]  # see `ipc.mailbox`
         self.deaths = Words(arena["deaths"].reshape(-1))
         self.sphere_table = arena["spheres"]  # (rows, SPHERE_WORDS)
         self.errors = arena["errors"]  # (rows, ERROR_BYTES)

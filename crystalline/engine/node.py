@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
-from crystalline.engine.balance import balance, homes_of
+from crystalline.engine.balance import forget_homes, rebalance
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -25,9 +24,11 @@ from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
 from crystalline.engine.helper import Helper, Work
 from crystalline.engine.lifeline import Lifeline
+from crystalline.engine.mail import Mail
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.placement import settle_in
 from crystalline.engine.policy import Limits
 from crystalline.engine.queue import RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
@@ -44,11 +45,14 @@ from crystalline.engine.shape import (
     shape_of,
 )
 from crystalline.engine.supervisor import Company, Supervisor
-from crystalline.engine.tree import LEAF, Tree
+from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.ipc.mailbox import Kind, Message
+from crystalline.ipc.slots import Cores, OwnCores
 from crystalline.log import get_logger
+from crystalline.machine.cores import Pin
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
@@ -59,6 +63,8 @@ logger = get_logger("train")
 
 class Node:
     """What coordinates the spheres of one run."""
+
+    also_look: Callable[[], None] = staticmethod(lambda: None)  # what the program sees to as often
 
     def __init__(
         self,
@@ -75,18 +81,22 @@ class Node:
         lost_file: Callable[[], str | None],
         happened: Happened,
         held: bool = False,
+        cores: Cores | None = None,
+        pin: Pin = "no",
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
         is told of events, by name and with what belongs to them: "request", "sphere_replaced",
         "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
-        that waits for the request to start.  `lost_file` is as in `Toll`, the rest as in `Company`.
+        that waits for the request to start.  `cores` are those that other runs use as well, `pin`
+        is whether spheres stay on one.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
         self.board = Board(self.arena, phases)
         self._lifeline = Lifeline()
+        self._cores = OwnCores() if cores is None else cores
         company = Company(
             board=self.board,
             phases=phases,
@@ -96,9 +106,11 @@ class Node:
             settle=self.arena.populate,
             live=live,
             lifeline=self._lifeline,
+            cores=self._cores,
+            pins=settle_in(self.arena, permits, pin),
         )
         self._children = Supervisor(company, NODE_ZERO)
-        self._tree = Tree(self.board)
+        self._mail = Mail(self.board, NODE_ZERO)
         self._toll = Toll(self.board, lost_file, happened)
         self.growth = Growth(self.board, self._children, self.look_after)
         self.runner = Runner(self.board, phases, self.look_after, self.disband)
@@ -137,7 +149,7 @@ class Node:
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
         self.growth.want(self._shape_of(leaves))
-        self._forget_homes()
+        forget_homes(self.board)
 
     def _shape_of(self, leaves: int) -> frozenset[Places]:
         return places_of(shape_of(leaves, first_levels(self._depth)))
@@ -147,10 +159,13 @@ class Node:
         self._rest()
         self._children.look_after()
         self._toll.look()
+        self._mail.read(_heard)
+        self.also_look()
 
     def disband(self) -> None:
         """End all spheres."""
         self._children.disband()
+        self._cores.leave()
 
     def helper(self, name: str, number: int, work: Work, *, silent_s: float) -> Helper:
         """Fork a helper; see there."""
@@ -195,10 +210,6 @@ class Node:
     def stop_wanted(self) -> int:
         """Return the number of the reason to stop, 0 for none."""
         return self.board.control.load(b.STOP)
-
-    def is_rest_wanted(self) -> bool:
-        """Return whether the spheres are to rest: for a pause, or for good."""
-        return self.is_paused or self.stop_wanted() != 0
 
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
@@ -302,7 +313,7 @@ class Node:
     def _terminate(self, wish: Wish) -> str:
         row = wish.argument
         assert isinstance(row, int)
-        was_leaf = not self._tree.children(row)
+        was_leaf = not Tree(self.board).children(row)
         self._ask_tree(lambda: self.demand.terminate(row))
         done = "has ended" if was_leaf else "has no children any more"
         return f"sphere {row} {done}, and {self.growth.size} compute"
@@ -313,32 +324,10 @@ class Node:
             change()
         except EngineError as error:
             raise RefusedError(error.message, advice=error.advice) from None
-        self._forget_homes()
-
-    def _forget_homes(self) -> None:
-        """Let spheres prefer what their place says: they were given homes among others."""
-        for row in range(self.board.rows):
-            self._tree.put(row, b.S_HOME, 0)
+        forget_homes(self.board)
 
     def _rebalance(self, _: Wish) -> str:
-        tree, leaves = self._tree, {}
-        for row in self._tree.rows():
-            if tree.word(row, b.S_ROLE) == LEAF:
-                leaves[row] = tree.word(row, b.S_PACE_NS)
-        measured = [pace for pace in leaves.values() if pace]
-        if not measured:
-            raise RefusedError("no sphere has been measured yet", advice="Ask after some steps.")
-        usual = statistics.median(measured)  # of those that have not had their turn yet
-        paces = {row: pace or usual for row, pace in leaves.items()}
-        homes = homes_of(paces)
-        now = {row: tree.word(row, b.S_HOME) - 1 for row in leaves}
-        now = {row: tree.word(row, b.S_GROUP) if home < 0 else home for row, home in now.items()}
-        before, after = balance(now, paces), balance(homes, paces)
-        if after >= before:
-            return f"the slowest takes {before:.2f} of the mean, and nothing would be better"
-        for row, home in homes.items():
-            tree.put(row, b.S_HOME, home + 1)
-        return f"the slowest takes {after:.2f} of the mean, and took {before:.2f} before"
+        return rebalance(self.board)
 
     # Words for watchers.
 
@@ -358,3 +347,11 @@ class Node:
         words.store(b.SINCE_NS, monotonic_ns() - took_ns)
         words.store(b.WORK_DONE, done)
         words.store(b.WORK_TOTAL, total)
+
+
+def _heard(message: Message) -> None:
+    """Log what a node has told."""
+    if message.kind == Kind.SPAWNED:
+        row, children, failed = message.payload[:3]
+        trouble = f", and could not fork ({os.strerror(failed)})" if failed else ""
+        logger.debug("sphere %d has %d children%s", row, children, trouble)

@@ -136,11 +136,13 @@ def resolve(path: Path, which: str | None = None) -> Path:
     found = (
         pointer(path, BEST)
         if which == BEST
-        else next((entry for entry in checkpoints if step_name(_step(entry)) == name), None)
+        else next(
+            (entry for entry in checkpoints if step_name(checkpoint_step(entry)) == name), None
+        )
     )
     found = found or named.get(which)
     if found is None:
-        steps = ", ".join(map(str, sorted({_step(entry) for entry in checkpoints})))
+        steps = ", ".join(map(str, sorted({checkpoint_step(entry) for entry in checkpoints})))
         names = f", and those named {', '.join(named)}" if named else ""
         raise CheckpointError(
             f"{path} has no checkpoint '{which}'", advice=f"It has those of steps {steps}{names}."
@@ -212,7 +214,7 @@ def damage(checkpoint: Path, message: str) -> CheckpointError:
     here = checkpoint.resolve()
     for entry in all_checkpoints(found[0]):
         if entry.resolve() != here and verify(entry) is None:
-            advice = f"The checkpoint of step {_step(entry):,} is undamaged: {entry}."
+            advice = f"The checkpoint of step {checkpoint_step(entry):,} is undamaged: {entry}."
             return CheckpointError(message, advice=advice, undamaged=entry)
     return CheckpointError(message, advice="The run has no undamaged checkpoint.")
 
@@ -296,7 +298,7 @@ def _instead_of_best(run_dir: Path) -> Path:
     return found
 
 
-def _step(checkpoint: Path) -> int:
+def checkpoint_step(checkpoint: Path) -> int:
     """Return the step of a checkpoint, which may be a folder `best`."""
     if STEP_NAME.fullmatch(checkpoint.name):
         return step_of(checkpoint)

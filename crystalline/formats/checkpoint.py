@@ -84,6 +84,7 @@ from crystalline.formats.files import (
     step_of,
 )
 from crystalline.formats.folder import save_model_folder, write_description, write_model
+from crystalline.formats.kept import step_aside
 from crystalline.formats.manifest import read_manifest, verify, write_manifest
 from crystalline.formats.pointers import move_pointer, pointer, replace_directory, set_pointer
 from crystalline.formats.tensorfile import write_tensors
@@ -254,6 +255,7 @@ def save_checkpoint(
             write_tensors(temporary / OPTIMIZER, both)
             model_files = MODEL_FILES if adapter is None else ADAPTER_FILES
             write_manifest(temporary, (*model_files, *TO_GO_ON), step=step, **stamp(run_dir))
+            step_aside(run_dir, target)
             replace_directory(temporary, target)
             sync_directory(folder)
         except BaseException:

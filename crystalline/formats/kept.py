@@ -6,17 +6,21 @@ As with the pointers (see `pointers`), what copies a run makes other things of t
 these are read: a link, a small file that holds the name of the checkpoint, a folder that is a whole
 copy.  A name is 1 to 64 letters, digits and signs - _ . and looks like nothing else in a run: it
 begins with a letter or a digit, is no number, no "step-…", and not "latest" or "best".
+
+What has a name does not change.  Where the checkpoint of its step is written anew, since something
+of the run was changed after that step, the old one moves into the name's own place.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from crystalline.atomic import sync_directory, temporary_beside, write_text
 from crystalline.errors import SaveError, UsageError
-from crystalline.formats.files import CHECKPOINTS, step_of
+from crystalline.formats.files import CHECKPOINTS, STEP_NAME, step_of
 from crystalline.formats.pointers import POINTERS, meant_by
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -57,6 +61,25 @@ def require_name(run_dir: Path, name: str, checkpoint_step: int | None = None) -
         raise UsageError(f"the name {name} is taken{whose}", advice="Choose another.")
 
 
+def step_aside(run_dir: Path, checkpoint: Path) -> None:
+    """Let a checkpoint that has names, and is going to be written anew, stay under its names.
+
+    Raises `OSError`.
+    """
+    folder = run_dir / CHECKPOINTS
+    names = [name for name, place in named_checkpoints(run_dir).items() if place == checkpoint]
+    links = [folder / name for name in names if not _is_folder(folder / name)]
+    for link in links[1:]:
+        copy = temporary_beside(link)
+        shutil.copytree(checkpoint, copy)
+        link.unlink()
+        copy.rename(link)
+    if links:
+        links[0].unlink()
+        checkpoint.rename(links[0])
+        sync_directory(folder)
+
+
 def name_checkpoint(run_dir: Path, name: str, checkpoint: Path) -> None:
     """Give a checkpoint of a run a name.
 
@@ -64,6 +87,11 @@ def name_checkpoint(run_dir: Path, name: str, checkpoint: Path) -> None:
         UsageError: the name cannot be, or is taken.
         SaveError: it cannot be written.
     """
+    if not STEP_NAME.fullmatch(checkpoint.name):  # what the run went back to
+        raise UsageError(
+            f"this checkpoint is kept as {checkpoint.name} already",
+            advice="Use that name, or ask again after some steps.",
+        )
     require_name(run_dir, name, step_of(checkpoint))
     place = run_dir / CHECKPOINTS / name
     temporary = temporary_beside(place)
@@ -81,6 +109,10 @@ def name_checkpoint(run_dir: Path, name: str, checkpoint: Path) -> None:
             f"the checkpoint {checkpoint} cannot be named {name} ({error.strerror})",
             advice="The checkpoint itself is whole.",
         ) from error
+
+
+def _is_folder(place: Path) -> bool:
+    return place.is_dir() and not place.is_symlink()
 
 
 def _is_name(name: str) -> bool:

@@ -5,7 +5,7 @@
     RUN/base/            the model that is trained on, of runs that train adapters; see `base`
     RUN/crystal.json     the vocabulary's numbers at the start, of runs that compute with them
     RUN/metrics.jsonl    written by `train.metrics`
-    RUN/suite.jsonl      what the best checkpoints came to, of `cllm-train --eval-suite`
+    RUN/suite.jsonl      written by `runs.suite`, of runs with --eval-suite
     RUN/checkpoints/     see `checkpoint`, also for `latest` and `best`
     RUN/run.lock         locked while a process trains here; says which
     RUN/status.json      what the run does, rewritten every second; see `train.statusfile`

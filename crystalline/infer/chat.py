@@ -1,15 +1,13 @@
-"""A conversation with a model, in the form that the model knows.
+"""A conversation with a model.
 
-A model that has learned conversations by a chat template is asked by it (`TemplateForm`).  A base
-model knows no roles: the conversation is plain text then, a transcript that it continues
-(`PlainForm`), and each answer ends where the model begins a line of the user's:
+One that knows no roles continues plain text, a transcript:
 
     User: What is a prime?
     Assistant: A number with two divisors.
     User: Name one.
     Assistant:
 
-The context is
+One with a chat template has a form of its own; `chat_form` tells either.  The context is
 shared: an answer gets at most half of it, the conversation so far the rest.
 What no longer fits is forgotten, oldest first, in whole turns.
 
@@ -25,19 +23,18 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from crystalline.atomic import write_json
-from crystalline.data.chat_template import ChatTemplate
 from crystalline.data.decoding import plain
-from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.transcript import MODEL_PREFIX, USER_PREFIX
 from crystalline.errors import DataError, remedy
-from crystalline.infer.engine import DEFAULT_MAX_TOKENS, encode_prompt, encode_text
+from crystalline.infer.engine import DEFAULT_MAX_TOKENS
 from crystalline.untrusted import BadContent, shown
 from crystalline.untrusted.files import CONVERSATION
 
-ANSWER_STOP = "\n" + USER_PREFIX
+if TYPE_CHECKING:
+    from crystalline.infer.chat_form import Form
 
 
 def answer_tokens(seq_len: int, max_tokens: int | None) -> int:
@@ -101,9 +98,7 @@ class Transcript:
         return len(self._turns)
 
     def messages(self, turns: int | None = None) -> list[dict[str, str]]:
-        """Return the system's text and the newest `turns` (default: all) as messages.
-
-        Each has a role and a content.
+        """Return the newest `turns` (default: all) as messages with a role and a content.
 
         >>> talk = Transcript("Two friends meet.")
         >>> talk.ask("Hello"); talk.answer(" Good day")
@@ -113,7 +108,7 @@ class Transcript:
         True
         """
         found = [_message("system", self.preamble)] * bool(self.preamble)
-        for line, answer in self._kept(turns):
+        for line, answer in self._newest(turns):
             found += [_message("user", line), _message("assistant", answer.strip())]
         return found
 
@@ -149,11 +144,11 @@ class Transcript:
     def text(self, turns: int | None = None) -> str:
         """Return the preamble and the newest `turns` (default: all), one under the other."""
         said = [
-            f"{USER_PREFIX} {line}\n{MODEL_PREFIX}{answer}" for line, answer in self._kept(turns)
+            f"{USER_PREFIX} {line}\n{MODEL_PREFIX}{answer}" for line, answer in self._newest(turns)
         ]
         return "\n".join([self.preamble] * bool(self.preamble) + said)
 
-    def _kept(self, turns: int | None) -> list[tuple[str, str]]:
+    def _newest(self, turns: int | None) -> list[tuple[str, str]]:
         return self._turns if turns is None else self._turns[len(self._turns) - turns :]
 
     def prompt(self, form: Form, room: int) -> list[int]:
@@ -163,61 +158,15 @@ class Transcript:
         how many turns are not.
 
         Raises:
-            DataError: text that the tokenizer or the template cannot express.
+            DataError: text that the tokenizer cannot express, or the form does not accept.
         """
 
         def size(turns: int) -> int:
-            return len(form.prompt(self, turns))
+            return len(form.tokens(self, turns))
 
         kept = max(1, bisect_right(range(1, len(self._turns) + 1), room, key=size))
         self.left_out = len(self._turns) - kept
-        return form.prompt(self, kept)
-
-
-class Form(Protocol):
-    """How a conversation becomes a prompt, and where an answer ends."""
-
-    stops: tuple[str, ...]  # texts that end an answer, besides the model's own end tokens
-    frame: str  # what stands in every prompt besides what is said
-
-    def prompt(self, talk: Transcript, turns: int) -> list[int]:
-        """Return the tokens of the newest `turns`, the last of which waits for its answer.
-
-        Raises `DataError` for what cannot be expressed.
-        """
-        ...
-
-
-class PlainForm:
-    """A transcript, which any model can continue."""
-
-    stops: tuple[str, ...] = (ANSWER_STOP,)
-    frame = f"{USER_PREFIX}\n{MODEL_PREFIX}"
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def prompt(self, talk: Transcript, turns: int) -> list[int]:
-        """Return the tokens of the newest `turns`; see `Form`."""
-        return encode_prompt(self._tokenizer, talk.text(turns))
-
-
-class TemplateForm:
-    """The form of the model's chat template, which has the marks of its turns as tokens."""
-
-    stops: tuple[str, ...] = ()
-    frame = ""
-
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
-        self._tokenizer = tokenizer
-        self._template = template
-
-    def prompt(self, talk: Transcript, turns: int) -> list[int]:
-        """Return the tokens of the newest `turns`; see `Form`."""
-        *messages, unanswered = talk.messages(turns)
-        if unanswered["content"]:
-            raise ValueError("the newest turn has its answer")
-        return encode_text(self._tokenizer, self._template.prompt(messages), "conversation")
+        return form.tokens(self, kept)
 
 
 def save(talk: Transcript, path: Path) -> None:

@@ -15,6 +15,7 @@ from crystalline.untrusted.files import SUITE
 
 CODE = "code"
 QUESTIONS = "questions"
+TEXT_TOKENS = 128  # of the longest text to a prompt, where nobody says
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,17 @@ BUILT_IN = (
         "There are seven days in a week.",
     ),
 )
+
+
+def read_questions(name: str | None) -> list[Question]:
+    """Return the questions of a file, or those that are built in.
+
+    Raises:
+        DataError: a file that cannot be read, or a line that is no question.
+    """
+    from crystalline.data.corpus import read_lines
+
+    return list(BUILT_IN) if name is None else read_suite(read_lines(name, SUITE), shown(name))
 
 
 def read_suite(text: str, name: str) -> list[Question]:

@@ -90,6 +90,11 @@ class Barrier:
         bound = _claim_word(phase >> 4, _DONE, -1)
         return self._claims.first_below(0, self._units[phase & 15], bound) < 0
 
+    def has_work(self, phase: int) -> bool:
+        """Return whether there is a unit of a phase that nobody has claimed."""
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        return self._claims.first_below(0, self._units[phase & 15], bound) >= 0
+
     def ring_node(self) -> None:
         """Wake Node Zero."""
         self._words.fetch_add(NODE_BELL, 1)
@@ -97,13 +102,13 @@ class Barrier:
 
     # What a sphere does.
 
-    def claim(self, phase: int, sphere: int, position: int) -> int:
+    def claim(self, phase: int, sphere: int, order: Sequence[int]) -> int:
         """Claim a unit of a phase; return its number, or -1 when there is none to be claimed.
 
-        Call it with a permit only.  Where positions matter, units of `position` come first, then
-        those of the other positions in cyclic order, heavy ones before the others; otherwise they
-        go in ascending order.  Where units need others, it is the first whose needs are done: then
-        -1 may also mean that one is to wait for them, see `wait_for_change`.
+        Call it with a permit only.  Where positions matter, units go by their positions in `order`,
+        which has all of them, heavy ones before the others; otherwise in ascending order.  Where
+        units need others, it is the first whose needs are done: then -1 may also mean that one is
+        to wait for them, see `wait_for_change`.
         """
         kind = phase & 15
         count = self._units[kind]
@@ -111,10 +116,9 @@ class Barrier:
         mine = bound + sphere + 1
         cycle = self._handouts[kind].cycle
         if cycle:
-            home = position * cycle // POSITIONS
             for end in (self._handouts[kind].heavy_units, count):
-                for turn in range(cycle):
-                    start = (home + turn) % cycle
+                for position in order:
+                    start = position * cycle // POSITIONS
                     if start < end:
                         unit = self._claims.claim_below(start, end, cycle, bound, mine)
                         if unit >= 0:
@@ -135,7 +139,7 @@ class Barrier:
     def _claim_ready(self, kind: int, bound: int, mine: int) -> int:
         """Claim the first unit that is free and whose needs are done."""
         claims, count = self._claims, self._units[kind]
-        done = bound + (_DONE - _CLAIMED << 8)
+        done = bound + _claim_word(0, _DONE - _CLAIMED, -1)
         unit = claims.first_below(0, count, bound)
         while unit >= 0:
             ready = all(claims.load(other) >= done for other in self._handouts[kind].needs[unit])
@@ -143,54 +147,6 @@ class Barrier:
                 return unit
             unit = claims.first_below(unit + 1, count, bound)
         return -1
-
-    def queue(self, phase: int, position: int) -> range:
-        """Return the units that are a symmetry position's own.
-
-        Where positions do not matter to the units, they are shared out in blocks of neighbors.
-        """
-        kind = phase & 15
-        count, cycle = self._units[kind], self._handouts[kind].cycle
-        if cycle:
-            return range(position * cycle // POSITIONS, count, cycle)
-        return range(position * count // POSITIONS, (position + 1) * count // POSITIONS)
-
-    def pending(self, phase: int, position: int) -> int:
-        """Return how many units of a position's queue nobody has claimed yet.
-
-        It is a hint: others claim meanwhile, and units of the dead come back.
-        """
-        queue = self.queue(phase, position)
-        bound = _claim_word(phase >> 4, _CLAIMED, -1)
-        return self._claims.count_below(queue.start, queue.stop, queue.step, bound)
-
-    def claim_many(self, phase: int, sphere: int, position: int, most: int) -> list[int]:
-        """Claim up to `most` units of a position's queue in one pass; return them.
-
-        For kinds of work whose units cost hardly more than a claim.  The sphere does them one after
-        the other and marks each as done; if it dies, all that are not done go back.  If it is slow
-        they stay with it: the more there are the longer the others wait in the end.
-        """
-        queue = self.queue(phase, position)
-        bound = _claim_word(phase >> 4, _CLAIMED, -1)
-        mine = bound + sphere + 1
-        claimed: list[int] = []
-        start = queue.start
-        while len(claimed) < most and start < queue.stop:
-            unit = self._claims.claim_below(start, queue.stop, queue.step, bound, mine)
-            if unit < 0:
-                break
-            claimed.append(unit)
-            start = unit + queue.step
-        return claimed
-
-    def steal_half(self, phase: int, sphere: int, position: int) -> list[int]:
-        """Claim half of what is pending in a position's queue; return it.
-
-        Of fewer than two units nothing: they are about to be claimed by who is nearer.  Somebody
-        has to take the last ones all the same: `claim` takes any.
-        """
-        return self.claim_many(phase, sphere, position, self.pending(phase, position) // 2)
 
     def done(self, phase: int, unit: int, sphere: int) -> None:
         """Mark a claimed unit as done.  Its results must have been written before."""

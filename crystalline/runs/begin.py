@@ -48,6 +48,7 @@ def begin(
     from crystalline.formats.rundir import RunDir
     from crystalline.machine.cores import usable_cores
     from crystalline.model.params import parameter_table
+    from crystalline.runs.suite import questions_of
     from crystalline.train.footprint import check_model, check_run, check_sizes
     from crystalline.train.precision import resolve_precision
     from crystalline.train.sizing import choose_model, evaluation_tokens
@@ -58,6 +59,7 @@ def begin(
         if settings.init_from is not None:
             foundation = Foundation.open(settings.init_from)
             settings = foundation.settle(settings, given)
+        questions = questions_of(settings)
         check_sizes(settings)
         check_model(settings.train_config(), settings.workers, settings.recursive_depth)
         run = None
@@ -110,7 +112,8 @@ def begin(
             spec = dataclasses.replace(spec, init_from=begins_from, facts=source.facts)
         if crystal is not None:
             spec = dataclasses.replace(spec, crystal_path=run.keep_crystal(crystal.to_json()))
-        yield ReadyRun(settings, spec, run, describe(settings, spec, data))
+        summary = describe(settings, spec, data)
+        yield ReadyRun(settings, spec, run, summary, questions=questions)
 
 
 def _enter(run: RunDir, stack: contextlib.ExitStack) -> RunDir:

@@ -54,7 +54,6 @@ _SHOWING = "It says how the command shows a run; here on_progress does, and noth
 # Flags of the command that are no settings of a run, and what to do instead.
 _ELSEWHERE = {
     **dict.fromkeys(DISPLAY, _SHOWING),
-    "eval_suite": "The command cllm-eval measures the run's checkpoints.",
     "resume": "Use crystalline.resume.",
     "version": "It is crystalline.__version__.",
     "threads": "Its name is workers.",

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crystalline.errors import UnsupportedError, UsageError
+from crystalline.errors import EXIT_OK, UnsupportedError, UsageError
 from crystalline.log import get_logger
-from crystalline.runs.settings import BESIDE, RunSettings
+from crystalline.runs.settings import BESIDE, BUILT_IN, RunSettings
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from crystalline.data.tokenizer import GivenTokenizer
     from crystalline.formats.rundir import RunDir
     from crystalline.formats.sources import ModelSource
+    from crystalline.infer.suite import Question
     from crystalline.model.config import ModelConfig
     from crystalline.runs.length import Length
     from crystalline.train.footprint import Room
@@ -47,6 +48,7 @@ class ReadyRun:
     run: RunDir
     summary: str  # lines for people: the resolved settings
     newest: Path | None = None  # the checkpoint that it is to have, even if it stops at once
+    questions: tuple[Question, ...] = ()  # of --eval-suite
 
     def record(self) -> None:
         """Write config.toml; and a resumed run is from now on where its checkpoint was.
@@ -69,7 +71,19 @@ class ReadyRun:
         """Run it to its end; see `train.launcher.train` for the callbacks and the errors."""
         from crystalline.train.launcher import train
 
-        return train(self.spec, on_snapshot=on_snapshot, poll_actions=poll_actions)
+        if not self.questions:
+            return train(self.spec, on_snapshot=on_snapshot, poll_actions=poll_actions)
+        from crystalline.runs.suite import SuiteWatch
+
+        with SuiteWatch(self.run.path, self.settings.eval_suite, self.questions) as watch:
+
+            def show(snapshot: Snapshot) -> None:
+                watch.look()
+                on_snapshot(snapshot)
+
+            result = train(self.spec, on_snapshot=show, poll_actions=poll_actions)
+            watch.finish(is_whole=result.exit_code == EXIT_OK)
+            return result
 
     def keep_plan(self, plan: str | None) -> None:
         """Write the plan as it was carried out; a failure is told, for the run is done."""
@@ -80,6 +94,12 @@ class ReadyRun:
             self._write_config(dataclasses.replace(self.spec.config, plan=plan, max_steps=steps))
         except UsageError as error:
             _log.warning("%s", error)
+
+    def _suite(self) -> str | None:
+        name = self.settings.eval_suite
+        if not self.questions:
+            return None
+        return name if name == BUILT_IN else os.path.abspath(name)  # noqa: PTH100
 
     def _write_config(self, config: TrainConfig) -> None:
         from crystalline import __version__
@@ -92,6 +112,7 @@ class ReadyRun:
             # Of a run that began from a model they say nothing, and are no settings of it.
             **({"init": None, "positions": None} if config.init_from else {}),
             **{name: getattr(self.settings, name) for name in BESIDE},
+            "eval_suite": self._suite(),
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)
@@ -219,6 +240,8 @@ def make_spec(
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
+        pin=settings.pin,
+        share_cores=settings.share_cores,
         depth=settings.recursive_depth,
         hang_s=settings.sphere_timeout,
         health_interval_s=settings.health_interval,

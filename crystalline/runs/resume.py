@@ -67,11 +67,13 @@ class EarlierRun:
         from crystalline.formats.rundir import CONFIG
         from crystalline.formats.tokenizer_config import read_facts
         from crystalline.machine.cores import usable_cores
+        from crystalline.runs.suite import questions_of
         from crystalline.train.footprint import check_run
         from crystalline.train.speed import measure_peak
 
         path, info, stored = self.run.path, self.info, self.stored
         _refuse_changes(settings, stored, path)
+        questions = questions_of(settings)
         if not settings.data and not (path / CONFIG).is_file():
             raise DataError(
                 f"{path} has lost its {CONFIG}, which names the text it is trained on",
@@ -101,7 +103,7 @@ class EarlierRun:
         )
         summary = describe(settings, spec, data, step=info.step)
         newest = info.path if info.path.parent == path / CHECKPOINTS else None
-        return ReadyRun(settings, spec, self.run, summary, newest)
+        return ReadyRun(settings, spec, self.run, summary, newest, questions)
 
 
 @contextlib.contextmanager
@@ -203,7 +205,7 @@ def stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     stored = stored_config(info)
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(RunSettings, run.path / CONFIG, tolerate=DISPLAY)
-        named = ("data", "text_field", *BESIDE)
+        named = ("data", "text_field", "eval_suite", *BESIDE)
         stored |= {name: described[name] for name in named if name in described}
     return stored
 

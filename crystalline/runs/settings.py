@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
 from crystalline.ipc.positions import POSITIONS
+from crystalline.machine.cores import Pin
 from crystalline.runs.layers import field_names
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
 # What is kept in a run's config.toml beside the settings that are in its checkpoints.
 BESIDE = (
-    "workers", "recursive_depth", "save_while_training", "sphere_timeout", "health_interval",
-    "max_memory", "recompute",
+    "workers", "recursive_depth", "pin", "share_cores", "save_while_training", "sphere_timeout",
+    "health_interval", "max_memory", "recompute",
 )  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
-DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
+DISPLAY = frozenset({"json", "plain", "quiet"})
+OFF, BUILT_IN = "off", "built-in"  # what --eval-suite may be instead of a file
 
 
 _SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMGT])I?B?", re.ASCII)
@@ -38,6 +40,12 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    pin: Pin = "auto"
+    """Keep workers on processors of their own, physical cores first, and their memory next to them;
+    'auto' does so where the machine has several nodes of memory."""
+    share_cores: bool = True
+    """Take turns with the other runs of yours on this machine that want the same cores, instead of
+    holding each other up.  The bits of a run are the same."""
     save_while_training: SaveWhileTraining = "auto"
     """Write checkpoints from a copy of weights and moments, so that training waits for the copy
     only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
@@ -56,6 +64,9 @@ class RunSettings(TrainConfig):
     """Seconds between looks at the health of the run: its workers, memory and disk."""
     hold: bool = False
     """Get ready, and wait for the request to start before the first step; see cllm control."""
+    eval_suite: str = OFF
+    """Prompts that each new best checkpoint is measured on: a file as of cllm-eval --suite, or
+    "built-in"."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 
@@ -82,6 +93,10 @@ class RunSettings(TrainConfig):
                     f"--{name.replace('_', '-')} is {getattr(self, name):g}",
                     advice=f"It is seconds, {least:g} to {LONGEST_S:,.0f}.",
                 )
+        if not self.eval_suite:
+            raise UsageError(
+                "--eval-suite is empty", advice="Name a file of prompts, or built-in, or off."
+            )
         for path in self.data:
             if not path:
                 raise UsageError(

@@ -13,6 +13,7 @@ Other processes ask by the socket RUN/control.sock (`engine.door`, `train.asking
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -41,7 +42,7 @@ from crystalline.log import get_logger
 from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
-from crystalline.train.stats import Snapshot
+from crystalline.train.stats import FAILED, Snapshot
 from crystalline.train.statusfile import StatusFile
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class _Launch:
         # Node Zero never imports `__main__`, so that may be a notebook, or a script on stdin.
         # Imports take long: from before them on, the launcher's death is that of Node Zero.
         code = (
-            f"import sys; sys.path[:] = {_import_path()!r}; "
+            f"import sys; sys.path[:] = {import_path()!r}; "
             "from crystalline._kernels.atomics import die_with_parent; "
             f"die_with_parent({signal.SIGKILL:d}); "
             "from crystalline.train.node_process import main; "
@@ -169,7 +170,10 @@ class _Launch:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Leave no process behind, and no socket."""
         if error is not None and self._controller is not None:
-            self._status.close(self._controller.snapshot(), f"error: {error}")
+            failed = dataclasses.replace(
+                self._controller.snapshot(), health=FAILED, health_reasons=(str(error),)
+            )
+            self._status.close(failed, f"error: {error}")
         self._close_door()
         process = self._process
         assert process is not None
@@ -269,6 +273,7 @@ class _Launch:
             for action in poll_actions():
                 self._act(action)
             snapshot = self._controller.snapshot()
+            self._controller.look_at_health(snapshot)
             self._status.show(snapshot)
             on_snapshot(snapshot)
         if self._outcome["kind"] == "error":
@@ -366,8 +371,8 @@ class _Launch:
         raise error
 
 
-def _import_path() -> list[str]:
-    """Return where Node Zero looks for modules: where this process does, but not in its folder.
+def import_path() -> list[str]:
+    """Return where our processes look for modules: where this process does, but not in its folder.
 
     What `''` meant when we were imported may be elsewhere by now, and a file there could stand
     in for a module of the library; our own folder is named, however it was found.

@@ -19,6 +19,7 @@ from crystalline._kernels.optimizer import sum_squares
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
+from crystalline.formats.catalog import checkpoint_step
 from crystalline.formats.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -30,7 +31,6 @@ from crystalline.formats.checkpoint import (
     save_checkpoint,
     weights_sha256,
 )
-from crystalline.formats.files import STEP_NAME, step_of
 from crystalline.formats.kept import name_checkpoint, named_checkpoints
 from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
@@ -125,16 +125,22 @@ class TrainingProgram:
         side = Transformer.side_size(model, self._rows) if self._together > 1 else 0
         return [
             Region("base", "float32", (frozen,), align=4096),
-            Region("weights", "float32", (size,), align=4096),
-            Region("m", "float32", (size,), align=4096),
-            Region("v", "float32", (size,), align=4096),
+            Region("weights", "float32", (size,), align=4096, spread="nodes"),
+            Region("m", "float32", (size,), align=4096, spread="nodes"),
+            Region("v", "float32", (size,), align=4096, spread="nodes"),
             Region("copy", "float32", (3, size if self.copies else 0), align=4096),
-            Region("grads", "float32", (size if self.sums.is_direct else 0,), align=4096),
-            Region("lanes", "float32", (buffers, size), align=4096),
-            Region("sides", "float32", (permits, side), align=4096),
-            Region("packed", "float32", (packed,), align=4096),
-            Region("workspaces", "uint8", (permits, workspace), align=4096),
-            Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
+            Region(
+                "grads",
+                "float32",
+                (size if self.sums.is_direct else 0,),
+                align=4096,
+                spread="nodes",
+            ),
+            Region("lanes", "float32", (buffers, size), align=4096, spread="nodes"),
+            Region("sides", "float32", (permits, side), align=4096, spread="permits"),
+            Region("packed", "float32", (packed,), align=4096, spread="nodes"),
+            Region("workspaces", "uint8", (permits, workspace), align=4096, spread="permits"),
+            Region("undo", "int64", (permits, UNDO_WORDS), align=4096, spread="permits"),
             Region("progress", "int64", (self.segment_count,)),
             Region("merged", "int64", (merges,)),
             *(self._crystal.regions() if self._crystal else ()),
@@ -310,7 +316,7 @@ class TrainingProgram:
     def named(self) -> dict[str, int]:
         """Return the checkpoints that were given names, as their steps."""
         named = named_checkpoints(self.spec.run_dir)
-        return {n: step_of(p) for n, p in named.items() if STEP_NAME.fullmatch(p.name)}
+        return {name: checkpoint_step(place) for name, place in named.items()}
 
     def name(self, checkpoint: Path, name: str) -> None:
         """Give a checkpoint a name, by which it is found, and kept for good."""

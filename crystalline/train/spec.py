@@ -16,6 +16,7 @@ from crystalline.errors import (
     EXIT_TERMINATED,
 )
 from crystalline.formats.names import shell_word
+from crystalline.machine.cores import Pin
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
@@ -82,6 +83,8 @@ class RunSpec:
     parameters: int = 0
     flops_per_token: float = 0.0
     peak_flops: float | None = None  # measured, of the cores in use, FLOP/s
+    pin: Pin = "no"  # spheres to processors
+    share_cores: bool = False  # with other runs of this user
     # Whether checkpoints are written from a copy of weights and moments while training goes on.
     save_while_training: bool = False
     sum_buffers: int | None = None  # most that lanes are summed in; None: see `train.sums`

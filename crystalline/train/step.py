@@ -30,6 +30,10 @@ from crystalline.train.protocol import Program
 from crystalline.train.sums import Merge
 from crystalline.train.words import TrainingWords
 
+_LANES, _STEALS, _SEGMENTS, _TOKENS, _GRAD_NORM = map(
+    w.sphere_word, ("lanes_done", "steals", "segments_done", "tokens", "grad_norm")
+)
+
 COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
 SNAPSHOT = "snapshot"
 
@@ -84,12 +88,12 @@ class StepPhases:
             loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
             took_ns = me.book()
             words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
-            me.count(w.S_LANES, 1)
-            me.count(w.S_TOKENS, tokens)
+            me.count(_LANES, 1)
+            me.count(_TOKENS, tokens)
             if (lane - me.position) % POSITIONS:
-                me.count(w.S_STEALS, 1)
+                me.count(_STEALS, 1)
             if norm:
-                words.lane_norms[me.index] = norm
+                words.sphere_numbers[me.index, _GRAD_NORM] = norm
             words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)
 
     def _recover_merge(self, unit: int, permit: int) -> None:
@@ -99,13 +103,13 @@ class StepPhases:
 
     def _reduce(self, unit: int, _: int, me: Worker) -> None:
         self.words.results[unit, w.SQUARES] = self._program.reduce_segment(unit)
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     def _update(self, unit: int, permit: int, me: Worker) -> None:
         words = self.words
         step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
         self._program.update_segment(unit, permit, step, lr, float(words.outcome[w.CLIP]))
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     def _recover(self, unit: int, permit: int) -> None:
         self._program.recover(permit, unit, int(self.words.descriptor[w.STEP_INDEX]))
@@ -119,11 +123,11 @@ class StepPhases:
 
     def _pack(self, unit: int, _: int, me: Worker) -> None:
         self._program.pack_segment(unit)
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     def _snapshot(self, unit: int, _: int, me: Worker) -> None:
         self._program.copy_segment(unit)
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     # What follows.
 

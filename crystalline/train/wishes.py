@@ -20,7 +20,7 @@ from crystalline.engine.obeying import Handler, RefusedError
 from crystalline.engine.requests import Wish
 from crystalline.errors import CrystallineError, SaveError
 from crystalline.formats.catalog import damage
-from crystalline.formats.files import STATE, step_of
+from crystalline.formats.files import STATE
 from crystalline.log import get_logger
 from crystalline.train.config import CHANGEABLE, TrainConfig
 from crystalline.train.plan import Plan, stored_plan
@@ -65,15 +65,19 @@ class Wishes:
         config: TrainConfig,
         *,
         save: Callable[[], Path],
+        finish_saves: Callable[[], None],
         go_back: Callable[[Place], None],
         set_factor: Callable[[float], None],
         named: Callable[[dict[str, int]], None],
         is_timed: bool,
     ) -> None:
-        """`save` saves the step of now, `go_back` goes to a place, `named` is told of all names."""
+        """`save` saves the step of now, `finish_saves` waits for those that go on, `go_back` goes
+        to a place, `named` is told of all names.
+        """
         self._program = program
         self._config = config
         self._save = save
+        self._finish_saves = finish_saves
         self._go_back = go_back
         self._set_factor = set_factor
         self._named = named
@@ -96,7 +100,7 @@ class Wishes:
         try:
             path = self._save()
             if not isinstance(name, str):
-                return f"the checkpoint of step {step_of(path):,} is written"
+                return f"the checkpoint {path.name} is written"
             self._program.name(path, name)
         except SaveError as error:
             logger.warning("%s Training goes on.", error)
@@ -104,7 +108,7 @@ class Wishes:
         except CrystallineError as error:
             raise RefusedError(error.message, advice=error.advice) from None
         self.tell_names()
-        return f"the checkpoint of step {step_of(path):,} is written, and kept as {name}"
+        return f"the checkpoint {path.name} is written, and kept as {name}"
 
     def _restore(self, wish: Wish) -> str:
         if self.is_over:
@@ -114,6 +118,7 @@ class Wishes:
                 "the run's steps are fitted to the time that it has",
                 advice="Stop it, and resume that checkpoint.",
             )
+        self._finish_saves()  # one may be what is asked for, and each prunes others
         try:
             place = read_place(self._program, self._program.find(str(wish.argument)))
         except CrystallineError as error:

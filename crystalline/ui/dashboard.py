@@ -23,7 +23,7 @@ from crystalline.train.stats import Snapshot
 from crystalline.ui import terminal
 from crystalline.ui.activity import Activity, ActivityMeter
 from crystalline.ui.frame import STYLES, draw_frame
-from crystalline.ui.keys import HELP
+from crystalline.ui.keys import HELP, TREE
 from crystalline.ui.plain import ascii_only, progress_line
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Picture:
         *,
         keys: bool = False,
         show_help: bool = False,
+        show_tree: bool = False,
         elsewhere: bool = False,
     ) -> None:
         self._snapshot = snapshot
@@ -59,6 +60,7 @@ class Picture:
         self._messages = messages
         self._keys = keys
         self._show_help = show_help
+        self._show_tree = show_tree
         self._elsewhere = elsewhere
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -70,6 +72,7 @@ class Picture:
             messages=self._messages,
             keys=self._keys,
             show_help=self._show_help,
+            show_tree=self._show_tree,
             elsewhere=self._elsewhere,
         )
         for i, row in enumerate(rows):
@@ -115,6 +118,7 @@ class Dashboard:
         self._snapshot: Snapshot | None = None
         self._messages: deque[str] = deque(maxlen=KEPT_MESSAGES)
         self._show_help = False
+        self._show_tree = False
         self._next_draw = 0.0
         self._lost = False
 
@@ -161,14 +165,15 @@ class Dashboard:
         self.message(text)
 
     def poll(self) -> list[str]:
-        """Return the actions asked for by key since the last call; "help" is dealt with here."""
+        """Return the actions asked for by key since the last call; what only shows is done here."""
         if self._keys is None:
             return []
         actions = self._keys.poll()
-        if actions.count(HELP) % 2:
-            self._show_help = not self._show_help
+        if any(action in (HELP, TREE) for action in actions):
+            self._show_help ^= bool(actions.count(HELP) % 2)
+            self._show_tree ^= bool(actions.count(TREE) % 2)
             self._draw()
-        return [action for action in actions if action != HELP]
+        return [action for action in actions if action not in (HELP, TREE)]
 
     def _draw(self) -> None:
         if self._snapshot is None or self._hold is None or self._lost:
@@ -182,6 +187,7 @@ class Dashboard:
             tuple(self._messages)[-3:],
             keys=self._keys is not None and self._keys.active,
             show_help=self._show_help,
+            show_tree=self._show_tree,
             elsewhere=self._elsewhere,
         )
         try:

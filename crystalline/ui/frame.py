@@ -1,27 +1,38 @@
 """Lays the dashboard out: a snapshot in, exactly height x width cells of styled text out.
 
-Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines),
-the chart beside the figures, the table of spheres, and the footer (newest message,
-keys).  The table gets the lines that it needs, the chart what is left; where the
-spheres do not fit, the busiest are shown and the others are summed up.
+Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines, and one that
+says what is wrong, if anything is), the chart beside the figures, the table of spheres, and the
+footer (newest message, keys).  The table gets the lines that it needs, the chart what is left;
+where the spheres do not fit, the busiest are shown and the others are summed up.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from crystalline.train.stats import OVER, Snapshot, SphereStats
+from crystalline.train.stats import (
+    FAILED,
+    OK,
+    OVER,
+    Cell,
+    Column,
+    RunFigures,
+    Snapshot,
+    SphereStats,
+    shown,
+)
 from crystalline.ui import format as fmt
+from crystalline.ui import states
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
 from crystalline.ui.plain import LASTING_S
+from crystalline.ui.tree_view import draw_tree
 from crystalline.untrusted import one_line
 
 Span = tuple[str, str]  # text, name of its style in STYLES
@@ -51,28 +62,21 @@ _RUN_STYLES = {
     "paused": "warn",
     "stopping": "warn",
     "starting": "warn",
+    "held": "warn",
+    "restoring": "sync",
     "stopped": "warn",
     "finished": "busy",
 }
-_SPHERE_STYLES = {
-    "compute": "busy",
-    "reduce": "sync",
-    "update": "sync",
-    "starting": "warn",
-    "dead": "bad",
-}
-_BUSY_STATES = ("compute", "reduce", "update")
-_STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
-
-_LASTING = ("starting", "evaluating", "discovering", "saving", "stopping")
+_LASTING = ("starting", "held", "evaluating", "discovering", "saving", "restoring", "stopping")
 _FIGURES_WIDTH = 34
 _GROUPS_WIDTH = 34
+_UNPLACED = 100  # the row from which on cells stand that have no place
 STOPS = "write a checkpoint after this step and stop, like Ctrl-C"
 LEAVES = "leave the view; the run goes on"
 _HELP = (
-    ("p", "pause, or go on"),
-    ("c", "write a checkpoint now"),
+    ("p c", "pause, or go on; write a checkpoint now"),
     ("+ -", "one worker more, one fewer"),
+    ("t", "show the tree of spheres, or the table again"),
     ("q", STOPS),
     ("comp sync idle", "shares of time: computing, in step with others, waiting"),
     ("pos lvl", "symmetry position, and depth in the tree of spheres"),
@@ -89,19 +93,24 @@ def draw_frame(
     messages: Sequence[str] = (),
     keys: bool = False,
     show_help: bool = False,
+    show_tree: bool = False,
     elsewhere: bool = False,
 ) -> list[Row]:
     """Return `height` rows of `width` cells each.
 
-    `messages` are oldest first; `keys` says whether the single-key controls work, and
-    `elsewhere` that the run is another process's, which goes on without us.
+    `show_tree` puts the tree of spheres in the place of the chart and the table, `show_help` the
+    help in that of the chart.  `messages` are oldest first; `keys` says whether the single-key
+    controls work, and `elsewhere` that the run is another process's, which goes on without us.
     """
     airy = height >= 32
     blank: list[Row] = [[]] if airy else []
-    head = [_title(snapshot, width), _progress(snapshot, width)]
+    head = [_title(snapshot, width), _progress(snapshot, width), *_health(snapshot)]
     foot = [_message(text) for text in messages[-(3 if airy else 1) :]] or [[]]
     foot.append(_keys(snapshot, width, keys, elsewhere))
     room = height - len(head) - len(foot) - 3 * len(blank)
+    if show_tree and not show_help:
+        tree = draw_tree(snapshot.spheres, width, room + len(blank))
+        return _filled([*head, *blank, *tree, *blank, *foot], width, height)
     least = max(5, min(7, room - 6))  # lines of chart and figures, even if spheres must be cut
     table = _table(snapshot, activity, width, room - least)
     middle_height = max(room - len(table), 0)
@@ -109,7 +118,11 @@ def draw_frame(
         middle = _help(middle_height, elsewhere)
     else:
         middle = _middle(snapshot, width, middle_height)
-    rows = [*head, *blank, *middle, *blank, *table, *blank, *foot]
+    return _filled([*head, *blank, *middle, *blank, *table, *blank, *foot], width, height)
+
+
+def _filled(rows: list[Row], width: int, height: int) -> list[Row]:
+    """Return the frame cut and filled to its size."""
     rows = [_fit(row, width) for row in rows[:height]]
     rows += [_fit([], width)] * (height - len(rows))
     return rows
@@ -163,6 +176,15 @@ def _progress(snapshot: Snapshot, width: int) -> Row:
     ]
 
 
+def _health(snapshot: Snapshot) -> list[Row]:
+    """Return a line that says what is wrong, if anything is."""
+    if snapshot.health == OK:
+        return []
+    style = "bad" if snapshot.health == FAILED else "warn"
+    reasons = one_line("; ".join(snapshot.health_reasons))
+    return [[(" ", ""), (snapshot.health, style), (f"  {reasons}", "")]]
+
+
 def _whole_percent(share: float) -> str:
     return f"{int(share * 100)}%"  # rounded down: 100% means all of it
 
@@ -176,8 +198,9 @@ def _keys(snapshot: Snapshot, width: int, keys: bool, elsewhere: bool) -> Row:
         go = "go on" if snapshot.state == "paused" else "pause"
         hints = [
             ("p", go),
-            ("c", "checkpoint"),
+            ("c", "save"),
             ("+ -", "workers"),
+            ("t", "tree"),
             ("q", "leave" if elsewhere else "stop"),
             ("?", "help"),
         ]
@@ -302,49 +325,46 @@ def _without_the_fall(history: Sequence[tuple[int, float]]) -> list[tuple[float,
     return [(x, y) for x, y in points if x >= start or y <= top]
 
 
+def _cells() -> list[tuple[str, Cell, tuple[int, int]]]:
+    """Return figure, cell and place of what stands beside the curve, from left to right."""
+    cells = [(name, cell) for _, name, cell in shown("cell", RunFigures)]
+    places = [(name, cell, cell.place) for name, cell in cells if cell.place]
+    others = [(name, cell) for name, cell in cells if not cell.place]
+    places += [
+        (name, cell, (_UNPLACED + number // 2, number % 2))
+        for number, (name, cell) in enumerate(others)
+    ]
+    return sorted(places, key=lambda found: found[2])
+
+
+_CELLS = _cells()
+
+
 def _figures(snapshot: Snapshot) -> list[Row]:
+    """Return the figures of the run: those that have a cell, and what it computes with."""
     s = snapshot
-    clip = f"×{fmt.short(s.clip_factor)}" if s.clip_factor < 1 else "none"
     model = (f"{fmt.count(s.parameters)} parameters", one_line(s.precision), one_line(s.isa))
     pool = (
         _plural(s.workers, "worker"),
         _plural(s.permits, "permit"),
         _plural(s.lanes, "lane"),
     )
-    dropped = _pair("lr", _learning_rate(s.learning_rate), "dropped", fmt.count(s.dropped_steps))
-    if s.dropped_steps:
-        dropped[-1] = (dropped[-1][0], "bad")
-    smoothed: list[Row] = []
-    if s.crystalline_loss is not None:  # against smoothed targets; "loss" is the plain one
-        smoothed = [[("crystal  ", "label"), (f"{fmt.loss(s.crystalline_loss):>8}", "value")]]
-    return [
-        _pair("loss", fmt.loss(s.loss), "val loss", fmt.loss(s.val_loss)),
-        *smoothed,
-        _pair("bits/byte", fmt.loss(s.val_bits_per_byte), "best val", fmt.loss(s.best_val_loss)),
-        _pair("grad norm", fmt.short(s.grad_norm), "clip", clip),
-        dropped,
-        _pair("tokens/s", fmt.count(s.tokens_per_second), "of peak", fmt.percent(s.peak_share)),
-        [(", ".join(model), "")],
-        [(", ".join(pool), "")],
-        _pair("tokens", fmt.count(s.tokens), "flop/tok", fmt.count(s.flops_per_token)),
-    ]
-
-
-def _learning_rate(value: float) -> str:
-    return f"{value:.2e}" if value else "0"
+    rows: dict[int, Row] = {6: [(", ".join(model), "")], 7: [(", ".join(pool), "")]}
+    for name, cell, (row, side) in _CELLS:
+        value = getattr(s, name)
+        if cell.optional and value is None:
+            continue
+        gap, label, width = ("  ", 8, 7) if side else ("", 9, 8)
+        style = "bad" if cell.alarm and value else "value"
+        text = getattr(fmt, cell.write)(value)
+        rows.setdefault(row, []).extend(
+            [(f"{gap}{cell.label:<{label}}", "label"), (f"{text:>{width}}", style)]
+        )
+    return [rows[row] for row in sorted(rows)]
 
 
 def _plural(number: int, noun: str) -> str:
     return f"{fmt.grouped(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def _pair(label: str, value: str, label2: str, value2: str) -> Row:
-    return [
-        (f"{label:<9}", "label"),
-        (f"{value:>8}", "value"),
-        (f"  {label2:<8}", "label"),
-        (f"{value2:>7}", "value"),
-    ]
 
 
 def _groups(snapshot: Snapshot, height: int) -> list[Row]:
@@ -367,46 +387,39 @@ def _groups(snapshot: Snapshot, height: int) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the table: a field of `SphereStats` or `Activity` and how it is written."""
+    """A column of the table, for a figure of `SphereStats` or `Activity`."""
 
-    name: str
-    width: int
-    keep: int  # 0: always there; the highest is left out first
     field: str
-    write: Callable[[Any], str]
-    total: str = ""  # in the line of totals: "sum", "mean" or nothing
-    left: bool = False
+    is_measured: bool  # a figure of `Activity`
+    look: Column
 
     def cell(self, sphere: SphereStats, activity: Activity) -> str:
-        return self.write(getattr(activity if self.field in _MEASURED else sphere, self.field))
+        return self._write(getattr(activity if self.is_measured else sphere, self.field))
 
     def sum_up(self, spheres: Sequence[SphereStats], activity: Sequence[Activity]) -> str:
-        if not self.total:
+        if not self.look.total:
             return ""
-        source: Sequence[object] = activity if self.field in _MEASURED else spheres
+        source: Sequence[object] = activity if self.is_measured else spheres
         values = [v for item in source if (v := getattr(item, self.field)) is not None]
         if not values:
             return fmt.DASH
-        return self.write(sum(values) / (len(values) if self.total == "mean" else 1))
+        return self._write(sum(values) / (len(values) if self.look.total == "mean" else 1))
+
+    def _write(self, value: Any) -> str:
+        text: str = getattr(fmt, self.look.write)(value)
+        return text
 
 
-_MEASURED = frozenset(field.name for field in fields(Activity))
-_COLUMNS = (
-    _Column("#", 3, 0, "index", str),
-    _Column("pos", 3, 1, "position", str),
-    _Column("lvl", 3, 6, "level", str),
-    _Column("state", 8, 0, "state", one_line, left=True),
-    _Column("batches", 7, 2, "lanes_done", fmt.count, "sum"),
-    _Column("tok/s", 6, 0, "tokens_per_second", fmt.count, "sum"),
-    _Column("comp", 4, 0, "compute", fmt.percent, "mean"),
-    _Column("sync", 4, 0, "sync", fmt.percent, "mean"),
-    _Column("idle", 4, 0, "idle", fmt.percent, "mean"),
-    _Column("|grad|", 7, 3, "grad_norm", fmt.short),
-    _Column("steals", 6, 5, "steals", fmt.count, "sum"),
-    _Column("memory", 7, 4, "memory_bytes", fmt.megabytes, "sum"),
-    _Column("died", 4, 7, "respawns", fmt.count, "sum"),
+_COLUMNS = tuple(
+    sorted(
+        (
+            _Column(name, kind is Activity, look)
+            for kind, name, look in shown("column", SphereStats, Activity)
+        ),
+        key=lambda column: column.look.place,
+    )
 )
-_CORE_WIDTH = sum(c.width + 1 for c in _COLUMNS if c.keep == 0) - 1
+_CORE_WIDTH = sum(c.look.width + 1 for c in _COLUMNS if c.look.keep == 0) - 1
 _BETWEEN = " │"
 
 
@@ -432,7 +445,7 @@ def _table(
     rows: list[Row] = [_join([layout.header()] * panels)]
     rows += [_join(cells[i::per_panel]) for i in range(per_panel)]
     if hidden and lines >= 3:
-        rows.append([(f" … {len(hidden)} more: {_states(hidden)}", "dim")])
+        rows.append([(f" … {len(hidden)} more: {states.told(hidden)}", "dim")])
     if len(snapshot.spheres) > 1 and len(rows) < height:
         rows.append(layout.totals(snapshot.spheres, activity))
     return rows
@@ -447,15 +460,6 @@ def _busiest(spheres: list[SphereStats], count: int) -> tuple[list[SphereStats],
     ranked = sorted(spheres, key=lambda s: (-s.tokens, s.index))
     shown = {s.index for s in ranked[:count]}
     return [s for s in spheres if s.index in shown], [s for s in spheres if s.index not in shown]
-
-
-def _states(spheres: Sequence[SphereStats]) -> str:
-    counts = Counter(s.state for s in spheres)
-    order = {state: i for i, state in enumerate(("dead", *_BUSY_STATES, "waiting", "idle"))}
-    states = sorted(counts, key=lambda state: (order.get(state, len(order)), state))
-    return ", ".join(
-        f"{counts[state]} {_STATE_WORDS.get(state, one_line(state))}" for state in states
-    )
 
 
 def _join(panels: Sequence[Row]) -> Row:
@@ -477,15 +481,15 @@ class _Layout:
     @classmethod
     def fitting(cls, width: int) -> _Layout:
         columns = list(_COLUMNS)
-        while sum(c.width + 1 for c in columns) > width and any(c.keep for c in columns):
-            columns.remove(max(columns, key=lambda c: c.keep))
-        taken = sum(c.width for c in columns)
+        while sum(c.look.width + 1 for c in columns) > width and any(c.look.keep for c in columns):
+            columns.remove(max(columns, key=lambda c: c.look.keep))
+        taken = sum(c.look.width for c in columns)
         gap = 2 if taken + 2 * len(columns) <= width else 1
         left = width - taken - gap * len(columns) - 2
         return cls(tuple(columns), gap, min(left, 48) if left >= 12 else 0, width)
 
     def header(self) -> Row:
-        text = "".join(self._place(c, c.name) for c in self.columns)
+        text = "".join(self._place(c.look, c.look.name) for c in self.columns)
         if self.bar:
             text += "  " + _ellipsis("█ compute ▒ sync · idle", self.bar)
         return [(_pad(text, self.width), "head")]
@@ -493,21 +497,22 @@ class _Layout:
     def row(self, sphere: SphereStats, activity: Activity) -> Row:
         row: Row = []
         for column in self.columns:
-            style = _SPHERE_STYLES.get(sphere.state, "dim") if column.left else ""
-            row.append((self._place(column, column.cell(sphere, activity)), style))
+            style = states.STYLES_OF.get(sphere.state, "dim") if column.look.left else ""
+            row.append((self._place(column.look, column.cell(sphere, activity)), style))
         if self.bar:
             row += [("  ", ""), *_time_bar(activity, self.bar)]
         return _fit(row, self.width)
 
     def totals(self, spheres: Sequence[SphereStats], activity: Mapping[int, Activity]) -> Row:
         measured = [activity[s.index] for s in spheres if s.index in activity]
-        busy = sum(s.state in _BUSY_STATES for s in spheres)
+        busy = sum(s.state in states.BUSY for s in spheres)
         words = {"index": "all", "state": f"{busy} busy"}
         cells = (words.get(c.field) or c.sum_up(spheres, measured) for c in self.columns)
-        text = "".join(self._place(c, cell) for c, cell in zip(self.columns, cells, strict=True))
+        placed = zip(self.columns, cells, strict=True)
+        text = "".join(self._place(column.look, cell) for column, cell in placed)
         return [(_pad(text, self.width), "value")]
 
-    def _place(self, column: _Column, text: str) -> str:
+    def _place(self, column: Column, text: str) -> str:
         text = _ellipsis(text, column.width)
         padded = text.ljust(column.width) if column.left else text.rjust(column.width)
         return " " * self.gap + padded

@@ -1,6 +1,6 @@
 """Single-key controls: reads stdin without waiting and says which actions were asked for.
 
-An action is a wish as a word of `engine.requests`, or "help"; "pause" means to go on, too.
+An action is a wish as a word of `engine.requests`, "help" or "tree"; "pause" means to go on, too.
 What it does is decided elsewhere.  No thread; the terminal's mode is put
 back however the process ends (see `terminal`).
 """
@@ -21,7 +21,7 @@ from crystalline.ui import terminal
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-HELP = "help"  # is no wish of the run
+HELP, TREE = "help", "tree"  # are no wishes of the run
 ACTIONS = {
     "p": str(Wish("pause")),
     "c": str(Wish("checkpoint")),
@@ -29,6 +29,7 @@ ACTIONS = {
     "=": str(Wish("workers", MORE)),  # + without shift
     "-": str(Wish("workers", FEWER)),
     "_": str(Wish("workers", FEWER)),
+    "t": TREE,
     "q": str(Wish("stop")),
     "?": HELP,
     "h": HELP,

@@ -1,75 +1,53 @@
-"""cllm-infer --chat with a model that has a chat template: it is asked in its own form."""
+"""cllm-infer --chat with models that have a chat template: what they read, and what is said."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from crystalline.cli.infer import main
-from crystalline.data.chat_template import ChatTemplate
-from crystalline.data.tokenizer import Tokenizer
+from crystalline.data.tokenizer_facts import TokenizerFacts
+from crystalline.formats.checkpoint import save_model_folder
+from crystalline.formats.sources import open_source
 from crystalline.infer.scheduler import Scheduler
-from tests.cli.test_chat import prompts_seen
-from tests.data.test_turns import CHATML, ENDLESS, given
+from tests.formats.gguf.models import config_of, saved, tensors_of, trained
+from tests.infer.test_chat_form import CHATML, NO_SYSTEM, tokenizer_of
 
-STRICT = (
-    "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
-    + CHATML
-)
+BEGIN = "<|im_start|>assistant\n"
+OWN = "The conversation is written by the chat template of the model. /help for commands."
 
 
-def answering(tokenizer: Tokenizer, answer: str):
-    """A model that says the answer and ends its turn, whatever it is asked."""
-    ids = [*tokenizer.encode(answer).tolist(), next(iter(tokenizer.end_ids))]
-    asked = tokenizer.encode("<|im_start|>assistant\n").tolist()
+def turn(line, answer=None):
+    asked = f"<|im_start|>user\n{line}<|im_end|>\n{BEGIN}"
+    return asked if answer is None else f"{asked}{answer}<|im_end|>\n"
+
+
+def system(text):
+    return f"<|im_start|>system\n{text}<|im_end|>\n"
+
+
+def answering(tokenizer, answer):
+    """A model that says the text when it is asked for an answer."""
+    ids = tokenizer.encode(answer).tolist()
+    begin = tokenizer.encode(BEGIN).tolist()
 
     def rule(cache):
-        read = list(cache)
-        begin = max(i for i in range(len(read)) if read[i : i + len(asked)] == asked)
         row = np.full(tokenizer.vocab_size, -np.inf)
-        row[ids[len(read) - begin - len(asked)]] = 0.0
+        said = next(
+            n for n in range(len(ids))
+            if list(cache[len(cache) - n - len(begin) : len(cache) - n]) == begin
+        )  # fmt: skip
+        row[ids[said]] = 0.0
         return row
 
     return rule
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> Tokenizer:
-    return given(CHATML, tmp_path).tokenizer
-
-
-def asked(*turns: str, system: str = "", last: str) -> str:
-    """What CHATML makes of turns, written down here once more."""
-    said = [("system", system)] * bool(system)
-    for number, text in enumerate(turns):
-        said.append((("user", "assistant")[number % 2], text))
-    said.append(("user", last))
-    lines = [f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said]
-    return "".join(lines) + "<|im_start|>assistant\n"
-
-
-def test_the_model_is_asked_as_it_was_taught(use, tokenizer, stdin, capsys, monkeypatch) -> None:
-    use(answering(tokenizer, "brown fox"), tokenizer, seq_len=400)
-    seen = prompts_seen(monkeypatch, tokenizer)
-    stdin(b"hello\nthe quick dog?\n/system Be brief.\nhello\n")
-    assert main(["m", "--chat", "--max-tokens", "20"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == "brown fox\n" * 3
-    assert seen == [
-        asked(last="hello"),
-        asked("hello", "brown fox", last="the quick dog?"),
-        asked(
-            "hello", "brown fox", "the quick dog?", "brown fox", system="Be brief.", last="hello"
-        ),
-    ]
-    assert "The model is asked in its own form." in captured.err
-    assert "cut off" not in captured.err
-
-
-def test_marks_are_tokens_of_their_own(use, tokenizer, stdin, monkeypatch) -> None:
+def seen(monkeypatch):
+    """What the models have been given to read, turn by turn, in tokens."""
     prompts = []
     submit = Scheduler.submit
 
@@ -78,103 +56,122 @@ def test_marks_are_tokens_of_their_own(use, tokenizer, stdin, monkeypatch) -> No
         submit(self, job)
 
     monkeypatch.setattr(Scheduler, "submit", spy)
-    use(answering(tokenizer, "brown fox"), tokenizer, seq_len=400)
-    stdin(b"hello\n")
-    assert main(["m", "--chat"]) == 0
-    start = tokenizer.inner.token_to_id("<|im_start|>")
-    assert prompts[0].count(start) == 2
-    assert prompts[0][0] == start
+    return prompts
 
 
-def test_a_plain_transcript_can_be_had(use, tokenizer, stdin, capsys, monkeypatch) -> None:
-    use(lambda _: np.eye(tokenizer.vocab_size)[next(iter(tokenizer.end_ids))], tokenizer, 400)
-    seen = prompts_seen(monkeypatch, tokenizer)
-    stdin(b"hello\n")
-    assert main(["m", "--chat", "--chat-template", "plain"]) == 0
-    assert seen == ["User: hello\nAssistant:"]
-    assert "continues a transcript of User: and Assistant:" in capsys.readouterr().err
+@pytest.fixture
+def talk(use, stdin, capsys, seen, tmp_path):
+    """Chat over lines; return (exit code, stdout, lines on stderr, what the model read)."""
 
-
-def test_oldest_turns_go_first_and_the_system_text_stays(
-    use, tokenizer, stdin, capsys, monkeypatch
-) -> None:
-    use(answering(tokenizer, "brown fox"), tokenizer, seq_len=90)
-    seen = prompts_seen(monkeypatch, tokenizer)
-    stdin(b"hello\n" * 5)
-    assert main(["m", "--chat", "--prompt", "Be brief.", "--max-tokens", "12"]) == 0
-    room = 90 - 12
-    whole = [
-        asked(*["hello", "brown fox"] * turns, system="Be brief.", last="hello")
-        for turns in range(5)
-    ]
-    fits = [one for one in whole if len(tokenizer.encode(one)) <= room]
-    assert 1 < len(fits) < 5
-    assert seen == [whole[min(turn, len(fits) - 1)] for turn in range(5)]
-    assert "from here on turn 1 is forgotten" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        (STRICT, "refuses the conversation: TemplateError: no system here"),
-        ("{% for m in messages %}", "cannot be used: TemplateSyntaxError"),
-    ],
-)
-def test_a_template_that_does_not_work_is_told_with_a_way_out(
-    use, tmp_path, stdin, capsys, template: str, words: str
-) -> None:
-    tokenizer = given(template, tmp_path).tokenizer
-    use(answering(tokenizer, "brown fox"), tokenizer, seq_len=400)
-    stdin(b"hello\n")
-    assert main(["m", "--chat", "--prompt", "Be brief."]) == 3
-    err = capsys.readouterr().err
-    assert words in err
-    assert "--chat-template plain" in err
-
-
-def test_a_system_text_that_is_refused_later_is_taken_back(
-    use, tmp_path, stdin, capsys, monkeypatch
-) -> None:
-    tokenizer = given(STRICT, tmp_path).tokenizer
-    use(answering(tokenizer, "brown fox"), tokenizer, seq_len=400)
-    seen = prompts_seen(monkeypatch, tokenizer)
-    stdin(b"/system Be brief.\nhello\n")
-    assert main(["m", "--chat"]) == 0
-    assert seen == [asked(last="hello")]
-    assert "no system here" in capsys.readouterr().err
-
-
-def test_an_endless_template_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crystalline.data import chat_template
-    from crystalline.errors import DataError
-
-    monkeypatch.setattr(chat_template, "MOST_S", 1.0)
-    with (
-        ChatTemplate(given(ENDLESS, tmp_path).tokenizer, "Do something else.") as template,
-        pytest.raises(DataError, match="longer than 1 s") as caught,
+    def talk(
+        *lines, argv=(), template=CHATML, answer="brown fox<|im_end|>", seq_len=900, **special
     ):
-        template.prompt([{"role": "user", "content": "hello"}])
-    assert caught.value.advice == "Do something else."
+        tokenizer = tokenizer_of("qwen2", template, tmp_path, **special)
+        use(answering(tokenizer, answer), tokenizer, seq_len=seq_len)
+        stdin("\n".join(lines).encode())
+        capsys.readouterr()
+        seen.clear()
+        code = main(["m", "--chat", *argv])
+        captured = capsys.readouterr()
+        read = [tokenizer.decode(prompt) for prompt in seen]
+        return code, captured.out, captured.err.splitlines(), read
+
+    return talk
 
 
-def test_what_is_not_there_cannot_be_used(use, char, stdin, capsys) -> None:
-    use(lambda _: np.zeros(char.vocab_size), char, seq_len=64)
+@pytest.mark.parametrize("eos", ["<|im_end|>", "<|endoftext|>"])
+def test_the_model_reads_its_own_form_and_its_answer_ends_with_its_turn(talk, eos):
+    code, out, said, read = talk("hello", "/system Be brief.", "the fox", "/reset", "new",
+                                 eos_token=eos)  # fmt: skip
+    assert (code, out) == (0, "brown fox\n" * 3)
+    assert read == [
+        turn("hello"),
+        system("Be brief.") + turn("hello", "brown fox") + turn("the fox"),
+        system("Be brief.") + turn("new"),
+    ]
+    assert said[0] == OWN
+    assert said[2:] == ["The system text is set.", "The conversation is forgotten."]
+
+
+def test_the_oldest_turns_are_forgotten_whole(talk):
+    lines = ["hello", "the fox", "the dog", "quick"]
+    _, _, said, read = talk(*lines, argv=("-p", "Be brief.", "-n", "30"), seq_len=104)
+    assert read[-1].startswith(system("Be brief.") + "<|im_start|>user\nthe dog")
+    assert read[-1].endswith(turn("the dog", "brown fox") + turn("quick"))
+    assert sum("is forgotten" in line for line in said) == 1
+
+
+def test_a_conversation_goes_on_in_either_form(talk, tmp_path):
+    file = tmp_path / "talk"
+    talk("hello", f"/save {file}", argv=("-p", "Be brief."))
+    assert json.loads(file.read_text())["messages"][-1]["content"] == "brown fox"
+    _, _, _, read = talk(f"/load {file}", "the fox")
+    assert read == [system("Be brief.") + turn("hello", "brown fox") + turn("the fox")]
+
+
+def test_the_plain_form_can_be_chosen(use, byte, stdin, capsys, talk):
+    said = talk(argv=("--chat-template", "plain"))[2]
+    assert said[0] == (
+        "The model continues a transcript of User: and Assistant:."
+        " Its own chat template is not used. /help for commands."
+    )
+    assert talk(argv=("--chat-template", "model"))[2][0] == OWN
+    use(lambda _: np.zeros(byte.vocab_size), byte)
     stdin(b"")
     assert main(["m", "--chat", "--chat-template", "model"]) == 3
-    assert "has no chat template" in capsys.readouterr().err
+    assert "the model has no chat template" in capsys.readouterr().err
 
 
-def test_it_is_about_chats_only(use, tokenizer, capsys) -> None:
-    use(lambda _: np.eye(tokenizer.vocab_size)[next(iter(tokenizer.end_ids))], tokenizer)
-    assert main(["m", "--prompt", "hello", "--chat-template", "plain", "--max-tokens", "1"]) == 0
+def test_it_is_about_chats_only(use, byte, capsys):
+    use(lambda _: np.zeros(byte.vocab_size), byte)
+    assert main(["m", "--prompt", "a", "--chat-template", "plain", "--max-tokens", "1"]) == 0
     assert "--chat-template has no effect without --chat." in capsys.readouterr().err
 
 
-def test_saved_conversations_do_not_know_of_forms(use, tokenizer, stdin, tmp_path) -> None:
-    use(answering(tokenizer, "brown fox"), tokenizer, seq_len=400)
-    stdin(f"hello\n/save {tmp_path / 'talk.json'}\n".encode())
-    assert main(["m", "--chat", "--quiet"]) == 0
-    assert json.loads((tmp_path / "talk.json").read_text())["messages"] == [
-        {"role": "user", "content": "hello"},
-        {"role": "assistant", "content": "brown fox"},
-    ]
+def test_a_role_that_the_template_refuses(talk):
+    code, out, said, _ = talk("hello", argv=("-p", "Be brief."), template=NO_SYSTEM)
+    assert (code, out) == (3, "")
+    assert "\n".join(said) == (
+        "cllm-infer: error: the chat template of the model refuses the conversation:"
+        " TemplateError: System role not supported. Use --chat-template plain, or leave out a"
+        " system text that it has no place for."
+    )
+    code, out, said, read = talk("/system Be brief.", "hello", template=NO_SYSTEM)
+    assert (code, out, read) == (0, "brown fox\n", [turn("hello")])
+    assert [line for line in said if "System role not supported" in line]
+    assert "The system text is set." not in said
+
+
+def test_a_system_text_that_the_template_leaves_out_is_told(talk):
+    deaf = "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + CHATML
+    _, _, said, read = talk("hello", argv=("-p", "Be brief."), template=deaf)
+    assert read == [turn("hello")]
+    assert "The chat template of the model leaves the system text out." in said
+
+
+def test_a_line_that_the_template_refuses_is_left_out(talk):
+    picky = (
+        "{% if 'dog' in messages[-1].content %}{{ raise_exception('no dogs') }}{% endif %}" + CHATML
+    )
+    code, out, said, read = talk("hello", "the dog", "the fox", template=picky)
+    assert (code, out) == (0, "brown fox\n" * 2)
+    assert read[-1] == turn("hello", "brown fox") + turn("the fox")
+    assert sum("no dogs" in line for line in said) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "gguf"])
+def test_the_template_in_a_models_files_is_used(kind, stdin, capsys, seen, tmp_path):
+    template = "@{{ messages[-1].content }}@"
+    if kind == "gguf":
+        place = saved(tmp_path, chat_template=template)
+    else:
+        place = tmp_path / "model"
+        config = config_of("llama")
+        content = trained("bpe", tmp_path).read_bytes()
+        facts = TokenizerFacts((), {}, template)
+        save_model_folder(place, config, tensors_of(config), content, facts)
+    stdin(b"hello\n")
+    assert main([str(place), "--chat", "-n", "2"]) == 0
+    assert OWN in capsys.readouterr().err
+    tokenizer = open_source(place).tokenizer()
+    assert [tokenizer.decode(prompt) for prompt in seen] == ["@hello@"]

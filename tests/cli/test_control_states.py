@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import re
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +19,12 @@ from typing import Any
 
 import pytest
 
+from crystalline.cli import control
 from crystalline.engine.call import Call
 from crystalline.engine.requests import BY_NAME
 from crystalline.train.metrics import read_metrics
 from tests.train.test_endings import ENDLESS, ROOT
+from tests.ui.pty_tools import on_terminal
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -147,6 +153,35 @@ def test_every_request_in_every_state(tmp_path: Path, state: str) -> None:
         assert process.wait(20) == 75
 
 
+def test_the_status_names_what_is_kept_and_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan_steps = [1]
+    with launched(
+        tmp_path, health_interval_s=0.05, options={**SLOW, "nan_steps": nan_steps}
+    ) as process:  # fmt: skip
+
+        def words(*argv: str) -> str:
+            capsys.readouterr()
+            assert control.main([str(tmp_path), *argv]) == 0
+            return capsys.readouterr().out
+
+        with asking(tmp_path) as run:
+            run.wait_for("training")
+            assert words("checkpoint", "before").endswith("is written, and kept as before\n")
+            assert words("lr-factor", "0.25").endswith("of the schedule times 0.25\n")
+            assert words("pause")
+            run.wait_for("paused")
+            time.sleep(0.3)
+            status = words("status")
+            assert words("stop")
+        assert process.wait(20) == 75
+    assert "\nlearning rate: the schedule's times 0.25\n" in status
+    assert "\nkept by name: before (step " in status
+    assert "\nhealth: DEGRADED: " in status
+    assert "1 of the last 100 steps were dropped" in status
+
+
 def test_requests_before_there_is_anybody_to_ask(tmp_path: Path) -> None:
     """The socket is there before Node Zero, and says so."""
     with (
@@ -186,4 +221,35 @@ def test_answers_to_nothing(tmp_path: Path, number: object) -> None:
         assert not answer["ok"]
         assert answer["reason"] == "no request of that number is known"
         assert run.ask("stop")["ok"]
+        assert process.wait(20) == 75
+
+
+def test_watching_follows_states_and_sizes_and_has_no_color_where_none_is_wanted(
+    tmp_path: Path,
+) -> None:
+    script = "import sys\nfrom crystalline.cli.control import main\nsys.exit(main(sys.argv[1:]))"
+    options = {"naps": {"compute": 0.001}}
+    with (
+        launched(tmp_path, held=True, options=options) as process,
+        asking(tmp_path) as run,
+        on_terminal(script, str(tmp_path), "watch", NO_COLOR="1") as session,
+    ):
+        session.wait_for(b"HELD")
+        assert run.ask("start")["ok"]
+        session.wait_for(b"TRAINING")
+        assert run.outcome(run.ask("checkpoint"))["ok"]
+        size = struct.pack("HHHH", 30, 130, 0, 0)
+        fcntl.ioctl(session.fd, termios.TIOCSWINSZ, size)  # who watches gets a SIGWINCH
+        before = len(session.output)
+        deadline = time.monotonic() + 20
+        while not re.search(rb"Crystalline [^\n]{100,}TRAINING", session.read()[before:]):
+            assert time.monotonic() < deadline
+        session.send(b"p")
+        session.wait_for(b"PAUSED")
+        saved = max(int(path.name[5:]) for path in tmp_path.glob("checkpoints/step-*"))
+        assert run.outcome(run.ask("restore", str(saved)))["ok"]
+        assert run.ask("stop")["ok"]
+        assert session.end() == 0
+        assert b"the run has ended; it ended at step" in session.output
+        assert re.search(rb"\x1b\[[0-9;]*3[0-7]m", session.output) is None  # no color
         assert process.wait(20) == 75

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crystalline.errors import CheckpointError, SaveError, UsageError
+from crystalline.formats import catalog
 from crystalline.formats import checkpoint as cp
 from crystalline.formats.kept import name_checkpoint, named_checkpoints
 from tests.formats.checkpoints import names, save
@@ -101,3 +102,30 @@ def test_a_name_that_cannot_be_written_is_told(run: Path, monkeypatch: pytest.Mo
         name_checkpoint(run, "a", at(run, 10))
     assert names(run / "checkpoints") == ["step-00000010", "step-00000020"]
     assert named_checkpoints(run.parent / "nowhere") == {}
+
+
+def test_what_has_a_name_does_not_change_when_its_step_is_written_anew(run: Path) -> None:
+    for name in ("a", "b"):
+        name_checkpoint(run, name, at(run, 20))
+    before = (at(run, 20) / "manifest.json").read_bytes()
+    save(run, 20, seed=9)
+    assert (at(run, 20) / "manifest.json").read_bytes() != before
+    for name in ("a", "b"):
+        kept = run / "checkpoints" / name
+        assert named_checkpoints(run)[name] == kept
+        assert cp.resolve(run, name) == kept
+        assert (kept / "manifest.json").read_bytes() == before
+        assert cp.load_checkpoint(kept).step == 20
+        assert catalog.checkpoint_step(kept) == 20
+    save(run, 20, seed=3)
+    assert cp.verify(run / "checkpoints" / "a") is None
+    for step in (30, 40):
+        save(run, step)
+    cp.prune(run, 1)
+    assert names(run / "checkpoints") == ["a", "b", "step-00000040"]
+    with pytest.raises(UsageError, match="this checkpoint is kept as a already"):
+        name_checkpoint(run, "c", run / "checkpoints" / "a")
+    cp.set_pointer(run, "latest", run / "checkpoints" / "a")  # a run that went back there
+    assert cp.latest_checkpoint(run) == run / "checkpoints" / "a"
+    save(run, 50)
+    assert cp.latest_checkpoint(run) == at(run, 50)

@@ -6,7 +6,8 @@ import pytest
 
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.errors import DataError
-from crystalline.infer.chat import PlainForm, Transcript, answer_tokens, history_room
+from crystalline.infer.chat import Transcript, answer_tokens, history_room
+from crystalline.infer.chat_form import PlainForm
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,9 @@ def make_spec(
     save_hang_s: float = 600.0,
     depth: Depth = "1",
     held: bool = False,
-    health_interval_s: float = 1.0,
+    health_interval_s: float = 3600.0,
+    share_cores: bool = False,
+    pin: Any = "no",
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -80,6 +82,8 @@ def make_spec(
         depth=depth,
         held=held,
         health_interval_s=health_interval_s,
+        share_cores=share_cores,
+        pin=pin,
         program=PROGRAM,
         program_options=options or {},
     )
@@ -101,7 +105,10 @@ def run(
 
 
 # What was done to a run, and no part of what it computes; see test_events.py.
-OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers", "request", "restored", "health")
+OUTSIDE = (
+    "sphere_replaced", "control_lost", "spawned", "collapsed", "paused", "resumed", "workers",
+    "request", "restored", "health",
+)  # fmt: skip
 
 
 def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crystalline.data.prepare import PreparedData, prepare
-from crystalline.formats.checkpoint import list_checkpoints, resolve
+from crystalline.formats.checkpoint import inspect_checkpoint, list_checkpoints, resolve
 from crystalline.formats.kept import named_checkpoints
 from crystalline.train.launcher import train
 from crystalline.train.metrics import read_metrics
@@ -142,3 +142,27 @@ def test_a_damaged_and_a_foreign_one_are_refused_and_change_nothing(
     assert "step-00000003" in second["told"]
     assert "has no checkpoint '7'" in third["told"]
     assert result.weights_sha256 == undisturbed.weights_sha256
+
+
+def test_a_name_keeps_what_was_there_whatever_is_changed_after_the_same_step(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    settings = {"max_steps": 30, "eval_interval": 0, "save_interval": 0}
+    plain = run(spec(data, tmp_path / "plain", **settings))
+    result = asked(
+        spec(data, tmp_path / "run", **settings),
+        (9, "pause"), (9, "checkpoint=a"), (9, "lr-factor=0.25"), (9, "checkpoint"),
+        (9, "restore=a"), (9, "checkpoint=b"), (9, "resume"),
+    )  # fmt: skip
+    told = {a["command"]: a["told"] for a in answers(tmp_path / "run")}
+    assert told["checkpoint"] == "this checkpoint is kept as a already"
+    kept = tmp_path / "run" / "checkpoints" / "a"
+    assert kept.is_dir()
+    assert not kept.is_symlink()
+    assert result.weights_sha256 == plain.weights_sha256
+    halved = resolve(tmp_path / "run", told["restore"].split()[5])
+    assert inspect_checkpoint(halved).state["lr_factor"] == 0.25
+    assert inspect_checkpoint(kept).state["lr_factor"] == 1.0
+    resumed = run(spec(data, tmp_path / "run", **settings, resume_from=kept))
+    assert resumed.weights_sha256 == plain.weights_sha256
+    assert resolve(tmp_path / "run", "latest").name == "step-00000030"

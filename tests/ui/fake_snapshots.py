@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
+from crystalline.engine.shape import shape_of
 from crystalline.train.stats import EvalPoint, Snapshot, SphereStats
 
 STATES = ("compute", "compute", "waiting", "idle", "reduce", "update")
@@ -104,6 +105,23 @@ def fake_snapshot(step: int = 1200, *, spheres: int = 12, max_steps: int = 2000)
     )
 
 
+def tree_snapshot(shape: str, step: int = 1200) -> Snapshot:
+    """The run at `step`, with a tree of spheres of that shape."""
+    places = shape_of(shape)
+    controls = {place.parent for place in places}
+    spheres = tuple(
+        replace(
+            fake_sphere(i, step, len(places), "control" if i in controls else STATES[i % 6]),
+            position=place.group,
+            level=place.level,
+            parent=place.parent,
+            lanes_done=0 if i in controls else 10 * (1 + i % 4),
+        )
+        for i, place in enumerate(places)
+    )
+    return replace(fake_snapshot(step), spheres=spheres, workers=len(places) - len(controls) + 1)
+
+
 def extreme_snapshot(spheres: int = 12) -> Snapshot:
     """Every value as awkward as it can be."""
     nan, inf = math.nan, math.inf
@@ -145,6 +163,8 @@ def extreme_snapshot(spheres: int = 12) -> Snapshot:
         flops_per_token=1e15,
         peak_share=12.5,
         dropped_steps=10**9,
+        health="DEGRADED",
+        health_reasons=("a reason\nof several lines \x1b]0;title\x07 " + "and long " * 60,) * 9,
         workers=10**6,
         lanes=10**9,
         parameters=10**15,

@@ -106,6 +106,24 @@ def test_help_is_dealt_with_here(screen: Screen) -> None:
     os.close(person)
 
 
+def test_the_tree_is_shown_and_put_away_by_its_key(screen: Screen) -> None:
+    person, program = pty.openpty()
+    with (
+        os.fdopen(program, encoding="utf-8") as stdin,
+        Dashboard(screen.stream, keys=Keys(stdin)) as dashboard,
+    ):
+        dashboard.show(fake_snapshot(100))
+        assert "Node Zero" not in screen.read()
+        os.write(person, b"t")
+        assert dashboard.poll() == []
+        assert "Node Zero" in screen.read()
+        before = len(screen.text)
+        os.write(person, b"t")
+        assert dashboard.poll() == []
+        assert "Node Zero" not in screen.read()[before:]
+    os.close(person)
+
+
 def test_no_snapshot_no_drawing(screen: Screen) -> None:
     with Dashboard(screen.stream) as dashboard:
         assert dashboard.poll() == []

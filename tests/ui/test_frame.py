@@ -65,7 +65,7 @@ def test_fills_the_console_exactly(size: tuple[int, int], spheres: int, make: ob
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
-@pytest.mark.parametrize("options", [{}, {"show_help": True}, {"keys": True}])
+@pytest.mark.parametrize("options", [{}, {"show_help": True}, {"keys": True}, {"show_tree": True}])
 def test_fills_the_console_before_the_first_step(
     size: tuple[int, int], options: dict[str, bool]
 ) -> None:
@@ -211,7 +211,7 @@ def test_header_and_figures() -> None:
         "step 1,200/2,000 60% ━",
         "epoch 3.21  elapsed 1 h 02 m  ETA 1 m 02 s",
         "⠤⠤ loss   o validation",
-        "p pause  c checkpoint  + - workers  q stop  ? help",
+        "p pause  c save  + - workers  t tree  q stop  ? help",
         "saved step-00001000",
         "sphere 3 died (killed by signal 9) and was replaced",
         "810k parameters, float32, avx512",
@@ -288,7 +288,7 @@ def test_the_first_fall_does_not_flatten_the_rest() -> None:
 
 def test_help_explains_every_key() -> None:
     text = "\n".join(lines_of(fake_snapshot(1000), 80, 24, show_help=True))
-    for word in ("pause", "checkpoint", "worker", "stop", "computing", "symmetry"):
+    for word in ("pause", "checkpoint", "worker", "tree", "stop", "computing", "symmetry"):
         assert word in text
     assert "…" not in text
 
@@ -303,6 +303,19 @@ def test_pause_key_changes_its_meaning() -> None:
 @pytest.mark.parametrize("state", RUN_STATES)
 def test_every_state_of_the_run_is_written(state: str) -> None:
     assert state.upper() in lines_of(replace(fake_snapshot(9), state=state), 60, 15)[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_wrong_has_a_line_of_its_own(size: tuple[int, int]) -> None:
+    snapshot = fake_snapshot()
+    calm = lines_of(snapshot, *size)
+    reasons = ("sphere 3 is dead", "memory is 93 % full\x1b[1m")
+    lines = lines_of(replace(snapshot, health="DEGRADED", health_reasons=reasons), *size)
+    assert len(lines) == len(calm)
+    assert lines[2].startswith(" DEGRADED  sphere 3 is dead; memory is 93 % full?[1m")
+    assert lines[:2] == calm[:2]
+    assert "DEGRADED" not in "".join(calm)
+    assert table_rows(lines).keys() <= table_rows(calm).keys()
 
 
 def test_states_differ_without_color() -> None:

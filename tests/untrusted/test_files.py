@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from crystalline.cli import batch, control, infer, vocab
-from crystalline.cli import eval as evaluation
 from crystalline.cli import train as cli
 from crystalline.data.corpus import read_documents
 from crystalline.data.crystal.neighbors import load_or_build
@@ -35,6 +34,7 @@ from crystalline.formats.rundir import newest_run
 from crystalline.infer.batch import Results
 from crystalline.infer.chat import Transcript, load, save
 from crystalline.infer.loading import open_model
+from crystalline.infer.suite import read_questions
 from crystalline.runs.layers import toml_layer
 from crystalline.runs.length import resumed_length
 from crystalline.runs.resume import open_earlier
@@ -222,8 +222,13 @@ def ask_for_status(world: World) -> None:
         control._call(control.Settings(str(world.run)))
 
 
+def draw_tree(world: World) -> None:
+    """Of what was last known of it."""
+    control._last_known(control.Settings(str(world.run), "tree"))
+
+
 def read_suite(world: World) -> None:
-    evaluation.read_questions(str(world.talks / "suite.jsonl"))
+    read_questions(str(world.talks / "suite.jsonl"))
 
 
 Act = Callable[[World], None]
@@ -254,7 +259,7 @@ PLACES: list[Row] = [
         (read_settings, resume, look_up_checkpoint),
     ),
     (files.RUN_LOCK, "run", lambda w: w.run / "run.lock", (resume, choose)),
-    (files.STATUS, "run", lambda w: w.run / "status.json", (resume, ask_for_status)),
+    (files.STATUS, "run", lambda w: w.run / "status.json", (resume, ask_for_status, draw_tree)),
     (files.METRICS, "run", lambda w: w.run / "metrics.jsonl", (resume,)),
     (files.POINTER, "latest", lambda w: w.run / "latest", (choose, resume, generate, look_up_run)),
     (files.POINTER, "best", lambda w: w.run / "best", (generate, choose, resume)),
