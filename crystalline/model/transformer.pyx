@@ -57,10 +57,10 @@ from crystalline.model.layers.attention cimport (
 )
 from crystalline.model.layers.bind cimport Binding, expect_features, sizes_of
 from crystalline.model.layers.buffers cimport (
-    ACT, ATT, ATT_IN, BUFFERS, DATT, DX, DY_PACKED, FINAL, FINAL_IN, LOW_DOWN, LOW_DY_PACKED, LOW_OUT,
-    LOW_QKV, LOW_UP, LOW_WIDE_PACKED, MEAN1, MEAN2, MEAN_F, MID, NARROW, NORM1, NORM2, OPERAND,
-    RSTD1, RSTD2, RSTD_F, STRIP, TURNED, WIDE_PACKED, X, Buffer, Buffers, buffers, most_head_rows,
-    of_layer, shared,
+    ACT, ATT, ATT_IN, BUFFERS, DATT, DX, DY_PACKED, FINAL, FINAL_IN, LOW_DOWN, LOW_DY_PACKED,
+    LOW_OUT, LOW_QKV, LOW_UP, LOW_WIDE_PACKED, MEAN1, MEAN2, MEAN_F, MID, NARROW, NORM1, NORM2,
+    OPERAND, RSTD1, RSTD2, RSTD_F, STRIP, TURNED, WIDE_PACKED, X, Buffer, Buffers, buffers,
+    most_head_rows, of_layer, shared,
 )
 from crystalline.model.layers.head cimport head_logits, head_loss
 from crystalline.model.layers.linear cimport (

@@ -151,10 +151,13 @@ def least_buffers(tree: Tree) -> int:
 def usual_buffers(leaves: int, group: int, permits: int) -> int:
     """Return the buffers with which `permits` spheres hardly wait for one another.
 
-    >>> usual_buffers(12, 12, 2), usual_buffers(60, 12, 2), usual_buffers(12, 12, 12)
-    (5, 7, 12)
+    Two wait no more with what one alone needs: the last buffer comes free when lanes end.
+
+    >>> usual_buffers(12, 12, 2), usual_buffers(60, 12, 3), usual_buffers(12, 12, 12)
+    (4, 8, 12)
     """
-    return min(leaves, least_buffers(tree_over(leaves, group)) + permits - 1)
+    more = permits - 1 if permits > 2 else 0
+    return min(leaves, least_buffers(tree_over(leaves, group)) + more)
 
 
 def direct_sums(lanes: int, together: int) -> Sums:
@@ -231,7 +234,7 @@ def choose_sums(
     >>> choose_sums(12, 1, permits=2, size_bytes=10**6).is_direct
     True
     >>> choose_sums(12, 1, permits=2, size_bytes=5 * 10**8).buffers
-    5
+    4
     """
     leaves = -(-lanes // together)
     if leaves == 1:
