@@ -68,7 +68,9 @@ SPHERE_WORDS = 48
     S_ROLE,  # of `tree`: leaf, control, leaving
     S_ORDER,  # number of an order, and which children it shall have (`growth`)
     S_ANSWER,  # number of the order that was followed last, and what came of it
-) = range(15)
+    S_RETRIES,  # units that were taken back from it when it died
+    S_ERRORS,  # times it died with an error of its own
+) = range(17)
 S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.

@@ -22,11 +22,13 @@ from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
 from crystalline.train import words as w
+from crystalline.train.aggregates import balance, entropy, lanes_by_group, shares, stolen
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
     OVER,
     RUN_STATES,
     SPHERE_STATES,
+    Diagnosis,
     EvalPoint,
     Snapshot,
     SphereStats,
@@ -57,10 +59,12 @@ class Controller:
         self._rates: deque[tuple[int, int, int]] = deque()  # step time (ns), tokens, steps
         self._memory: dict[int, int] = {}
         self._memory_at = -math.inf
+        self._peaks: dict[int, int] = {}  # of memory, by node
+        self._beats: dict[int, tuple[int, float]] = {}  # the newest of a node, and when it was seen
         self.message: str | None = None
         self.checkpoint_path: str | None = None
         self.named_checkpoints: tuple[tuple[str, int], ...] = ()
-        self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
+        self.diagnosis: Diagnosis | None = None
         self._queue = RequestQueue(self._board)
         self._answers: dict[int, Answer] = {}  # the newest, by number
         self._answers_taken = 0
@@ -194,7 +198,12 @@ class Controller:
         if eta_s is not None and spec.max_seconds is not None:
             eta_s = max(0.0, min(eta_s, spec.max_seconds - elapsed_s))
         peak = spec.peak_flops
+        spheres = self._spheres()
+        work = shares(lanes_by_group(spheres))
         values |= {
+            "balance": balance(spheres),
+            "work_entropy": entropy(work),
+            "work_by_group": work,
             "run_dir": str(spec.run_dir),
             "state": RUN_STATES[state.load(b.RUN_STATE)],
             "max_steps": max_steps,
@@ -217,31 +226,39 @@ class Controller:
             **values,
             loss_history=tuple(self._losses),
             eval_history=tuple(self._evals),
-            parameter_groups=self.parameter_groups,
+            diagnosis=self.diagnosis,
             named_checkpoints=self.named_checkpoints,
-            spheres=self._spheres(),
+            spheres=spheres,
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:
         now = time.monotonic()
-        fresh = now - self._memory_at < MEMORY_INTERVAL_S
-        if not fresh:
+        if now - self._memory_at >= MEMORY_INTERVAL_S:
             self._memory_at = now
             self._memory = {}
         rows = self._board.sphere_table.tolist()
+        homes = [(index, row[b.S_GROUP]) for index, row in enumerate(rows) if row[b.S_ID]]
+        lanes = self._words.position_table.tolist()
         spheres = []
-        for index, row in enumerate(rows):
-            if not row[b.S_ID]:
-                continue
-            pid = row[b.S_PID]
+        for index, group in homes:
+            row = rows[index]
+            pid, node = row[b.S_PID], row[b.S_ID]
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
+            memory = self._memory.get(pid, 0)
+            self._peaks[node] = max(memory, self._peaks.get(node, 0))
+            if self._beats.get(node, (-1, 0.0))[0] != row[b.S_BEAT]:
+                self._beats[node] = row[b.S_BEAT], now
             values = self._words.sphere_figures(index)
             values |= {
                 "index": index,
+                "position": group,
                 "level": len(self._tree.path(index)),
                 "state": SPHERE_STATES[row[b.S_STATE]],
-                "memory_bytes": self._memory.get(pid, 0),
+                "stolen": stolen(index, lanes, homes),
+                "memory_bytes": memory,
+                "peak_memory_bytes": self._peaks[node],
+                "silent_s": now - self._beats[node][1],
             }
             spheres.append(SphereStats(**values))
         return tuple(spheres)

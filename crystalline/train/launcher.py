@@ -41,7 +41,7 @@ from crystalline.log import get_logger
 from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
-from crystalline.train.stats import Snapshot
+from crystalline.train.stats import Diagnosis, Snapshot
 from crystalline.train.statusfile import StatusFile
 
 if TYPE_CHECKING:
@@ -337,10 +337,8 @@ class _Launch:
                 self._controller.checkpoint_path = line["path"]
             elif kind == "named":
                 self._controller.named_checkpoints = tuple(line["names"].items())
-            elif kind == "groups":
-                self._controller.parameter_groups = tuple(
-                    (name, weight, gradient) for name, weight, gradient in line["groups"]
-                )
+            elif kind == "diagnosis":
+                self._controller.diagnosis = Diagnosis.from_json(line["diagnosis"])
 
     def _way_on(self) -> str:
         """Return the sentence that tells how the run is taken up again."""

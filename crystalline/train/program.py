@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from crystalline._kernels.optimizer import sum_squares
+from crystalline._kernels.optimizer import magnitudes, sum_squares
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
@@ -40,6 +40,7 @@ from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.config import TrainConfig
+from crystalline.train.diagnosis import G_ODD, W_ODD, Culprit, Diagnoser, first_five
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.sizing import evaluation_tokens
 from crystalline.train.spec import RunSpec
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
 _log = get_logger("train")
 
 Marks = npt.NDArray[np.uint8]
+
+# Where a dropped step went wrong, apart from weights and sums: the first sequence whose loss is not
+# finite, that loss, and how many lanes and sequences it is in, and which.
+C_SEQUENCE, C_LOSS, C_LANES = 0, 1, 2
+CULPRIT_WORDS = 8
 
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
 
@@ -75,6 +81,7 @@ class TrainingProgram:
         self.lane_count = min(config.lanes, self.sequences)
         self._segments = self.table.segments()
         self.segment_count = len(self._segments)
+        self._diagnoser = Diagnoser(self.table)
         self.copies = spec.save_while_training
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
         self.lanes_per_unit = 1  # of adapters, whose gradients are small
@@ -126,6 +133,8 @@ class TrainingProgram:
             Region("workspaces", "uint8", (permits, workspace), align=4096),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
+            self._diagnoser.region(),
+            Region("culprit", "float64", (CULPRIT_WORDS,)),
             *(self._crystal.regions() if self._crystal else ()),
         ]
 
@@ -166,6 +175,10 @@ class TrainingProgram:
             optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
             weight_decay=config.weight_decay,
         )  # fmt: skip
+        self._diagnoser.bind(arena, self._weights, self._grads, self._update)
+        self._culprit = arena["culprit"]
+        self.diagnose_segment = self._diagnoser.look
+        self.diagnosis = self._diagnoser.diagnosis
         # The compiled doors, without a Python frame in between.
         self.reduce_segment = self._update.reduce
         self.update_segment = self._update.update
@@ -312,16 +325,80 @@ class TrainingProgram:
         """Return the hash of the weights."""
         return weights_sha256(self._weights, self.table)
 
-    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
-        """Return (group, rms weight, rms gradient) per parameter group."""
-        sums: dict[str, list[float]] = {}
-        for p in self.table.parameters:
-            part = slice(p.offset, p.offset + p.size)
-            total = sums.setdefault(p.group, [0.0, 0.0, 0.0])
-            total[0] += p.size
-            total[1] += sum_squares(self._weights[part])
-            total[2] += sum_squares(self._grads[part])
-        return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
+    def examine(
+        self, permit: int, step: int, epsilon: float, losses: Sequence[float],
+        alive: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Find the lanes, and the sequence, in which a step that is dropped went wrong first.
+
+        `losses` are those of the lanes; `alive` is called now and then.  The gradients of the lanes
+        are overwritten.
+        """
+        found = self._culprit
+        found[:] = -1.0
+        if self._diagnoser.odd(W_ODD) is not None:
+            return
+        lanes = [lane for lane, loss in enumerate(losses) if not math.isfinite(loss)]
+        if lanes:
+            found[C_LOSS] = losses[lanes[0]]
+            self._find_sequence(lanes[0], permit, step, alive)
+        else:
+            odd = self._diagnoser.odd(G_ODD)
+            for lane in range(self.lane_count):
+                if odd is None or len(lanes) == 5:
+                    break
+                parameter = odd[0]
+                alive()
+                self._compute(lane, permit, step, epsilon, self._lanes[0], None)
+                part = self._lanes[0, parameter.offset : parameter.offset + parameter.size]
+                if magnitudes(part)[5] >= 0:
+                    lanes.append(lane)
+        told = first_five(lanes)
+        found[C_LANES : C_LANES + len(told)] = told
+
+    def _find_sequence(self, lane: int, permit: int, step: int, alive: Callable[[], None]) -> None:
+        """Enter the first sequence of a lane whose loss alone is not finite, if there is one."""
+        starts = self._lane_starts(lane, step)
+        tokens = gather(self.tokens.train, starts, self.spec.config.seq_len)
+        targets = _targets(tokens, self.tokens.train_marks, starts)
+        for place in range(len(starts)):
+            alive()
+            one = slice(place, place + 1)
+            loss = self._models[permit].evaluate(
+                tokens[one], None if targets is None else targets[one]
+            )
+            if not math.isfinite(loss):
+                self._culprit[C_SEQUENCE], self._culprit[C_LOSS] = place, loss
+                return
+
+    def culprit(self, step: int) -> Culprit | None:
+        """Return what `examine` and the diagnosis found of a step; None: nothing."""
+        odd = self._diagnoser.odd(W_ODD)
+        lanes = tuple(int(lane) for lane in self._culprit[C_LANES:] if lane >= 0)
+        sequences = [n for lane in lanes for n in self._sequences_of(lane, step)]
+        starts = [int(start) for lane in lanes for start in self._lane_starts(lane, step)]
+        if odd is None and self._culprit[C_LOSS] != -1.0:
+            place = int(self._culprit[C_SEQUENCE])
+            if place >= 0:
+                sequences, starts = sequences[place : place + 1], starts[place : place + 1]
+            return Culprit(
+                "loss", float(self._culprit[C_LOSS]), lanes=lanes,
+                sequences=first_five(sequences) if place >= 0 else (),
+                positions=first_five(starts) if place >= 0 else (),
+            )  # fmt: skip
+        what, odd = ("gradient", self._diagnoser.odd(G_ODD)) if odd is None else ("weight", odd)
+        if odd is None:
+            return None
+        parameter, index, value = odd
+        place_in = tuple(int(i) for i in np.unravel_index(index, parameter.shape))
+        return Culprit(
+            what, value, parameter.name, place_in, lanes, first_five(sequences), first_five(starts)
+        )
+
+    def _sequences_of(self, lane: int, step: int) -> range:
+        """Return the numbers of a lane's sequences in a step, in the run."""
+        first = step * self.sequences
+        return range(first + lane, first + self.sequences, self.spec.config.lanes)
 
     def discover(self, commit: Callable[[], None]) -> Discovery | None:
         """Find roots anew with the embeddings of now; return what changed, if anything."""
@@ -337,28 +414,44 @@ class TrainingProgram:
 
         The second lane of a unit is added to the first; the norm is then that of both.
         """
+        buffer, place = divmod(lane, self.lanes_per_unit)
+        grads, side = self._lanes[buffer], self._sides[permit] if place else None
+        loss = self._compute(lane, permit, step, epsilon, grads, side)
+        starts = self._lane_starts(lane, step)
+        config = self.spec.config
+        counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
+        # A pass over the gradient, so only for the steps that people look at.
+        norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
+        return loss, counted, norm, self._models[permit].smoothed_loss
+
+    def sequences_in(self, lane: int) -> int:
+        """Return how many sequences a lane has in a step."""
+        return len(range(lane, self.sequences, self.spec.config.lanes))
+
+    def extremes(self, lane: int) -> tuple[float, float]:
+        """Return the largest |gradient| of a lane that was computed, and the smallest above 0."""
+        _, _, largest, smallest, _, _ = magnitudes(self._lanes[lane // self.lanes_per_unit])
+        return largest, smallest if math.isfinite(smallest) else 0.0
+
+    def _compute(
+        self, lane: int, permit: int, step: int, epsilon: float,
+        grads: npt.NDArray[np.float32], side: npt.NDArray[np.float32] | None,
+    ) -> float:  # fmt: skip
+        """Run a lane forward and backward into `grads`, or on top of them through `side`."""
         config = self.spec.config
         starts = self._lane_starts(lane, step)
         tokens = gather(self.tokens.train, starts, config.seq_len)
-        targets = _targets(tokens, self.tokens.train_marks, starts)
-        counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
-        buffer, place = divmod(lane, self.lanes_per_unit)
-        grads = self._lanes[buffer]
-        model = self._models[permit]
-        loss = model.compute(
+        return self._models[permit].compute(
             tokens,
             grads,
             scale=1.0 / max(1, self._targets_of(step)),
             seed=config.seed,
             step=step,
             first_sequence=lane * self._per_lane,
-            side=self._sides[permit] if place else None,
+            side=side,
             epsilon=epsilon,
-            targets=targets,
+            targets=_targets(tokens, self.tokens.train_marks, starts),
         )
-        # A pass over the gradient, so only for the steps that people look at.
-        norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
-        return loss, counted, norm, model.smoothed_loss
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
         """Return the summed loss over some windows of the held-out split, and their tokens."""
