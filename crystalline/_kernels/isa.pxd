@@ -161,8 +161,8 @@ cdef extern from "primitives.h":
                     const OptimizerStep* step) noexcept nogil
         void (*keep_state)(int64_t n, const float* w, const float* m, const float* v,
                            const float* g, float* kept, int64_t stride) noexcept nogil
-        double (*tree_sum)(int64_t n, int64_t lanes, const float* first, int64_t stride, float* out,
-                           StoreMode store) noexcept nogil
+        double (*tree_sum)(int64_t n, int64_t lanes, int64_t group, const float* first,
+                           int64_t stride, float* out, StoreMode store) noexcept nogil
         void (*magnitudes)(int64_t n, const float* x, Magnitudes* out) noexcept nogil
         double (*change_squares)(int64_t n, const float* w, const float* m, const float* v,
                                  const OptimizerStep* step) noexcept nogil

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train.stats import SphereStats
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,7 +28,9 @@ def balance(spheres: Iterable[SphereStats]) -> float | None:
 
     Busy is computing, reducing and updating; waiting is not.
     """
-    leaves = [s for s in spheres if s.state not in ("control", "retired", "dead")]
+    leaves = [s for s in spheres if s.state != "control"]
+    at_work = [s for s in leaves if s.state not in ("retired", "dead")]
+    leaves = at_work or leaves  # of a run that is over
     busy = [s.compute_s + s.sync_s - s.wait_s for s in leaves]
     return max(busy) * len(busy) / sum(busy) if sum(busy) > 0 else None
 

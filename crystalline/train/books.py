@@ -17,9 +17,10 @@ from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
 from crystalline.log import get_logger
 from crystalline.train import words as w
-from crystalline.train.diagnosis import Culprit, Verdicts
+from crystalline.train.diagnosis import Verdicts
 from crystalline.train.epochs import ends_epochs, epochs_done
 from crystalline.train.evaluation import Outcome
+from crystalline.train.examination import Culprit
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
 from crystalline.train.stats import Diagnosis

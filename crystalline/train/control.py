@@ -69,7 +69,7 @@ class Controller:
         self._answers: dict[int, Answer] = {}  # the newest, by number
         self._answers_taken = 0
         self.is_paused, self.is_held = False, spec.held  # when all that was asked is done
-        self.workers = spec.workers
+        self._workers_asked = (-1, spec.workers)  # number of the request, and how many
         self._board.control.store(b.ATTACHED, 1)
         self._board.barrier.ring_node()
 
@@ -108,7 +108,7 @@ class Controller:
         if wish.name in ("pause", "resume"):
             self.is_paused = wish.name == "pause"
         elif isinstance(wish.argument, int) and wish.name == "workers":
-            self.workers = wish.argument
+            self._workers_asked = (number, wish.argument)
         elif wish.name == "start":
             self.is_held = False
         return number
@@ -148,6 +148,14 @@ class Controller:
         """Finish the current step, save, and end.  A signal handler may call it anywhere."""
         self._board.control.store(b.STOP, STOP_REASONS.index(reason))
         self._board.barrier.ring_node()
+
+    @property
+    def workers(self) -> int:
+        """How many leaves the tree has when all that was asked is done."""
+        number, count = self._workers_asked
+        if number < self._queue.answered:  # others may have changed it since
+            return self._board.state.load(b.SPHERES) or self._spec.workers
+        return count
 
     def add_suspended(self, nanoseconds: int) -> None:
         """Tell Node Zero for how long the whole run was stopped."""
@@ -237,12 +245,16 @@ class Controller:
             self._memory_at = now
             self._memory = {}
         rows = self._board.sphere_table.tolist()
-        homes = [(index, row[b.S_GROUP]) for index, row in enumerate(rows) if row[b.S_ID]]
+        homes = [
+            (index, row[b.S_HOME] - 1 if row[b.S_HOME] else row[b.S_GROUP])
+            for index, row in enumerate(rows)
+            if row[b.S_ID] > 0
+        ]
         lanes = self._words.position_table.tolist()
         spheres = []
         for index, group in homes:
             row = rows[index]
-            pid, node = row[b.S_PID], row[b.S_ID]
+            pid, node = max(0, row[b.S_PID]), row[b.S_ID]
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
             memory = self._memory.get(pid, 0)
@@ -253,6 +265,7 @@ class Controller:
             values |= {
                 "index": index,
                 "position": group,
+                "pid": pid,
                 "level": len(self._tree.path(index)),
                 "state": SPHERE_STATES[row[b.S_STATE]],
                 "stolen": stolen(index, lanes, homes),

@@ -2,19 +2,15 @@
 
 At step 1 and every --diagnostics-interval the phase DIAGNOSE goes over weights, gradients and
 moments once more, segment by segment; what it finds stands in the arena, a row for every piece of a
-tensor that lies in a segment.  After a step that is dropped it goes over them too, and the phase
-EXAMINE looks for where it began: the first tensor that is not finite, and the lanes.
-
-    Node Zero: Diagnoser.diagnosis ─> event "diagnostics", `Verdicts` ─> warnings with a remedy
-               TrainingProgram.culprit ─> event "dropped_step"
+tensor that lies in a segment.  Node Zero makes of it the event "diagnostics", and with `Verdicts`
+warnings with a remedy.  After a step that is dropped the phase goes over them too (`examination`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -44,48 +40,6 @@ class Piece:
     tensor: int  # index into ParameterTable.parameters
     start: int  # in floats, in the buffer
     stop: int
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """Where a step that was dropped went wrong first."""
-
-    what: str  # "weight", "loss" or "gradient"
-    value: float
-    tensor: str | None = None  # None for a loss
-    index: tuple[int, ...] = ()  # of the number, in the tensor
-    lanes: tuple[int, ...] = ()  # the first five that it is in
-    sequences: tuple[int, ...] = ()  # of the run, from 0: those it is in, the first five
-    positions: tuple[int, ...] = ()  # where they begin in the training split, in tokens
-
-    def words(self) -> str:
-        """Return it as a clause.
-
-        >>> Culprit("gradient", math.inf, "wte.weight", (3, 7), (2, 5)).words()
-        'wte.weight[3, 7] of its gradient is inf, first in lanes 2, 5'
-        >>> Culprit("weight", math.nan, "wte.weight", (3, 7)).words()
-        'wte.weight[3, 7] of the weights is nan'
-        >>> Culprit("loss", math.nan, lanes=(4,), sequences=(100,), positions=(7680,)).words()
-        'the loss of sequence 100 (token 7,680 of the training split) is nan, first in lane 4'
-        """
-        if self.what == "loss":
-            text = f"the loss is {self.value:g}"
-            if self.sequences:
-                text = f"the loss of sequence {self.sequences[0]} (token {self.positions[0]:,} of "
-                text += f"the training split) is {self.value:g}"
-        else:
-            place = ", ".join(map(str, self.index))
-            whose = "the weights" if self.what == "weight" else "its gradient"
-            text = f"{self.tensor}[{place}] of {whose} is {self.value:g}"
-        if self.lanes:
-            noun = "lane" if len(self.lanes) == 1 else "lanes"
-            text += f", first in {noun} {', '.join(map(str, self.lanes))}"
-        return text
-
-    def to_event(self) -> dict[str, Any]:
-        """Return it as fields of an event; a value that is not finite is a text there."""
-        found = {name: value for name, value in asdict(self).items() if value not in ((), None)}
-        return {**found, "value": f"{self.value:g}"}
 
 
 class Diagnoser:
@@ -233,8 +187,3 @@ def _fault_of(group: Sizes) -> str | None:
     if group.gradient_rms < VANISHING:
         return "vanishing"
     return "exploding" if group.gradient_rms > EXPLODING else None
-
-
-def first_five(lanes: Sequence[int]) -> tuple[int, ...]:
-    """Return what is told of a list of lanes or sequences."""
-    return tuple(lanes[:5])

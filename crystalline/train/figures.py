@@ -106,7 +106,7 @@ class SphereStats:
         int,
         Figure(
             "symmetry position whose work it prefers, 0 to 11", by=PARENT,
-            word=Word("spheres", ("S_GROUP",)), column=Column("pos", 3, "plain", 20, keep=1),
+            column=Column("pos", 3, "plain", 20, keep=1),
         ),
     ]  # fmt: skip
     level: Annotated[
@@ -123,9 +123,7 @@ class SphereStats:
             word=Word("spheres", ("S_PARENT",)),
         ),
     ]  # fmt: skip
-    pid: Annotated[
-        int, Figure("process id, 0 for none", by=PARENT, word=Word("spheres", ("S_PID",)))
-    ]
+    pid: Annotated[int, Figure("process id, 0 for none", by=PARENT)]
     state: Annotated[
         str,
         Figure("what it does", by=SPHERE, column=Column("state", 8, "line", 40, left=True)),

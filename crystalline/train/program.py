@@ -8,7 +8,7 @@ i mod 12.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,17 @@ from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
 from crystalline.log import get_logger
 from crystalline.model.adapters import adapter_table, initialize_adapters
+from crystalline.model.merge import Merges
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.config import TrainConfig
-from crystalline.train.diagnosis import G_ODD, W_ODD, Culprit, Diagnoser, first_five
+from crystalline.train.diagnosis import Diagnoser
+from crystalline.train.examination import Examiner
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.sizing import evaluation_tokens
 from crystalline.train.spec import RunSpec
+from crystalline.train.sums import Leaf, Merge, choose_sums
 
 if TYPE_CHECKING:
     from crystalline.train.crystalline import CrystalTables
@@ -51,11 +54,6 @@ if TYPE_CHECKING:
 _log = get_logger("train")
 
 Marks = npt.NDArray[np.uint8]
-
-# Where a dropped step went wrong, apart from weights and sums: the first sequence whose loss is not
-# finite, that loss, and how many lanes and sequences it is in, and which.
-C_SEQUENCE, C_LOSS, C_LANES = 0, 1, 2
-CULPRIT_WORDS = 8
 
 EVALUATION_ROWS = 256  # rows of an evaluation's unit, where lanes are smaller
 
@@ -82,16 +80,23 @@ class TrainingProgram:
         self._segments = self.table.segments()
         self.segment_count = len(self._segments)
         self._diagnoser = Diagnoser(self.table)
+        self._examiner = Examiner(self, self._diagnoser)
         self.copies = spec.save_while_training
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
-        self.lanes_per_unit = 1  # of adapters, whose gradients are small
+        together = 1  # of adapters, whose gradients are small
         if self.adapter is None:
-            self.lanes_per_unit = lanes_per_unit(
+            together = lanes_per_unit(
                 self.lane_count,
                 spec.permits,
                 self._per_lane * config.seq_len,
                 Transformer.side_rows(spec.model),
             )
+        self._together = together
+        self.sums = choose_sums(
+            self.lane_count, together, permits=spec.permits, size_bytes=4 * self.table.size
+        )
+        leaves = [unit for unit in self.sums.units if isinstance(unit, Leaf)]
+        self._buffers = [leaf.buffer for leaf in leaves for _ in leaf.lanes]
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         # Workspaces are a large part of a small model's memory: no more rows than a lane has.
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
@@ -109,7 +114,8 @@ class TrainingProgram:
         Where adapters are trained, moments and gradients are theirs.
         A copy of weights and moments is there for checkpoints that are written meanwhile.
         Lanes that are computed together share a buffer; what cannot be added in place goes
-        through the permit's side buffer (see `Transformer.compute`).
+        through the permit's side buffer (see `Transformer.compute`).  Where sums are taken in
+        place (see `sums`), the first buffer becomes the gradient.
         """
         model, size = self.spec.model, self.table.size
         permits = self.spec.permits
@@ -118,15 +124,15 @@ class TrainingProgram:
         workspace = -(-self._workspace_size() // 4096) * 4096
         packed = Transformer.packed_size(model, precision, self.adapter)
         frozen = 0 if self.adapter is None else parameter_table(model).size
-        buffers = -(-self.lane_count // self.lanes_per_unit)
-        side = Transformer.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
+        buffers, merges = self.sums.buffers, self.sums.merges
+        side = Transformer.side_size(model, self._rows) if self._together > 1 else 0
         return [
             Region("base", "float32", (frozen,), align=4096),
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
             Region("v", "float32", (size,), align=4096),
             Region("copy", "float32", (3, size if self.copies else 0), align=4096),
-            Region("grads", "float32", (size,), align=4096),
+            Region("grads", "float32", (size if self.sums.is_direct else 0,), align=4096),
             Region("lanes", "float32", (buffers, size), align=4096),
             Region("sides", "float32", (permits, side), align=4096),
             Region("packed", "float32", (packed,), align=4096),
@@ -134,7 +140,8 @@ class TrainingProgram:
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
             Region("progress", "int64", (self.segment_count,)),
             self._diagnoser.region(),
-            Region("culprit", "float64", (CULPRIT_WORDS,)),
+            self._examiner.region(),
+            Region("merged", "int64", (merges,)),
             *(self._crystal.regions() if self._crystal else ()),
         ]
 
@@ -142,8 +149,11 @@ class TrainingProgram:
         """Take the views; one model per permit, all over the same weights."""
         config = self.spec.config
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
+        direct = self.sums.is_direct
+        self._lanes = arena["lanes"]
+        self._grads = arena["grads"] if direct else self._lanes[0]
+        self._progress = arena["progress"], arena["merged"]
         self._copy = arena["copy"]  # of weights, m and v
-        self._grads, self._lanes = arena["grads"], arena["lanes"]
         self._sides = arena["sides"]
         features = None
         if self._crystal:
@@ -170,15 +180,17 @@ class TrainingProgram:
             if self._crystal:
                 self._crystal.attach(model)
         self._update = SegmentUpdate(
-            self._models[0], self._lanes, self._grads, self._m, self._v,
-            arena["undo"], arena["progress"],
+            self._models[0], self._lanes if direct else self._lanes[:1], self._grads, self._m,
+            self._v, arena["undo"], arena["progress"], group=self.sums.group,
             optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
             weight_decay=config.weight_decay,
         )  # fmt: skip
         self._diagnoser.bind(arena, self._weights, self._grads, self._update)
-        self._culprit = arena["culprit"]
+        self._examiner.bind(arena)
+        self.examine, self.culprit = self._examiner.examine, self._examiner.culprit
         self.diagnose_segment = self._diagnoser.look
         self.diagnosis = self._diagnoser.diagnosis
+        self._merges = Merges(self._lanes, arena["undo"], arena["merged"])
         # The compiled doors, without a Python frame in between.
         self.reduce_segment = self._update.reduce
         self.update_segment = self._update.update
@@ -246,6 +258,8 @@ class TrainingProgram:
 
         def put() -> None:
             self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
+            for words in self._progress:  # of steps that are taken once more
+                words[:] = 0
             if self.adapter is not None and not self._has_base:
                 self._load_base()
             if put_tables is not None:
@@ -325,87 +339,22 @@ class TrainingProgram:
         """Return the hash of the weights."""
         return weights_sha256(self._weights, self.table)
 
-    def examine(
-        self, permit: int, step: int, epsilon: float, losses: Sequence[float],
-        alive: Callable[[], None],
-    ) -> None:  # fmt: skip
-        """Find the lanes, and the sequence, in which a step that is dropped went wrong first.
-
-        `losses` are those of the lanes; `alive` is called now and then.  The gradients of the lanes
-        are overwritten.
-        """
-        found = self._culprit
-        found[:] = -1.0
-        if self._diagnoser.odd(W_ODD) is not None:
-            return
-        lanes = [lane for lane, loss in enumerate(losses) if not math.isfinite(loss)]
-        if lanes:
-            found[C_LOSS] = losses[lanes[0]]
-            self._find_sequence(lanes[0], permit, step, alive)
-        else:
-            odd = self._diagnoser.odd(G_ODD)
-            for lane in range(self.lane_count):
-                if odd is None or len(lanes) == 5:
-                    break
-                parameter = odd[0]
-                alive()
-                self._compute(lane, permit, step, epsilon, self._lanes[0], None)
-                part = self._lanes[0, parameter.offset : parameter.offset + parameter.size]
-                if magnitudes(part)[5] >= 0:
-                    lanes.append(lane)
-        told = first_five(lanes)
-        found[C_LANES : C_LANES + len(told)] = told
-
-    def _find_sequence(self, lane: int, permit: int, step: int, alive: Callable[[], None]) -> None:
-        """Enter the first sequence of a lane whose loss alone is not finite, if there is one."""
-        starts = self._lane_starts(lane, step)
-        tokens = gather(self.tokens.train, starts, self.spec.config.seq_len)
-        targets = _targets(tokens, self.tokens.train_marks, starts)
-        for place in range(len(starts)):
-            alive()
-            one = slice(place, place + 1)
-            loss = self._models[permit].evaluate(
-                tokens[one], None if targets is None else targets[one]
-            )
-            if not math.isfinite(loss):
-                self._culprit[C_SEQUENCE], self._culprit[C_LOSS] = place, loss
-                return
-
-    def culprit(self, step: int) -> Culprit | None:
-        """Return what `examine` and the diagnosis found of a step; None: nothing."""
-        odd = self._diagnoser.odd(W_ODD)
-        lanes = tuple(int(lane) for lane in self._culprit[C_LANES:] if lane >= 0)
-        sequences = [n for lane in lanes for n in self._sequences_of(lane, step)]
-        starts = [int(start) for lane in lanes for start in self._lane_starts(lane, step)]
-        if odd is None and self._culprit[C_LOSS] != -1.0:
-            place = int(self._culprit[C_SEQUENCE])
-            if place >= 0:
-                sequences, starts = sequences[place : place + 1], starts[place : place + 1]
-            return Culprit(
-                "loss", float(self._culprit[C_LOSS]), lanes=lanes,
-                sequences=first_five(sequences) if place >= 0 else (),
-                positions=first_five(starts) if place >= 0 else (),
-            )  # fmt: skip
-        what, odd = ("gradient", self._diagnoser.odd(G_ODD)) if odd is None else ("weight", odd)
-        if odd is None:
-            return None
-        parameter, index, value = odd
-        place_in = tuple(int(i) for i in np.unravel_index(index, parameter.shape))
-        return Culprit(
-            what, value, parameter.name, place_in, lanes, first_five(sequences), first_five(starts)
-        )
-
-    def _sequences_of(self, lane: int, step: int) -> range:
-        """Return the numbers of a lane's sequences in a step, in the run."""
-        first = step * self.sequences
-        return range(first + lane, first + self.sequences, self.spec.config.lanes)
-
     def discover(self, commit: Callable[[], None]) -> Discovery | None:
         """Find roots anew with the embeddings of now; return what changed, if anything."""
         if self._crystal is None:
             return None
         wte = self.table.views(self._weights)["transformer.wte.weight"]
         return self._crystal.discover(wte, commit)
+
+    def merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Add the gradient of some lanes to that of their neighbors."""
+        start, stop = merge.slice(self.table.size)
+        self._merges.merge(merge.number, merge.buffer, merge.right, start, stop, permit, step)
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Undo what a dead sphere left of `merge(merge, permit, step)`."""
+        start, stop = merge.slice(self.table.size)
+        self._merges.recover(merge.number, merge.buffer, start, stop, permit, step)
 
     def compute_lane(
         self, lane: int, permit: int, step: int, epsilon: float
@@ -414,10 +363,10 @@ class TrainingProgram:
 
         The second lane of a unit is added to the first; the norm is then that of both.
         """
-        buffer, place = divmod(lane, self.lanes_per_unit)
-        grads, side = self._lanes[buffer], self._sides[permit] if place else None
-        loss = self._compute(lane, permit, step, epsilon, grads, side)
-        starts = self._lane_starts(lane, step)
+        grads = self._lanes[self._buffers[lane]]
+        side = self._sides[permit] if lane % self._together else None
+        loss = self.compute_into(lane, permit, step, epsilon, grads, side)
+        starts = self.lane_starts(lane, step)
         config = self.spec.config
         counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
         # A pass over the gradient, so only for the steps that people look at.
@@ -430,16 +379,16 @@ class TrainingProgram:
 
     def extremes(self, lane: int) -> tuple[float, float]:
         """Return the largest |gradient| of a lane that was computed, and the smallest above 0."""
-        _, _, largest, smallest, _, _ = magnitudes(self._lanes[lane // self.lanes_per_unit])
+        _, _, largest, smallest, _, _ = magnitudes(self._lanes[self._buffers[lane]])
         return largest, smallest if math.isfinite(smallest) else 0.0
 
-    def _compute(
+    def compute_into(
         self, lane: int, permit: int, step: int, epsilon: float,
         grads: npt.NDArray[np.float32], side: npt.NDArray[np.float32] | None,
     ) -> float:  # fmt: skip
         """Run a lane forward and backward into `grads`, or on top of them through `side`."""
         config = self.spec.config
-        starts = self._lane_starts(lane, step)
+        starts = self.lane_starts(lane, step)
         tokens = gather(self.tokens.train, starts, config.seq_len)
         return self._models[permit].compute(
             tokens,
@@ -451,6 +400,14 @@ class TrainingProgram:
             side=side,
             epsilon=epsilon,
             targets=_targets(tokens, self.tokens.train_marks, starts),
+        )
+
+    def sequence_loss(self, lane: int, place: int, permit: int, step: int) -> float:
+        """Return the loss of one of a lane's sequences by itself, forward only."""
+        starts = self.lane_starts(lane, step)[place : place + 1]
+        tokens = gather(self.tokens.train, starts, self.spec.config.seq_len)
+        return self._models[permit].evaluate(
+            tokens, _targets(tokens, self.tokens.train_marks, starts)
         )
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
@@ -467,7 +424,7 @@ class TrainingProgram:
         if marks is None:
             return self.tokens_per_step
         if self._step_counts[0] != step:
-            lanes = (self._lane_starts(lane, step) for lane in range(self.lane_count))
+            lanes = (self.lane_starts(lane, step) for lane in range(self.lane_count))
             seq_len = self.spec.config.seq_len
             counts = (self._counted(marks, starts, seq_len) for starts in lanes)
             self._step_counts = (step, sum(counts))
@@ -480,7 +437,7 @@ class TrainingProgram:
             return len(starts) * length
         return int(gather(marks, starts, length)[:, 1:].sum())
 
-    def _lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
+    def lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
         """Return where the windows of a lane begin: of every `lanes`-th sequence of the step."""
         config, first = self.spec.config, step * self.sequences + lane
         count = len(range(lane, self.sequences, config.lanes))

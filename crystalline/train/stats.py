@@ -144,7 +144,7 @@ class Snapshot(RunFigures):
                 (str(name), int(step)) for name, step in given["named_checkpoints"]
             )
             given["spheres"] = tuple(_sphere(sphere) for sphere in given["spheres"])
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("it is no snapshot of this version") from error
         return cls(**given)
 

@@ -65,15 +65,19 @@ class Wishes:
         config: TrainConfig,
         *,
         save: Callable[[], Path],
+        settle: Callable[[], None],
         go_back: Callable[[Place], None],
         set_factor: Callable[[float], None],
         named: Callable[[dict[str, int]], None],
         is_timed: bool,
     ) -> None:
-        """`save` saves the step of now, `go_back` goes to a place, `named` is told of all names."""
+        """`save` saves the step of now, `settle` waits until a checkpoint in the making is there,
+        `go_back` goes to a place, `named` is told of all names.
+        """
         self._program = program
         self._config = config
         self._save = save
+        self._settle = settle
         self._go_back = go_back
         self._set_factor = set_factor
         self._named = named
@@ -114,6 +118,7 @@ class Wishes:
                 "the run's steps are fitted to the time that it has",
                 advice="Stop it, and resume that checkpoint.",
             )
+        self._settle()
         try:
             place = read_place(self._program, self._program.find(str(wish.argument)))
         except CrystallineError as error:

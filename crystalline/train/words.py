@@ -28,7 +28,7 @@ from crystalline._kernels.atomics import Words
 from crystalline.engine import board
 from crystalline.engine.board import S_PROGRAM, SPHERE_WORDS
 from crystalline.ipc.arena import Arena, Region
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train.figures import (
     RunFigures,
     SphereStats,

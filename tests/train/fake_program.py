@@ -7,6 +7,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     lanes, segments, width, eval_units    sizes
     naps           seconds to sleep in the middle of each unit, by phase: {"compute": 0.01}
     slowness       [[step, factor], ...]: from the step on naps of lanes are so much longer
+    lame           by what naps of lanes are longer in some spheres, by number: {"1": 5.0}
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
@@ -38,10 +39,11 @@ import numpy as np
 from crystalline.errors import CheckpointError, SaveError, UsageError
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
-from crystalline.train.diagnosis import Culprit
+from crystalline.train.examination import Culprit
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.spec import RunSpec
 from crystalline.train.stats import Diagnosis, Sizes
+from crystalline.train.sums import Merge, direct_sums
 
 DEFAULTS: dict[str, Any] = {
     "lanes": 12,
@@ -50,6 +52,7 @@ DEFAULTS: dict[str, Any] = {
     "eval_units": 5,
     "naps": {},
     "slowness": [],
+    "lame": {},
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
@@ -73,7 +76,7 @@ class FakeProgram:
         self.checkpoints = spec.run_dir / "checkpoints"
         self.lane_count = o["lanes"]
         self.heavy_lanes = o.get("heavy_lanes", 0)
-        self.lanes_per_unit = o.get("lanes_per_unit", 1)
+        self.sums = direct_sums(self.lane_count, o.get("lanes_per_unit", 1))
         self.segment_count = o["segments"]
         self.eval_units = o["eval_units"]
         self.eval_tokens = sum(7 + unit for unit in range(self.eval_units))
@@ -189,9 +192,8 @@ class FakeProgram:
 
     def diagnosis(self, step: int) -> Diagnosis:
         weight, gradient, _, lr = self.found.max(axis=0).tolist()
-        return Diagnosis(
-            step, (Sizes("all", weight, weight, gradient, gradient, gradient, 0.0, lr),), ()
-        )
+        sizes = Sizes("all", weight, weight, min(0.5, gradient), 0.1, gradient, 0.0, lr)
+        return Diagnosis(step, (sizes,), ())
 
     def examine(
         self, _: int, __: int, ___: float, losses: Sequence[float], alive: Callable[[], None]
@@ -232,7 +234,7 @@ class FakeProgram:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
-        self._nap("compute", self._slowness(step))
+        self._nap("compute", self._slowness(step) * self._lameness())
         end = time.process_time() + self.options["burn_s"]
         while time.process_time() < end:
             pass
@@ -244,6 +246,12 @@ class FakeProgram:
             grad[5] = np.nan
         loss = float(np.abs(scratch).sum(dtype=np.float64)) + lane
         return loss, 10 + lane, float(np.sqrt(np.dot(grad, grad))), 2.0 * loss
+
+    def merge(self, merge: Merge, permit: int, step: int) -> None:  # noqa: ARG002
+        raise AssertionError("every lane has a buffer")
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:  # noqa: ARG002
+        raise AssertionError("every lane has a buffer")
 
     def reduce_segment(self, segment: int) -> float:
         part = self._part(segment)
@@ -294,6 +302,14 @@ class FakeProgram:
     def _slowness(self, step: int) -> float:
         """Return by what the naps of a step are longer."""
         return next((f for first, f in reversed(self.options["slowness"]) if step >= first), 1.0)
+
+    def _lameness(self) -> float:
+        """Return by what the naps of this sphere are longer."""
+        lame: dict[str, float] = self.options["lame"]
+        if not lame:
+            return 1.0
+        name = Path("/proc/self/comm").read_text().strip()  # sphere-3
+        return lame.get(name.rpartition("-")[2], 1.0)
 
     def _part(self, segment: int) -> slice:
         return slice(segment * self.width, (segment + 1) * self.width)

@@ -175,7 +175,7 @@ def test_a_weight_is_named(data: PreparedData, tmp_path: Path) -> None:
 
 def test_a_loss_is_named_by_lane_and_sequence(data: PreparedData, tmp_path: Path) -> None:
     program, _ = stepped(data, tmp_path)
-    spoiled = program._lane_starts(1, 0)[2]
+    spoiled = program.lane_starts(1, 0)[2]
     program._models[0] = _Spoiled(program._models[0], program.tokens.train, int(spoiled))
     losses = [1.0] * program.lane_count
     losses[1] = math.nan
@@ -201,7 +201,7 @@ def test_a_gradient_is_named_with_its_lanes(data: PreparedData, tmp_path: Path) 
     program, _ = stepped(data, tmp_path)
     p = program.table["transformer.wte.weight"]
     program._grads[p.offset + 3] = np.nan
-    compute = program._compute
+    compute = program.compute_into
 
     def spoil(lane: int, permit: int, step: int, epsilon: float, grads: np.ndarray,
               side: object) -> float:  # fmt: skip
@@ -210,7 +210,7 @@ def test_a_gradient_is_named_with_its_lanes(data: PreparedData, tmp_path: Path) 
             grads[p.offset + 3] = np.nan
         return loss
 
-    program._compute = spoil
+    program.compute_into = spoil
     culprit = examined(program, [1.0] * program.lane_count)
     assert (culprit.what, culprit.tensor, culprit.index) == ("gradient", p.name, (0, 3))
     assert culprit.lanes == (2, 7)
