@@ -24,6 +24,12 @@ cdef extern from "primitives.h":
     # written by tools/generate.py
     ctypedef struct OptimizerStep:
         float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2
+    ctypedef struct Magnitudes:
+        double squares, total
+        double largest
+        double smallest
+        int64_t zeros
+        int64_t odd
     ctypedef struct SoftTargets:
         int64_t k
         const int32_t* ids
@@ -157,6 +163,9 @@ cdef extern from "primitives.h":
                            const float* g, float* kept, int64_t stride) noexcept nogil
         double (*tree_sum)(int64_t n, int64_t lanes, int64_t group, const float* first,
                            int64_t stride, float* out, StoreMode store) noexcept nogil
+        void (*magnitudes)(int64_t n, const float* x, Magnitudes* out) noexcept nogil
+        double (*change_squares)(int64_t n, const float* w, const float* m, const float* v,
+                                 const OptimizerStep* step) noexcept nogil
         void (*repack)(const NumberFormat* f, int64_t rows, int64_t N, const float* w,
                        float* panels, int64_t height, float* panels_t, int64_t height_t,
                        StoreMode store) noexcept nogil

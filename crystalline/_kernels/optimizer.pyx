@@ -8,7 +8,9 @@ the bits of the whole.
 from libc.stdint cimport int64_t
 
 from crystalline._kernels.checks cimport expect_length
-from crystalline._kernels.isa cimport CL_STORE, CL_STREAM, OptimizerStep, StoreMode, primitives
+from crystalline._kernels.isa cimport (
+    CL_STORE, CL_STREAM, Magnitudes, OptimizerStep, StoreMode, primitives,
+)
 
 
 # From 4 MB on, what a pass over a whole array writes is out of the cache before it is read: a step
@@ -137,3 +139,26 @@ def sum_squares(const float[::1] x not None) -> float:
     with nogil:
         squares = primitives().sum_squares(n, &x[0])
     return squares
+
+
+def magnitudes(const float[::1] x not None) -> tuple[float, float, float, float, int, int]:
+    """Return of |x|, x [n]: Σ |x|², Σ |x|, largest, smallest that is not 0, zeros, odd one out.
+
+    Sums are taken in float64, in an order fixed by n and the instruction-set level.  The last is
+    the index of the first number that is not finite, -1 where there is none; largest and smallest
+    are of those that are finite, 0.0 and infinity where there is none.
+
+    >>> import numpy as np
+    >>> magnitudes(np.float32([3, 0, -4, np.nan]))[2:]
+    (4.0, 3.0, 1, 3)
+    >>> magnitudes(np.float32([3, 0, -4]))
+    (25.0, 7.0, 4.0, 3.0, 1, -1)
+    """
+    cdef Py_ssize_t n = x.shape[0]
+    cdef Magnitudes found
+    found.squares = found.total = found.largest = 0.0
+    found.smallest, found.zeros, found.odd = float("inf"), 0, -1
+    if n:
+        with nogil:
+            primitives().magnitudes(n, &x[0], &found)
+    return (found.squares, found.total, found.largest, found.smallest, found.zeros, found.odd)

@@ -71,7 +71,9 @@ SPHERE_WORDS = 48
     S_ANSWER,  # number of the order that was followed last, and what came of it
     S_HOME,  # 1 + the position that it prefers in place of S_GROUP's, 0: none was given
     S_PACE_NS,  # what a unit of some position took it lately, 0: it did none
-) = range(17)
+    S_RETRIES,  # units that were taken back from it when it died
+    S_ERRORS,  # times it died with an error of its own
+) = range(19)
 S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.

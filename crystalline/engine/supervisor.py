@@ -250,6 +250,7 @@ class Supervisor:
         """
         tree = self._tree
         role, node = tree.word(row, b.S_ROLE), tree.word(row, b.S_ID)
+        self._count(row, b.S_ERRORS, int(os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0))
         self._take_back(row)
         adopted = 0
         if role != LEAF:
@@ -333,14 +334,19 @@ class Supervisor:
         if permit < 0:
             return
         number = barrier.phase() & 15
+        units = barrier.units_claimed_by(row)
         undo = None if number == IDLE else phases[number - 1].undo
         if undo is not None:
-            for unit in barrier.units_claimed_by(row):
+            for unit in units:
                 undo(unit, permit)
+        self._count(row, b.S_RETRIES, len(units))
         barrier.free_units_of(row)
         permits.release(permit)
         barrier.wake_waiters()
         board.bells.ring_for_work(1, self._tree.families())
+
+    def _count(self, row: int, word: int, amount: int) -> None:
+        self._board.spheres.bump(row * SPHERE_WORDS + word, amount)
 
     def _set_state(self, row: int, state: int) -> None:
         self._board.spheres.put(row * SPHERE_WORDS + b.S_STATE, state)

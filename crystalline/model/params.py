@@ -35,7 +35,7 @@ _LAYER_VECTORS = (
 _VECTORS = (Role.FINAL_NORM, Role.FINAL_NORM_BIAS)
 
 _GROUPS = {
-    Role.TOKENS: "embeddings", Role.POSITIONS: "embeddings", Role.HEAD: "embeddings",
+    Role.TOKENS: "embeddings", Role.POSITIONS: "positions", Role.HEAD: "embeddings",
     Role.QKV: "attention", Role.OUT: "attention", Role.QKV_BIAS: "attention",
     Role.OUT_BIAS: "attention", Role.Q_NORM: "attention", Role.K_NORM: "attention",
     Role.LAMBDA: "attention",
@@ -85,7 +85,7 @@ class Parameter:
 
     @property
     def group(self) -> str:
-        """The diagnostic group: 'embeddings', 'attention', 'mlp' or 'norms'."""
+        """The diagnostic group: 'embeddings', 'positions', 'attention', 'mlp' or 'norms'."""
         return _GROUPS[self.role]
 
     def part_shape(self, part: Part) -> tuple[int, ...]:

@@ -115,11 +115,7 @@ cdef class SegmentUpdate:
         self._check(segment)
         cdef const Segment* s = self._segment(segment)
         cdef OptimizerStep o
-        o.lr, o.clip = <float>lr, <float>clip
-        o.beta1, o.beta2, o.epsilon = <float>self._beta1, <float>self._beta2, <float>self._epsilon
-        o.weight_decay = <float>self._weight_decay if s.is_matrix else 0.0
-        o.correction1 = <float>bias_correction(self._beta1, step + 1)
-        o.correction2 = <float>bias_correction(self._beta2, step + 1)
+        self._rates(&o, step, lr, clip, s.is_matrix)
         cdef int64_t* undo = &self._undo[permit, 0]
         with nogil:
             self._update(segment, undo, step, &o)
@@ -140,6 +136,33 @@ cdef class SegmentUpdate:
             if self.is_adamw:
                 memcpy(&self._v[start], copy + 2 * BLOCK, n * sizeof(float))
         cl_store_release(undo, 0)
+
+    def change(self, int64_t start, int64_t stop, int64_t step, double lr, bint decays) -> float:
+        """Return Σ x² of what optimizer step number `step` has added to a part of the weights.
+
+        It is found from the moments after that step, up to the rounding of weights; `lr` is the
+        learning rate that the step had, and `decays` whether the part takes part in decay.
+        """
+        if not 0 <= start < stop <= self._grads.shape[0]:
+            raise IndexError(f"floats {start} to {stop} of {self._grads.shape[0]}")
+        cdef OptimizerStep o
+        # Where decay is part of the gradient it is in the moments already.
+        self._rates(&o, step, lr, 1.0, decays and not self.is_coupled)
+        cdef double squares
+        with nogil:
+            squares = primitives().change_squares(
+                stop - start, &self.model._trained[start], &self._m[start],
+                &self._v[start] if self.is_adamw else NULL, &o)
+        return squares
+
+    cdef void _rates(self, OptimizerStep* o, int64_t step, double lr, double clip, bint decays):
+        o.lr, o.clip = <float>lr, <float>clip
+        o.beta1, o.beta2, o.epsilon = <float>self._beta1, <float>self._beta2, <float>self._epsilon
+        o.weight_decay = <float>self._weight_decay if decays else 0.0
+        o.correction1 = o.correction2 = 1.0
+        if self.is_adamw:
+            o.correction1 = <float>bias_correction(self._beta1, step + 1)
+            o.correction2 = <float>bias_correction(self._beta2, step + 1)
 
     cdef const Segment* _segment(self, int64_t segment) noexcept nogil:
         return <const Segment*>&self.model._segments[segment, 0]

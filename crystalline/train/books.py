@@ -18,10 +18,13 @@ from crystalline.errors import DivergedError
 from crystalline.log import get_logger
 from crystalline.train import step_words
 from crystalline.train import words as w
+from crystalline.train.diagnosis import Verdicts
 from crystalline.train.epochs import ends_epochs, epochs_done, first_step, lanes_by_position
 from crystalline.train.evaluation import Outcome
+from crystalline.train.examination import Culprit
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
+from crystalline.train.stats import Diagnosis
 from crystalline.train.words import TrainingWords
 
 DROPS_IN_A_ROW = 10
@@ -44,6 +47,8 @@ class Step:
     to_ns: int  # ... and ended
     spheres: list[list[int]] | None  # lanes, and stolen claims, by sphere, for the level DEBUG
     is_last: bool
+    diagnosis: Diagnosis | None = None  # where one was due
+    culprit: Culprit | None = None  # of a step that was dropped, where it was found
 
 
 class Books:
@@ -73,6 +78,7 @@ class Books:
         self.since_best = 0  # evaluations
         self._epoch_nats, self._epoch_tokens = 0.0, 0  # of the pass over the split that goes on
         self.lr_factor = 1.0  # of the schedule's learning rates, from the next step on
+        self._verdicts = Verdicts()
         self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
         self.dropped_total = 0
         self.checkpoint: str | None = None  # the newest
@@ -217,7 +223,7 @@ class Books:
         words.counts.store(w.STEP_NS, self.step_ns)
         words.enter(step=done.number)
         if done.outcome[w.NON_FINITE]:
-            self._drop(done.number)
+            self._drop(done.number, done.culprit)
         lately = [number for number in self._dropped if number > done.number - DROPS_WINDOW]
         words.enter(dropped_lately=len(lately))
         if done.number % self._spec.config.log_interval == 0 or done.is_last:
@@ -227,7 +233,20 @@ class Books:
             self._log("step", loss=loss, crystalline_loss=smoothed, tokens_per_second=rate)
         step_words.tell(done)
         self._lane_count = len(done.lanes)
+        self._enter_diagnosis(done, loss)
         self._enter_epoch(done.number, loss, tokens)
+
+    def _enter_diagnosis(self, done: Step, loss: float) -> None:
+        """Take the loss into account; log a diagnosis, and warn of what is wrong."""
+        if math.isfinite(loss):
+            self._verdicts.enter_loss(loss)
+        if done.diagnosis is None:
+            return
+        values = done.diagnosis.to_json()
+        del values["step"]
+        self.metrics.event("diagnostics", done.number, **values)
+        for words in self._verdicts.judge(done.diagnosis):
+            logger.warning("step %d: %s", done.number, words)
 
     def _enter_epoch(self, step: int, loss: float, tokens: int) -> None:
         """Add a step to the pass over the split that goes on; tell of one that ends with it.
@@ -297,7 +316,7 @@ class Books:
         self._publish_evaluation()
         return improved
 
-    def _drop(self, number: int) -> None:
+    def _drop(self, number: int, culprit: Culprit | None) -> None:
         """Count a step whose gradient or loss was not finite; give up when there are many."""
         self.dropped_total += 1
         self._words.enter(dropped_steps=self.dropped_total)
@@ -305,8 +324,12 @@ class Books:
         in_a_row = self._dropped[-DROPS_IN_A_ROW:] == list(
             range(number - DROPS_IN_A_ROW + 1, number + 1)
         )
-        logger.warning("step %d was dropped: its gradient was not finite", number)
-        self.metrics.event("dropped_step", number)
+        if culprit is None:
+            logger.warning("step %d was dropped: its gradient was not finite", number)
+            self.metrics.event("dropped_step", number)
+        else:
+            logger.warning("step %d was dropped: %s", number, culprit.words())
+            self.metrics.event("dropped_step", number, **culprit.to_event())
         if in_a_row or len(self._dropped) > DROPS_IN_WINDOW:
             way_on = "start again"
             if self.checkpoint is not None:

@@ -131,6 +131,10 @@ class TrainConfig:
     --save-interval and --eval-interval ask for; 0 is never."""
     log_interval: int = 10
     """Steps between progress lines in metrics.jsonl."""
+    diagnostics_interval: int = 50
+    """Steps between diagnostics, besides one after the first step: how large weights and gradients
+    are by group and layer, how many are zero, and how much a step changes, with a warning where
+    that looks wrong.  They cost one more pass over memory in such a step; 0 makes none."""
     keep: int = 3
     """Newest checkpoints kept, besides the best."""
     val_fraction: float = 0.1
@@ -203,6 +207,7 @@ class TrainConfig:
             "patience",
             "save_interval",
             "save_epochs",
+            "diagnostics_interval",
             "weight_decay",
             "grad_clip",
             "seed",

@@ -25,6 +25,7 @@ from crystalline.ipc.liveness import memory_bytes
 from crystalline.ipc.mailbox import counters
 from crystalline.log import get_logger
 from crystalline.train import words as w
+from crystalline.train.aggregates import balance, entropy, lanes_by_group, shares, stolen
 from crystalline.train.health import Vitals
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
@@ -33,6 +34,7 @@ from crystalline.train.stats import (
     OVER,
     RUN_STATES,
     SPHERE_STATES,
+    Diagnosis,
     EvalPoint,
     Snapshot,
     SphereStats,
@@ -67,12 +69,13 @@ class Controller:
         self._rates: deque[tuple[int, int, int]] = deque()  # step time (ns), tokens, steps
         self._memory: dict[int, int] = {}
         self._memory_at = -math.inf
+        self._peaks: dict[int, int] = {}  # of memory, by node
         self.message: str | None = None
         self.checkpoint_path: str | None = None
         self.named_checkpoints: tuple[tuple[str, int], ...] = ()
-        self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
         self._vitals = Vitals(spec.run_dir, spec.hang_s, spec.health_interval_s)
         self._is_health_told = True  # to Node Zero
+        self.diagnosis: Diagnosis | None = None
         self._queue = RequestQueue(self._board)
         self._answers: dict[int, Answer] = {}  # the newest, by number
         self._answers_taken = 0
@@ -228,7 +231,12 @@ class Controller:
         if eta_s is not None and spec.max_seconds is not None:
             eta_s = max(0.0, min(eta_s, spec.max_seconds - elapsed_s))
         peak = spec.peak_flops
+        spheres = self._spheres()
+        work = shares(lanes_by_group(spheres))
         values |= {
+            "balance": balance(spheres),
+            "work_entropy": entropy(work),
+            "work_by_group": work,
             "run_dir": str(spec.run_dir),
             "state": RUN_STATES[state.load(b.RUN_STATE)],
             "max_steps": max_steps,
@@ -252,35 +260,43 @@ class Controller:
             **values,
             loss_history=tuple(self._losses),
             eval_history=tuple(self._evals),
-            parameter_groups=self.parameter_groups,
+            diagnosis=self.diagnosis,
             health_reasons=self._vitals.health.reasons,
             named_checkpoints=self.named_checkpoints,
-            spheres=self._spheres(),
+            spheres=spheres,
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:
         now = time.monotonic()
-        fresh = now - self._memory_at < MEMORY_INTERVAL_S
-        if not fresh:
+        if now - self._memory_at >= MEMORY_INTERVAL_S:
             self._memory_at = now
             self._memory = {}
         rows = self._board.sphere_table.tolist()
+        homes = [
+            (index, row[b.S_HOME] - 1 if row[b.S_HOME] else row[b.S_GROUP])
+            for index, row in enumerate(rows)
+            if row[b.S_ID] > 0
+        ]
+        lanes = self._words.position_table.tolist()
         spheres = []
-        for index, row in enumerate(rows):
-            if row[b.S_ID] <= 0:
-                continue
-            pid = max(0, row[b.S_PID])
+        for index, group in homes:
+            row = rows[index]
+            pid, node = max(0, row[b.S_PID]), row[b.S_ID]
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
+            memory = self._memory.get(pid, 0)
+            self._peaks[node] = max(memory, self._peaks.get(node, 0))
             values = self._words.sphere_figures(index)
             mail = counters(self._mail, index)
             values |= {
                 "index": index,
-                "position": row[b.S_HOME] - 1 if row[b.S_HOME] else row[b.S_GROUP],
+                "position": group,
                 "pid": pid,
                 "level": len(self._tree.path(index)),
                 "state": SPHERE_STATES[row[b.S_STATE]],
-                "memory_bytes": self._memory.get(pid, 0),
+                "stolen": stolen(index, lanes, homes),
+                "memory_bytes": memory,
+                "peak_memory_bytes": self._peaks[node],
                 "quiet_s": self._vitals.quiet_s(index, pid, row[b.S_BEAT]),
                 "health": self._vitals.health.spheres.get(index, OK),
                 "mail_sent": mail.sent,

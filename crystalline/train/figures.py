@@ -124,9 +124,7 @@ class SphereStats:
             word=Word("spheres", ("S_PARENT",)),
         ),
     ]  # fmt: skip
-    pid: Annotated[
-        int, Figure("process id, 0 for none", by=PARENT, word=Word("spheres", ("S_PID",)))
-    ]
+    pid: Annotated[int, Figure("process id, 0 for none", by=PARENT)]
     state: Annotated[
         str,
         Figure("what it does", by=SPHERE, column=Column("state", 8, "line", 40, left=True)),
@@ -148,6 +146,21 @@ class SphereStats:
     segments_done: Annotated[
         int, Figure("segments that it reduced, updated or packed", "segments", SPHERE, _OWN)
     ]
+    segments_updated: Annotated[
+        int, Figure("of these, those whose weights it updated", "segments", SPHERE, _OWN)
+    ]
+    sequences: Annotated[int, Figure("sequences of its lanes", "sequences", SPHERE, _OWN)]
+    lanes_by_group: Annotated[
+        tuple[int, ...],
+        Figure("its lanes by symmetry position", "lanes", SPHERE, Word("positions")),
+    ]
+    stolen: Annotated[
+        int,
+        Figure(
+            "lanes of its position that spheres of other positions computed; of spheres that share "
+            "a position the one with the lowest index has them", "lanes",
+        ),
+    ]  # fmt: skip
     tokens: Annotated[int, Figure("tokens of its lanes", "tokens", SPHERE, _OWN)]
     compute_s: Annotated[float, Figure("computing", "s", SPHERE, _time("S_COMPUTE_NS"))]
     sync_s: Annotated[
@@ -170,6 +183,12 @@ class SphereStats:
             column=Column("|grad|", 7, "short", 100, keep=3),
         ),
     ]  # fmt: skip
+    grad_largest: Annotated[
+        float, Figure("the largest |gradient| of that lane", by=SPHERE, word=_OWN)
+    ]
+    grad_smallest: Annotated[
+        float, Figure("the smallest of these that is not 0", by=SPHERE, word=_OWN)
+    ]
     memory_bytes: Annotated[
         int,
         Figure(
@@ -177,6 +196,20 @@ class SphereStats:
             column=Column("memory", 7, "megabytes", 120, keep=4, total="sum"),
         ),
     ]  # fmt: skip
+    peak_memory_bytes: Annotated[int, Figure("the most of it that was seen so far", "bytes")]
+    retries: Annotated[
+        int,
+        Figure(
+            "units that it had begun when it died, which were done again", "units", PARENT,
+            Word("spheres", ("S_RETRIES",)),
+        ),
+    ]  # fmt: skip
+    errors: Annotated[
+        int,
+        Figure(
+            "times it died with an error of its own", "", PARENT, Word("spheres", ("S_ERRORS",))
+        ),
+    ]
     respawns: Annotated[
         int,
         Figure(
@@ -378,6 +411,23 @@ class RunFigures:
     state_s: Annotated[
         float, Figure("how long the state, or the step in hand, has lasted", "s")
     ] = 0.0
+    balance: Annotated[
+        float | None,
+        Figure(
+            "busy time of the busiest leaf over the mean of all leaves: 1 is even",
+            cell=Cell("balance", "short", (9, 0)),
+        ),
+    ] = None  # fmt: skip
+    work_entropy: Annotated[
+        float | None,
+        Figure(
+            "how evenly lanes are spread over the 12 symmetry positions: 3.585 is even", "bits",
+            cell=Cell("entropy", "short", (9, 1)),
+        ),
+    ] = None  # fmt: skip
+    work_by_group: Annotated[
+        tuple[float, ...], Figure("share of the lanes by symmetry position", "0 to 1")
+    ] = ()
     saving_step: Annotated[
         int | None,
         Figure(

@@ -42,7 +42,7 @@ from crystalline.log import LOGGER_NAME, get_logger, least_level
 from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
-from crystalline.train.stats import FAILED, Snapshot
+from crystalline.train.stats import FAILED, Diagnosis, Snapshot
 from crystalline.train.statusfile import StatusFile
 
 if TYPE_CHECKING:
@@ -343,10 +343,8 @@ class _Launch:
                 self._controller.checkpoint_path = line["path"]
             elif kind == "named":
                 self._controller.named_checkpoints = tuple(line["names"].items())
-            elif kind == "groups":
-                self._controller.parameter_groups = tuple(
-                    (name, weight, gradient) for name, weight, gradient in line["groups"]
-                )
+            elif kind == "diagnosis":
+                self._controller.diagnosis = Diagnosis.from_json(line["diagnosis"])
 
     def _way_on(self) -> str:
         """Return the sentence that tells how the run is taken up again."""

@@ -4,7 +4,12 @@
      "tokens_per_second": 15000.0, "seconds": 2.1}                a logged step
     {"step": 250, "val_loss": 2.9, "val_bits_per_byte": 1.7, "val_tokens": 57600}
                                                                   an evaluation
-    {"event": "dropped_step", "step": 31, …}                      anything else
+    {"event": "diagnostics", "step": 50, "groups": [{"name": "attention", "weight_rms": 0.02,
+     "weight_max": 0.1, "gradient_rms": 3e-4, "gradient_mean": 2e-4, "gradient_max": 0.01,
+     "gradient_zeros": 0.0, "update_ratio": 1e-3}, …], "layers": […]}
+    {"event": "dropped_step", "step": 31, "what": "gradient", "value": "nan", "tensor": "…",
+     "index": [3, 7], "lanes": [2], "sequences": [362], "positions": [8192]}
+    {"event": "resumed", "step": 40, …}                           anything else
 
 A run with smoothed targets adds "crystalline_loss", the loss against them, to its steps;
 "loss" is the plain one in every run.

@@ -284,6 +284,7 @@ class NodeZero:
         words.descriptor[w.STEP_INDEX] = self._step
         words.descriptor[w.STEP_LR] = lr
         words.descriptor[w.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
+        words.descriptor[w.DIAGNOSES] = self._is_diagnosis_due(self._step + 1)
         self._node.enter_progress(0, 0, 0)
         from_ns = monotonic_ns()
         self._phases.begin(COMPUTE)
@@ -291,6 +292,8 @@ class NodeZero:
         self._phases.wait()
         took_ns = max(1, self._clock.running_ns() - began_ns)
         self._step += 1
+        is_dropped = bool(words.outcome[w.NON_FINITE])
+        is_due = not is_dropped and bool(words.descriptor[w.DIAGNOSES])
         self._unbooked = Step(
             self._step,
             words.results[: self.program.lane_count].tolist(),
@@ -301,6 +304,8 @@ class NodeZero:
             monotonic_ns(),
             self._spheres.since(),
             is_last=self._step >= plan.max_steps,
+            diagnosis=self.program.diagnosis(self._step) if is_due else None,
+            culprit=self.program.culprit(self._step - 1) if is_dropped else None,
         )
 
     def _book(self) -> None:
@@ -310,6 +315,12 @@ class NodeZero:
             units_ns = [row[w.UNIT_NS] for row in done.lanes]
             self._node.board.state.store(b.UNIT_NS, round(statistics.median(units_ns)))
             self._books.enter_step(done)
+            if done.diagnosis is not None:
+                self.send("diagnosis", diagnosis=done.diagnosis.to_json())
+
+    def _is_diagnosis_due(self, step: int) -> bool:
+        interval = self.spec.config.diagnostics_interval
+        return interval > 0 and (step == 1 or step % interval == 0)
 
     # Time.
 
@@ -452,7 +463,6 @@ class NodeZero:
         found = evaluation.outcome(tokens_per_byte)
         if self._books.enter_evaluation(self._step, found):
             self._saver.mark_best(self._step)
-        self.send("groups", groups=[list(row) for row in program.diagnostics()])
         return None
 
     def _run_round(self, evaluation: Evaluation) -> bool:

@@ -8,7 +8,7 @@ i mod 12.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.marks import MarkRow
-from crystalline._kernels.optimizer import sum_squares
+from crystalline._kernels.optimizer import magnitudes, sum_squares
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
@@ -42,6 +42,8 @@ from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.config import TrainConfig
+from crystalline.train.diagnosis import Diagnoser
+from crystalline.train.examination import Examiner
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.sizing import evaluation_tokens
 from crystalline.train.spec import RunSpec
@@ -78,6 +80,8 @@ class TrainingProgram:
         self.lane_count = min(config.lanes, self.sequences)
         self._segments = self.table.segments()
         self.segment_count = len(self._segments)
+        self._diagnoser = Diagnoser(self.table)
+        self._examiner = Examiner(self, self._diagnoser)
         self.copies = spec.save_while_training
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
         together = 1  # of adapters, whose gradients are small
@@ -143,6 +147,8 @@ class TrainingProgram:
             Region("workspaces", "uint8", (permits, workspace), align=4096, spread="permits"),
             Region("undo", "int64", (permits, UNDO_WORDS), align=4096, spread="permits"),
             Region("progress", "int64", (self.segment_count,)),
+            self._diagnoser.region(),
+            self._examiner.region(),
             Region("merged", "int64", (merges,)),
             *(self._crystal.regions() if self._crystal else ()),
         ]
@@ -188,6 +194,11 @@ class TrainingProgram:
             optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
             weight_decay=config.decay,
         )  # fmt: skip
+        self._diagnoser.bind(arena, self._weights, self._grads, self._update)
+        self._examiner.bind(arena)
+        self.examine, self.culprit = self._examiner.examine, self._examiner.culprit
+        self.diagnose_segment = self._diagnoser.look
+        self.diagnosis = self._diagnoser.diagnosis
         self._merges = Merges(self._lanes, arena["undo"], arena["merged"])
         # The compiled doors, without a Python frame in between.
         self.reduce_segment = self._update.reduce
@@ -344,17 +355,6 @@ class TrainingProgram:
         """Return the hash of the weights."""
         return weights_sha256(self._weights, self.table)
 
-    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
-        """Return (group, rms weight, rms gradient) per parameter group."""
-        sums: dict[str, list[float]] = {}
-        for p in self.table.parameters:
-            part = slice(p.offset, p.offset + p.size)
-            total = sums.setdefault(p.group, [0.0, 0.0, 0.0])
-            total[0] += p.size
-            total[1] += sum_squares(self._weights[part])
-            total[2] += sum_squares(self._grads[part])
-        return [(group, math.sqrt(w / n), math.sqrt(g / n)) for group, (n, w, g) in sums.items()]
-
     def discover(self, commit: Callable[[], None]) -> Discovery | None:
         """Find roots anew with the embeddings of now; return what changed, if anything."""
         if self._crystal is None:
@@ -379,27 +379,52 @@ class TrainingProgram:
 
         The second lane of a unit is added to the first; the norm is then that of both.
         """
-        config = self.spec.config
-        starts = self._lane_starts(lane, step)
-        tokens = gather(self.tokens.train, starts, config.seq_len)
-        targets = _targets(tokens, self.tokens.train_marks, starts)
-        counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
         grads = self._lanes[self._buffers[lane]]
-        model = self._models[permit]
-        loss = model.compute(
+        side = self._sides[permit] if lane % self._together else None
+        loss = self.compute_into(lane, permit, step, epsilon, grads, side)
+        starts = self.lane_starts(lane, step)
+        config = self.spec.config
+        counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
+        # A pass over the gradient, so only for the steps that people look at.
+        norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
+        return loss, counted, norm, self._models[permit].smoothed_loss
+
+    def sequences_in(self, lane: int) -> int:
+        """Return how many sequences a lane has in a step."""
+        return len(range(lane, self.sequences, self.spec.config.lanes))
+
+    def extremes(self, lane: int) -> tuple[float, float]:
+        """Return the largest |gradient| of a lane that was computed, and the smallest above 0."""
+        _, _, largest, smallest, _, _ = magnitudes(self._lanes[self._buffers[lane]])
+        return largest, smallest if math.isfinite(smallest) else 0.0
+
+    def compute_into(
+        self, lane: int, permit: int, step: int, epsilon: float,
+        grads: npt.NDArray[np.float32], side: npt.NDArray[np.float32] | None,
+    ) -> float:  # fmt: skip
+        """Run a lane forward and backward into `grads`, or on top of them through `side`."""
+        config = self.spec.config
+        starts = self.lane_starts(lane, step)
+        tokens = gather(self.tokens.train, starts, config.seq_len)
+        return self._models[permit].compute(
             tokens,
             grads,
             scale=1.0 / max(1, self._targets_of(step)),
             seed=config.seed,
             step=step,
             first_sequence=lane * self._per_lane,
-            side=self._sides[permit] if lane % self._together else None,
+            side=side,
             epsilon=epsilon,
-            targets=targets,
+            targets=_targets(tokens, self.tokens.train_marks, starts),
         )
-        # A pass over the gradient, so only for the steps that people look at.
-        norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
-        return loss, counted, norm, model.smoothed_loss
+
+    def sequence_loss(self, lane: int, place: int, permit: int, step: int) -> float:
+        """Return the loss of one of a lane's sequences by itself, forward only."""
+        starts = self.lane_starts(lane, step)[place : place + 1]
+        tokens = gather(self.tokens.train, starts, self.spec.config.seq_len)
+        return self._models[permit].evaluate(
+            tokens, _targets(tokens, self.tokens.train_marks, starts)
+        )
 
     def evaluate_unit(self, unit: int, permit: int) -> tuple[float, int]:
         """Return the summed loss over some windows of the held-out split, and their tokens."""
@@ -415,7 +440,7 @@ class TrainingProgram:
         if marks is None:
             return self.tokens_per_step
         if self._step_counts[0] != step:
-            lanes = (self._lane_starts(lane, step) for lane in range(self.lane_count))
+            lanes = (self.lane_starts(lane, step) for lane in range(self.lane_count))
             seq_len = self.spec.config.seq_len
             counts = (self._counted(marks, starts, seq_len) for starts in lanes)
             self._step_counts = (step, sum(counts))
@@ -428,7 +453,7 @@ class TrainingProgram:
             return len(starts) * length
         return int(gather(marks, starts, length)[:, 1:].sum())
 
-    def _lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
+    def lane_starts(self, lane: int, step: int) -> npt.NDArray[np.int64]:
         """Return where the windows of a lane begin: of every `lanes`-th sequence of the step."""
         config, first = self.spec.config, step * self.sequences + lane
         count = len(range(lane, self.sequences, config.lanes))

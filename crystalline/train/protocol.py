@@ -27,6 +27,8 @@ from typing import Any, Protocol
 from crystalline._kernels.marks import MarkRow
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
+from crystalline.train.examination import Culprit
+from crystalline.train.stats import Diagnosis
 from crystalline.train.sums import Merge, Sums
 
 
@@ -144,8 +146,39 @@ class Program(Protocol):
         """Return the hash of the weights, in hexadecimal."""
         ...
 
-    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
-        """Return (group, root mean square weight, root mean square gradient) per group."""
+    def diagnose_segment(self, segment: int, step: int, lr: float) -> None:
+        """Measure a segment's weights, gradients and their change by step number `step`.
+
+        `lr` is the learning rate of that step.  It changes nothing but what `diagnosis` reads.
+        """
+        ...
+
+    def diagnosis(self, step: int) -> Diagnosis:
+        """Return what the segments came to, after `step` finished steps."""
+        ...
+
+    def examine(
+        self, permit: int, step: int, epsilon: float, losses: Sequence[float],
+        alive: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Find where step number `step`, which is dropped, was not finite first.
+
+        All segments are diagnosed; `losses` are the lanes'.  It is called by one sphere while no
+        other works, may overwrite gradients, and calls `alive` at least once a lane.
+        """
+        ...
+
+    def culprit(self, step: int) -> Culprit | None:
+        """Return what `examine` found of step number `step`; None: nothing."""
+        ...
+
+    def sequences_in(self, lane: int) -> int:
+        """Return how many sequences a lane has in a step."""
+        ...
+
+    def extremes(self, lane: int) -> tuple[float, float]:
+        """Return the largest |gradient| of a lane that this sphere has just computed, and the
+        smallest that is not 0."""
         ...
 
     def discover(self, commit: Callable[[], None]) -> Discovery | None:

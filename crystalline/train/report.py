@@ -3,7 +3,7 @@
     {"kind": "arena", "layout": […], "permits": n}                first, with a descriptor
     {"kind": "log", "logger": …, "level": n, "text": …}           worth reading
     {"kind": "checkpoint", "path": …}                             the newest
-    {"kind": "groups", "groups": [[name, weight, gradient], …]}   magnitudes
+    {"kind": "diagnosis", "diagnosis": {…}}                       the newest
     {"kind": "result", …}  or  {"kind": "error", "type": …, "message": …, "advice": …}
                                                                   last
 

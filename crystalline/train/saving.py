@@ -118,8 +118,7 @@ class Saver:
                 f"the process that writes checkpoints could not be started ({error.strerror})",
                 advice=remedy(error),
             ) from error
-        self._helper_step, self._is_best = step, False
-        self.is_changed = False
+        self._helper_step, self._is_best, self.is_changed = step, False, False
         self._words.counts.store(w.SAVER_PID, self._helper.pid)
         self._words.enter(saving_step=step)
         if self.timing is not None:

@@ -24,8 +24,8 @@ from crystalline.train.figures import (
 )
 
 __all__ = [
-    "OVER", "RUN_STATES", "SPHERE_STATES", "Activity", "Cell", "Column", "EvalPoint", "RunFigures",
-    "Snapshot", "SphereStats", "shown",
+    "OVER", "RUN_STATES", "SPHERE_STATES", "Activity", "Cell", "Column", "Diagnosis", "EvalPoint",
+    "RunFigures", "Sizes", "Snapshot", "SphereStats", "shown",
 ]  # fmt: skip
 
 SPHERE_STATES = (
@@ -50,12 +50,55 @@ class EvalPoint:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What the weights and gradients of a group, or of a layer, look like; before clipping."""
+
+    name: str
+    weight_rms: float
+    weight_max: float  # the largest |weight|
+    gradient_rms: float
+    gradient_mean: float  # of |gradient|
+    gradient_max: float
+    gradient_zeros: float  # share of gradients that are exactly zero, 0 to 1
+    update_ratio: float | None  # rms of what the step changed over that of the weights; None: of 0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What weights and gradients look like after a step."""
+
+    step: int
+    groups: tuple[Sizes, ...]
+    layers: tuple[Sizes, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as values of JSON; figures that are not finite become None."""
+        return {
+            "step": self.step,
+            "groups": [_plain_fields(sizes) for sizes in self.groups],
+            "layers": [_plain_fields(sizes) for sizes in self.layers],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Diagnosis:
+        """Return what `to_json` described.  Raises `KeyError`, `TypeError` for anything else."""
+        groups, layers = (
+            tuple(
+                Sizes(**{name: _unplain(name, value) for name, value in row.items()})
+                for row in rows
+            )
+            for rows in (values["groups"], values["layers"])
+        )
+        return cls(int(values["step"]), groups, layers)
+
+
+@dataclass(frozen=True)
 class Snapshot(RunFigures):
     """The whole run at one moment: its figures, its past, and its spheres."""
 
     loss_history: tuple[tuple[int, float], ...] = ()  # (step, loss), thinned, oldest first
     eval_history: tuple[EvalPoint, ...] = ()
-    parameter_groups: tuple[tuple[str, float, float], ...] = ()  # (group, |weight|, |gradient|) rms
+    diagnosis: Diagnosis | None = None  # the newest
     health_reasons: tuple[str, ...] = ()  # why it is not OK
     named_checkpoints: tuple[tuple[str, int], ...] = ()  # name, step: kept for good
     spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
@@ -78,9 +121,10 @@ class Snapshot(RunFigures):
         Without `history` the losses and evaluations of the past are left out.
         """
         values = {name: _plain(getattr(self, name)) for name in _FIGURES}
+        values["work_by_group"] = list(self.work_by_group)
         values["loss_history"] = [list(map(_plain, p)) for p in self.loss_history if history]
         values["eval_history"] = [_plain_fields(p) for p in self.eval_history if history]
-        values["parameter_groups"] = [list(map(_plain, group)) for group in self.parameter_groups]
+        values["diagnosis"] = None if self.diagnosis is None else self.diagnosis.to_json()
         values["health_reasons"] = list(self.health_reasons)
         values["named_checkpoints"] = [list(named) for named in self.named_checkpoints]
         values["spheres"] = [_plain_fields(sphere) for sphere in self.spheres]
@@ -98,10 +142,9 @@ class Snapshot(RunFigures):
                 EvalPoint(int(p["step"]), _number(p["loss"]), _number(p["bits_per_byte"]))
                 for p in given["eval_history"]
             )
-            given["parameter_groups"] = tuple(
-                (str(name), _number(weight), _number(gradient))
-                for name, weight, gradient in given["parameter_groups"]
-            )
+            given["work_by_group"] = tuple(map(float, given["work_by_group"]))
+            if given["diagnosis"] is not None:
+                given["diagnosis"] = Diagnosis.from_json(given["diagnosis"])
             given["health_reasons"] = tuple(map(str, given["health_reasons"]))
             given["named_checkpoints"] = tuple(
                 (str(name), int(step)) for name, step in given["named_checkpoints"]
@@ -137,8 +180,11 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _plain_fields(row: EvalPoint | SphereStats) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in vars(row).items()}
+def _plain_fields(row: EvalPoint | SphereStats | Sizes) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else _plain(value)
+        for name, value in vars(row).items()
+    }
 
 
 def _sphere(values: dict[str, Any]) -> SphereStats:
@@ -148,6 +194,10 @@ def _sphere(values: dict[str, Any]) -> SphereStats:
         for name, value in values.items()
     }
     return SphereStats(**given)
+
+
+def _unplain(name: str, value: Any) -> Any:
+    return math.nan if value is None and name != "update_ratio" else value
 
 
 def _number(value: Any) -> float:

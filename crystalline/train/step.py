@@ -1,7 +1,7 @@
 """The phases of training, as the engine is told of them.
 
-    IDLE ─Point A─> COMPUTE ─Point B─> REDUCE ──> UPDATE ──> IDLE
-                       └ a loss is not finite ────┬───────────^
+    IDLE ─Point A─> COMPUTE ─Point B─> REDUCE ──> UPDATE ──> (DIAGNOSE where it is due) ──> IDLE
+                       └ a loss is not finite ────┬─> DIAGNOSE ──> EXAMINE ──> IDLE
                                    a norm is not finite
     IDLE ──> EVALUATE ──> IDLE          IDLE ──> PACK ──> IDLE          IDLE ──> SNAPSHOT ──> IDLE
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 
 from crystalline._kernels.atomics import monotonic_ns
+from crystalline.engine.board import S_BEAT
 from crystalline.engine.phase import Phase, Worker
 from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
@@ -31,12 +32,16 @@ from crystalline.train.protocol import Program
 from crystalline.train.sums import Merge
 from crystalline.train.words import TrainingWords
 
-_LANES, _STEALS, _SEGMENTS, _TOKENS, _GRAD_NORM = map(
-    w.sphere_word, ("lanes_done", "steals", "segments_done", "tokens", "grad_norm")
+_LANES, _STEALS, _SEGMENTS, _UPDATED, _TOKENS, _SEQUENCES = map(
+    w.sphere_word,
+    ("lanes_done", "steals", "segments_done", "segments_updated", "tokens", "sequences"),
+)
+_GRAD_NORM, _GRAD_LARGEST, _GRAD_SMALLEST = map(
+    w.sphere_word, ("grad_norm", "grad_largest", "grad_smallest")
 )
 
 COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
-SNAPSHOT = "snapshot"
+SNAPSHOT, DIAGNOSE, EXAMINE = "snapshot", "diagnose", "examine"
 
 
 class StepPhases:
@@ -66,7 +71,12 @@ class StepPhases:
                 heavy_units=-(-program.heavy_lanes // together) if sums.is_direct else 0,
             ),
             Phase(REDUCE, segments, self._reduce, "reduce", follows=self._after_sums),
-            Phase(UPDATE, segments, self._update, "update", undo=self._recover),
+            Phase(
+                UPDATE, segments, self._update, "update", undo=self._recover,
+                follows=self._after_update,
+            ),
+            Phase(DIAGNOSE, segments, self._diagnose, "update", follows=self._after_diagnosis),
+            Phase(EXAMINE, 1, self._examine, "compute"),
             Phase(
                 EVALUATE, min(program.eval_units, MOST_UNITS), self._evaluate, "compute",
                 computes=True, leaves=True,
@@ -91,10 +101,14 @@ class StepPhases:
             words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
             me.count(_LANES, 1)
             me.count(_TOKENS, tokens)
+            me.count(_SEQUENCES, program.sequences_in(lane))
             if (lane - me.position) % POSITIONS:
                 me.count(_STEALS, 1)
             if norm:
                 words.sphere_numbers[me.index, _GRAD_NORM] = norm
+                largest, smallest = program.extremes(lane)
+                words.sphere_numbers[me.index, _GRAD_LARGEST] = largest
+                words.sphere_numbers[me.index, _GRAD_SMALLEST] = smallest
             words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)
 
     def _recover_merge(self, unit: int, permit: int) -> None:
@@ -111,6 +125,7 @@ class StepPhases:
         step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
         self._program.update_segment(unit, permit, step, lr, float(words.outcome[w.CLIP]))
         me.count(_SEGMENTS, 1)
+        me.count(_UPDATED, 1)
 
     def _recover(self, unit: int, permit: int) -> None:
         self._program.recover(permit, unit, int(self.words.descriptor[w.STEP_INDEX]))
@@ -130,6 +145,18 @@ class StepPhases:
         self._program.copy_segment(unit)
         me.count(_SEGMENTS, 1)
 
+    def _diagnose(self, unit: int, _: int, __: Worker) -> None:
+        words = self.words
+        step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
+        self._program.diagnose_segment(unit, step, lr)
+
+    def _examine(self, _: int, permit: int, me: Worker) -> None:
+        program, words = self._program, self.words
+        losses = words.results[: program.lane_count, w.LOSS_SUM].tolist()
+        step = int(words.descriptor[w.STEP_INDEX])
+        epsilon = float(words.descriptor[w.STEP_EPSILON])
+        program.examine(permit, step, epsilon, losses, lambda: me.count(S_BEAT, 1))
+
     # What follows.
 
     def _after_lanes(self) -> str | None:
@@ -139,7 +166,7 @@ class StepPhases:
         words.outcome[:] = 0.0
         words.outcome[w.NON_FINITE] = not finite
         words.outcome[w.LANES_DONE_NS] = monotonic_ns()
-        return REDUCE if finite else None
+        return REDUCE if finite else DIAGNOSE
 
     def _after_sums(self) -> str | None:
         words = self.words
@@ -149,7 +176,13 @@ class StepPhases:
         words.outcome[w.SUMS_DONE_NS] = monotonic_ns()
         words.outcome[w.NON_FINITE] = not math.isfinite(norm)
         words.outcome[w.CLIP] = clip_factor(norm, self._grad_clip)
-        return UPDATE if math.isfinite(norm) else None
+        return UPDATE if math.isfinite(norm) else DIAGNOSE
+
+    def _after_update(self) -> str | None:
+        return DIAGNOSE if self.words.descriptor[w.DIAGNOSES] else None
+
+    def _after_diagnosis(self) -> str | None:
+        return EXAMINE if self.words.outcome[w.NON_FINITE] else None
 
 
 def clip_factor(norm: float, grad_clip: float) -> float:

@@ -64,7 +64,8 @@ DESCRIPTOR_WORDS = 8
     STEP_EPSILON,  # share of the targets that goes to similar tokens
     EVAL_FIRST,  # first unit of the round: unit u of the phase is unit EVAL_FIRST + u of the split
     EVAL_COUNT,  # units of the round; the other units of the phase are empty
-) = range(5)
+    DIAGNOSES,  # 1: weights and gradients are looked at after the update
+) = range(6)
 
 # outcome: what a hand-over found.
 OUTCOME_WORDS = 8

@@ -9,7 +9,7 @@ where the spheres do not fit, the busiest are shown and the others are summed up
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -23,6 +23,7 @@ from crystalline.train.stats import (
     Cell,
     Column,
     RunFigures,
+    Sizes,
     Snapshot,
     SphereStats,
     shown,
@@ -81,6 +82,9 @@ _HELP = (
     ("comp sync idle", "shares of time: computing, in step with others, waiting"),
     ("pos lvl", "symmetry position, and depth in the tree of spheres"),
     ("steals died", "batches taken from other positions; times replaced"),
+    ("balance", "busy time of the busiest sphere over the mean; 1 is even"),
+    ("entropy", "of the batches over the 12 positions, in bits; 3.58 is even"),
+    ("zero change", "share of gradients that are 0; a step's change over the weights"),
 )
 
 
@@ -237,11 +241,12 @@ def _help(height: int, elsewhere: bool) -> list[Row]:
 
 def _middle(snapshot: Snapshot, width: int, height: int) -> list[Row]:
     figures = _figures(snapshot)
-    beside = _groups(snapshot, height) if width >= 120 else []
-    below = [] if beside else _groups(snapshot, height - len(figures) - 1)
+    room = _WIDE_GROUPS if width >= 160 else _GROUPS_WIDTH
+    beside = _groups(snapshot, height, room) if width >= 120 else []
+    below = [] if beside else _groups(snapshot, height - len(figures) - 1, _GROUPS_WIDTH)
     if below:
         figures += [[], *below]
-    groups_width = _GROUPS_WIDTH + 3 if beside else 0
+    groups_width = room + 3 if beside else 0
     chart_width = width - _FIGURES_WIDTH - 5 - groups_width
     chart = _chart(snapshot, chart_width, height)
     rows = []
@@ -367,19 +372,43 @@ def _plural(number: int, noun: str) -> str:
     return f"{fmt.grouped(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def _groups(snapshot: Snapshot, height: int) -> list[Row]:
-    """Root mean square of weights and gradients per parameter group, in `height` lines."""
-    groups = snapshot.parameter_groups
-    if not groups or height < min(len(groups) + 1, 5):
+def _groups(snapshot: Snapshot, height: int, width: int) -> list[Row]:
+    """Weights and gradients of groups, and where there is room of layers, in `height` lines."""
+    found = snapshot.diagnosis
+    if found is None or not found.groups or height < min(len(found.groups) + 1, 5):
         return []
-    rows: list[Row] = [[(f"{'rms of':<13}{'weights':>10} {'gradients':>10}", "label")]]
-    shown = groups if len(groups) < height else groups[: height - 2]
-    for name, weight, gradient in shown:
-        label = _pad(_ellipsis(one_line(name), 12), 13)
-        rows.append([(label, ""), (f"{fmt.short(weight):>10} {fmt.short(gradient):>10}", "value")])
-    if len(shown) < len(groups):
-        rows.append([(f"… {len(groups) - len(shown)} more", "dim")])
+    columns = [column for column in _SIZES if column.least <= width]
+    head = f"step {found.step:,}" if width > _GROUPS_WIDTH else "rms of"
+    label = _pad(_ellipsis(head, 12), 13)
+    rows: list[Row] = [[(label + "".join(f"{c.name:>{c.width}}" for c in columns), "label")]]
+    sizes = [*found.groups, *found.layers]
+    shown = sizes if len(sizes) < height else found.groups[: height - 1]
+    if len(shown) < len(found.groups):
+        shown = shown[: height - 2]
+    for one in shown:
+        text = "".join(f"{_ellipsis(c.of(one), c.width - 1):>{c.width}}" for c in columns)
+        rows.append([(_pad(_ellipsis(one_line(one.name), 12), 13), ""), (text, "value")])
+    if len(shown) < len(found.groups):
+        rows.append([(f"… {len(found.groups) - len(shown)} more", "dim")])
     return rows
+
+
+@dataclass(frozen=True)
+class _SizesColumn:
+    name: str
+    width: int
+    least: int  # cells that the table must have
+    of: Callable[[Sizes], str]
+
+
+_SIZES = (
+    _SizesColumn("weights", 10, 0, lambda s: fmt.short(s.weight_rms)),
+    _SizesColumn("gradients", 11, 0, lambda s: fmt.short(s.gradient_rms)),
+    _SizesColumn("largest", 10, 62, lambda s: fmt.short(s.gradient_max)),
+    _SizesColumn("zero", 6, 62, lambda s: fmt.percent(s.gradient_zeros)),
+    _SizesColumn("change", 10, 62, lambda s: fmt.short(s.update_ratio)),
+)
+_WIDE_GROUPS = 62
 
 
 # --- the table of spheres

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from crystalline.train.stats import OVER, Snapshot
+from crystalline.train.stats import OVER, Diagnosis, Snapshot
 from crystalline.ui import format as fmt
 from crystalline.untrusted import one_line
 
@@ -84,6 +84,23 @@ def activity_line(snapshot: Snapshot) -> str:
     return ascii_only(line)
 
 
+def diagnostics_line(found: Diagnosis) -> str:
+    """What weights and gradients look like, by group.
+
+    >>> from crystalline.train.stats import Sizes
+    >>> sizes = Sizes("attention", 0.0088, 0.1, 3.4e-4, 2e-4, 1.2e-2, 0.02, 0.001)
+    >>> diagnostics_line(Diagnosis(50, (sizes,), ()))
+    'diagnostics 50: weights attention 8.8e-03; gradients attention 3.4e-04 (max 0.0120, 2% zero)'
+    """
+    weights = " ".join(f"{one.name} {fmt.short(one.weight_rms)}" for one in found.groups)
+    gradients = ", ".join(
+        f"{one.name} {fmt.short(one.gradient_rms)} (max {fmt.short(one.gradient_max)}, "
+        f"{fmt.percent(one.gradient_zeros)} zero)"
+        for one in found.groups
+    )
+    return ascii_only(f"diagnostics {found.step}: weights {weights}; gradients {gradients}")
+
+
 def _time(seconds: float | None) -> str:
     return fmt.duration(seconds).replace(" ", "").replace(fmt.DASH, "-")
 
@@ -98,6 +115,7 @@ def ascii_only(text: str) -> str:
 
 
 LASTING_S = 10.0
+DIAGNOSTICS_S = 30.0  # between lines of diagnostics, at least
 
 
 class PlainReporter:
@@ -122,6 +140,8 @@ class PlainReporter:
         self._written: Snapshot | None = None
         self._written_at = 0.0
         self._latest: Snapshot | None = None
+        self._diagnosed: int | None = None  # the step of the newest line of diagnostics
+        self._diagnosed_at = -DIAGNOSTICS_S
         self._told_at = clock()  # anything, or that nothing lasts
         self._message: str | None = None
         self._lost = False
@@ -180,6 +200,14 @@ class PlainReporter:
         self._written = snapshot
         self._written_at = self._clock()
         self._write(progress_line(snapshot))
+        found, now = snapshot.diagnosis, self._clock()
+        if (
+            found is not None
+            and found.step != self._diagnosed
+            and (self._diagnosed is None or now - self._diagnosed_at >= DIAGNOSTICS_S)
+        ):
+            self._diagnosed, self._diagnosed_at = found.step, now
+            self._write(diagnostics_line(found))
 
     def _write(self, line: str) -> None:
         self._told_at = self._clock()

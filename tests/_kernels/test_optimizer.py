@@ -197,6 +197,32 @@ def test_large_sums_have_the_bits_of_their_pieces(shift: int) -> None:
     assert squares == pytest.approx(sum(pieces), rel=1e-12)
 
 
+@pytest.mark.parametrize("n", SIZES)
+def test_magnitudes_of_every_size(n: int) -> None:
+    x = place(np.random.default_rng(n).standard_normal(n).astype(np.float32))
+    x[::3] = 0.0
+    x[1::5] *= np.float32(1e-30)
+    sizes = np.abs(np.array(x, np.float64))
+    squares, total, largest, smallest, zeros, odd = optimizer.magnitudes(x)
+    assert squares == pytest.approx(math.fsum(sizes**2), rel=1e-14)
+    assert total == pytest.approx(math.fsum(sizes), rel=1e-14)
+    assert largest == sizes.max(initial=0.0)
+    assert smallest == min(sizes[sizes > 0], default=math.inf)
+    assert (zeros, odd) == ((sizes == 0).sum(), -1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf, math.inf])
+@pytest.mark.parametrize("place_of", [0, 6, 100, 130])
+def test_magnitudes_name_the_first_that_is_not_finite(bad: float, place_of: int) -> None:
+    x = np.linspace(-3, 3, 131, dtype=np.float32)
+    x[place_of] = x[-1] = bad
+    _, _, largest, smallest, zeros, odd = optimizer.magnitudes(x)
+    assert odd == place_of
+    finite = np.abs(x[np.isfinite(x)])
+    assert (largest, smallest) == (finite.max(), finite[finite > 0].min())
+    assert zeros == (x == 0).sum()
+
+
 def test_sum_squares_neither_overflows_nor_forgets() -> None:
     assert optimizer.sum_squares(np.float32([3e38, 1e-30])) == float(np.float32(3e38)) ** 2
     assert optimizer.sum_squares(np.float32([1e-30])) == float(np.float32(1e-30)) ** 2

@@ -39,6 +39,7 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
+    --diagnostics-interval
     --eval-suite --save-while-training --max-memory --recompute
     --log-level --log-file --verbose --create --profile
     --step-decay-factor --step-decay-steps

@@ -40,8 +40,10 @@ from crystalline._kernels.marks import MarkRow
 from crystalline.errors import CheckpointError, SaveError, UsageError
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
+from crystalline.train.examination import Culprit
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.spec import RunSpec
+from crystalline.train.stats import Diagnosis, Sizes
 from crystalline.train.sums import Merge, direct_sums
 
 DEFAULTS: dict[str, Any] = {
@@ -95,12 +97,15 @@ class FakeProgram:
             Region("scratch", "float32", (self.permits, n)),
             Region("undo", "float32", (self.permits, 2, self.width)),
             Region("marks", "int64", (self.permits, 8)),
+            Region("found", "float64", (self.segment_count, 4)),
+            Region("culprits", "int64", (self.lane_count,)),
         ]
 
     def bind(self, arena: Arena) -> None:
         self.weights, self.momentum = arena["weights"], arena["momentum"]
         self.copy = arena["copy"]
         self.grads, self.packed, self.lanes = arena["grads"], arena["packed"], arena["lanes"]
+        self.found, self.culprits = arena["found"], arena["culprits"]
         self.scratch, self.undo, self.marks = arena["scratch"], arena["undo"], arena["marks"]
 
     def record(self, marks: MarkRow) -> None:
@@ -182,8 +187,37 @@ class FakeProgram:
     def weights_sha256(self) -> str:
         return hashlib.sha256(self.weights.tobytes() + self.packed.tobytes()).hexdigest()
 
-    def diagnostics(self) -> Sequence[tuple[str, float, float]]:
-        return [("all", float(np.abs(self.weights).max()), float(np.abs(self.grads).max()))]
+    def diagnose_segment(self, segment: int, step: int, lr: float) -> None:
+        self._nap("diagnose")
+        part = self._part(segment)
+        self.found[segment] = (
+            np.abs(self.weights[part]).max(), np.abs(self.grads[part]).max(), step, lr,
+        )  # fmt: skip
+
+    def diagnosis(self, step: int) -> Diagnosis:
+        weight, gradient, _, lr = self.found.max(axis=0).tolist()
+        sizes = Sizes("all", weight, weight, min(0.5, gradient), 0.1, gradient, 0.0, lr)
+        return Diagnosis(step, (sizes,), ())
+
+    def examine(
+        self, _: int, __: int, ___: float, losses: Sequence[float], alive: Callable[[], None]
+    ) -> None:
+        alive()
+        assert len(losses) == self.lane_count
+        bad = [lane for lane in range(self.lane_count) if not np.isfinite(self.lanes[lane]).all()]
+        self.culprits[:] = -1
+        self.culprits[: len(bad)] = bad
+
+    def culprit(self, _: int) -> Culprit | None:
+        lanes = tuple(int(lane) for lane in self.culprits if lane >= 0)
+        return Culprit("gradient", math.nan, "all", (5,), lanes) if lanes else None
+
+    def sequences_in(self, _: int) -> int:
+        return 2
+
+    def extremes(self, lane: int) -> tuple[float, float]:
+        sizes = np.abs(self.lanes[lane])
+        return float(sizes.max()), float(sizes[sizes > 0].min())
 
     def discover(self, commit: Callable[[], None]) -> Discovery | None:
         every = self.options["discoveries"]

@@ -33,7 +33,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
-    return [line for line in read_metrics(run_dir / "metrics.jsonl") if "event" in line]
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    return [line for line in lines if line.get("event") not in (None, "diagnostics", "request")]
 
 
 def test_it_comes_after_every_mth_evaluation(tmp_path: Path, undisturbed: RunResult) -> None:

@@ -44,7 +44,7 @@ def test_a_steps_mean_is_over_the_turns_of_all_its_lanes(
     assert file.train_marks is not None
     program.compute_lane(0, 0, 0, 0.0)
     lanes = [program.compute_lane(lane, 0, 0, 0.0) for lane in range(program.lane_count)]
-    starts = np.concatenate([program._lane_starts(lane, 0) for lane in range(program.lane_count)])
+    starts = np.concatenate([program.lane_starts(lane, 0) for lane in range(program.lane_count)])
     counts = sum(int(file.train_marks[at + 1 : at + 17].sum()) for at in starts)
     assert 0 < counts < 16 * len(starts)
     assert sum(lane[1] for lane in lanes) == counts

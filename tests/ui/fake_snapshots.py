@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from crystalline.engine.shape import shape_of
-from crystalline.train.stats import EvalPoint, Snapshot, SphereStats
+from crystalline.train.stats import Diagnosis, EvalPoint, Sizes, Snapshot, SphereStats
 
 STATES = ("compute", "compute", "waiting", "idle", "reduce", "update")
 
@@ -29,15 +29,40 @@ def fake_sphere(index: int, step: int, spheres: int, state: str) -> SphereStats:
         lanes_done=lanes,
         steals=index * step // 40,
         segments_done=step * 7 // spheres,
+        segments_updated=step * 3 // spheres,
+        sequences=2 * lanes,
+        lanes_by_group=tuple(lanes if group == index % 12 else 0 for group in range(12)),
+        stolen=(spheres - index) * step // 50,
         tokens=lanes * 64,
         compute_s=lanes * 0.0067,
         sync_s=step * 0.0009 + index * 0.01,
         wait_s=step * 0.0002,
         idle_s=step * (0.0461 - 0.0067 * 12 / spheres),
         grad_norm=0.3 + 0.1 * math.sin(index + step),
+        grad_largest=0.02 + 0.01 * math.sin(index),
+        grad_smallest=3e-9,
         memory_bytes=23_500_000 + 310_000 * index,
+        peak_memory_bytes=25_500_000 + 310_000 * index,
+        retries=1 if index == 3 else 0,
+        errors=0,
         respawns=1 if index == 3 else 0,
     )
+
+
+def fake_diagnosis(step: int) -> Diagnosis:
+    """Weights and gradients of four layers."""
+    groups = (
+        ("embeddings", 0.0204, 1.3e-4), ("positions", 0.0102, 9.7e-5),
+        ("attention", 0.0311, 4.1e-4), ("mlp", 0.0287, 3.6e-4), ("norms", 0.9911, 2.2e-4),
+    )  # fmt: skip
+    layers = tuple((f"layer {n}", 0.03 + 0.001 * n, 3e-4 / (n + 1)) for n in range(4))
+
+    def sizes(name: str, weight: float, gradient: float) -> Sizes:
+        return Sizes(
+            name, weight, 9 * weight, gradient, 0.6 * gradient, 40 * gradient, 0.02, 0.0013
+        )
+
+    return Diagnosis(step, tuple(sizes(*g) for g in groups), tuple(sizes(*n) for n in layers))
 
 
 def fake_snapshot(step: int = 1200, *, spheres: int = 12, max_steps: int = 2000) -> Snapshot:
@@ -93,14 +118,10 @@ def fake_snapshot(step: int = 1200, *, spheres: int = 12, max_steps: int = 2000)
         message="sphere 3 died (killed by signal 9) and was replaced" if step > 60 else None,
         loss_history=curve,
         eval_history=evaluations,
-        parameter_groups=(
-            ("embedding", 0.0204, 1.3e-4),
-            ("positions", 0.0102, 9.7e-5),
-            ("attention", 0.0311, 4.1e-4),
-            ("mlp", 0.0287, 3.6e-4),
-            ("norms", 0.9911, 2.2e-4),
-            ("biases", 0.0093, 1.1e-4),
-        ),
+        diagnosis=fake_diagnosis(step // 50 * 50 or 1),
+        balance=1.08,
+        work_entropy=3.58,
+        work_by_group=tuple([1 / 12] * 12),
         spheres=tuple(fake_sphere(i, step, spheres, states[i]) for i in range(spheres)),
     )
 
@@ -174,7 +195,17 @@ def extreme_snapshot(spheres: int = 12) -> Snapshot:
         message="a message\nof several lines \x1b]0;title\x07 " + "and long " * 60,
         loss_history=((1, 4.0), (2, nan), (3, inf), (4, 1e300), (5, -1e300)),
         eval_history=(EvalPoint(1, nan, nan), EvalPoint(4, 1e299, 1e299)),
-        parameter_groups=tuple((f"größe-{i}-" + "名" * 30, 1e300, nan) for i in range(40)),
+        diagnosis=Diagnosis(
+            10**12,
+            tuple(
+                Sizes(f"größe-{i}-" + "名" * 30, 1e300, inf, nan, nan, inf, 1.0, None)
+                for i in range(40)
+            ),
+            (),
+        ),
+        balance=1e9,
+        work_entropy=0.0,
+        work_by_group=(1.0, *[0.0] * 11),
         spheres=awkward,
     )
 
@@ -202,7 +233,10 @@ def empty_snapshot() -> Snapshot:
         message=None,
         loss_history=(),
         eval_history=(),
-        parameter_groups=(),
+        diagnosis=None,
+        balance=None,
+        work_entropy=None,
+        work_by_group=(),
         spheres=(),
     )
 

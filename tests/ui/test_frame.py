@@ -256,7 +256,11 @@ def test_parameter_groups_where_there_is_room() -> None:
     for size in ((80, 44), (200, 50)):
         text = "\n".join(lines_of(snapshot, *size))
         assert re.search(r"attention +0\.0311 +4\.1e-04", text)
-    many = replace(snapshot, parameter_groups=tuple((f"group {i}", 1.0, 1.0) for i in range(50)))
+    assert re.search(r"layer 3 +0\.0330 +7\.5e-05 +3\.0e-03 +2% +1\.3e-03", text)
+    assert snapshot.diagnosis is not None
+    norms = snapshot.diagnosis.groups[-1]
+    groups = tuple(replace(norms, name=f"group {i}") for i in range(50))
+    many = replace(snapshot, diagnosis=replace(snapshot.diagnosis, groups=groups))
     text = "\n".join(lines_of(many, 200, 50))
     shown = len(re.findall(r"group \d+", text))
     assert f"… {50 - shown} more" in text

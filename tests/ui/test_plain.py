@@ -8,7 +8,12 @@ from dataclasses import replace
 
 from crystalline.train.stats import EvalPoint, Snapshot
 from crystalline.ui.plain import PlainReporter, progress_line
-from tests.ui.fake_snapshots import empty_snapshot, extreme_snapshot, fake_snapshot
+from tests.ui.fake_snapshots import (
+    empty_snapshot,
+    extreme_snapshot,
+    fake_diagnosis,
+    fake_snapshot,
+)
 
 
 class Clock:
@@ -20,7 +25,7 @@ class Clock:
 
 
 def snapshot_at(step: int, **fields: object) -> Snapshot:
-    quiet = replace(fake_snapshot(120), message=None, eval_history=())
+    quiet = replace(fake_snapshot(120), message=None, eval_history=(), diagnosis=None)
     return replace(quiet, step=step, **fields)  # type: ignore[arg-type]
 
 
@@ -43,6 +48,22 @@ def test_a_line_every_two_seconds() -> None:
 
     # Step 1 at once, then whenever two seconds have passed, and the last one at the end.
     assert steps_of(written(feed)) == [1, 21, 41, 61, 81, 100]
+
+
+def test_diagnostics_follow_a_line_of_progress_now_and_then() -> None:
+    def feed(reporter: PlainReporter, clock: Clock) -> None:
+        for step in range(1, 800):
+            reporter.show(snapshot_at(step, diagnosis=fake_diagnosis(step // 50 * 50 or 1)))
+            clock.now += 0.1
+
+    lines = written(feed)
+    told = [(lines[i - 1], line) for i, line in enumerate(lines) if line.startswith("diagnostics")]
+    assert [line.split(":")[0] for _, line in told] == [
+        "diagnostics 1", "diagnostics 300", "diagnostics 600",
+    ]  # fmt: skip
+    assert all(before.startswith("step") for before, _ in told)
+    assert "weights embeddings 0.0204 positions 0.0102" in told[0][1]
+    assert "gradients embeddings 1.3e-04 (max 5.2e-03, 2% zero)" in told[0][1]
 
 
 def test_no_line_while_the_step_stands_still() -> None:
@@ -115,7 +136,7 @@ def test_only_printable_ascii() -> None:
         reporter.message("größe \x1b[31m red \udcff \r\n 名前")
 
     lines = written(feed)
-    assert len(lines) == 3
+    assert len(lines) == 4  # message, progress, diagnostics, message
     for line in lines:
         assert line.isascii()
         assert line.isprintable()

@@ -31,6 +31,8 @@
     .sgd = sgd,
     .keep_state = keep_state,
     .tree_sum = tree_sum,
+    .magnitudes = magnitudes,
+    .change_squares = change_squares,
     .repack = repack,
     .move_floats = move_floats,
     .dropout = dropout,

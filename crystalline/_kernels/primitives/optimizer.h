@@ -6,6 +6,8 @@
 #include "primitives.h"
 #include "vec.h"
 
+CL_INLINE vf cl_upto(const float *p, int64_t n) { return n == VL ? vload(p) : vloadn(p, n); }
+
 /* AdamW (Loshchilov and Hutter 2019), decay decoupled as in PyTorch:
  *   g = clip g;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
  *   w = w - lr weight_decay w - lr (correction1 m) / (sqrt(correction2 v) + epsilon) */
@@ -94,6 +96,73 @@ static void sgd(int64_t n, float *w, float *m, const float *g, const OptimizerSt
   }
 }
 
+/* ---- what diagnostics ask for ---- */
+
+static void magnitudes(int64_t n, const float *x, Magnitudes *out) {
+  const vf limit = vset1(0x1.fffffep127f), none = vset1(__builtin_inff());
+  vd squares[2] = {{0}}, total[2] = {{0}};
+  vf largest = vzero(), smallest = none;
+  int64_t zeros = 0, odd = -1;
+  for (int64_t i = 0; i < n;) {
+    const int64_t stop = n - i < 1 << 20 ? n : i + (1 << 20); /* before a count of 32 bits is full */
+    vi count = viset1(0), strange = viset1(0);
+    for (int64_t j = i; j < stop; j += VL) {
+      const int64_t r = stop - j < VL ? stop - j : VL;
+      vf a = vabs(cl_upto(x + j, r));
+      vi finite = (vi)(a <= limit), zero = (vi)(a == vzero());
+      if (r < VL) zero &= vlanes(r);
+      count -= zero;
+      strange |= ~finite;
+      largest = vmax(largest, vselect(finite, a, vzero()));
+      smallest = vmin(smallest, vselect(finite & ~(vi)(a == vzero()), a, none));
+      vd low = vlow(a), high = vhigh(a);
+      squares[0] += low * low;
+      squares[1] += high * high;
+      total[0] += low;
+      total[1] += high;
+    }
+    int any = 0;
+    for (int l = 0; l < VL; l++) {
+      zeros += count[l];
+      any |= strange[l];
+    }
+    for (int64_t j = i; any && odd < 0 && j < stop; j++)
+      if (!(__builtin_fabsf(x[j]) <= 0x1.fffffep127f)) odd = j;
+    i = stop;
+  }
+  float least = __builtin_inff();
+  for (int l = 0; l < VL; l++)
+    if (smallest[l] < least) least = smallest[l];
+  out->squares = vdsum(squares[0] + squares[1]);
+  out->total = vdsum(total[0] + total[1]);
+  out->largest = vhmax(largest);
+  out->smallest = least;
+  out->zeros = zeros;
+  out->odd = odd;
+}
+
+/* Before AdamW's step w was (w + a) / keep, with a = rate m / (sqrt(correction2 v) + epsilon), before
+ * SGD's likewise, with a = rate m: so a / keep + (1 / keep - 1) w was taken away. */
+static double change_squares(int64_t n, const float *w, const float *m, const float *v,
+                             const OptimizerStep *step) {
+  const float decay = step->lr * step->weight_decay;
+  const vf rate = vset1(step->lr * step->correction1 / (1.0f - decay));
+  const vf decayed = vset1(decay / (1.0f - decay)), correction2 = vset1(step->correction2);
+  const vf epsilon = vset1(step->epsilon);
+  vd squares[2] = {{0}};
+  for (int64_t i = 0; i < n; i += VL) {
+    const int64_t r = n - i < VL ? n - i : VL;
+    vf a = cl_upto(m + i, r) * rate;
+    if (v) a = a / (vsqrt(cl_upto(v + i, r) * correction2) + epsilon);
+    if (r < VL) a = vkeepn(a, r);
+    vf change = vfma(decayed, cl_upto(w + i, r), a);
+    vd low = vlow(change), high = vhigh(change);
+    squares[0] += low * low;
+    squares[1] += high * high;
+  }
+  return vdsum(squares[0] + squares[1]);
+}
+
 /* ---- the sum over lanes ----
  *
  * The tree: neighbors are paired, (0, 1), (2, 3), .., then pairs of pairs; an odd one at the end
@@ -102,13 +171,11 @@ static void sgd(int64_t n, float *w, float *m, const float *g, const OptimizerSt
  * a stack like the digits of a binary counter, which is the same tree. */
 enum { CL_TREE_WIDTH = 8, CL_TREE_DEPTH = 56 };
 
-CL_INLINE vf cl_tree_load(const float *p, int64_t n) { return n == VL ? vload(p) : vloadn(p, n); }
-
 /* the tree over `lanes` <= 8 lanes, a compile-time constant at every call */
 CL_INLINE vf cl_tree_leaves(const int lanes, const float *p, int64_t stride, int64_t n) {
   vf t[CL_TREE_WIDTH];
 #pragma GCC unroll 8
-  for (int l = 0; l < lanes; l++) t[l] = cl_tree_load(p + l * stride, n);
+  for (int l = 0; l < lanes; l++) t[l] = cl_upto(p + l * stride, n);
 #pragma GCC unroll 3
   for (int w = 1; w < CL_TREE_WIDTH; w *= 2)
 #pragma GCC unroll 8

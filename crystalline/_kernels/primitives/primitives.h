@@ -27,6 +27,15 @@ typedef struct {
   float lr, beta1, beta2, epsilon, weight_decay, clip, correction1, correction2;
 } OptimizerStep;
 
+/* What a pass over an array tells of its numbers, by their sizes |x|. */
+typedef struct {
+  double squares, total; /* sums of |x|^2 and |x| */
+  double largest;        /* of the numbers that are finite */
+  double smallest;       /* of those that are finite and not 0; infinity where there is none */
+  int64_t zeros;
+  int64_t odd; /* index of the first that is not finite, -1: none */
+} Magnitudes;
+
 /* Targets spread over neighbors: that of token t is (1 - epsilon) at t and epsilon weights[t, j] at
  * ids[t, j].  A row of weights sums to 1, or is all 0: then t has no neighbors and epsilon is 0. */
 typedef struct {
@@ -288,6 +297,13 @@ typedef struct {
    * an `out` that starts on a cache line. */
   double (*tree_sum)(int64_t n, int64_t lanes, int64_t group, const float *first, int64_t stride,
                      float *out, StoreMode store);
+
+  /* Sums in float64, in a fixed order. */
+  void (*magnitudes)(int64_t n, const float *x, Magnitudes *out);
+  /* The sum of squares of what the newest step, AdamW's, or SGD's where v is NULL, has added to w,
+   * from the arrays after it: up to the rounding of w. */
+  double (*change_squares)(int64_t n, const float *w, const float *m, const float *v,
+                           const OptimizerStep *step);
 
   /* ---- repack.h ---- */
   /* Both packed forms of `rows` rows w[rows, N] of a matrix [K, N]: the panels of the matrix, each
