@@ -14,6 +14,7 @@ from crystalline.engine.shape import MOST_LEVELS, Places
 from crystalline.engine.supervisor import Supervisor
 from crystalline.engine.tree import Tree, order_of, order_word
 from crystalline.errors import EngineError
+from crystalline.faults import point
 from crystalline.ipc.liveness import Patience
 
 ANSWER_S = 20.0  # that nodes have to answer an order
@@ -104,6 +105,7 @@ class Growth:
             number = board.state.fetch_add(b.ORDERS, 1) + 1
             waiting[row] = (number, tree.word(row, b.S_ID))
             tree.put(row, b.S_ORDER, order_word(number, places))
+        point("order.given")
         board.bells.ring_family(0)
         board.barrier.wake_waiters()
         patience = Patience(ANSWER_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import signal
 
+from crystalline import faults
 from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS
@@ -23,6 +24,7 @@ from crystalline.engine.tree import (
     wanted_places,
 )
 from crystalline.errors import EngineError
+from crystalline.faults import play, point
 from crystalline.ipc.bells import CALL
 from crystalline.log import get_logger
 
@@ -59,6 +61,7 @@ class Member:
             self._follow()
             if self._children is not None:
                 self._look_after(self._children)
+        point("leave.going")
         self._enter(b.RETIRED)
 
     def _look_after(self, children: Supervisor) -> None:
@@ -88,11 +91,13 @@ class Member:
         number = order_of(order)
         if self._role() == LEAVING or number == order_of(tree.word(row, b.S_ANSWER)):
             return
+        point("order.heard")
         places = wanted_places(order)
         failed = 0
         if places and self._children is None:
             adopt_orphans(True)
             tree.become(row, CONTROL)
+            play(faults.CONTROL)
             self._enter(b.CONTROLLING)
             self._children = Supervisor(self._company, row)
         if self._children is not None:
@@ -105,6 +110,8 @@ class Member:
                 self._children = None
                 adopt_orphans(False)
                 tree.become(row, LEAF)
+                play(faults.SPHERE)
+        point("order.answer")
         tree.put(row, b.S_ANSWER, order_word(number, failure=failed))
         self._board.barrier.ring_node()
 

@@ -33,6 +33,7 @@ from crystalline.engine.board import (
 )
 from crystalline.engine.phase import Phase, numbered
 from crystalline.engine.tree import LEAF, order_of
+from crystalline.faults import point
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
 
@@ -106,6 +107,7 @@ class Sphere:
                     bells.sleep(family, WORK, heard, SLEEP_NS)
                     self._book(S_IDLE_NS)
                     continue
+                point("permit.taken")
                 if not settled:
                     self._settle()
                     settled = True
@@ -115,6 +117,7 @@ class Sphere:
             if kind == IDLE:
                 others_wait = state.load(SPHERES) > permits.count
                 if self._is_called() or (others_wait and monotonic_ns() > turn_ends_ns):
+                    point("permit.release")
                     permits.release(permit)
                     permit = -1
                     continue
@@ -124,6 +127,7 @@ class Sphere:
                 continue
             unit = barrier.claim(phase, index, self.position)
             if unit >= 0:
+                point("barrier.claimed")
                 self._enter(self._shown[kind - 1])
                 self._work(phase, unit, permit)
                 continue
@@ -148,14 +152,19 @@ class Sphere:
         declared = self._phases[(phase & 15) - 1]
         self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
         declared.work(unit, permit, self)
+        point("barrier.worked")
         self._barrier.done(phase, unit, self.index)
+        point("barrier.done")
         self.book()
 
     def _hand_over(self, phase: int) -> None:
         """Let what follows from a finished phase be written, and begin the next."""
         barrier = self._barrier
+        point("handover.claimed")
         name = self._phases[(phase & 15) - 1].follows()
+        point("handover.written")
         barrier.advance(phase, IDLE if name is None else self._numbers[name])
+        point("handover.done")
         if name is None:
             barrier.ring_node()
 

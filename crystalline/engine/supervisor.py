@@ -30,6 +30,7 @@ from crystalline.engine.shape import NODE_ZERO
 from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree
 from crystalline.engine.watch import Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
+from crystalline.faults import SPHERE, play, point
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.liveness import Patience, parent_of, thread_count
 from crystalline.log import get_logger
@@ -156,6 +157,7 @@ class Supervisor:
         if place >= 0:
             self._become(rows[place])
         started = -1 - place
+        point("fork.parted")
         for row, pid in zip(rows[:started], pids[:started].tolist(), strict=True):
             self._children[pid] = row
             self._tree.exchange(row, b.S_PID, 0, pid)
@@ -170,6 +172,8 @@ class Supervisor:
         """Be the child in a row, until it is over."""
         code = EXIT_FAILURE
         try:
+            play(SPHERE)
+            point("fork.born")
             lifeline = self._company.lifeline
             lifeline.let_go()
             if self.row != NODE_ZERO:
@@ -179,6 +183,7 @@ class Supervisor:
             if tree.exchange(row, b.S_PID, 0, os.getpid()) or (
                 tree.word(row, b.S_PID) == os.getpid()
             ):
+                point("fork.joined")
                 self._company.live(self._company, row)
             code = 0
         finally:  # never back into the parent's frames
@@ -199,6 +204,7 @@ class Supervisor:
                 self._board.bells.ring_family(row + 1)
         if not going:
             return
+        point("leave.asked")
         self._board.bells.ring_family(self.row + 1)
         self._board.barrier.wake_waiters()
         patience = Patience(3 * RETIRE_S)
@@ -224,6 +230,7 @@ class Supervisor:
         """Take back what a dead child held; replace it, or take over what it leaves."""
         tree = self._tree
         role = tree.word(row, b.S_ROLE)
+        point("burial.begun")
         self._take_back(row)
         if role == LEAVING:
             self._inherit(row, [])
@@ -238,6 +245,7 @@ class Supervisor:
             tree.free(row)
         else:
             self._deaths.tell(row, status, 0)
+            point("burial.told")
             tree.put(row, b.S_RESPAWNS, tree.word(row, b.S_RESPAWNS) + 1)
             self._fork([row])
         self._board.barrier.ring_node()
@@ -249,6 +257,7 @@ class Supervisor:
         """
         tree = self._tree
         adopted = 0
+        point("adoption.begun")
         for orphan in tree.children(dead):
             if tree.exchange(orphan, b.S_PID, 0, -1):  # on its way: it will see that and go
                 tree.free(orphan)
@@ -257,6 +266,7 @@ class Supervisor:
             if _is_ours(pid):
                 if places and tree.word(orphan, b.S_ROLE) != LEAVING:
                     tree.stand(orphan, self.row, places.pop(0))
+                    point("adoption.stood")
                     self._children[pid] = orphan
                     adopted += 1
                     continue
@@ -282,7 +292,9 @@ class Supervisor:
         if undo is not None:
             for unit in barrier.units_claimed_by(row):
                 undo(unit, permit)
+        point("burial.undone")
         barrier.free_units_of(row)
+        point("burial.freed")
         permits.release(permit)
         barrier.wake_waiters()
         board.bells.ring_for_work(1, self._tree.families())

@@ -25,6 +25,8 @@ from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
 from crystalline._kernels.optimizer cimport store_of
 from crystalline.model.transformer cimport Segment, Transformer
 
+from crystalline.faults import are_on, point
+
 cdef extern from *:
     """
     static inline void cl_store_release(int64_t *p, int64_t x) {
@@ -40,6 +42,11 @@ cdef enum:
     PROGRESS_BITS = 20
 
 UNDO_WORDS = HEADER + 3 * BLOCK // 2
+
+
+cdef void _pass_point(const char* name) noexcept nogil:
+    with gil:
+        point((<bytes>name).decode())
 
 
 cdef class SegmentUpdate:
@@ -110,8 +117,11 @@ cdef class SegmentUpdate:
         o.correction1 = <float>(1.0 / (1.0 - self._beta1 ** (step + 1)))
         o.correction2 = <float>(1.0 / (1.0 - self._beta2 ** (step + 1)))
         cdef int64_t* undo = &self._undo[permit, 0]
+        cdef bint watched = are_on()
         with nogil:
-            self._update(segment, undo, step, &o)
+            self._update(segment, undo, step, &o, watched)
+            if watched:
+                _pass_point("update.packing")
             self.model.pack_segment_nogil(s, &self.model._trained[0])
 
     def recover(self, int64_t permit, int64_t segment, int64_t step) -> None:
@@ -138,7 +148,7 @@ cdef class SegmentUpdate:
         return word & ((1 << PROGRESS_BITS) - 1) if word >> PROGRESS_BITS == step + 1 else 0
 
     cdef void _update(self, int64_t segment, int64_t* undo, int64_t step,
-                      const OptimizerStep* o) noexcept nogil:
+                      const OptimizerStep* o, bint watched) noexcept nogil:
         cdef const Primitives* p = primitives()
         cdef int64_t start = self._segment(segment).start
         cdef int64_t stop = self._segment(segment).stop
@@ -152,14 +162,22 @@ cdef class SegmentUpdate:
                          &self._v[start] if self.is_adamw else NULL, &self._grads[start], copy,
                          BLOCK)
             undo[1], undo[2] = segment, block
+            if watched:
+                _pass_point("update.kept")
             cl_store_release(undo, step + 1)
+            if watched:
+                _pass_point("update.marked")
             if self.is_adamw:
                 p.adamw(n, &self.model._trained[start], &self._m[start], &self._v[start],
                         &self._grads[start], o)
             else:
                 p.sgd(n, &self.model._trained[start], &self._m[start], &self._grads[start], o)
             block += 1
+            if watched:
+                _pass_point("update.changed")
             cl_store_release(&self._progress[segment], (step + 1) << PROGRESS_BITS | block)
+            if watched:
+                _pass_point("update.counted")
             start += n
         cl_store_release(undo, 0)
 

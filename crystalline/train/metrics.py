@@ -24,6 +24,7 @@ from typing import Any
 from crystalline.atomic import json_text, replace_shared
 from crystalline.closing import Closing
 from crystalline.errors import SaveError
+from crystalline.faults import point
 from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
 from crystalline.untrusted import BadContent, open_ours
@@ -51,6 +52,7 @@ class MetricsLog(Closing):
         self._failing = False
         self._fd = -1
         try:
+            point("metrics.open")
             replace_shared(self.path)
             self._fd = open_ours(self.path, append=True)
             os.ftruncate(self._fd, _end_of_step(self.path, step))
@@ -69,6 +71,7 @@ class MetricsLog(Closing):
 
     def flush(self) -> None:
         """Force the lines to disk."""
+        point("metrics.sync")
         os.fsync(self._fd)
 
     def step(
@@ -119,7 +122,9 @@ class MetricsLog(Closing):
         data = (json_text(finite) + "\n").encode()
         before = os.fstat(self._fd).st_size
         try:
+            point("metrics.append")
             written = os.write(self._fd, data)
+            point("metrics.appended")
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError as error:

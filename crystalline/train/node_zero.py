@@ -36,6 +36,7 @@ from crystalline.errors import (
     SaveError,
     environment_error,
 )
+from crystalline.faults import NODE_ZERO, point, set_up
 from crystalline.formats.catalog import damage
 from crystalline.formats.files import STATE
 from crystalline.ipc.barrier import POSITIONS
@@ -126,6 +127,7 @@ class NodeZero:
         try:
             self._introduce()
             self._load()
+            point("node.loaded")
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
             self._node.resize(self.spec.workers)
@@ -211,6 +213,7 @@ class NodeZero:
         self._phases.begin(COMPUTE)
         self._book()
         self._phases.wait()
+        point("node.step")
         took_ns = max(1, self._clock.running_ns() - began_ns)
         self._step += 1
         self._unbooked = Step(
@@ -384,6 +387,7 @@ class NodeZero:
         self._phases.begin(EVALUATE)
         if not self._phases.wait():
             return False
+        point("node.evaluate")
         evaluation.enter(self.words.results[:count].tolist(), monotonic_ns() - began_ns)
         return True
 
@@ -422,6 +426,7 @@ class NodeZero:
                 announced = True
                 logger.info("the spheres wait while roots and tables are made anew")
 
+        point("node.discover")
         with interruptible(look, LOOK_NS / 1e9) as commit:
             found = self.program.discover(commit)
         self._node.enter_state("training")
@@ -538,9 +543,13 @@ def main(launcher: int, report: int) -> int:
         handler = ReportHandler(report)
         logging.getLogger(LOGGER_NAME).addHandler(handler)
         logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
+        set_up(NODE_ZERO)
+        point("node.spec")
         with sys.stdin.buffer as file:
             spec: RunSpec = pickle.load(file)
-        send(report, "result", **NodeZero(spec, report).run())
+        result = NodeZero(spec, report).run()
+        point("node.result")
+        send(report, "result", **result)
     except CrystallineError as error:
         return _report_error(report, error)
     except (_Terminated, BrokenPipeError):  # the launcher is gone: nobody listens

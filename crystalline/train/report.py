@@ -18,18 +18,22 @@ import os
 import socket
 from typing import Any
 
+from crystalline.faults import point
+
 
 def send(report: int, kind: str, *, descriptor: int | None = None, **fields: Any) -> None:
     """Write a line to the socket with the file descriptor `report`.
 
     An open `descriptor` goes with it; the launcher gets a copy.
     """
+    point("message.send")
     line = memoryview(json.dumps({"kind": kind, **fields}).encode() + b"\n")
     if descriptor is not None:
         with socket.socket(fileno=os.dup(report)) as channel:
             line = line[socket.send_fds(channel, [line], [descriptor]) :]
     while line:
         line = line[os.write(report, line) :]
+    point("message.sent")
 
 
 class ReportHandler(logging.Handler):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 from crystalline.engine.phase import Phase, Worker
+from crystalline.faults import point
 from crystalline.ipc.barrier import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
@@ -68,6 +69,7 @@ class StepPhases:
         first = unit * program.lanes_per_unit
         for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
             loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
+            point("compute.lane")
             took_ns = me.book()
             words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
             me.count(w.S_LANES, 1)
@@ -79,16 +81,20 @@ class StepPhases:
             words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)
 
     def _reduce(self, unit: int, _: int, me: Worker) -> None:
-        self.words.results[unit, w.SQUARES] = self._program.reduce_segment(unit)
+        square = self._program.reduce_segment(unit)
+        point("reduce.segment")
+        self.words.results[unit, w.SQUARES] = square
         me.count(w.S_SEGMENTS, 1)
 
     def _update(self, unit: int, permit: int, me: Worker) -> None:
         words = self.words
         step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
+        point("update.segment")
         self._program.update_segment(unit, permit, step, lr, float(words.outcome[w.CLIP]))
         me.count(w.S_SEGMENTS, 1)
 
     def _recover(self, unit: int, permit: int) -> None:
+        point("update.recover")
         self._program.recover(permit, unit, int(self.words.descriptor[w.STEP_INDEX]))
 
     def _evaluate(self, unit: int, permit: int, _: Worker) -> None:
@@ -96,9 +102,11 @@ class StepPhases:
         if unit < int(words.descriptor[w.EVAL_COUNT]):
             first = int(words.descriptor[w.EVAL_FIRST])
             loss, tokens = self._program.evaluate_unit(first + unit, permit)
+            point("evaluate.unit")
             words.results[unit, : w.SQUARES] = (loss, tokens, 0.0, 0.0, loss)
 
     def _pack(self, unit: int, _: int, me: Worker) -> None:
+        point("pack.segment")
         self._program.pack_segment(unit)
         me.count(w.S_SEGMENTS, 1)
 
@@ -109,6 +117,7 @@ class StepPhases:
         losses = words.results[: self._program.lane_count, w.LOSS_SUM].tolist()
         finite = all(map(math.isfinite, losses))
         words.outcome[:] = 0.0
+        point("compute.lanes")
         words.outcome[w.NON_FINITE] = not finite
         return REDUCE if finite else None
 
@@ -117,6 +126,7 @@ class StepPhases:
         squares = words.results[: self._program.segment_count, w.SQUARES].tolist()
         norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
         words.outcome[w.NORM] = norm
+        point("reduce.segments")
         words.outcome[w.NON_FINITE] = not math.isfinite(norm)
         words.outcome[w.CLIP] = clip_factor(norm, self._grad_clip)
         return UPDATE if math.isfinite(norm) else None

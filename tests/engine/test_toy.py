@@ -47,7 +47,7 @@ def test_any_number_of_spheres_comes_to_the_same(workers: int, permits: int, kil
 
 def test_no_model_is_anywhere_in_memory() -> None:
     assert set(toy(2, 2, 1)["modules"]) <= {
-        "_kernels", "atomic", "engine", "errors", "ipc", "log", "machine", "untrusted",
+        "_kernels", "atomic", "engine", "errors", "faults", "ipc", "log", "machine", "untrusted",
     }  # fmt: skip
 
 
