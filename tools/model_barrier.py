@@ -7,7 +7,7 @@
 
 The protocol is drawn in crystalline/ipc/__init__.py; `Model.sphere` and `Model.node`
 repeat, one atomic access at a time, what ipc/barrier.py, engine/sphere.py and
-engine/crew.py do.  Every order of these accesses is tried, and a sphere may be killed
+engine/supervisor.py do.  Every order of these accesses is tried, and a sphere may be killed
 between any two of them.  Checked in every state:
 
 * a unit is computed by one sphere at a time, with a permit that is its own;
@@ -25,11 +25,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools import walk  # noqa: E402
+from tools.walk import ViolationError  # noqa: E402
 
 FREE, CLAIMED, DONE = 0, 1, 2
 
@@ -45,10 +50,6 @@ BUGS = {
     "leave-update": "Node Zero leaves a step, as it may leave an evaluation, and saves",
     "plain-claim": "a unit is claimed by looking and then storing, without compare-and-swap",
 }
-
-
-class ViolationError(Exception):
-    """A state that must not be."""
 
 
 @dataclass(frozen=True)
@@ -447,71 +448,17 @@ def _forget(state: State) -> State:
     return _change(state, words=words, hand=hand, undo=undo, spheres=spheres)
 
 
-def explore(instance: Instance, most_states: int = 3_000_000) -> int:
+def explore(instance: Instance) -> int:
     """Visit every state of an instance; return how many there are.
 
     Raises:
         ViolationError: a state that must not be, with the shortest way to it.
     """
-    model = Model(instance)
-    first = model.first()
-    number_of: dict[State, int] = {first: 0}
-    states = [first]
-    came_from = array("q", [-1])
-    before: list[array[int]] = [array("q")]  # the predecessors of each state
-    finals = []
-    at = 0
-    while at < len(states):
-        state = states[at]
-        try:
-            if model.is_final(state):
-                finals.append(at)
-            else:
-                for _, raw in model.successors(state):
-                    after = _canonical(_forget(raw))
-                    number = number_of.get(after)
-                    if number is None:
-                        number = len(states)
-                        number_of[after] = number
-                        states.append(after)
-                        came_from.append(at)
-                        before.append(array("q"))
-                    before[number].append(at)
-        except ViolationError as error:
-            way = "\n".join(_way(model, states, came_from, at))
-            raise ViolationError(f"{error}\n{way}") from None
-        if len(states) > most_states:
-            raise SystemExit(f"{instance}: more than {most_states:,} states")
-        at += 1
-    ends = bytearray(len(states))
-    for number in finals:
-        ends[number] = 1
-    queue = finals
-    while queue:
-        for number in before[queue.pop()]:
-            if not ends[number]:
-                ends[number] = 1
-                queue.append(number)
-    if not all(ends):
-        stuck = ends.index(0)
-        way = "\n".join(_way(model, states, came_from, stuck))
-        raise ViolationError(f"from here on the step never ends: {states[stuck][9]}\n{way}")
-    return len(states)
-
-
-def _way(model: Model, states: list[State], came_from: array[int], at: int) -> list[str]:
-    """Return what happened on the way to a state (the spheres may trade numbers)."""
-    chain = [at]
-    while came_from[chain[-1]] >= 0:
-        chain.append(came_from[chain[-1]])
-    chain.reverse()
-    lines = []
-    for here, there in pairwise(chain):
-        for label, raw in model.successors(states[here]):
-            if _canonical(_forget(raw)) == states[there]:
-                lines.append("  " + label)
-                break
-    return lines
+    return walk.explore(
+        Model(instance),
+        alike=lambda state: _canonical(_forget(state)),
+        stuck=lambda state: state[9],
+    )
 
 
 USUAL = (

@@ -10,6 +10,7 @@ stdout, messages to stderr.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +37,23 @@ if TYPE_CHECKING:
     from crystalline.train.stats import Snapshot
 
 PROGRAM = "cllm-control"
-STATUS, WATCH = "status", "watch"
+STATUS, ANSWER, WATCH = "status", "answer", "watch"
 _HELP = {
     STATUS: "say what it does, and how far it is",
-    **{f"{request.name} {request.argument}".strip(): request.help for request in REQUESTS},
+    **{f"{request.name} {request.kind.letters}".strip(): request.help for request in REQUESTS},
     WATCH: "show the dashboard until it ends, or q leaves the view",
 }
 _NAMES = (STATUS, *BY_NAME, WATCH)
-_WIDTH = max(map(len, _HELP))
-_ROWS = "\n".join(f"  {name:{_WIDTH}}  {text}" for name, text in _HELP.items())
+_WIDTH = max(map(len, _HELP)) + 2
+
+
+def _row(name: str, text: str) -> str:
+    """Return a command and its help as lines of a terminal's width."""
+    first, *others = textwrap.wrap(text, 78 - _WIDTH - 2)
+    return "\n".join([f"  {name:{_WIDTH}}{first}", *(" " * (_WIDTH + 2) + t for t in others)])
+
+
+_ROWS = "\n".join(_row(name, text) for name, text in _HELP.items())
 # Lines that begin with a space stay lines; the parser would join others into one.
 DESCRIPTION = f"""Look after a run that goes on: under nohup, as a service, on another terminal.
 
@@ -58,13 +67,15 @@ What can be asked:
 {_ROWS}
 
 The run decides, and answers at once; what was asked is done when the step in
-  hand is. The same bits come of a run, whatever it was asked. Ending this
-  command never ends the run.
+  hand is. The same bits come of a run, whatever it was asked, but for restore
+  and lr-factor, which are part of what it computes, and saved with it. Ending
+  this command never ends the run.
 
 Exit codes: 0 the run does it; 1 it refuses, and says why, or does not answer;
   2 the arguments cannot work; 4 there is no such run, or nobody trains in it."""
 
 _WATCH_S = 0.5  # between two looks at a run that is watched
+_ANSWER_S = 0.02  # between two looks at what came of a request
 _AGAIN_S = 0.1  # between two attempts at a run that is still starting
 
 
@@ -82,15 +93,15 @@ class Settings:
         tyro.conf.arg(metavar="COMMAND", help_behavior_hint=f"(default: {STATUS})"),
     ] = STATUS
     """What to ask; see above."""
-    argument: Annotated[
-        str | None,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="[N]", constructor=str, help_behavior_hint="(of workers)"),
-    ] = None
-    """How many workers."""
+    arguments: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="[ARGUMENT ...]", help_behavior_hint="(of some commands)"),
+    ] = ()
+    """What the command takes: a number, a name, a checkpoint."""
     timeout: float = 10.0
-    """Seconds to wait for the run's answer. A busy run answers within a second; one that is stopped
-    by Ctrl-Z does not."""
+    """Seconds to wait for the run's answer, and for the outcome of what may be refused, which comes
+    when the step in hand is over. A busy run answers within a second; one that is stopped by Ctrl-Z
+    does not."""
     plain: bool = False
     """Let watch print lines instead of the dashboard, as it does where there is no terminal."""
     json: bool = False
@@ -117,15 +128,17 @@ class Settings:
 
     def wish(self) -> Wish | None:
         """Return what is asked of the run; None for what changes nothing."""
-        argument = self.argument
-        if self.command not in BY_NAME:
-            if argument is not None:
-                raise UsageError(
-                    f"{self.command} takes no argument, and got '{shown(argument)}'",
-                    advice=f"See {called(PROGRAM)} --help.",
-                )
+        given, request = self.arguments, BY_NAME.get(self.command)
+        most = 0 if request is None else len(request.kind.letters.split())
+        if len(given) > most:
+            takes = "no argument" if not most else "one argument" if most == 1 else "two arguments"
+            raise UsageError(
+                f"{self.command} takes {takes}, and got '{shown(' '.join(given))}'",
+                advice=f"See {called(PROGRAM)} --help.",
+            )
+        if request is None:
             return None
-        word = self.command if argument is None else f"{self.command}={argument}"
+        word = f"{self.command}={','.join(given)}" if given else self.command
         try:
             return Wish.of_word(word)
         except NoRequestError as error:
@@ -147,6 +160,8 @@ def _main(argv: list[str]) -> int:
     wish = settings.wish()
     with _call(settings) as call:
         answer = _asked(settings, call, {"command": STATUS} if wish is None else wish.to_json())
+        if wish is not None and BY_NAME[wish.name].waits:
+            answer = _outcome(settings, call, answer["number"])
     if settings.json:
         print_json(answer if wish is not None else answer["snapshot"])
     elif wish is not None:
@@ -189,6 +204,19 @@ def _watch(settings: Settings) -> int:
     return EXIT_OK
 
 
+def _outcome(settings: Settings, call: Call, number: int) -> dict[str, Any]:
+    """Return what came of a request, when its turn has come.  Raises `CrystallineError`."""
+    deadline = time.monotonic() + settings.timeout
+    while (answer := _asked(settings, call, {"command": ANSWER, "number": number})).get("pending"):
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"the run has not come to it within {settings.timeout:g} s",
+                advice="It will, when the step in hand is over; allow more time with --timeout.",
+            )
+        time.sleep(_ANSWER_S)
+    return answer
+
+
 def _asked(settings: Settings, call: Call, request: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of a run that does what it is asked; wait while it is starting.
 
@@ -210,7 +238,7 @@ def _asked(settings: Settings, call: Call, request: dict[str, Any]) -> dict[str,
             ) from None
         if answer.get("ok") is True:
             return answer
-        if answer.get("state") != "starting" or time.monotonic() > deadline:
+        if answer.get("again") is not True or time.monotonic() > deadline:
             raise CrystallineError(
                 shown(str(answer.get("reason"))), advice=shown(str(answer.get("advice", "")))
             )
@@ -289,4 +317,9 @@ def _status(run: str, snapshot: Snapshot) -> str:
         lines.append(activity_line(snapshot))
     if snapshot.last_checkpoint is not None:
         lines.append(f"saved {shown(Path(snapshot.last_checkpoint).name)}")
+    if snapshot.named_checkpoints:
+        named = (f"{shown(name)} (step {step:,})" for name, step in snapshot.named_checkpoints)
+        lines.append(f"kept by name: {', '.join(named)}")
+    if snapshot.lr_factor != 1.0:
+        lines.append(f"learning rate: the schedule's times {snapshot.lr_factor:g}")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from crystalline.cli.run import parse_settings
 from crystalline.errors import UsageError
 from crystalline.runs.layers import Layers, choice, field_hints, flag_of, is_tuple, suggestion
-from crystalline.runs.length import LENGTHS
+from crystalline.train.config import LENGTHS
 from crystalline.untrusted import shown
 
 PREFIX = "CLLM_"

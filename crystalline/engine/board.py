@@ -18,23 +18,21 @@ from crystalline.ipc.permits import Permits
 
 ERROR_BYTES = 2048
 
-# control: requests of the launcher.
+# control: words of the launcher.
 CONTROL_WORDS = 16
 (
     STOP,  # number of the reason to stop at the next opportunity, 0: none
-    PAUSE,  # 1: stay idle between phases
-    CHECKPOINT,  # number of checkpoints asked for so far
-    SET_WORKERS,  # number of spheres wanted, 0: as started
+    ASKED,  # requests put into the queue so far
     ATTACHED,  # 1: the launcher has mapped the arena
     SUSPENDED_NS,  # time that the whole run was suspended by job control so far
-) = range(6)
+) = range(4)
 
 # state: what Node Zero does now.
 STATE_WORDS = 24
 (
     RUN_STATE,  # a number of the program's
     SPHERES,  # spheres wanted now
-    CHECKPOINTS,  # requests for checkpoints that have been answered
+    ANSWERED,  # requests of the queue that have been answered
     STARTED_NS,  # monotonic time at which the work began in this session
     DEATHS,  # spheres that died in this session: entries ever written to the ring of deaths
     PAUSED_NS,  # time that this session was paused
@@ -46,6 +44,11 @@ STATE_WORDS = 24
     UNIT_NS,  # what a unit that takes long took lately, 0: not known
     CHANGES,  # of the tree so far
 ) = range(13)
+
+# requests: places of the queue; see `engine.queue`.
+REQUEST_PLACES = 16
+REQUEST_HEAD = 8  # words; the wish and the answer follow
+REQUEST_TEXT_BYTES = 512
 
 # spheres: a row per node of the tree (`tree`); the words from S_PROGRAM on are the program's.
 SPHERE_WORDS = 48
@@ -70,7 +73,7 @@ S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.
 DEATH_RING, DEATH_WORDS = 64, 8
-D_NUMBER, D_ROW, D_STATUS, D_ADOPTED = range(4)  # the number, from 1, is written last
+D_NUMBER, D_ROW, D_NODE, D_STATUS, D_ADOPTED = range(5)  # the number, from 1, is written last
 
 # What a sphere does; the programs' own states follow, see `states_of`.
 SPHERE_STATES = ("starting", "idle", "waiting", "dead", "retired", "control")
@@ -95,6 +98,7 @@ def engine_regions(units: int, permits: int, rows: int) -> list[Region]:
     return [
         Region("control", "int64", (CONTROL_WORDS,)),
         Region("state", "int64", (STATE_WORDS,)),
+        Region("requests", "int64", (REQUEST_PLACES, REQUEST_HEAD + 2 * REQUEST_TEXT_BYTES // 8)),
         Region("barrier", "int64", (BARRIER_WORDS,)),
         Region("permits", "int64", (Permits.words_needed(permits),)),
         Region("claims", "int64", (units,)),
@@ -115,6 +119,7 @@ class Board:
         self.bells = Bells(arena["bells"])
         self.control = Words(arena["control"])
         self.state = Words(arena["state"])
+        self.requests = arena["requests"]
         self.spheres = Words(arena["spheres"].reshape(-1))  # row s starts at s · SPHERE_WORDS
         self.deaths = Words(arena["deaths"].reshape(-1))
         self.sphere_table = arena["spheres"]  # (rows, SPHERE_WORDS)

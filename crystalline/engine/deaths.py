@@ -34,6 +34,7 @@ class Death:
     """One sphere that died."""
 
     row: int
+    node: int  # its id
     status: int  # as `waitpid` gives it
     adopted: int  # children that went on in its parent's care
 
@@ -45,14 +46,15 @@ class Deaths:
         self._state, self._words = board.state, board.deaths
         self._read = self._state.load(b.DEATHS)
 
-    def tell(self, row: int, status: int, adopted: int) -> None:
+    def tell(self, death: Death) -> None:
         """Enter a death."""
         number = self._state.fetch_add(b.DEATHS, 1)
         point("burial.telling")
         slot = number % DEATH_RING * DEATH_WORDS
-        self._words.store(slot + b.D_ROW, row)
-        self._words.store(slot + b.D_STATUS, status)
-        self._words.store(slot + b.D_ADOPTED, adopted)
+        self._words.store(slot + b.D_ROW, death.row)
+        self._words.store(slot + b.D_NODE, death.node)
+        self._words.store(slot + b.D_STATUS, death.status)
+        self._words.store(slot + b.D_ADOPTED, death.adopted)
         self._words.store(slot + b.D_NUMBER, number + 1)
 
     def news(self) -> Iterator[Death]:
@@ -67,6 +69,7 @@ class Deaths:
             self._read = number + 1
             yield Death(
                 self._word(number, b.D_ROW),
+                self._word(number, b.D_NODE),
                 self._word(number, b.D_STATUS),
                 self._word(number, b.D_ADOPTED),
             )
@@ -88,7 +91,7 @@ class Toll:
         self._deaths = Deaths(board)
         self._lost_file = lost_file
         self._happened = happened
-        self._times: dict[int, deque[float]] = {}  # of each row's deaths
+        self._times: dict[int, deque[float]] = {}  # of each node's deaths
 
     def look(self) -> None:
         """Take the deaths since the last look.
@@ -112,7 +115,7 @@ class Toll:
             logger.warning("sphere %d %s and is replaced", row, cause)
             self._happened("sphere_replaced", sphere=row, cause=cause)
         now = time.monotonic()
-        times = self._times.setdefault(row, deque(maxlen=MOST_DEATHS))
+        times = self._times.setdefault(death.node, deque(maxlen=MOST_DEATHS))
         times.append(now)
         if len(times) < MOST_DEATHS or now - times[0] > DEATHS_WITHIN_S:
             return

@@ -5,9 +5,10 @@ A shape is the set of the paths of its nodes.  Which one it is changes nothing o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 
+from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.shape import MOST_LEVELS, Places
@@ -55,26 +56,47 @@ class Growth:
         return self._changes == self._board.state.load(b.CHANGES)
 
     def want(self, shape: AbstractSet[Places]) -> None:
-        """Make the tree that of `shape`.
+        """Make the tree that of `shape`; where it cannot be, it is as it was wanted before.
 
         Raises:
             EngineError: a node could not be started, or does not answer.
         """
-        self._wanted = frozenset(shape)
-        self._board.state.store(b.SPHERES, self.size)
-        self.settle()
+        adopt_orphans(True)
+        before = self._wanted
+        try:
+            self._settle_as(frozenset(shape))
+        except EngineError:
+            if before:
+                self._settle_as(before)
+            raise
+
+    def spawn(self, row: int, places: Collection[int]) -> None:
+        """Give a leaf children in these places; raises as `want`."""
+        path = self._tree.path(row)
+        self.want(self._wanted | {(*path, place) for place in places})
+
+    def prune(self, row: int) -> None:
+        """Let all go that is below a control, or a leaf itself; raises as `want`."""
+        path = self._tree.path(row)
+        below = {node for node in self._wanted if node[: len(path)] == path and node != path}
+        self.want(self._wanted - (below or {path}))
 
     def settle(self) -> None:
         """Make the tree as it is wanted, where deaths have changed it; raises as `want`."""
         for _ in range(_ROUNDS):
             changes = self._board.state.load(b.CHANGES)
-            orders = self._orders()
             self._children.have(self._places(()))
+            orders = self._orders()
             if not orders and changes == self._board.state.load(b.CHANGES):
                 self._changes = changes
                 return
             self._give(orders)
         raise EngineError("the tree of spheres does not come to rest", advice="Resume the run.")
+
+    def _settle_as(self, shape: AbstractSet[Places]) -> None:
+        self._wanted = shape
+        self._board.state.store(b.SPHERES, self.size)
+        self.settle()
 
     def _places(self, path: Places) -> list[int]:
         """Return the places of the children that a node is to have."""
@@ -102,9 +124,10 @@ class Growth:
         board, tree = self._board, self._tree
         waiting = {}
         for row, places in orders.items():
-            number = board.state.fetch_add(b.ORDERS, 1) + 1
-            waiting[row] = (number, tree.word(row, b.S_ID))
-            tree.put(row, b.S_ORDER, order_word(number, places))
+            number, node = board.state.fetch_add(b.ORDERS, 1) + 1, tree.word(row, b.S_ID)
+            if node:  # else it has died since
+                waiting[row] = (number, node)
+                tree.put(row, b.S_ORDER, order_word(number, places))
         point("order.given")
         board.bells.ring_family(0)
         board.barrier.wake_waiters()

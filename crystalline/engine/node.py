@@ -10,21 +10,36 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
-from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
+from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
+from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.policy import Limits
+from crystalline.engine.queue import RequestQueue
+from crystalline.engine.requests import FEWER, MORE, Wish
 from crystalline.engine.runner import NAP_NS, Runner
-from crystalline.engine.shape import NODE_ZERO, Places
+from crystalline.engine.shape import (
+    AUTO,
+    NODE_ZERO,
+    Depth,
+    Places,
+    first_levels,
+    most_leaves,
+    most_levels,
+    places_of,
+    shape_of,
+)
 from crystalline.engine.supervisor import Company, Supervisor
 from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
@@ -47,18 +62,21 @@ class Node:
         folder: Path,
         permits: int,
         rows: int,
-        shape_of: Callable[[int], AbstractSet[Places]],
+        depth: Depth,
         states: Sequence[str],
         jitter_s: float,
         hang_s: float,
         lost_file: Callable[[], str | None],
         happened: Happened,
+        held: bool = False,
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
-        `folder` where there is no memory file, with `rows` for the nodes of the tree.  `shape_of`
-        tells what the tree is like that has so many leaves.  `happened` is told of events, by name
-        and with what belongs to them: "sphere_replaced", "control_lost", "workers", "paused" and
-        "resumed".  `lost_file` is as in `Toll`, the rest as in `Company`.
+        `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
+        `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
+        is told of events, by name and with what belongs to them: "sphere_replaced",
+        "request", "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".
+        `held` is a run that waits for the request to start.  `lost_file` is as in `Toll`, the rest
+        as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
@@ -81,7 +99,21 @@ class Node:
         self.clock = RunningClock(self.board)
         self._states = states
         self._happened = happened
-        self._shape_of = shape_of
+        self._depth = depth
+        limits = Limits(most_levels(depth), permits, rows)
+        self.demand = Demand(self.board, self.growth, limits, phases[0].units, happened)
+        self.is_held = held
+        self.is_paused = False
+        own: dict[str, Handler] = {
+            "start": self._start,
+            "pause": self._pause,
+            "resume": self._resume,
+            "stop": self._stop,
+            "workers": self._workers,
+            "spawn": self._spawn,
+            "terminate": self._terminate,
+        }
+        self.requests = Obeying(RequestQueue(self.board), own, happened)
 
     def await_launcher(self) -> None:
         """Wait until the launcher has mapped the arena, then forget its descriptor."""
@@ -97,8 +129,10 @@ class Node:
 
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
-        adopt_orphans(True)
         self.growth.want(self._shape_of(leaves))
+
+    def _shape_of(self, leaves: int) -> frozenset[Places]:
+        return places_of(shape_of(leaves, first_levels(self._depth)))
 
     def look_after(self) -> None:
         """See to the spheres: bury and replace, and take account of who died."""
@@ -147,49 +181,102 @@ class Node:
 
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
-        control = self.board.control
         return (
-            control.load(b.STOP) != 0
-            or control.load(b.PAUSE) != 0
-            or control.load(b.CHECKPOINT) != self.board.state.load(b.CHECKPOINTS)
-            or control.load(b.SET_WORKERS) not in (0, self.growth.size)
+            self.stop_wanted() != 0
+            or self.is_paused
+            or self.requests.is_wanted
             or not self.growth.is_settled
+            or (self._depth == AUTO and self.demand.is_due)
         )
 
-    def obey(self, state: str, save: Callable[[], None]) -> int:
-        """Do what is wanted while nobody computes; go on in `state`, or return why to stop.
-
-        `save` makes a checkpoint.
-        """
-        control = self.board.control
-        paused = False
+    def obey(self, state: str) -> int:
+        """Do what is wanted while nobody computes; go on in `state`, or return why to stop."""
+        told = False  # of a pause
         while True:
-            wanted = control.load(b.SET_WORKERS)
-            if wanted and wanted != self.growth.size:
-                self.resize(wanted)
-                self._happened("workers", workers=wanted)
-            elif not self.growth.is_settled:
+            heard = self.board.barrier.node_bell()
+            self.requests.obey()
+            if not self.growth.is_settled:
                 self.growth.settle()
-            asked = control.load(b.CHECKPOINT)
-            if asked != self.board.state.load(b.CHECKPOINTS):
-                save()
-                self.board.state.store(b.CHECKPOINTS, asked)
+            if self._depth == AUTO and self.demand.is_due:
+                self.demand.follow_policy()
             stop = self.stop_wanted()
-            if stop or not control.load(b.PAUSE):
+            if stop or not self.is_paused:
                 self.clock.go_on()
                 self.enter_state(state)
-                if paused and not stop:
+                if told and not stop:
                     self._happened("resumed")
                 return stop
             self.enter_state("paused")
             self.clock.pause()
-            if not paused:
+            if not told:
                 self._happened("paused")
-            paused = True
-            heard = self.board.barrier.node_bell()
-            if control.load(b.PAUSE) and not control.load(b.STOP):
-                self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
+                told = True
+            self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
             self.runner.look_after()
+
+    def hold(self) -> int:
+        """Wait for the request to start, if that is wanted; return why to stop, 0: it came."""
+        while self.is_held and not self.stop_wanted():
+            heard = self.board.barrier.node_bell()
+            self.requests.obey()
+            if self.is_held and not self.stop_wanted():
+                self.enter_state("held")
+                self.board.barrier.sleep_on_node_bell(heard, PAUSE_NAP_NS)
+                self.runner.look_after()
+        return self.stop_wanted()
+
+    def _start(self, _: Wish) -> str:
+        if not self.is_held:
+            raise RefusedError("the run has started already")
+        self.is_held = False
+        return "it begins to train"
+
+    def _pause(self, _: Wish) -> str:
+        if self.is_paused:
+            raise RefusedError("the run is paused already", advice="Let it go on with: resume.")
+        self.is_paused = True
+        return "it is paused"
+
+    def _resume(self, _: Wish) -> str:
+        if not self.is_paused:
+            raise RefusedError("the run is not paused", advice="There is nothing to resume.")
+        self.is_paused = False
+        return "it goes on"
+
+    def _stop(self, _: Wish) -> str:
+        return "it ends"  # by the word, which is there since the wish was uttered
+
+    def _workers(self, wish: Wish) -> str:
+        now = self.growth.size
+        changes: dict[object, object] = {MORE: now + 1, FEWER: now - 1}
+        wanted = changes.get(wish.argument, wish.argument)
+        most = most_leaves(self._depth)
+        if not isinstance(wanted, int) or not 1 <= wanted <= most:
+            raise RefusedError(
+                f"{wanted} workers were asked for", advice=f"Use 1 to {most} of them."
+            )
+        if wanted != now:
+            if len(self._shape_of(wanted)) > self.board.rows:
+                raise RefusedError(
+                    f"{wanted} workers and their controls are more than the run has room for",
+                    advice=f"Resume it with --workers {wanted}.",
+                )
+            with _refusing():
+                self.resize(wanted)
+            self._happened("workers", workers=wanted)
+        return f"it has {wanted} workers"
+
+    def _spawn(self, wish: Wish) -> str:
+        row, count = cast("tuple[int, int]", wish.argument)
+        with _refusing():
+            self.demand.spawn(row, count)
+        return f"sphere {row} has {count} children and computes nothing"
+
+    def _terminate(self, wish: Wish) -> str:
+        row = cast("int", wish.argument)
+        with _refusing():
+            self.demand.terminate(row)
+        return f"the tree has {self.growth.size} leaves"
 
     # Words for watchers.
 
@@ -209,3 +296,12 @@ class Node:
         words.store(b.SINCE_NS, monotonic_ns() - took_ns)
         words.store(b.WORK_DONE, done)
         words.store(b.WORK_TOTAL, total)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse a request where the tree cannot be as it asks."""
+    try:
+        yield
+    except EngineError as error:
+        raise RefusedError(error.message, advice=error.advice or "") from error

@@ -23,7 +23,7 @@ import numpy as np
 from crystalline._kernels.atomics import fork_workers
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS, Board
-from crystalline.engine.deaths import Deaths
+from crystalline.engine.deaths import Death, Deaths
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.phase import Phase
 from crystalline.engine.shape import NODE_ZERO
@@ -229,7 +229,7 @@ class Supervisor:
     def _bury(self, row: int, status: int) -> None:
         """Take back what a dead child held; replace it, or take over what it leaves."""
         tree = self._tree
-        role = tree.word(row, b.S_ROLE)
+        role, node = tree.word(row, b.S_ROLE), tree.word(row, b.S_ID)
         point("burial.begun")
         self._take_back(row)
         if role == LEAVING:
@@ -241,10 +241,10 @@ class Supervisor:
         if role == CONTROL:
             places = sorted([*tree.free_places(self.row), tree.word(row, b.S_PLACE)])
             adopted = self._inherit(row, places)
-            self._deaths.tell(row, status, adopted)
+            self._deaths.tell(Death(row, node, status, adopted))
             tree.free(row)
         else:
-            self._deaths.tell(row, status, 0)
+            self._deaths.tell(Death(row, node, status, 0))
             point("burial.told")
             tree.put(row, b.S_RESPAWNS, tree.word(row, b.S_RESPAWNS) + 1)
             self._fork([row])

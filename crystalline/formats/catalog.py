@@ -33,6 +33,7 @@ from crystalline.formats.files import (
     step_name,
     step_of,
 )
+from crystalline.formats.kept import named_checkpoints
 from crystalline.formats.manifest import read_manifest, verify
 from crystalline.formats.pointers import ASIDE, POINTERS, pointer
 from crystalline.log import get_logger
@@ -107,8 +108,9 @@ def resolve(path: Path, which: str | None = None) -> Path:
     """Return the checkpoint directory that `path` means.
 
     `path` is a checkpoint (or a model folder), which is returned as it is, or a run
-    directory; then `which` picks: "latest", "best", a name such as "step-00000500" or
-    a number of steps.  By default the best one, or the latest where none was evaluated.
+    directory; then `which` picks: "latest", "best", a name such as "step-00000500" or one that
+    it was given, or a number of steps.  By default the best one, or the latest where none was
+    evaluated.
 
     Raises:
         CheckpointError: there is no such run or checkpoint.
@@ -131,15 +133,18 @@ def resolve(path: Path, which: str | None = None) -> Path:
         return pointer(path, LATEST) or checkpoints[0]
     is_step = which.isascii() and which.isdigit() and len(which) < 20
     name = step_name(int(which)) if is_step else which
+    named = named_checkpoints(path)
     found = (
         pointer(path, BEST)
         if which == BEST
         else next((entry for entry in checkpoints if step_name(_step(entry)) == name), None)
     )
+    found = found or named.get(which)
     if found is None:
         steps = ", ".join(map(str, sorted({_step(entry) for entry in checkpoints})))
+        names = f", and those named {', '.join(named)}" if named else ""
         raise CheckpointError(
-            f"{path} has no checkpoint '{which}'", advice=f"It has those of steps {steps}."
+            f"{path} has no checkpoint '{which}'", advice=f"It has those of steps {steps}{names}."
         )
     return found
 
@@ -261,12 +266,13 @@ def tidy(run_dir: Path) -> None:
 
 
 def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
-    """Remove all checkpoints but the `keep` newest, the latest, the best and `protect`.
+    """Remove all checkpoints but the `keep` newest, the latest, the best, named ones and `protect`.
 
     Returns what was removed.  Raises `OSError`.
     """
     kept = {entry.name for entry in protect}
     kept |= {found.name for name in POINTERS if (found := pointer(run_dir, name))}
+    kept |= {found.name for found in named_checkpoints(run_dir).values()}
     removed = []
     for entry in newest_first(run_dir)[keep:]:
         if entry.name in kept:

@@ -12,6 +12,7 @@
         adapter_model.safetensors   a model that lies in RUN/base; see `adapter` and `base`
         manifest.json           sha256 and size of each file above; written last
     RUN/latest, RUN/best        relative symbolic links to two of them; see `pointers`
+    RUN/checkpoints/NAME        ... and to those that were given names; see `kept`
 
 A checkpoint is written into a hidden directory beside its place, forced to disk
 and renamed, so that a directory `step-…` is always whole.  Damage that comes

@@ -47,7 +47,11 @@ _log = get_logger("formats")
 
 def pointer(run_dir: Path, name: str) -> Path | None:
     """Return the checkpoint that `run_dir/name` means, or None where it means none."""
-    place = run_dir / name
+    return meant_by(run_dir, run_dir / name)
+
+
+def meant_by(run_dir: Path, place: Path) -> Path | None:
+    """Return the checkpoint that a link, a folder or a small file of a run means, if any."""
     try:
         mode = place.lstat().st_mode
         if stat.S_ISDIR(mode):

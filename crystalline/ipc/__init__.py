@@ -5,11 +5,12 @@ This page is the protocol; the modules beside it are its code, and
 
 Who is who
 ----------
-    launcher ──starts──> Node Zero ──forks──> sphere 0 … sphere S-1     (S ≤ 63)
-The launcher is the user's command.  Node Zero plans and never computes.  Spheres
-compute.  All three see one arena; nothing else passes between Node Zero and the
+    launcher ──starts──> Node Zero ──forks──> spheres ──fork──> spheres …
+The launcher is the user's command.  Node Zero plans and never computes.  Spheres form a tree:
+leaves compute, and those that have children, controls, look after them and compute nothing
+(`crystalline.engine.tree`).  All see one arena; nothing else passes between Node Zero and the
 spheres: no pipes, no locks, no signals but SIGKILL, and SIGSTOP and SIGCONT while the
-user has the whole run stopped.
+user has the whole run stopped.  One pipe that nobody writes to ends them when Node Zero is gone.
 
 The arena
 ---------
@@ -19,14 +20,20 @@ it goes with the last of the three, however they end.  The engine's own regions 
 first, the program's after them:
 
     region     dtype    shape         written by
-    control    int64    (16,)         launcher                       requests, time stopped
-    state      int64    (16,)         Node Zero                      what it does now
-    barrier    int64    (64,)         see below                      phase, bells, hand-over
-    permits    int64    (permits·8,)  spheres; Node Zero frees       one word per cache line
-    claims     int64    (units,)      spheres; Node Zero frees       one word per unit
-    spheres    int64    (64, 32)      the sphere; Node Zero: pid,    statistics
-                                      respawns, and state when dead
-    errors     uint8    (64, 2048)    the sphere                     its last words
+    control    int64    (16,)         launcher                       a stop, time stopped
+    state      int64    (24,)         Node Zero; all: the counts     what it does now; counts of
+                                      of the tree                    ids, deaths, changes
+    requests   int64    (16, 136)     launcher; Node Zero: answers   see `engine.queue`
+    barrier    int64    (32,)         see below                      phase, hand-over
+    permits    int64    (permits·8,)  spheres; the parent frees      one word per cache line
+    claims     int64    (units,)      spheres; the parent frees      one word per unit
+    bells      int64    (rows + 1, 8) all                            a pair of bells per family
+    spheres    int64    (rows, 48)    the sphere; its parent: where  the tree, statistics
+                                      it stands, pid, respawns, and
+                                      state when dead; Node Zero:
+                                      orders
+    deaths     int64    (64, 8)       who buries                     who died, and how
+    errors     uint8    (rows, 2048)  the sphere                     its last words
 
 Every word has eight bytes and is read and written whole.  Words of `barrier`,
 `permits`, `claims`, `control` and `state` are C atomics with sequentially
@@ -39,9 +46,7 @@ Words of `barrier` (each on a cache line of its own)
     PHASE      generation · 16 + kind; only grows.  Spheres with a permit sleep on it.
     TICKET     generation · 2³² + next candidate; a hint, never the truth
     HANDOVER   claim word of the hand-over, see below
-    WORK_BELL  counts rings.  Spheres without a permit sleep on it.
     NODE_BELL  counts rings.  Node Zero sleeps on it.
-    WORKERS    number of spheres wanted; a sphere with a higher index retires
 
 Phases
 ------
@@ -66,11 +71,11 @@ are not read.
 
 Claim words
 -----------
-    word = generation · 2¹⁶ + state · 2⁸ + (sphere + 1)      FREE 0 < CLAIMED 1 < DONE 2
+    word = generation · 2¹⁶ + state · 2¹² + (sphere + 1)     FREE 0 < CLAIMED 1 < DONE 2
 
     older generation, or FREE(g) ──CAS by a sphere with a permit──> CLAIMED(g, s)
     CLAIMED(g, s) ──store by s, after its results──> DONE(g, s)
-    CLAIMED(g, s) ──Node Zero, s is dead and buried──> FREE(g)
+    CLAIMED(g, s) ──its parent, s is dead and buried──> FREE(g)
 
 So words compare as integers: a unit of g can be claimed when word < CLAIMED(g, 0)
 and is finished when word ≥ DONE(g, 0).  A claim by CAS from the value that was
@@ -86,7 +91,7 @@ write the same bytes" is wrong: one who falls asleep half way wakes up in a late
 Permits
 -------
     0 ──CAS by sphere s──> s + 1 ──store by s, holding no claim──> 0
-                           s + 1 ──Node Zero, s is dead and buried──> 0
+                           s + 1 ──its parent, s is dead and buried──> 0
 
 A sphere claims only while it holds a permit, and keeps the permit while phases follow one
 another.  It gives it back in IDLE when it has had it for a while and others wait.
@@ -100,10 +105,20 @@ No wake is lost that way unless the woken one dies or is stopped; Node Zero ther
 wakes up every 50 ms during a phase, rings again where permits are free, and looks
 who is alive.  Sleeps on PHASE end by themselves after 50 ms.
 
-Death of sphere s (killed, or stopped for too long and then killed by Node Zero)
---------------------------------------------------------------------------------
-Node Zero waits for the process to be gone, then in this order: (1) a unit CLAIMED(g,
-s) of a phase that works in place is put back to its state before, as the phase's `undo` does;
-(2) that unit becomes FREE(g); (3) so does HANDOVER; (4) the permit becomes 0; (5)
-bells; (6) a new process is forked into the same place.
+Death of sphere s (killed, or stopped for too long and then killed by its parent)
+---------------------------------------------------------------------------------
+Its parent, Node Zero or a control, waits for the process to be gone, then in this order: (1) a unit
+CLAIMED(g, s) of a phase that works in place is put back to its state before, as the phase's `undo`
+does; (2) that unit becomes FREE(g); (3) so does HANDOVER; (4) the permit becomes 0; (5) bells; (6)
+a new process is forked into the same place.  All of this may be done again: a parent that dies over
+it leaves it to its own.
+
+Where s was a control, its parent adopts its children as long as it has places for them, and ends
+the others, dead or alive, in the order above; then the row of s is free.  What the tree has lost
+grows again between phases.
+
+Messages
+--------
+Nodes write into one another's mailboxes (`mailbox`, which has the words and the rules).  Nothing
+may depend on a message.
 """

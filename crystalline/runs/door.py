@@ -32,11 +32,12 @@ from crystalline.log import LOGGER_NAME
 from crystalline.runs.begin import begin
 from crystalline.runs.keywords import keywords, python_spelling, takes
 from crystalline.runs.layers import Layers, toml_layer
-from crystalline.runs.length import LENGTHS, make_way
+from crystalline.runs.length import make_way
 from crystalline.runs.ready import ReadyRun, require_linux
 from crystalline.runs.resume import open_earlier
 from crystalline.runs.run import Run
 from crystalline.runs.settings import DISPLAY, RunSettings
+from crystalline.train.config import LENGTHS
 from crystalline.train.spec import EXIT_CODES, PYTHON, resume_command
 
 if TYPE_CHECKING:

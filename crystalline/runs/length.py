@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from crystalline.errors import UsageError
 from crystalline.runs.layers import Layers
-from crystalline.train.config import TrainConfig
-from crystalline.train.plan import Plan
+from crystalline.train.config import LENGTHS, TrainConfig
+from crystalline.train.plan import Plan, stored_plan
 
 if TYPE_CHECKING:
     from crystalline.formats.checkpoint import CheckpointInfo
-
-LENGTHS = ("plan", "max_steps", "epochs", "minutes")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def resumed_length(
     Raises:
         UsageError: it is shorter than what is done, or the rest of it would change nothing.
     """
-    before = _stored_plan(stored)
+    before = stored_plan(stored)
     given = {
         name: value
         for name in LENGTHS
@@ -139,12 +137,6 @@ def resumed_length(
     _refuse_idle_steps(config, plan, info.step)
     timed = length.seconds is not None
     return dataclasses.replace(length, config=config.planned(plan, spelled=timed))
-
-
-def _stored_plan(stored: Mapping[str, Any]) -> Plan:
-    if stored["plan"] is not None:
-        return Plan.parse(stored["plan"])
-    return Plan.of_steps(stored["max_steps"])
 
 
 def _most_steps(config: TrainConfig, train_tokens: int) -> int | None:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from crystalline.errors import CheckpointError, DataError, UsageError
 from crystalline.runs.describe import describe
 from crystalline.runs.layers import field_names, flag_of, toml_layer
-from crystalline.runs.length import LENGTHS, resumed_length
+from crystalline.runs.length import resumed_length
 from crystalline.runs.ready import Preparing, ReadyRun, make_spec, prepare_text, speed_of
-from crystalline.runs.settings import CHANGEABLE, DISPLAY, RunSettings
-from crystalline.train.config import TrainConfig
+from crystalline.runs.settings import DISPLAY, RunSettings
+from crystalline.train.config import CHANGEABLE, LENGTHS, TrainConfig
 from crystalline.train.spec import COMMAND, PYTHON, resume_command
 
 if TYPE_CHECKING:

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
 from crystalline.runs.layers import field_names
-from crystalline.runs.length import LENGTHS
 from crystalline.train.config import TrainConfig
 from crystalline.untrusted import shown
 
-# What a resumed run may change; all else decides its bits.
-CHANGEABLE = frozenset(
-    {*LENGTHS, "eval_interval", "patience", "save_interval", "save_epochs", "log_interval", "keep"}
-)
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
 DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
 

@@ -67,6 +67,7 @@ class Books:
         self.evaluated_step = -1
         self.since_best = 0  # evaluations
         self._epoch_nats, self._epoch_tokens = 0.0, 0  # of the pass over the split that goes on
+        self.lr_factor = 1.0  # of the schedule's learning rates, from the next step on
         self._dropped: list[int] = []  # steps (1 is the first) that were dropped lately
         self.dropped_total = 0
         self.checkpoint: str | None = None  # the newest
@@ -82,9 +83,15 @@ class Books:
     # What a resumed run knows.
 
     def restore(self, state: dict[str, Any], checkpoint: Path) -> None:
-        """Take the counts of a checkpoint's state; `state_of` wrote them."""
+        """Take the counts of a checkpoint's state; `state_of` wrote them.
+
+        The run may have gone on from elsewhere in this session, and then goes back.
+        """
         self.tokens = state["tokens"]
         self._seconds_before = state["seconds"]
+        if self._early is None:
+            self._seconds_before -= self._clock.running_s()
+        self._logged = (self.step_ns, self.session_tokens)
         self.loss = state["loss"]
         self.val_loss = state["val_loss"]
         self.val_bits = state["val_bits_per_byte"]
@@ -95,6 +102,7 @@ class Books:
         nats = state.get("epoch_nats", 0.0)  # not known to checkpoints of before, nor is the next
         self._epoch_nats = math.nan if nats is None else nats
         self._epoch_tokens = state.get("epoch_tokens", 0)
+        self.set_lr_factor(state.get("lr_factor", 1.0))  # not known to checkpoints of before
         self._dropped = list(state["recently_dropped"])
         self.dropped_total = state["dropped_steps"]
         self.checkpoint = str(checkpoint)
@@ -102,9 +110,13 @@ class Books:
         counts.store(w.STEP, state["step"])
         counts.store(w.TOKENS, self.tokens)
         counts.store(w.DROPPED, self.dropped_total)
-        if self.loss is not None:
-            self._words.status[w.LOSS] = self.loss
+        self._words.status[w.LOSS] = math.nan if self.loss is None else self.loss
         self._publish_evaluation()
+
+    def set_lr_factor(self, factor: float) -> None:
+        """Multiply the learning rates of the schedule from now on."""
+        self.lr_factor = factor
+        self._words.status[w.LR_FACTOR] = factor
 
     def recall(self, step: int, eval_tokens: int) -> bool:
         """Enter what a run resumed at `step` logged earlier; return whether `step` is its best.
@@ -153,6 +165,7 @@ class Books:
             "evaluations_since_best": self.since_best,
             "epoch_nats": self._epoch_nats if math.isfinite(self._epoch_nats) else None,
             "epoch_tokens": self._epoch_tokens,
+            "lr_factor": self.lr_factor,
             "recently_dropped": self._dropped,
             "dropped_steps": self.dropped_total,
         }

@@ -22,6 +22,11 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_VOCABULARY = 10_000_000  # the trainer reserves memory for all of it at once
 MOST_SEQUENCES = 1_000_000  # of one step
 MOST_NEIGHBORS = 1024  # of one token
+LENGTHS = ("plan", "max_steps", "epochs", "minutes")
+# What may change in the middle of a run; all else decides its bits.
+CHANGEABLE = frozenset(
+    {*LENGTHS, "eval_interval", "patience", "save_interval", "save_epochs", "log_interval", "keep"}
+)
 LEAST_ALPHA, MOST_ALPHA = 1e-6, 1e6  # of adapters
 
 TokenizerKind = Literal["bpe", "char", "word", "byte"]

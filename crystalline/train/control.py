@@ -1,16 +1,20 @@
 """The launcher's view of a run: requests go in, snapshots come out, all through the arena.
 
-Requests are words that Node Zero reads between steps.  Nothing here waits.
+Requests wait in a queue until Node Zero takes them between steps (`engine.queue`); what makes no
+sense by what was asked before is refused here, at once.  Nothing here waits.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
+from crystalline.engine.board import REQUEST_PLACES
+from crystalline.engine.queue import Answer, RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
 from crystalline.engine.shape import most_leaves
 from crystalline.engine.tree import Tree
@@ -32,6 +36,7 @@ from crystalline.train.words import TrainingWords
 HISTORY_POINTS = 2000
 RATE_WINDOW_S = 10.0
 MEMORY_INTERVAL_S = 2.0
+ANSWERS_KEPT = 256
 
 
 class Controller:
@@ -48,83 +53,101 @@ class Controller:
         self._stride = 1  # every how manieth loss is kept
         self._evals: list[EvalPoint] = []
         self._evals_read = 0
+        self._step = 0  # at the last snapshot
         self._rates: deque[tuple[int, int, int]] = deque()  # step time (ns), tokens, steps
         self._memory: dict[int, int] = {}
         self._memory_at = -math.inf
         self.message: str | None = None
         self.checkpoint_path: str | None = None
+        self.named_checkpoints: tuple[tuple[str, int], ...] = ()
         self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
+        self._queue = RequestQueue(self._board)
+        self._answers: dict[int, Answer] = {}  # the newest, by number
+        self._answers_taken = 0
+        self.is_paused, self.is_held = False, spec.held  # when all that was asked is done
+        self.workers = spec.workers
         self._board.control.store(b.ATTACHED, 1)
         self._board.barrier.ring_node()
 
     # Requests.
 
-    def ask(self, wish: Wish) -> None:
-        """Pass a wish on to Node Zero.
+    def ask(self, wish: Wish, pid: int | None = None, uid: int | None = None) -> int:
+        """Pass a wish on to Node Zero; return the number by which `answer_to` knows it.
+
+        `pid` and `uid` are whose wish it is, by default this process's.
 
         Raises:
-            UsageError: it makes no sense as the run is now; nothing changes.
+            UsageError: it makes no sense as the run is now, or too many wait; nothing changes.
         """
         if self.is_stopping:
             raise UsageError("the run is ending already", advice="Nothing more can be asked of it.")
         if wish.name == "workers":
-            self._ask_workers(wish.argument)
+            wish = self._workers_wished(wish)
         elif wish.name == "pause" and self.is_paused:
             raise UsageError("the run is paused already", advice="Let it go on with: resume.")
         elif wish.name == "resume" and not self.is_paused:
             raise UsageError("the run is not paused", advice="There is nothing to resume.")
-        else:
-            simple = {
-                "pause": self.pause,
-                "resume": self.resume,
-                "checkpoint": self.checkpoint,
-                "stop": self.stop,
-            }
-            simple[wish.name]()
+        elif wish.name == "start" and not self.is_held:
+            raise UsageError("the run has started already", advice="There is nothing to start.")
+        self._take_answers()
+        number = self._queue.put(
+            str(wish), os.getpid() if pid is None else pid, os.getuid() if uid is None else uid
+        )
+        if wish.name == "stop":
+            self.stop()  # also where the queue is full
+            return -1 if number is None else number
+        if number is None:
+            raise UsageError(
+                f"{REQUEST_PLACES} requests wait for the end of the step already",
+                advice="Ask again when it is over.",
+            )
+        if wish.name in ("pause", "resume"):
+            self.is_paused = wish.name == "pause"
+        elif isinstance(wish.argument, int) and wish.name == "workers":
+            self.workers = wish.argument
+        elif wish.name == "start":
+            self.is_held = False
+        return number
 
-    def _ask_workers(self, argument: int | str | None) -> None:
+    def answer_to(self, number: int) -> Answer | None:
+        """Return what came of a request; None while its turn has not come.
+
+        Raises `KeyError` for one that was never made, or is forgotten.
+        """
+        self._take_answers()
+        if number in self._answers:
+            return self._answers[number]
+        if self._answers_taken <= number < self._board.control.load(b.ASKED):
+            return None
+        raise KeyError(number)
+
+    def _take_answers(self) -> None:
+        """Keep the newest answers: their places in the queue are used again."""
+        for number in range(self._answers_taken, self._queue.answered):
+            self._answers[number] = self._queue.answer_to(number)
+        self._answers_taken = self._queue.answered
+        while len(self._answers) > ANSWERS_KEPT:
+            del self._answers[next(iter(self._answers))]
+
+    def _workers_wished(self, wish: Wish) -> Wish:
         now = self.workers
-        steps: dict[int | str | None, int] = {MORE: now + 1, FEWER: now - 1}
-        wanted = argument if isinstance(argument, int) else steps[argument]
+        steps: dict[object, int] = {MORE: now + 1, FEWER: now - 1}
+        wanted = wish.argument if isinstance(wish.argument, int) else steps[wish.argument]
         if wanted == now:
             raise UsageError(f"the run has {now} workers already", advice="Nothing changes.")
-        self.set_workers(wanted)
-
-    def pause(self) -> None:
-        """Stay idle after the current step, until `resume`."""
-        self._request(b.PAUSE, 1)
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        self._request(b.PAUSE, 0)
-
-    def checkpoint(self) -> None:
-        """Save after the current step."""
-        self._request(b.CHECKPOINT, self._board.control.load(b.CHECKPOINT) + 1)
+        most = most_leaves(self._spec.depth)
+        if not 1 <= wanted <= most:
+            raise UsageError(f"{wanted} workers were asked for", advice=f"Use 1 to {most} of them.")
+        return Wish("workers", wanted)
 
     def stop(self, reason: StopReason = "stopped") -> None:
-        """Finish the current step, save, and end."""
-        self._request(b.STOP, STOP_REASONS.index(reason))
-
-    def set_workers(self, count: int) -> None:
-        """Go on with `count` spheres after the current step.
-
-        Raises:
-            UsageError: `count` is out of range; nothing changes.
-        """
-        most = most_leaves(self._spec.depth)
-        if not 1 <= count <= most:
-            raise UsageError(f"{count} workers were asked for", advice=f"Use 1 to {most} of them.")
-        self._request(b.SET_WORKERS, count)
+        """Finish the current step, save, and end.  A signal handler may call it anywhere."""
+        self._board.control.store(b.STOP, STOP_REASONS.index(reason))
+        self._board.barrier.ring_node()
 
     def add_suspended(self, nanoseconds: int) -> None:
         """Tell Node Zero for how long the whole run was stopped."""
         self._board.control.fetch_add(b.SUSPENDED_NS, nanoseconds)
-
-    @property
-    def workers(self) -> int:
-        """The number of spheres asked for last."""
-        return self._board.control.load(b.SET_WORKERS) or self._spec.workers
 
     @property
     def state(self) -> str:
@@ -136,15 +159,6 @@ class Controller:
         """Whether an end was asked for, or has come."""
         ending = self.state == "stopping" or self.state in OVER
         return ending or bool(self._board.control.load(b.STOP))
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether a pause was asked for."""
-        return bool(self._board.control.load(b.PAUSE))
-
-    def _request(self, word: int, value: int) -> None:
-        self._board.control.store(word, value)
-        self._board.barrier.ring_node()
 
     # Watching.
 
@@ -163,6 +177,9 @@ class Controller:
         self._read_losses()
         self._read_evals()
         step, tokens = counts.load(w.STEP), counts.load(w.TOKENS)
+        if step < self._step:  # the run went back
+            self._forget_after(step)
+        self._step = step
         started_ns, since_ns, now_ns = (
             state.load(b.STARTED_NS),
             state.load(b.SINCE_NS),
@@ -213,6 +230,8 @@ class Controller:
             state_s=max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
             work_done=work_done,
             work_total=work_total,
+            lr_factor=_known(status[w.LR_FACTOR]) or 1.0,
+            named_checkpoints=self.named_checkpoints,
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:
@@ -262,7 +281,7 @@ class Controller:
             rates.popleft()
         took_s = (now[0] - rates[0][0]) / 1e9
         steps = now[2] - rates[0][2]
-        if not took_s or not steps:
+        if took_s <= 0 or steps <= 0:
             return 0.0, 0.0
         return (now[1] - rates[0][1]) / took_s, took_s / steps
 
@@ -271,18 +290,30 @@ class Controller:
         written = self._words.counts.load(w.LOSSES)
         first = max(self._losses_read, written - w.LOSS_RING + 16)  # the oldest may be in the works
         for entry in range(first, written):
+            step, loss = self._words.losses[entry % w.LOSS_RING].tolist()
+            while self._losses and self._losses[-1][0] >= step:  # the run went back
+                self._losses.pop()
             if entry % self._stride == 0:
-                step, loss = self._words.losses[entry % w.LOSS_RING].tolist()
                 self._losses.append((int(step), loss))
         self._losses_read = written
         while len(self._losses) > HISTORY_POINTS:
             self._stride *= 2
             del self._losses[1::2]
 
+    def _forget_after(self, step: int) -> None:
+        """Drop from the past what lies behind a step that the run went back to."""
+        while self._losses and self._losses[-1][0] > step:
+            self._losses.pop()
+        while self._evals and self._evals[-1].step > step:
+            self._evals.pop()
+        self._rates.clear()
+
     def _read_evals(self) -> None:
         written = self._words.counts.load(w.EVALS)
         for entry in range(max(self._evals_read, written - w.EVAL_RING + 1), written):
             step, loss, bits = self._words.evals[entry % w.EVAL_RING].tolist()
+            while self._evals and self._evals[-1].step >= step:
+                self._evals.pop()
             self._evals.append(EvalPoint(int(step), loss, bits))
         self._evals_read = written
 

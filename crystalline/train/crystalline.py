@@ -71,7 +71,11 @@ class CrystalTables:
 
     def load(self, path: Path) -> None:
         """Take the crystal of a file.  Raises `DataError`."""
-        self.take(Crystal.load(path))
+        self.read(path)()
+
+    def read(self, path: Path) -> Callable[[], None]:
+        """Make the tables of the crystal of a file; return what takes it.  Raises `DataError`."""
+        return self.made(Crystal.load(path))
 
     def embeddings(self, dim: int) -> npt.NDArray[np.float32]:
         """Return where tokens may begin, float32 [V, dim] of unit variance."""
@@ -85,6 +89,15 @@ class CrystalTables:
 
     def take(self, crystal: Crystal, commit: Callable[[], None] = lambda: None) -> None:
         """Make the tables of `crystal`, and after `commit` write them and keep it.
+
+        Raises `DataError` for the crystal of another vocabulary.
+        """
+        put = self.made(crystal)
+        commit()
+        put()
+
+    def made(self, crystal: Crystal) -> Callable[[], None]:
+        """Make the tables of `crystal`; return what writes them and keeps it.
 
         Raises `DataError` for the crystal of another vocabulary.
         """
@@ -105,10 +118,13 @@ class CrystalTables:
             tables["neighbors"], tables["neighbor_weights"] = found
         if config.attention == "crystalline":
             tables["features"] = token_features(crystal)
-        commit()
-        for name, table in tables.items():
-            self._views[name][...] = table
-        self.crystal = crystal
+
+        def put() -> None:
+            for name, table in tables.items():
+                self._views[name][...] = table
+            self.crystal = crystal
+
+        return put
 
     def discover(
         self, embeddings: npt.NDArray[np.float32], commit: Callable[[], None]

@@ -146,7 +146,7 @@ class _Launch:
             f"import sys; sys.path[:] = {_import_path()!r}; "
             "from crystalline._kernels.atomics import die_with_parent; "
             f"die_with_parent({signal.SIGKILL:d}); "
-            "from crystalline.train.node_zero import main; "
+            "from crystalline.train.node_process import main; "
             f"sys.exit(main({os.getpid()}, {report}))"
         )
         if not sys.executable:
@@ -343,6 +343,8 @@ class _Launch:
         elif self._controller is not None:
             if kind == "checkpoint":
                 self._controller.checkpoint_path = line["path"]
+            elif kind == "named":
+                self._controller.named_checkpoints = tuple(line["names"].items())
             elif kind == "groups":
                 self._controller.parameter_groups = tuple(
                     (name, weight, gradient) for name, weight, gradient in line["groups"]

@@ -69,6 +69,10 @@ class MetricsLog(Closing):
             os.close(self._fd)
             self._fd = -1
 
+    def cut(self, step: int) -> None:
+        """Drop the lines about steps after `step`: the run went back, and writes them again."""
+        os.ftruncate(self._fd, _end_of_step(self.path, step))
+
     def flush(self) -> None:
         """Force the lines to disk."""
         point("metrics.sync")

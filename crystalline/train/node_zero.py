@@ -1,7 +1,6 @@
 """Node Zero: plans steps, watches spheres, evaluates, saves, obeys.  It computes no batch.
 
-A fresh interpreter that the launcher starts (`crystalline.train.launcher`); it reads
-a pickled `RunSpec` from standard input and reports as `crystalline.train.report` tells.
+It lives in a process of its own (`crystalline.train.node_process`).
 
 While training it is awake once a step, for some tens of microseconds: it hands out
 the next step first and does the books of the last one while the spheres compute.
@@ -12,35 +11,27 @@ from __future__ import annotations
 import dataclasses
 import gc
 import importlib
-import logging
 import math
 import os
-import pickle
 import signal
 import statistics
-import sys
+import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from crystalline._kernels.atomics import monotonic_ns, set_process_name
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
-from crystalline.engine.shape import first_levels, places_of, rows_of, shape_of
+from crystalline.engine.shape import rows_of
 from crystalline.errors import (
-    EXIT_FAILURE,
-    EXIT_OK,
-    CrystallineError,
-    EngineError,
     SaveError,
-    environment_error,
 )
-from crystalline.faults import NODE_ZERO, point, set_up
-from crystalline.formats.catalog import damage
-from crystalline.formats.files import STATE
+from crystalline.faults import point
 from crystalline.ipc.barrier import POSITIONS
-from crystalline.log import LOGGER_NAME, get_logger
+from crystalline.log import get_logger
+from crystalline.machine.memory import give_back
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
 from crystalline.train.config import TrainConfig
@@ -48,27 +39,23 @@ from crystalline.train.epochs import ends_epochs
 from crystalline.train.evaluation import Evaluation
 from crystalline.train.footprint import most_permits
 from crystalline.train.metrics import MetricsLog
-from crystalline.train.progress import checked_progress
 from crystalline.train.protocol import Program
-from crystalline.train.report import ReportHandler, send
+from crystalline.train.report import send
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import RUN_STATES
 from crystalline.train.step import COMPUTE, EVALUATE, PACK, StepPhases
 from crystalline.train.timing import TimedPlan, Work
+from crystalline.train.wishes import Place, Wishes, read_place
 from crystalline.train.words import TrainingWords, training_regions
-from crystalline.untrusted import BadContent
 
+SIGNALED = ("interrupted", "terminated", "hangup")  # reasons to stop that are no requests
 SAVE_S = 0.05  # what a save is thought to take at least, before one was measured
 CHECKPOINT_BYTES, SAVED_BYTES_PER_S = 12, 250e6  # of a parameter; written, hashed and synced
 ANNOUNCE_NS = 2_000_000_000  # a root discovery that takes longer is told of while it lasts
 
 logger = get_logger("train")
-
-
-class _Terminated(BaseException):
-    """SIGTERM: the launcher is gone, or somebody wants us gone."""
 
 
 class _StopWanted(Exception):
@@ -95,12 +82,13 @@ class NodeZero:
             folder=spec.run_dir,
             permits=cores,
             rows=rows,
-            shape_of=lambda leaves: places_of(shape_of(leaves, first_levels(spec.depth))),
+            depth=spec.depth,
             states=RUN_STATES,
             jitter_s=spec.jitter_s,
             hang_s=spec.hang_s,
             lost_file=program.lost_file,
             happened=self._happened,
+            held=spec.held,
         )
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
@@ -112,6 +100,14 @@ class NodeZero:
         self._step = 0
         self._saved_step = -1
         self._unbooked: Step | None = None
+        self._is_changed = False  # what is saved of the step of now, since it was saved
+        self._went_back = False
+        self._wishes = Wishes(
+            program, spec.config, save=self._save, go_back=self._go_back,
+            set_factor=self._set_factor, is_timed=spec.max_seconds is not None,
+            named=lambda names: self.send("named", names=names),
+        )  # fmt: skip
+        self._node.requests.add(self._wishes.handlers())
         if cores > program.lane_count:
             lanes = program.lane_count
             logger.warning(
@@ -159,16 +155,51 @@ class NodeZero:
         if checkpoint is None:
             self.program.initialize()
             return
-        try:
-            state = checked_progress(self.program.restore(checkpoint))
-        except BadContent as error:
-            raise damage(checkpoint, f"{checkpoint / STATE} cannot be used: {error}") from None
-        self._step = self._saved_step = state["step"]
-        self._books.restore(state, checkpoint)
-        self.send("checkpoint", path=str(checkpoint))
+        place = read_place(self.program, checkpoint)
+        place.loaded.put()
+        self._take_place(place)
+
+    def _take_place(self, place: Place) -> None:
+        """Be where a checkpoint is, which was put into the arena."""
+        self._step = self._saved_step = place.state["step"]
+        self._is_changed = False
+        self._books.restore(place.state, place.checkpoint)
+        self.send("checkpoint", path=str(place.checkpoint))
+
+    def _go_back(self, place: Place) -> None:
+        """Go back, or forth, to a checkpoint of this run, and go on as if resumed there."""
+        before = self._step
+        self._node.enter_state("restoring")
+        place.loaded.put()
+        self._phases.begin(PACK)
+        self._phases.wait()
+        self._take_place(place)
+        self._plan = place.plan
+        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self._books.metrics.cut(self._step)
+        if self._books.recall(self._step, self.program.eval_tokens):
+            self._mark_best()
+        self.program.mark_latest(place.checkpoint)
+        self._went_back = True
+        give_back()
+        logger.info("the run went from step %d back to step %d", before, self._step)
+        self._happened("restored", checkpoint=place.checkpoint.name, before=before)
+
+    def _has_gone_back(self) -> bool:
+        """Return whether the run went back since the last call."""
+        went, self._went_back = self._went_back, False
+        return went
+
+    def _set_factor(self, factor: float) -> None:
+        self._books.set_lr_factor(factor)
+        self._is_changed = True
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
+        self._wishes.tell_names()
+        held = self._node.hold()
+        if held:
+            return STOP_REASONS[held] or "stopped"
         self._node.enter_state("training")
         self._clock.start()
         self._timing = self._time_plan()
@@ -178,6 +209,8 @@ class NodeZero:
             if self._is_due() or (self._unbooked and self._unbooked.outcome[w.NON_FINITE]):
                 self._book()
                 reason = self._attend()
+                if self._has_gone_back() and reason is None:
+                    continue
                 if reason is not None:
                     return (
                         reason if self._step < last or self._is_evaluation_wanted() else "finished"
@@ -189,7 +222,7 @@ class NodeZero:
                 reason = self._conclude()
                 if reason is not None:
                     return reason
-                if not self._look_at_the_clock():
+                if not self._has_gone_back() and not self._look_at_the_clock():
                     return "finished"
                 self._node.enter_state("training")
                 continue
@@ -205,7 +238,7 @@ class NodeZero:
         words, began_ns = self.words, self._clock.running_ns()
         config, plan = self.spec.config, self._plan
         place = plan.place(self._step)
-        lr = learning_rate(config, place, plan.length)
+        lr = learning_rate(config, place, plan.length) * self._books.lr_factor
         words.descriptor[w.STEP_INDEX] = self._step
         words.descriptor[w.STEP_LR] = lr
         words.descriptor[w.STEP_EPSILON] = crystalline_epsilon(config, place, plan.length)
@@ -333,7 +366,7 @@ class NodeZero:
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
-        return STOP_REASONS[self._node.obey(state, self._save_or_warn)]
+        return STOP_REASONS[self._node.obey(state)]
 
     def _happened(self, event: str, **values: Any) -> None:
         """Enter an event of the engine's, which comes after the newest step in the books."""
@@ -357,6 +390,8 @@ class NodeZero:
             if reason is None:
                 done = self._run_round(evaluation)
                 reason = self._obey("evaluating") if done else self._stop_reason()
+                if self._went_back:
+                    return None
             if reason is not None:
                 logger.info(
                     "the evaluation after step %d was given up at %d %%",
@@ -446,10 +481,10 @@ class NodeZero:
         config, plan = self.spec.config, self._plan
         return config.planned(plan, spelled=config.plan is not None or self._timing is not None)
 
-    def _save(self) -> None:
-        """Save, unless that was done after this very step."""
-        if self._saved_step == self._step:
-            return
+    def _save(self) -> Path:
+        """Save, unless that was done after this very step; return the checkpoint."""
+        if self._saved_step == self._step and not self._is_changed:
+            return Path(self._books.checkpoint or "")
         self._node.enter_state("saving")
         began_s = self._clock.running_s()
         state = self._books.state_of(self._step)
@@ -458,11 +493,12 @@ class NodeZero:
             state["most_steps"] = self.spec.most_steps
         self._books.metrics.flush()
         path = self.program.save(state, self._config())
-        self._saved_step = self._step
+        self._saved_step, self._is_changed = self._step, False
         self._books.checkpoint = str(path)
         self.send("checkpoint", path=str(path))
         if self._timing is not None:
             self._timing.saved(self._step, self._clock.running_s() - began_s)
+        return path
 
     def _save_or_warn(self) -> None:
         """Save; a failure is told, and training goes on: the next save may succeed."""
@@ -473,15 +509,22 @@ class NodeZero:
 
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Save as is due; return the fields of a `RunResult`."""
+        self._wishes.is_over = True
         if reason == "time":
             reason = self._conclude() or reason
         complete = reason in ("finished", "time", "patience")
         if not complete:
             self._node.enter_state("stopping")
-        if not complete or reason == "patience":
+        self._node.requests.finish((*self._wishes.handlers(), "stop"), "the run has ended")
+        if not complete or reason == "patience" or self._is_changed:
             self._save()
         seconds = self._clock.running_s()
         self._books.log_positions()
+        if reason in SIGNALED:
+            self._happened(
+                "request", command="stop", argument=reason, pid=os.getppid(), uid=os.getuid(),
+                asked_at=time.time(), ok=True, told="",
+            )  # fmt: skip
         books, spec = self._books, self.spec
         self._node.enter_state("finished" if complete else "stopped")
         return {
@@ -520,48 +563,3 @@ def _work_of(spec: RunSpec, program: Program) -> Work:
         evaluation_steps=FORWARD_SHARE * program.eval_tokens / program.tokens_per_step,
         save_s=SAVE_S + CHECKPOINT_BYTES * spec.parameters / SAVED_BYTES_PER_S,
     )
-
-
-def _on_sigterm(*_: object) -> NoReturn:
-    raise _Terminated
-
-
-def main(launcher: int, report: int) -> int:
-    """Run as the process that `launcher` (a pid) started; return the exit code.
-
-    When the launcher dies, this process is killed, even where it is stopped, and with it the
-    spheres; the memory that they share has no name and goes with them.  The launcher has asked
-    for that in our name, before our imports.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    try:
-        if os.getppid() != launcher:
-            return EXIT_FAILURE
-        set_process_name("node-zero")
-        handler = ReportHandler(report)
-        logging.getLogger(LOGGER_NAME).addHandler(handler)
-        logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
-        set_up(NODE_ZERO)
-        point("node.spec")
-        with sys.stdin.buffer as file:
-            spec: RunSpec = pickle.load(file)
-        result = NodeZero(spec, report).run()
-        point("node.result")
-        send(report, "result", **result)
-    except CrystallineError as error:
-        return _report_error(report, error)
-    except (_Terminated, BrokenPipeError):  # the launcher is gone: nobody listens
-        return EXIT_FAILURE
-    except Exception as error:
-        found = environment_error(error)
-        if found is None:  # our own mistake: its traceback is passed on
-            raise
-        return _report_error(report, EngineError(found.message, advice=found.advice))
-    return EXIT_OK
-
-
-def _report_error(report: int, error: CrystallineError) -> int:
-    send(report, "error", type=type(error).__name__, message=error.message, advice=error.advice)
-    return EXIT_FAILURE

@@ -18,8 +18,10 @@ stays 1.  A run that comes to its end and is made longer therefore goes on at r 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from crystalline.errors import UsageError
 from crystalline.untrusted import shown
@@ -115,3 +117,14 @@ class Plan:
             if until == step:
                 break
         return float(place)
+
+
+def stored_plan(config: Mapping[str, Any]) -> Plan:
+    """Return the plan of the settings that a checkpoint keeps.
+
+    >>> str(stored_plan({"plan": None, "max_steps": 660}))
+    '0:660'
+    """
+    if config["plan"] is not None:
+        return Plan.parse(config["plan"])
+    return Plan.of_steps(config["max_steps"])

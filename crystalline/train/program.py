@@ -21,12 +21,17 @@ from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
 from crystalline.formats.checkpoint import (
     BEST,
+    CHECKPOINTS,
+    LATEST,
     load_checkpoint,
     move_pointer,
     prune,
+    resolve,
     save_checkpoint,
     weights_sha256,
 )
+from crystalline.formats.files import STEP_NAME, step_of
+from crystalline.formats.kept import name_checkpoint, named_checkpoints
 from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
 from crystalline.log import get_logger
@@ -35,7 +40,7 @@ from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
 from crystalline.train.config import TrainConfig
-from crystalline.train.protocol import Discovery
+from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.sizing import evaluation_tokens
 from crystalline.train.spec import RunSpec
 
@@ -86,6 +91,7 @@ class TrainingProgram:
         marks = self.tokens.val_marks
         self.eval_tokens = sum(self._counted(marks, *unit) for unit in self._eval_units)
         self.eval_units = len(self._eval_units) if self.eval_tokens else 0
+        self._has_base = False  # whether the weights that adapters belong to are in the arena
         self._step_counts = (-1, 0)  # a step, and the targets that count in it
 
     def regions(self) -> list[Region]:
@@ -196,26 +202,49 @@ class TrainingProgram:
             raise ValueError("adapters need a model, and the spec names none")
         open_source(self.spec.init_from).fill(self.spec.model, self._base)
         self._models[0].pack_frozen()
+        self._has_base = True
 
-    def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Load a checkpoint into the arena, make its tables, and return its state."""
+    def load(self, checkpoint: Path) -> Loaded:
+        """Read a checkpoint, and make its tables."""
         loaded = load_checkpoint(checkpoint)
         if (loaded.model_config, loaded.adapter) != (self.spec.model, self.adapter):
             raise CheckpointError(
                 f"the checkpoint {checkpoint} holds another model ({loaded.model_config})",
                 advice="Resume it with the settings it was made with.",
             )
-        self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
-        if self.adapter is not None:
-            self._load_base()
+        if loaded.state.get("tokens_sha256", self.tokens.sha256) != self.tokens.sha256:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} was trained on another text",
+                advice="Resume it with the text it was trained on.",
+            )
+        put_tables = None
         if self._crystal:
             if loaded.crystal_path is None:
                 raise CheckpointError(
                     f"the checkpoint {checkpoint} has lost the primes of its tokens",
                     advice="Resume from another checkpoint, or start a new run.",
                 )
-            self._crystal.load(loaded.crystal_path)
-        return loaded.state
+            put_tables = self._crystal.read(loaded.crystal_path)
+
+        def put() -> None:
+            self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
+            if self.adapter is not None and not self._has_base:
+                self._load_base()
+            if put_tables is not None:
+                put_tables()
+
+        return Loaded(loaded.state, loaded.train_config, put)
+
+    def find(self, name: str) -> Path:
+        """Return the checkpoint of this run that a step or a name means."""
+        run_dir = self.spec.run_dir
+        found = resolve(run_dir, name)
+        if found.parent != run_dir / CHECKPOINTS:
+            raise CheckpointError(
+                f"the checkpoint {found} lies outside of the run {run_dir}",
+                advice="Copy it into the run's folder checkpoints/.",
+            )
+        return found
 
     def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
         """Write a checkpoint of the arena, `state` and `config`, and prune old ones."""
@@ -240,6 +269,19 @@ class TrainingProgram:
         """Point `best` to a checkpoint, and prune the one that it pointed to before."""
         move_pointer(self.spec.run_dir, BEST, checkpoint)
         self._prune()
+
+    def mark_latest(self, checkpoint: Path) -> None:
+        """Point `latest` to a checkpoint."""
+        move_pointer(self.spec.run_dir, LATEST, checkpoint)
+
+    def named(self) -> dict[str, int]:
+        """Return the checkpoints that were given names, as their steps."""
+        named = named_checkpoints(self.spec.run_dir)
+        return {n: step_of(p) for n, p in named.items() if STEP_NAME.fullmatch(p.name)}
+
+    def name(self, checkpoint: Path, name: str) -> None:
+        """Give a checkpoint a name, by which it is found, and kept for good."""
+        name_checkpoint(self.spec.run_dir, name, checkpoint)
 
     def _prune(self) -> None:
         """Remove old checkpoints; a failure is told, since the new one is whole all the same."""

@@ -39,6 +39,15 @@ class Discovery:
     words: str  # the same for people
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that was read and fits the program; nothing has changed yet."""
+
+    state: dict[str, Any]  # that it was saved with
+    config: dict[str, Any]  # the settings that it was saved with
+    put: Callable[[], None]  # writes it into the arena.  (PACK follows.)
+
+
 class Program(Protocol):
     """A model in training, as its phases see it.
 
@@ -66,10 +75,17 @@ class Program(Protocol):
         """Fill weights and moments for step 0.  (PACK follows.)"""
         ...
 
-    def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Load a checkpoint into the arena and return the `state` it was saved with.
+    def load(self, checkpoint: Path) -> Loaded:
+        """Read a checkpoint, for the arena.
 
-        Raises `CheckpointError`.  (PACK follows.)
+        Raises `CheckpointError` for damage, and for one of another model or text.
+        """
+        ...
+
+    def find(self, name: str) -> Path:
+        """Return the checkpoint of this run that a step, or a name, means.
+
+        Raises `CheckpointError` where there is none.
         """
         ...
 
@@ -85,6 +101,21 @@ class Program(Protocol):
         """Mark a saved checkpoint: no evaluation so far was as good as the one of its step.
 
         Raises `SaveError`.
+        """
+        ...
+
+    def mark_latest(self, checkpoint: Path) -> None:
+        """Mark a checkpoint of the run as where it is now."""
+        ...
+
+    def named(self) -> dict[str, int]:
+        """Return the checkpoints of the run that were given names, as their steps."""
+        ...
+
+    def name(self, checkpoint: Path, name: str) -> None:
+        """Give a checkpoint of the run a name, by which it is found, and kept for good.
+
+        Raises `UsageError` for a name that cannot be or is taken, and `SaveError`.
         """
         ...
 

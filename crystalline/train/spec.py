@@ -83,6 +83,7 @@ class RunSpec:
     flops_per_token: float = 0.0
     peak_flops: float | None = None  # measured, of the cores in use, FLOP/s
     hang_s: float = 10.0  # a sphere that holds up others and gives no sign this long is replaced
+    held: bool = False  # whether it waits for the request to start before its first step
     jitter_s: float = 0.0  # longest random sleep before each unit; for tests
     program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec
     program_options: dict[str, Any] = field(default_factory=dict)

@@ -16,7 +16,7 @@ SPHERE_STATES = (
 )  # fmt: skip
 RUN_STATES = (
     "starting", "training", "paused", "evaluating", "discovering", "saving", "stopping", "stopped",
-    "finished",
+    "finished", "held", "restoring",
 )  # fmt: skip
 OVER = ("stopped", "finished")  # of these, the last of a run: stopped before its last step, or not
 
@@ -92,6 +92,8 @@ class Snapshot:
     state_s: float = 0.0  # how long the state, or the step in hand, has lasted
     work_done: int = 0  # of what the state is about: tokens evaluated
     work_total: int = 0  # 0: not known
+    lr_factor: float = 1.0  # that the schedule's learning rates are multiplied by
+    named_checkpoints: tuple[tuple[str, int], ...] = ()  # name, step: kept for good
 
     @property
     def work_share(self) -> float | None:
@@ -114,6 +116,7 @@ class Snapshot:
         values["loss_history"] = [list(map(_plain, p)) for p in self.loss_history if history]
         values["eval_history"] = [_plain_fields(p) for p in self.eval_history if history]
         values["parameter_groups"] = [list(map(_plain, group)) for group in self.parameter_groups]
+        values["named_checkpoints"] = [list(named) for named in self.named_checkpoints]
         values["spheres"] = [_plain_fields(sphere) for sphere in self.spheres]
         return values
 
@@ -133,6 +136,9 @@ class Snapshot:
                 (str(name), _number(weight), _number(gradient))
                 for name, weight, gradient in given["parameter_groups"]
             )
+            given["named_checkpoints"] = tuple(
+                (str(name), int(step)) for name, step in given["named_checkpoints"]
+            )
             given["spheres"] = tuple(
                 SphereStats(**{**sphere, "grad_norm": _number(sphere["grad_norm"])})
                 for sphere in given["spheres"]
@@ -142,7 +148,9 @@ class Snapshot:
         return cls(**given)
 
 
-_NESTED = ("loss_history", "eval_history", "parameter_groups", "spheres")
+_NESTED = (
+    "loss_history", "eval_history", "parameter_groups", "named_checkpoints", "spheres",
+)  # fmt: skip
 _FIGURES = tuple(f.name for f in dataclasses.fields(Snapshot) if f.name not in _NESTED)
 
 

@@ -49,7 +49,8 @@ STATUS_WORDS = 16
     VAL_LOSS,
     VAL_BITS,
     CRYSTALLINE_LOSS,  # against the smoothed targets
-) = range(8)
+    LR_FACTOR,  # of the schedule's learning rates, from the next step on
+) = range(9)
 
 # descriptor: what the phases in hand need: those of a step, or a round of an evaluation.
 DESCRIPTOR_WORDS = 8

@@ -145,6 +145,7 @@ PROGRESS = Record(  # STATE's field "state", of a training run
     Field("evaluations_since_best", int, 0, MOST_STEPS, optional=True),
     Field("epoch_nats", float, -1e300, 1e300, optional=True, nullable=True),
     Field("epoch_tokens", int, 0, MOST_TOKENS, optional=True),
+    Field("lr_factor", float, 1e-4, 1e4, optional=True),
     Field("recently_dropped", list, 0, 1000, items=_is_step),
     Field("dropped_steps", int, 0, MOST_STEPS),
     Field("tokens_sha256", str, 64, 64, SHA256, optional=True),
@@ -408,8 +409,8 @@ RUN_LOCK = FileKind(
     "read for a message only",
 )
 POINTER = FileKind(
-    "latest, best",
-    "RUN/",
+    "latest, best, NAME",
+    "RUN/, RUN/checkpoints/",
     4096,
     "us",
     "renamed",

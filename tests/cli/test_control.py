@@ -90,8 +90,17 @@ def test_a_run_is_paused_changed_saved_and_stopped(tmp_path: Path, ask: Ask) -> 
     assert json.loads(out)["stop_reason"] == "stopped"
     step = json.loads(out)["final_step"]
     assert "process" not in err  # the wishes are told of, not errors
-    events = [line["event"] for line in read_metrics(tmp_path / "metrics.jsonl") if "event" in line]
-    assert events == ["paused", "workers", "resumed"]
+    lines = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "event" in line]
+    assert [line["event"] for line in lines if line["event"] != "request"] == [
+        "paused", "workers", "resumed",
+    ]  # fmt: skip
+    asked = [line for line in lines if line["event"] == "request"]
+    assert [(line["command"], line["argument"], line["ok"]) for line in asked] == [
+        ("pause", None, True), ("checkpoint", None, True), ("workers", "5", True),
+        ("resume", None, True), ("stop", None, True),
+    ]  # fmt: skip
+    assert {(line["pid"], line["uid"]) for line in asked} == {(os.getpid(), os.getuid())}
+    assert all(abs(line["asked_at"] - time.time()) < 60 for line in asked)
     assert not (tmp_path / "control.sock").exists()
     code, _, err = ask(tmp_path, "status")
     assert (code, err) == (
@@ -248,10 +257,17 @@ def test_watching_on_a_terminal_takes_keys_and_leaves_the_run(tmp_path: Path, as
         (["."], 4, "nobody trains in . "),
         (["nothing"], 4, "there is no run or checkpoint at nothing"),
         ([".", "dance"], 2, "'dance' is not a command of cllm-control. The commands are status,"),
-        ([".", "workers"], 2, "workers takes a number, and none was given"),
+        ([".", "workers"], 2, "workers takes a whole number, and none was given"),
         ([".", "workers", "many"], 2, "workers takes a whole number"),
         ([".", "pause", "3"], 2, "pause takes no argument"),
         ([".", "status", "3"], 2, "status takes no argument, and got '3'"),
+        ([".", "checkpoint", "a b"], 2, "checkpoint takes a name of 1 to 64 letters, digits and"),
+        ([".", "checkpoint", "a", "b"], 2, "checkpoint takes one argument, and got 'a b'"),
+        ([".", "restore"], 2, "restore takes a step, or a name of a checkpoint, and none was"),
+        ([".", "restore", "../x"], 2, "restore takes a step, or a name of a checkpoint."),
+        ([".", "lr-factor", "0"], 2, "lr-factor takes a number from 0.0001 to 10,000."),
+        ([".", "lr-factor", "nan"], 2, "lr-factor takes a number from 0.0001 to 10,000."),
+        ([".", "spawn", "3"], 2, "spawn takes two whole numbers."),
         ([".", "status", "--timeout", "0"], 2, "--timeout is 0"),
         ([".", "status", "--timeout", "nan"], 2, "--timeout is nan"),
     ],
@@ -277,5 +293,5 @@ def test_help_lists_every_request(ask: Ask) -> None:
     code, out, _ = ask("--help")
     assert code == 0
     for request in REQUESTS:
-        assert request.help in out
+        assert request.help in " ".join(out.split())
     assert "Exit codes:" in out

@@ -10,7 +10,12 @@ from crystalline.engine.requests import BY_NAME, REQUESTS, NoRequestError, Wish
 from crystalline.ui.keys import ACTIONS, HELP
 
 
-@pytest.mark.parametrize("word", ["pause", "resume", "checkpoint", "stop", "workers=7", "workers+"])
+@pytest.mark.parametrize(
+    "word",
+    ["pause", "resume", "checkpoint", "stop", "workers=7", "workers+", "checkpoint=a-b_c.1",
+     "restore=500", "restore=best", "lr-factor=0.5", "lr-factor=0.0001", "spawn=3,4",
+     "terminate=0"],
+)  # fmt: skip
 def test_words_and_json_lead_there_and_back(word: str) -> None:
     wish = Wish.of_word(word)
     assert str(wish) == word
@@ -18,8 +23,11 @@ def test_words_and_json_lead_there_and_back(word: str) -> None:
 
 
 def test_every_row_can_be_asked_for() -> None:
+    examples = {
+        "workers": 3, "restore": "3", "lr-factor": 3, "spawn": (3, 3), "terminate": 3,
+    }  # fmt: skip
     for request in REQUESTS:
-        assert Wish(request.name, 3 if request.argument else None).name == request.name
+        assert Wish(request.name, examples.get(request.name)).name == request.name
 
 
 def test_keys_are_requests_or_help() -> None:
@@ -28,7 +36,11 @@ def test_keys_are_requests_or_help() -> None:
 
 @pytest.mark.parametrize(
     "word", ["", "dance", "pause=3", "pause+", "workers", "workers=", "workers=x", "workers=-1",
-             "workers=²", "workers=99999999999", "+", "workers++"],
+             "workers=²", "workers=99999999999", "+", "workers++", "checkpoint=", "checkpoint=a/b",
+             "checkpoint=é", "checkpoint=" + "x" * 65, "restore", "restore=", "lr-factor",
+             "lr-factor=", "lr-factor=nan", "lr-factor=inf", "lr-factor=-1", "lr-factor=1e9",
+             "lr-factor+", "spawn=3", "spawn=3,4,5", "spawn=3,x", "spawn=,", "terminate=+",
+             "terminate=-1", "start=1", "pause="],
 )  # fmt: skip
 def test_other_words_are_refused(word: str) -> None:
     with pytest.raises(NoRequestError):
@@ -43,6 +55,12 @@ def test_other_words_are_refused(word: str) -> None:
         {"command": "workers", "argument": True}, {"command": "workers", "argument": [1]},
         {"command": "workers", "argument": 10**300}, {"command": "workers", "argument": -1},
         {"command": "workers", "argument": "7"}, {"command": "pause", "argument": 1},
+        {"command": "checkpoint", "argument": 5}, {"command": "checkpoint", "argument": "a\nb"},
+        {"command": "lr-factor", "argument": "0.5"}, {"command": "lr-factor", "argument": True},
+        {"command": "lr-factor", "argument": float("nan")}, {"command": "spawn", "argument": 3},
+        {"command": "spawn", "argument": [1]}, {"command": "spawn", "argument": [1, 2, 3]},
+        {"command": "spawn", "argument": [[1], 2]}, {"command": "pause", "argument": {}},
+        {"command": "restore", "argument": ["a"] * 9999},
     ],
 )  # fmt: skip
 def test_other_lines_are_refused(line: dict[str, Any]) -> None:

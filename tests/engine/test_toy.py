@@ -21,7 +21,7 @@ from tests.train.fake_program import FakeProgram
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def toy(*arguments: int) -> dict[str, Any]:
+def toy(*arguments: int | str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.engine.toy", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -42,6 +42,25 @@ def test_any_number_of_spheres_comes_to_the_same(workers: int, permits: int, kil
     assert told["wandering_s"] < 1.0  # 40 units of 0.05 s on 1 or 2 permits: 1 to 2 s, if not left
     assert told["compute_ns"] > 0
     assert told["sync_ns"] > 0
+    assert told["states"] == ["retired"]
+
+
+@pytest.mark.parametrize("shapes", ["3+9", "2+4+8", "12+144"])
+def test_a_tree_comes_to_the_same(shapes: str) -> None:
+    told = toy(shapes, 2, 3)
+    assert told["total"] == expected(4)
+    assert (told["deaths"], told["units_of_controls"]) == (0, 0)
+    assert told["units"] >= 4 * (NUMBERS + NUMBERS // 9)
+    assert told["states"] == ["retired"]
+    assert told["settling_s"] < 5.0
+
+
+def test_a_tree_that_changes_and_is_killed_everywhere() -> None:
+    rounds = 16
+    told = toy("3+9,2+4+8,13,5,12+40,4+12", 2, rounds, 6, rounds)
+    assert told["total"] == expected(rounds + 1)
+    assert told["deaths"] >= rounds  # a node that dies between two looks is buried all the same
+    assert told["events"] == ["control_lost", "sphere_replaced"]
     assert told["states"] == ["retired"]
 
 

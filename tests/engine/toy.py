@@ -1,18 +1,22 @@
 """A program that is no model, run by the engine alone: powers of numbers, in three phases.
 
-    python -m tests.engine.toy WORKERS PERMITS ROUNDS [KILLS]
+    python -m tests.engine.toy SHAPES PERMITS ROUNDS [KILLS [NODES]]
+
+SHAPES are those of the tree, as in 13 or 3+9,2+4+8: the next one before each round.
 
 In a round every number is multiplied by its own place plus one (in place, with an undo), then the
 numbers are added up by nines (positions matter), and then the sums (one unit).  Before that, what
 nobody needs is counted, a phase that a stop may leave.  Spheres are killed in the middle of
-multiplications, KILLS of them.  Prints the last sum, the rounds' order of phases, deaths, and what
-of the package is in memory.
+multiplications, KILLS of them; and of all nodes at random, controls too, one in each of the first
+NODES rounds.  Prints the last sum, the rounds' order of phases, deaths, and what of the package is
+in memory.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -24,6 +28,8 @@ import numpy as np
 from crystalline.engine import board as b
 from crystalline.engine.node import Node
 from crystalline.engine.phase import Phase, Worker
+from crystalline.engine.shape import places_of, shape_of
+from crystalline.engine.tree import Tree
 from crystalline.ipc.arena import Arena, Region
 from crystalline.ipc.barrier import POSITIONS
 
@@ -108,24 +114,37 @@ def expected(rounds: int) -> int:
     return sum(numbers)
 
 
-def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
+def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0) -> None:
     toy = Toy(permits, kills)
     phases = toy.declare()
+    wanted = [places_of(shape_of(int(s) if s.isdecimal() else s)) for s in shapes.split(",")]
+    chosen = random.Random(7)
+    events: list[str] = []
+    settling_s = 0.0
     with tempfile.TemporaryDirectory() as folder:
         node = Node(
-            phases, toy.regions(), folder=Path(folder), permits=permits, rows=64,
-            shape_of=lambda leaves: {(place,) for place in range(leaves)}, states=("at work",),
-            jitter_s=0.0, hang_s=10.0, lost_file=lambda: None, happened=lambda *_, **__: None,
+            phases, toy.regions(), folder=Path(folder), permits=permits, rows=400,
+            depth="1", states=("at work",),
+            jitter_s=0.0, hang_s=10.0, lost_file=lambda: None,
+            happened=lambda event, **_: events.append(event),
         )  # fmt: skip
         toy.bind(node.arena)
         board, runner = node.board, node.runner
+        tree = Tree(board)
         try:
-            node.resize(workers)
-            for _ in range(rounds):
+            for number in range(rounds):
+                before = time.monotonic()
+                node.growth.want(wanted[number % len(wanted)])
+                settling_s = max(settling_s, time.monotonic() - before)
+                assert tree.paths().keys() == wanted[number % len(wanted)]
                 toy.order[0] = 0
                 runner.begin("multiply")
+                if number < nodes:
+                    pid = tree.word(chosen.choice(tree.rows()), b.S_PID)
+                    if pid > 0:  # it is not just being replaced
+                        os.kill(pid, signal.SIGKILL)
                 assert runner.wait()
-                node.growth.settle()
+                node.look_after()
             board.control.store(b.STOP, 1)
             assert runner.begin("multiply") is None
             assert runner.wait()  # is not left, stop or no stop
@@ -136,15 +155,19 @@ def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
         finally:
             node.disband()
     rows = board.sphere_table
+    parents = {tree.word(row, b.S_PARENT) for row in tree.rows()}
     told = {
         "total": int(toy.total[0]),
         "order": toy.order[1 : int(toy.order[0]) + 1].tolist(),
         "deaths": board.state.load(b.DEATHS),
         "units": int(rows[:, S_UNITS].sum()),
         "wandering_s": took_s,
+        "settling_s": settling_s,
+        "events": sorted(set(events)),
+        "units_of_controls": int(rows[[r for r in parents if r >= 0], S_UNITS].sum()),
         "compute_ns": int(rows[:, b.S_COMPUTE_NS].sum()),
         "sync_ns": int(rows[:, b.S_SYNC_NS].sum()),
-        "states": sorted({b.states_of(phases)[state] for state in rows[:workers, b.S_STATE]}),
+        "states": sorted({b.states_of(phases)[state] for state in rows[tree.rows(), b.S_STATE]}),
         "modules": sorted({name.split(".")[1] for name in sys.modules
                            if name.startswith("crystalline.")}),
     }  # fmt: skip
@@ -152,4 +175,4 @@ def main(workers: int, permits: int, rounds: int, kills: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

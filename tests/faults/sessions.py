@@ -133,9 +133,7 @@ class Runs:
                         os.kill(stopped, signal.SIGCONT)
                         let_go.add(number)
             if not called and (self.run_dir / SOCKET).exists():
-                with contextlib.suppress(OSError, CrystallineError, ValueError):
-                    with Call.open(self.run_dir, SOCKET, timeout_s=2) as call:
-                        called = call.ask({"command": "status"})["ok"]
+                called = _call(self.run_dir)
             time.sleep(0.005)
 
     def _launch(self, text: str, counts: Path, log: Path, told: Path) -> NoReturn:
@@ -191,6 +189,15 @@ class Runs:
             **{**SETTINGS, **around.settings},
         )  # fmt: skip
         return dataclasses.replace(spec, depth=around.depth, hang_s=HANG_S)
+
+
+def _call(run_dir: Path) -> bool:
+    """Ask a run for its status; return whether it answered."""
+    try:
+        with Call.open(run_dir, SOCKET, timeout_s=2) as call:
+            return bool(call.ask({"command": "status"})["ok"])
+    except (OSError, CrystallineError, ValueError):
+        return False
 
 
 def _memory() -> set[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.model_barrier import BROKEN, BUGS, USUAL, Instance, ViolationError, explore
+from tools.model_barrier import BROKEN, BUGS, USUAL, Instance, explore
+from tools.walk import ViolationError
 
 ROOT = Path(__file__).resolve().parents[2]
 

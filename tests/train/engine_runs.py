@@ -90,7 +90,7 @@ def run(
 
 
 # What was done to a run, and no part of what it computes; see test_events.py.
-OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers")
+OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers", "request", "restored", "health")
 
 
 def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -33,10 +33,10 @@ from typing import Any
 
 import numpy as np
 
-from crystalline.errors import CheckpointError, SaveError
+from crystalline.errors import CheckpointError, SaveError, UsageError
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
-from crystalline.train.protocol import Discovery
+from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.spec import RunSpec
 
 DEFAULTS: dict[str, Any] = {
@@ -104,13 +104,38 @@ class FakeProgram:
         generator = np.random.default_rng(self.seed)
         self.weights[:] = generator.standard_normal(len(self.weights), dtype=np.float32)
 
-    def restore(self, checkpoint: Path) -> dict[str, Any]:
+    def load(self, checkpoint: Path) -> Loaded:
         if not (checkpoint / "state.json").is_file():
             raise CheckpointError(f"{checkpoint} is not a checkpoint", advice="Look elsewhere.")
-        self.weights[:] = np.load(checkpoint / "weights.npy")
-        self.momentum[:] = np.load(checkpoint / "momentum.npy")
+        weights, momentum = (
+            np.load(checkpoint / f"{name}.npy") for name in ("weights", "momentum")
+        )
+        if weights.shape != self.weights.shape:
+            raise CheckpointError(f"{checkpoint} holds another model", advice="Look elsewhere.")
         state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
-        return state
+
+        def put() -> None:
+            self.weights[:], self.momentum[:] = weights, momentum
+
+        return Loaded(state, state.pop("config"), put)
+
+    def find(self, name: str) -> Path:
+        folder = self.checkpoints / (f"step-{int(name):08d}" if name.isdecimal() else name)
+        if not folder.is_dir():
+            raise CheckpointError(f"there is no checkpoint '{name}'", advice="Look elsewhere.")
+        return folder.resolve()
+
+    def mark_latest(self, checkpoint: Path) -> None:
+        (self.checkpoints.parent / "latest.txt").write_text(checkpoint.name)
+
+    def named(self) -> dict[str, int]:
+        links = [path for path in self.checkpoints.glob("*") if path.is_symlink()]
+        return {path.name: int(path.readlink().name[5:]) for path in links}
+
+    def name(self, checkpoint: Path, name: str) -> None:
+        if (self.checkpoints / name).exists():
+            raise UsageError(f"the name {name} is taken", advice="Choose another.")
+        (self.checkpoints / name).symlink_to(checkpoint.name)
 
     def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
         if state["step"] in self.options["fail_save"]:
@@ -119,7 +144,7 @@ class FakeProgram:
         target.mkdir(parents=True, exist_ok=True)
         np.save(target / "weights.npy", self.weights)
         np.save(target / "momentum.npy", self.momentum)
-        (target / "state.json.tmp").write_text(json.dumps({**state, "plan": config.plan}))
+        (target / "state.json.tmp").write_text(json.dumps({**state, "config": config.to_dict()}))
         os.replace(target / "state.json.tmp", target / "state.json")
         return target
 

@@ -20,6 +20,7 @@ from crystalline.train.spec import RunResult, RunSpec
 from crystalline.train.stats import Snapshot
 from crystalline.train.step import clip_factor
 from tests.train.arenas import lone_arena
+from tests.train.engine_runs import OUTSIDE
 
 TIMES = ("tokens_per_second", "seconds")
 SETTINGS: dict[str, Any] = {
@@ -103,11 +104,11 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the events of metrics.jsonl without times, but for spheres that died."""
+    """Return the events of metrics.jsonl without times, but for what was done from outside."""
     return [
         {key: value for key, value in line.items() if key != "seconds"}
         for line in read_metrics(run_dir / "metrics.jsonl")
-        if line.get("event", "sphere_replaced") != "sphere_replaced"
+        if line.get("event", OUTSIDE[0]) not in OUTSIDE
     ]
 
 
