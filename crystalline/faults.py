@@ -142,6 +142,8 @@ POINTS = {point.name: point for point in (
           "a round of an evaluation is done and not in the books", _NO_CALL),
     Point("node.discover", "node-zero", "roots are about to be found anew", _NO_CALL),
     Point("node.result", "node-zero", "all is done but to say so", _NO_CALL),
+    Point("request.put", "launcher", "a request is in the queue, and not counted yet", _NO_CALL),
+    Point("request.answer", "node-zero", "a request is done, and not answered yet", _NO_CALL),
     Point("message.send", "node-zero", "a message to the launcher is about to be written"),
     Point("message.sent", "node-zero", "it is written", _NO_CALL),
     # The launcher.

@@ -27,8 +27,8 @@ from crystalline.engine.deaths import Death, Deaths
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.phase import Phase
 from crystalline.engine.shape import NODE_ZERO
-from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree
-from crystalline.engine.watch import Watches
+from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree, order_of
+from crystalline.engine.watch import Beats, Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
 from crystalline.faults import SPHERE, play, point
 from crystalline.ipc.barrier import IDLE
@@ -37,6 +37,7 @@ from crystalline.log import get_logger
 
 RETIRE_S = 1.0  # that a leaf has to leave; a control three times that, for its children
 JOINED_S = 1.0
+REPLACED_S = 10.0  # that the system has to let a dead leaf be replaced, where it refuses to
 
 logger = get_logger("train")
 
@@ -65,7 +66,9 @@ class Supervisor:
         self._board = company.board
         self._tree = Tree(company.board)
         self._children: dict[int, int] = {}  # pid → row
+        self._missing: dict[int, Patience] = {}  # rows of dead leaves that could not be replaced
         self._watches = Watches(company.board, company.hang_s)
+        self._beats = Beats(company.board, company.hang_s)
         self._deaths = Deaths(company.board)
 
     # Who is there.
@@ -83,6 +86,9 @@ class Supervisor:
         Raises:
             EngineError: one could not be forked, or there is no row for it.
         """
+        for row in self._missing:
+            self._tree.free(row)
+        self._missing.clear()
         wanted = set(places)
         there = {self._tree.word(row, b.S_PLACE): row for row in self.rows}
         new: list[int] = []
@@ -125,11 +131,30 @@ class Supervisor:
     def look_after(self) -> None:
         """Bury and replace the dead, and kill who holds up the others."""
         self._reap()
+        self._replace_missing()
+        for row in self._beats.silent([row for row in self.rows if self._is_prompt(row)]):
+            _send(self._tree.word(row, b.S_PID), signal.SIGKILL)
         if self._board.barrier.phase() & 15 == IDLE:
             self._watches.rest()
             return
         for row in self._watches.suspects(self.rows):
             _send(self._tree.word(row, b.S_PID), signal.SIGKILL)
+
+    def _is_prompt(self, row: int) -> bool:
+        """Return whether a child has nothing to do that takes long: it is a control, or to obey."""
+        order, answer = (self._tree.word(row, word) for word in (b.S_ORDER, b.S_ANSWER))
+        return self._tree.word(row, b.S_ROLE) == CONTROL or order_of(order) != order_of(answer)
+
+    def _replace_missing(self) -> None:
+        """Fork again what could not be forked; raise `EngineError` when that goes on too long."""
+        for row, patience in list(self._missing.items()):
+            try:
+                self._fork([row])
+            except EngineError:
+                if patience.is_over():
+                    raise
+            else:
+                del self._missing[row]
 
     def _fork(self, rows: list[int]) -> None:
         """Fork a child into each of `rows`, all in a row: so they share our pages.
@@ -247,7 +272,8 @@ class Supervisor:
             self._deaths.tell(Death(row, node, status, 0))
             point("burial.told")
             tree.put(row, b.S_RESPAWNS, tree.word(row, b.S_RESPAWNS) + 1)
-            self._fork([row])
+            self._missing[row] = Patience(REPLACED_S)
+            self._replace_missing()
         self._board.barrier.ring_node()
 
     def _inherit(self, dead: int, places: list[int]) -> int:

@@ -28,6 +28,33 @@ class _Watch:
         self.cpu_ns: int | None = None  # processor time when the silence had lasted a while
 
 
+class Beats:
+    """How long nodes that do nothing that takes long have shown no sign of life."""
+
+    def __init__(self, board: Board, hang_s: float) -> None:
+        self._words = board.spheres
+        self._hang_ns = hang_s * 1e9
+        self._looked_ns = monotonic_ns()
+        self._silent: dict[int, tuple[tuple[int, int], int]] = {}  # row → (pid, beat), for how long
+
+    def silent(self, rows: Sequence[int]) -> list[int]:
+        """Look; return those of `rows` that are to be killed."""
+        now_ns = monotonic_ns()
+        passed_ns = min(now_ns - self._looked_ns, _TICK_NS)
+        self._looked_ns = now_ns
+        silent = {}
+        for row in rows:
+            at = row * SPHERE_WORDS
+            sign = (self._words.load(at + b.S_PID), self._words.load(at + b.S_BEAT))
+            before, silent_ns = self._silent.get(row, (sign, 0))
+            silent[row] = (sign, silent_ns + passed_ns if sign == before else 0)
+        self._silent = silent
+        hang = [row for row, (_, silent_ns) in silent.items() if silent_ns > self._hang_ns]
+        for row in hang:
+            logger.warning("sphere %d has not answered for %.0f s", row, silent[row][1] / 1e9)
+        return hang
+
+
 class Watches:
     """The watches of all permits, kept by one supervisor."""
 
