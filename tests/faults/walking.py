@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crystalline.data.prepare import PreparedData
@@ -17,7 +17,6 @@ from crystalline.faults import (
     POINTS,
     SPHERE,
     STOP,
-    Counts,
     parse,
 )
 from tests.faults.sessions import HANG_S, Ended, Runs, Surroundings
@@ -52,8 +51,17 @@ def around(name: str, role: str) -> Surroundings:
         return Surroundings("1", 3, again=True, settings={"keep": 9})
     if name == "node.discover":
         return Surroundings("1", 3, settings={"crystalline_epsilon": 0.1, "discovery_interval": 1})
-    in_a_tree = group in ("leave", "order", "bells", "fork") or role == CONTROL
+    in_a_tree = group in ("leave", "order", "bells", "fork", "request") or role == CONTROL
     return Surroundings() if in_a_tree else _FLAT
+
+
+def grouped(passages: Iterable[Passage]) -> list[tuple[Surroundings, list[Passage]]]:
+    """Put passages with equal surroundings together."""
+    groups: dict[str, tuple[Surroundings, list[Passage]]] = {}
+    for passage in passages:
+        surroundings = around(*passage)
+        groups.setdefault(repr(surroundings), (surroundings, []))[1].append(passage)
+    return list(groups.values())
 
 
 class Walk:
@@ -63,12 +71,28 @@ class Walk:
         self._data, self._folder = data, folder
         self._numbers = itertools.count()
         self._undisturbed: dict[str, tuple[str, list[dict[str, object]]]] = {}
-        self.passed: set[Passage] = set()
 
     def alone(self, text: str, surroundings: Surroundings) -> Ended:
         """Meet faults in a run of their own, which then goes on to its end; return how it ended."""
         (ended,) = self.chain([text], surroundings)
         return ended
+
+    def together(self, texts: Sequence[str], surroundings: Surroundings, most: int) -> None:
+        """Meet faults that end no run, up to `most` in one; those that are not met there, alone."""
+        for first in range(0, len(texts), most):
+            part = texts[first : first + most]
+            ended = self.alone(",".join(part), surroundings)
+            roles = ended.roles[-len(part) :]
+            missed = [text for text, role in zip(part, roles, strict=True) if role is None]
+            if missed and len(part) > 1:
+                self.require_met(missed, surroundings)
+            else:
+                assert not missed, f"nobody has met {missed}: {ended}"
+
+    def require_met(self, texts: Sequence[str], surroundings: Surroundings) -> None:
+        """Meet faults one after the other, each of them really."""
+        for text, ended in zip(texts, self.chain(texts, surroundings), strict=True):
+            assert ended.met_last, f"nobody has met {text}: {ended}"
 
     def chain(self, texts: Sequence[str], surroundings: Surroundings) -> list[Ended]:
         """Meet faults in one session after the other, of one run while it is not at its end."""
@@ -99,7 +123,6 @@ class Walk:
     def _session(self, runs: Runs, text: str, surroundings: Surroundings) -> Ended:
         faults = ",".join(filter(None, [surroundings.companions, text]))
         ended = runs.session(faults)
-        self._note(runs)
         require_good_end(faults, ended)
         return ended
 
@@ -128,13 +151,6 @@ class Walk:
         assert ended.sha256 == sha256, f"other bits after {text}"
         if "metrics.append=fail" not in text:
             assert real_runs.metrics(runs.run_dir) == metrics, f"other metrics after {text}"
-
-    def _note(self, runs: Runs) -> None:
-        counts = Counts.open(str(runs.counts_of[-1]))
-        for passage in PASSAGES:
-            if counts.passed(*passage):
-                self.passed.add(passage)
-        counts.close()
 
 
 def require_good_end(text: str, ended: Ended) -> None:
