@@ -334,7 +334,7 @@ class EmptyProgram:
     """A program whose units do nothing: what is left of a step is the engine."""
 
     lane_count, heavy_lanes, lanes_per_unit = POSITIONS, 0, 1
-    eval_units, eval_tokens, tokens_per_step = 0, 0, POSITIONS
+    eval_units, eval_tokens, tokens_per_step, copies = 0, 0, POSITIONS, False
 
     def __init__(self, spec: RunSpec) -> None:
         self.segment_count: int = spec.program_options["segments"]
@@ -354,7 +354,10 @@ class EmptyProgram:
         """Refuse: nobody resumes this."""
         raise ValueError(f"{checkpoint}: an empty program is never resumed")
 
-    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:  # noqa: ARG002
+    def copy_segment(self, segment: int) -> None:
+        """Copy nothing."""
+
+    def save(self, state: dict[str, Any], config: TrainConfig, *, copied: bool = False) -> Path:  # noqa: ARG002
         """Write nothing."""
         return self.run_dir
 

@@ -10,7 +10,7 @@ A fault is NAME=ACTION, optionally with a number and a role:
     fail[:ERRNO]  ... gets an `OSError` there, EIO if no other is named
     @N            at the Nth passage of all processes together, 1 if none is given;
                   @N+: from then on, at every one
-    /ROLE         only where that role passes: launcher, node-zero, control or sphere
+    /ROLE         only where that role passes: launcher, node-zero, control, sphere or saver
 
 The points stand in `POINTS`, and in docs/faults.md.  Passages are counted in memory that all
 processes of a run share, or in the file that CRYSTALLINE_FAULTS_COUNTS names, where tests read them
@@ -34,7 +34,8 @@ from dataclasses import dataclass
 from crystalline.errors import UsageError, remedy
 
 VARIABLE, COUNTS_VARIABLE = "CRYSTALLINE_FAULTS", "CRYSTALLINE_FAULTS_COUNTS"
-LAUNCHER, NODE_ZERO, CONTROL, SPHERE = ROLES = ("launcher", "node-zero", "control", "sphere")
+ROLES = ("launcher", "node-zero", "control", "sphere", "saver")
+LAUNCHER, NODE_ZERO, CONTROL, SPHERE, SAVER = ROLES
 KILL, STOP, DELAY, FAIL = ACTIONS = ("kill", "stop", "delay", "fail")
 DELAY_S = 0.1
 LONGEST_DELAY_S = 3600.0
@@ -58,7 +59,7 @@ class Point:
 
 _NO_CALL = (KILL, STOP, DELAY)  # where nothing can fail
 _PARENTS, _NODES = "node-zero control", "control sphere"
-_WRITERS = "launcher node-zero"
+_WRITERS, _SAVERS = "launcher node-zero saver", "node-zero saver"
 
 POINTS = {point.name: point for point in (
     # The arena.
@@ -146,6 +147,12 @@ POINTS = {point.name: point for point in (
     Point("request.answer", "node-zero", "a request is done, and not answered yet", _NO_CALL),
     Point("message.send", "node-zero", "a message to the launcher is about to be written"),
     Point("message.sent", "node-zero", "it is written", _NO_CALL),
+    # Checkpoints that are written while training goes on.
+    Point("snapshot.unit", "sphere", "a part of what is saved is about to be copied"),
+    Point("saver.copied", "node-zero", "the copy is there, and nobody who writes it", _NO_CALL),
+    Point("saver.born", "saver", "the process that writes the copy runs for the first time"),
+    Point("saver.answer", "saver", "the checkpoint is written, and nobody was told", _NO_CALL),
+    Point("saver.ended", "node-zero", "the writer has ended well, and nobody was told", _NO_CALL),
     # The launcher.
     Point("launcher.spawn", "launcher", "Node Zero is about to be started (fork and exec)"),
     Point("launcher.spawned", "launcher", "it runs and does not know what", _NO_CALL),
@@ -169,23 +176,23 @@ POINTS = {point.name: point for point in (
     Point("metrics.appended", "node-zero", "a part of it is written", _NO_CALL),
     Point("metrics.sync", "node-zero", "the lines are about to be forced to disk"),
     Point("status.write", "launcher", "status.json is about to be written"),
-    Point("checkpoint.begin", "node-zero", "the hidden folder of a checkpoint is about to be made"),
-    Point("checkpoint.describe", "node-zero", "what describes the model is about to be written"),
-    Point("checkpoint.tensors", "node-zero", "a file of tensors is about to be opened"),
-    Point("checkpoint.block", "node-zero", "a block of a tensor is about to be written"),
-    Point("checkpoint.state", "node-zero", "state.json is about to be written"),
-    Point("checkpoint.sync", "node-zero", "a file is about to be forced to disk"),
-    Point("checkpoint.manifest", "node-zero", "all files are there but the manifest"),
-    Point("checkpoint.rename", "node-zero", "the folder is about to get its name"),
-    Point("checkpoint.aside", "node-zero", "the one before of the same step has stepped aside"),
-    Point("checkpoint.replaced", "node-zero",
+    Point("checkpoint.begin", _SAVERS, "the hidden folder of a checkpoint is about to be made"),
+    Point("checkpoint.describe", _SAVERS, "what describes the model is about to be written"),
+    Point("checkpoint.tensors", _SAVERS, "a file of tensors is about to be opened"),
+    Point("checkpoint.block", _SAVERS, "a block of a tensor is about to be written"),
+    Point("checkpoint.state", _SAVERS, "state.json is about to be written"),
+    Point("checkpoint.sync", _SAVERS, "a file is about to be forced to disk"),
+    Point("checkpoint.manifest", _SAVERS, "all files are there but the manifest"),
+    Point("checkpoint.rename", _SAVERS, "the folder is about to get its name"),
+    Point("checkpoint.aside", _SAVERS, "the one before of the same step has stepped aside"),
+    Point("checkpoint.replaced", _SAVERS,
           "the new one is there, and the old one aside as well", _NO_CALL),
-    Point("checkpoint.named", "node-zero",
+    Point("checkpoint.named", _SAVERS,
           "the checkpoint is whole, and no pointer points to it", _NO_CALL),
-    Point("pointer.link", "node-zero", "a link is about to be made, under a temporary name"),
-    Point("pointer.replace", "node-zero", "it is about to take the place of `latest` or `best`"),
-    Point("prune.rename", "node-zero", "an old checkpoint is about to lose its name"),
-    Point("prune.remove", "node-zero",
+    Point("pointer.link", _SAVERS, "a link is about to be made, under a temporary name"),
+    Point("pointer.replace", _SAVERS, "it is about to take the place of `latest` or `best`"),
+    Point("prune.rename", _SAVERS, "an old checkpoint is about to lose its name"),
+    Point("prune.remove", _SAVERS,
           "it has lost its name, and is about to be removed", _NO_CALL),
 )}  # fmt: skip
 

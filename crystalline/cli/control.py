@@ -315,6 +315,8 @@ def _status(run: str, snapshot: Snapshot) -> str:
     lines.append(progress_line(snapshot))
     if snapshot.work_share is not None or snapshot.state_s >= LASTING_S:
         lines.append(activity_line(snapshot))
+    if snapshot.saving_step is not None:
+        lines.append(f"saving step {snapshot.saving_step:,} meanwhile")
     if snapshot.last_checkpoint is not None:
         lines.append(f"saved {shown(Path(snapshot.last_checkpoint).name)}")
     if snapshot.named_checkpoints:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
@@ -21,6 +21,7 @@ from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
 from crystalline.engine.demand import Demand
 from crystalline.engine.growth import Growth
+from crystalline.engine.helper import Helper, Work
 from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
@@ -144,6 +145,15 @@ class Node:
         """End all spheres."""
         self._children.disband()
 
+    def helper(self, name: str, number: int, work: Work, *, silent_s: float) -> Helper:
+        """Fork a helper; see there."""
+
+        def alone() -> dict[str, Any]:
+            self._lifeline.let_go()
+            return work()
+
+        return Helper(name, number, alone, silent_s=silent_s)
+
     def _rest(self) -> None:
         """Stop the spheres for as long as the launcher is stopped.
 
@@ -179,6 +189,10 @@ class Node:
         """Return the number of the reason to stop, 0 for none."""
         return self.board.control.load(b.STOP)
 
+    def is_rest_wanted(self) -> bool:
+        """Return whether the spheres are to rest: for a pause, or for good."""
+        return self.is_paused or self.stop_wanted() != 0
+
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
         return (
@@ -189,8 +203,11 @@ class Node:
             or (self._depth == AUTO and self.demand.is_due)
         )
 
-    def obey(self, state: str) -> int:
-        """Do what is wanted while nobody computes; go on in `state`, or return why to stop."""
+    def obey(self, state: str, before_rest: Callable[[], None] = lambda: None) -> int:
+        """Do what is wanted while nobody computes; go on in `state`, or return why to stop.
+
+        `before_rest` is called before a pause begins.
+        """
         told = False  # of a pause
         while True:
             heard = self.board.barrier.node_bell()
@@ -206,6 +223,8 @@ class Node:
                 if told and not stop:
                     self._happened("resumed")
                 return stop
+            if not told:
+                before_rest()
             self.enter_state("paused")
             self.clock.pause()
             if not told:

@@ -81,6 +81,10 @@ So words compare as integers: a unit of g can be claimed when word < CLAIMED(g, 
 and is finished when word ≥ DONE(g, 0).  A claim by CAS from the value that was
 looked at proves that the phase is still g, since g cannot end before its units.
 
+Cheap units may be claimed several in one pass (`Barrier.claim_many`): half of what is pending in
+the queue of a position.  The sphere does them one after the other; if it dies, all that are not
+DONE go back.
+
 Hand-over
 ---------
 A sphere that finds every unit of g DONE claims HANDOVER for g in the same way.  The winner alone

@@ -122,6 +122,54 @@ class Barrier:
                     return unit
         return self._claims.claim_below(0, count, 1, bound, mine)
 
+    def queue(self, phase: int, position: int) -> range:
+        """Return the units that are a symmetry position's own.
+
+        Where positions do not matter to the units, they are shared out in blocks of neighbors.
+        """
+        kind = phase & 15
+        count, cycle = self._units[kind], self._handouts[kind].cycle
+        if cycle:
+            return range(position * cycle // POSITIONS, count, cycle)
+        return range(position * count // POSITIONS, (position + 1) * count // POSITIONS)
+
+    def pending(self, phase: int, position: int) -> int:
+        """Return how many units of a position's queue nobody has claimed yet.
+
+        It is a hint: others claim meanwhile, and units of the dead come back.
+        """
+        queue = self.queue(phase, position)
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        return self._claims.count_below(queue.start, queue.stop, queue.step, bound)
+
+    def claim_many(self, phase: int, sphere: int, position: int, most: int) -> list[int]:
+        """Claim up to `most` units of a position's queue in one pass; return them.
+
+        For kinds of work whose units cost hardly more than a claim.  The sphere does them one after
+        the other and marks each as done; if it dies, all that are not done go back.  If it is slow
+        they stay with it: the more there are the longer the others wait in the end.
+        """
+        queue = self.queue(phase, position)
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        mine = bound + sphere + 1
+        claimed: list[int] = []
+        start = queue.start
+        while len(claimed) < most and start < queue.stop:
+            unit = self._claims.claim_below(start, queue.stop, queue.step, bound, mine)
+            if unit < 0:
+                break
+            claimed.append(unit)
+            start = unit + queue.step
+        return claimed
+
+    def steal_half(self, phase: int, sphere: int, position: int) -> list[int]:
+        """Claim half of what is pending in a position's queue; return it.
+
+        Of fewer than two units nothing: they are about to be claimed by who is nearer.  Somebody
+        has to take the last ones all the same: `claim` takes any.
+        """
+        return self.claim_many(phase, sphere, position, self.pending(phase, position) // 2)
+
     def done(self, phase: int, unit: int, sphere: int) -> None:
         """Mark a claimed unit as done.  Its results must have been written before."""
         self._claims.store(unit, _claim_word(phase >> 4, _DONE, sphere))

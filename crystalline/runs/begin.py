@@ -83,7 +83,10 @@ def begin(
                 train_tokens=data.train_tokens,
                 flops_per_second=MODEL_SHARE * peak,
             )
-        check_run(config, model, data, settings.workers, settings.recursive_depth)
+        copies = check_run(
+            config, model, data, settings.workers, settings.recursive_depth,
+            settings.save_while_training,
+        )  # fmt: skip
         length = new_length(config, data.train_tokens, speed_of(model, data, cores))
         config = dataclasses.replace(
             length.config,
@@ -96,6 +99,7 @@ def begin(
         run.clear()
         length = dataclasses.replace(length, config=config)
         spec = make_spec(settings, length, model, data, run, peak, command)
+        spec = dataclasses.replace(spec, save_while_training=copies)
         if foundation is not None:
             source = foundation.source
             begins_from = source.path

@@ -38,6 +38,7 @@ def describe(settings: RunSettings, spec: RunSpec, data: PreparedData, *, step: 
         **_crystalline_parts(config),
         "machine": f"{_count(spec.workers, 'worker')}, "
         f"{summary(spec.precision, settings.train_config())}, {spec.isa}",
+        "saving": _saving(spec),
         "run": str(spec.run_dir),
     }
     return "\n".join(f"{name:8} {line}" for name, line in lines.items())
@@ -50,6 +51,17 @@ def _count(number: int, noun: str) -> str:
     ('1 layer', '2 heads')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _saving(spec: RunSpec) -> str:
+    from crystalline.machine.memory import size_words
+    from crystalline.train.footprint import copy_bytes
+
+    if not spec.save_while_training:
+        return "training waits for each checkpoint"
+    return (
+        f"while training goes on, from a copy of {size_words(copy_bytes(spec.config, spec.model))}"
+    )
 
 
 def _adapters(spec: RunSpec) -> dict[str, str]:

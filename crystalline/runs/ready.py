@@ -92,6 +92,7 @@ class ReadyRun:
             **({"init": None, "positions": None} if config.init_from else {}),
             "workers": self.settings.workers,
             "recursive_depth": self.settings.recursive_depth,
+            "save_while_training": self.settings.save_while_training,
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
         self.run.write_config(values, comment=comment)

@@ -79,13 +79,19 @@ class EarlierRun:
         cores = min(usable_cores(), settings.workers)
         config = settings.train_config()
         config = dataclasses.replace(config, precision=stored["precision"])  # never "auto"
-        check_run(config, info.model_config, data, settings.workers, settings.recursive_depth)
+        copies = check_run(
+            config, info.model_config, data, settings.workers, settings.recursive_depth,
+            settings.save_while_training,
+        )  # fmt: skip
         speed = speed_of(info.model_config, data, cores)
         length = resumed_length(config, stored, explicit, info, data.train_tokens, speed)
         peak = measure_peak(cores, config.precision)
         spec = make_spec(settings, length, info.model_config, data, self.run, peak, self.command)
         # What its adapters belong to is in the run, or lies where the checkpoint is.
-        spec = dataclasses.replace(spec, resume_from=info.path, facts=facts, init_from=info.base)
+        spec = dataclasses.replace(
+            spec, resume_from=info.path, facts=facts, init_from=info.base,
+            save_while_training=copies,
+        )  # fmt: skip
         summary = describe(settings, spec, data, step=info.step)
         newest = info.path if info.path.parent == path / CHECKPOINTS else None
         return ReadyRun(settings, spec, self.run, summary, newest)
@@ -190,7 +196,7 @@ def stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     stored = stored_config(info)
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(RunSettings, run.path / CONFIG, tolerate=DISPLAY)
-        named = ("data", "text_field", "workers", "recursive_depth")
+        named = ("data", "text_field", "workers", "recursive_depth", "save_while_training")
         stored |= {name: described[name] for name in named if name in described}
     return stored
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from crystalline.engine.shape import DEPTHS, Depth, most_leaves
 from crystalline.errors import UsageError
 from crystalline.runs.layers import field_names
-from crystalline.train.config import TrainConfig
+from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
@@ -26,6 +26,10 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    save_while_training: SaveWhileTraining = "auto"
+    """Write checkpoints from a copy of weights and moments, so that training waits for the copy
+    only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
+    makes it where it fits easily into free memory.  The bits of the run are the same."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 

@@ -38,6 +38,7 @@ EpsilonSchedule = Literal["constant", "linear"]
 Init = Literal["normal", "lattice"]
 Positions = Literal["learned", "twelvefold"]
 Attention = Literal["standard", "crystalline"]
+SaveWhileTraining = Literal["auto", "yes", "no"]
 
 
 @dataclass(frozen=True)

@@ -162,9 +162,10 @@ class Controller:
 
     # Watching.
 
-    def sphere_pids(self) -> list[int]:
-        """Return the process ids of all spheres that were ever forked and may live."""
-        return [pid for pid in self._board.sphere_table[:, b.S_PID].tolist() if pid > 0]
+    def forked_pids(self) -> list[int]:
+        """Return the process ids of what Node Zero has forked and may live: spheres, a saver."""
+        pids = self._board.sphere_table[:, b.S_PID].tolist()
+        return [pid for pid in (*pids, self._words.counts.load(w.SAVER_PID)) if pid > 0]
 
     def snapshot(self) -> Snapshot:
         """Return the whole run at this moment.
@@ -221,6 +222,7 @@ class Controller:
             precision=spec.precision,
             isa=spec.isa,
             last_checkpoint=self.checkpoint_path,
+            saving_step=counts.load(w.SAVING) or None,
             message=self.message,
             loss_history=tuple(self._losses),
             eval_history=tuple(self._evals),

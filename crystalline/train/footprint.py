@@ -1,14 +1,16 @@
 """Whether a training fits into memory, before anything is made for it.
 
 What it takes is the arena: weights, moments, gradients of the lanes, packed copies, and the
-activations of as many sequences as are computed at a time.  Where adapters are trained, moments and
-gradients are theirs.  The rest is small beside any model that does not fit.
+activations of as many sequences as are computed at a time; with checkpoints that are written while
+training goes on, weights and moments once more.  Where adapters are trained, moments and gradients
+are theirs.  The rest is small beside any model that does not fit.
 """
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +18,19 @@ from typing import TYPE_CHECKING
 from crystalline.engine.board import engine_regions
 from crystalline.engine.shape import Depth, most_leaves, rows_of
 from crystalline.errors import UsageError
-from crystalline.ipc.arena import Layout
+from crystalline.ipc.arena import SHM_DIR, Layout
 from crystalline.machine.cores import usable_cores
-from crystalline.machine.memory import MemoryLimit, memory_limit, size_words
+from crystalline.machine.memory import (
+    MemoryLimit,
+    available_bytes,
+    memory_limit,
+    size_words,
+)
 from crystalline.model.adapters import AdapterConfig, adapter_table, largest_rank
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import Transformer
-from crystalline.train.config import POSITIONS, TrainConfig
+from crystalline.train.config import POSITIONS, SaveWhileTraining, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
 from crystalline.train.words import training_regions
@@ -40,6 +47,7 @@ SETTINGS = {
 }  # fmt: skip
 
 _SHAPE = ("embed_dim", "num_heads", "num_layers")
+COPY_SHARE = 0.8  # of the free memory that a run with a copy for its checkpoints may take
 USUAL_RANK = 8  # of adapters that are proposed
 
 Need = Callable[[TrainConfig, ModelConfig], int]  # bytes
@@ -75,27 +83,59 @@ def check_model(config: TrainConfig, workers: int, depth: Depth = "1") -> None:
 
 
 def check_run(
-    config: TrainConfig, model: ModelConfig, data: PreparedData, workers: int, depth: Depth = "1"
-) -> None:
-    """Refuse a run whose shared memory cannot fit into this machine's; its precision is resolved.
+    config: TrainConfig,
+    model: ModelConfig,
+    data: PreparedData,
+    workers: int,
+    depth: Depth = "1",
+    save_while_training: SaveWhileTraining = "no",
+) -> bool:
+    """Return whether checkpoints are written from a copy, while training goes on.
+
+    With "auto" they are where the copy fits easily into the memory that is free now.  Refuses a run
+    whose shared memory cannot fit into this machine's; its precision is resolved.
 
     Raises:
         UsageError: it cannot work; the message names sizes that can.
     """
     limit, permits = memory_limit(), most_permits(workers, depth)
+    copies = save_while_training == "yes"
 
     def need(config: TrainConfig, model: ModelConfig) -> int:
-        least = least_bytes(model, config.adapter)
+        extra = copy_bytes(config, model) if copies else 0
+        least = least_bytes(model, config.adapter) + extra
         if least > limit.size_bytes:
             return least
-        rough = _most_bytes(config, model, permits, config.precision)
+        rough = _most_bytes(config, model, permits, config.precision) + extra
         if rough <= limit.size_bytes:
             return rough
-        return _arena_bytes(config, model, data, (workers, depth), permits)
+        return _arena_bytes(config, model, data, (workers, depth), permits) + extra
 
     wanted = need(config, model)
     if wanted > limit.size_bytes:
-        raise _too_large(config, model, limit, size_words(wanted), need)
+        too_large = _too_large(config, model, limit, size_words(wanted), need)
+        if copies and wanted - copy_bytes(config, model) <= limit.size_bytes:
+            too_large.advice = "Leave out --save-while-training yes."
+        raise too_large
+    if save_while_training != "auto":
+        return copies
+    return wanted + copy_bytes(config, model) <= COPY_SHARE * min(
+        limit.size_bytes, available_bytes(), _free_shared_bytes()
+    )
+
+
+def copy_bytes(config: TrainConfig, model: ModelConfig) -> int:
+    """Return the bytes of a copy of weights and moments of what is trained."""
+    return 3 * _table_bytes(model, config.adapter)[1]
+
+
+def _free_shared_bytes() -> int:
+    """Return what shared memory still takes; where there is none, arenas are files: no limit."""
+    try:
+        found = os.statvfs(SHM_DIR)
+    except OSError:
+        return LARGEST**2
+    return found.f_bavail * found.f_frsize
 
 
 def least_bytes(model: ModelConfig, adapter: AdapterConfig | None = None) -> int:

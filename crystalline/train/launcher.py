@@ -189,8 +189,8 @@ class _Launch:
                 process.kill()
                 process.wait()
         if self._controller is not None:
-            # Spheres die with Node Zero; if it could not wait for them, they are ours now.
-            for pid in self._controller.sphere_pids():
+            # What it has forked dies with it; if it could not wait for them, they are ours now.
+            for pid in self._controller.forked_pids():
                 with contextlib.suppress(ChildProcessError):
                     if os.waitpid(pid, os.WNOHANG) == (0, 0):
                         os.kill(pid, signal.SIGKILL)

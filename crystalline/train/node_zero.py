@@ -25,9 +25,7 @@ from crystalline.engine.interruption import interruptible
 from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
-from crystalline.errors import (
-    SaveError,
-)
+from crystalline.errors import CrystallineError
 from crystalline.faults import point
 from crystalline.ipc.barrier import POSITIONS
 from crystalline.log import get_logger
@@ -41,6 +39,7 @@ from crystalline.train.footprint import most_permits
 from crystalline.train.metrics import MetricsLog
 from crystalline.train.protocol import Program
 from crystalline.train.report import send
+from crystalline.train.saving import Saver
 from crystalline.train.schedule import crystalline_epsilon, learning_rate
 from crystalline.train.sizing import FORWARD_SHARE
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
@@ -95,12 +94,14 @@ class NodeZero:
         self.words = TrainingWords(self._node.arena)
         declared.bind(self.words)
         self._books = Books(self._node.board, self.words, spec, self._clock)
+        self._saver = Saver(
+            spec, program, self._node, self._books, self.words,
+            lambda path: self.send("checkpoint", path=path),
+        )  # fmt: skip
         self._plan = spec.plan
         self._timing: TimedPlan | None = None
         self._step = 0
-        self._saved_step = -1
         self._unbooked: Step | None = None
-        self._is_changed = False  # what is saved of the step of now, since it was saved
         self._went_back = False
         self._wishes = Wishes(
             program, spec.config, save=self._save, go_back=self._go_back,
@@ -132,10 +133,14 @@ class NodeZero:
             with MetricsLog(self.spec.run_dir, self._step) as metrics:
                 self._books.open(metrics)
                 if self._step and self._books.recall(self._step, self.program.eval_tokens):
-                    self._mark_best()
+                    self._saver.mark_best(self._step)
                 return self._finish(self._train())
+        except CrystallineError:
+            self._saver.finish(look_after=False)  # what was right before is worth the wait
+            raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._saver.close()
             self._node.disband()
 
     def _introduce(self) -> None:
@@ -161,14 +166,14 @@ class NodeZero:
 
     def _take_place(self, place: Place) -> None:
         """Be where a checkpoint is, which was put into the arena."""
-        self._step = self._saved_step = place.state["step"]
-        self._is_changed = False
+        self._step = place.state["step"]
         self._books.restore(place.state, place.checkpoint)
-        self.send("checkpoint", path=str(place.checkpoint))
+        self._saver.resumed(self._step, place.checkpoint)
 
     def _go_back(self, place: Place) -> None:
         """Go back, or forth, to a checkpoint of this run, and go on as if resumed there."""
         before = self._step
+        self._saver.finish()
         self._node.enter_state("restoring")
         place.loaded.put()
         self._phases.begin(PACK)
@@ -178,7 +183,7 @@ class NodeZero:
         self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
         self._books.metrics.cut(self._step)
         if self._books.recall(self._step, self.program.eval_tokens):
-            self._mark_best()
+            self._saver.mark_best(self._step)
         self.program.mark_latest(place.checkpoint)
         self._went_back = True
         give_back()
@@ -192,7 +197,7 @@ class NodeZero:
 
     def _set_factor(self, factor: float) -> None:
         self._books.set_lr_factor(factor)
-        self._is_changed = True
+        self._saver.is_changed = True
 
     def _train(self) -> StopReason:
         """Take steps until the last one, or until somebody wants a stop."""
@@ -202,8 +207,9 @@ class NodeZero:
             return STOP_REASONS[held] or "stopped"
         self._node.enter_state("training")
         self._clock.start()
-        self._timing = self._time_plan()
+        self._timing = self._saver.timing = self._time_plan()
         while True:
+            self._saver.look()
             self._look_at_the_clock()
             last = self._plan.max_steps
             if self._is_due() or (self._unbooked and self._unbooked.outcome[w.NON_FINITE]):
@@ -352,7 +358,7 @@ class NodeZero:
         due = ends_epoch or self._is_multiple(config.eval_interval)
         evaluates = due and self._is_evaluation_wanted()
         if evaluates or ends_epoch or self._is_multiple(config.save_interval):
-            self._save_or_warn()
+            self._begin_save()
         if evaluates:
             reason = self._evaluate()
             if reason is not None:
@@ -361,12 +367,12 @@ class NodeZero:
 
     def _conclude(self) -> StopReason | None:
         """Save and evaluate after the last step; return the reason to stop, if there is one."""
-        self._save()
+        self._saver.save(self._step, self._config())
         return self._evaluate()
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
-        return STOP_REASONS[self._node.obey(state)]
+        return STOP_REASONS[self._node.obey(state, before_rest=self._saver.finish)]
 
     def _happened(self, event: str, **values: Any) -> None:
         """Enter an event of the engine's, which comes after the newest step in the books."""
@@ -386,6 +392,7 @@ class NodeZero:
         self._node.enter_state("evaluating")
         self._node.enter_progress(0, program.eval_tokens, 0)
         while evaluation.next_round() is not None:
+            self._saver.look()
             reason = self._stop_reason()
             if reason is None:
                 done = self._run_round(evaluation)
@@ -406,7 +413,7 @@ class NodeZero:
         tokens_per_byte = (spec.val_tokens or evaluation.tokens) / spec.val_bytes
         found = evaluation.outcome(tokens_per_byte)
         if self._books.enter_evaluation(self._step, found):
-            self._mark_best()
+            self._saver.mark_best(self._step)
         self.send("groups", groups=[list(row) for row in program.diagnostics()])
         return None
 
@@ -425,15 +432,6 @@ class NodeZero:
         point("node.evaluate")
         evaluation.enter(self.words.results[:count].tolist(), monotonic_ns() - began_ns)
         return True
-
-    def _mark_best(self) -> None:
-        """Mark the checkpoint of this step, unless it could not be saved."""
-        if self._saved_step != self._step or self._books.checkpoint is None:
-            return
-        try:
-            self.program.mark_best(Path(self._books.checkpoint))
-        except SaveError as error:
-            logger.warning("%s Training goes on.", error)
 
     # Root discovery.
 
@@ -483,29 +481,10 @@ class NodeZero:
 
     def _save(self) -> Path:
         """Save, unless that was done after this very step; return the checkpoint."""
-        if self._saved_step == self._step and not self._is_changed:
-            return Path(self._books.checkpoint or "")
-        self._node.enter_state("saving")
-        began_s = self._clock.running_s()
-        state = self._books.state_of(self._step)
-        if self.spec.max_seconds is not None:
-            state["seconds_left"] = self.spec.max_seconds - began_s
-            state["most_steps"] = self.spec.most_steps
-        self._books.metrics.flush()
-        path = self.program.save(state, self._config())
-        self._saved_step, self._is_changed = self._step, False
-        self._books.checkpoint = str(path)
-        self.send("checkpoint", path=str(path))
-        if self._timing is not None:
-            self._timing.saved(self._step, self._clock.running_s() - began_s)
-        return path
+        return self._saver.save(self._step, self._config())
 
-    def _save_or_warn(self) -> None:
-        """Save; a failure is told, and training goes on: the next save may succeed."""
-        try:
-            self._save()
-        except SaveError as error:
-            logger.warning("%s Training goes on.", error)
+    def _begin_save(self) -> None:
+        self._saver.begin(self._step, self._config())
 
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Save as is due; return the fields of a `RunResult`."""
@@ -516,8 +495,7 @@ class NodeZero:
         if not complete:
             self._node.enter_state("stopping")
         self._node.requests.finish((*self._wishes.handlers(), "stop"), "the run has ended")
-        if not complete or reason == "patience" or self._is_changed:
-            self._save()
+        self._saver.save(self._step, self._config())
         seconds = self._clock.running_s()
         self._books.log_positions()
         if reason in SIGNALED:

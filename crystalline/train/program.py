@@ -73,7 +73,9 @@ class TrainingProgram:
         self.sequences = config.sequences_per_step
         self.tokens_per_step = config.tokens_per_step
         self.lane_count = min(config.lanes, self.sequences)
-        self.segment_count = len(self.table.segments())
+        self._segments = self.table.segments()
+        self.segment_count = len(self._segments)
+        self.copies = spec.save_while_training
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
         self.lanes_per_unit = 1  # of adapters, whose gradients are small
         if self.adapter is None:
@@ -98,6 +100,7 @@ class TrainingProgram:
         """Return weights, moments, gradients, panels, workspaces, undo areas and token tables.
 
         Where adapters are trained, moments and gradients are theirs.
+        A copy of weights and moments is there for checkpoints that are written meanwhile.
         Lanes that are computed together share a buffer; what cannot be added in place goes
         through the permit's side buffer (see `Transformer.compute`).
         """
@@ -115,6 +118,7 @@ class TrainingProgram:
             Region("weights", "float32", (size,), align=4096),
             Region("m", "float32", (size,), align=4096),
             Region("v", "float32", (size,), align=4096),
+            Region("copy", "float32", (3, size if self.copies else 0), align=4096),
             Region("grads", "float32", (size,), align=4096),
             Region("lanes", "float32", (buffers, size), align=4096),
             Region("sides", "float32", (permits, side), align=4096),
@@ -129,6 +133,7 @@ class TrainingProgram:
         """Take the views; one model per permit, all over the same weights."""
         config = self.spec.config
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
+        self._copy = arena["copy"]  # of weights, m and v
         self._grads, self._lanes = arena["grads"], arena["lanes"]
         self._sides = arena["sides"]
         features = None
@@ -246,16 +251,24 @@ class TrainingProgram:
             )
         return found
 
-    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
-        """Write a checkpoint of the arena, `state` and `config`, and prune old ones."""
+    def copy_segment(self, segment: int) -> None:
+        """Copy weights and moments of a segment."""
+        part = self._segments[segment]
+        place = slice(part.start, part.stop)
+        for copy, source in zip(self._copy, (self._weights, self._m, self._v), strict=True):
+            copy[place] = source[place]
+
+    def save(self, state: dict[str, Any], config: TrainConfig, *, copied: bool = False) -> Path:
+        """Write a checkpoint of the arena or of its copy, and prune old ones."""
         spec = self.spec
+        weights, m, v = self._copy if copied else (self._weights, self._m, self._v)
         path = save_checkpoint(
             spec.run_dir,
             step=state["step"],
             model_config=spec.model,
             train_config=config,
-            weights=self._weights,
-            moments=(self._m, self._v),
+            weights=weights,
+            moments=(m, v),
             adapter=self.adapter,
             tokenizer_path=spec.tokenizer_path,
             crystal=self._crystal.to_json() if self._crystal else None,

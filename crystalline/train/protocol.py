@@ -8,8 +8,8 @@ Rules that make the bits independent of who computes:
 
 * What a unit writes depends on its arguments and on what earlier phases wrote, never
   on the permit (which only lends scratch memory), the process, or time.
-* `compute_lane`, `reduce_segment`, `pack_segment` and `evaluate_unit` may be killed
-  anywhere and called again: they must not change what they read.  In particular a
+* `compute_lane`, `reduce_segment`, `pack_segment`, `copy_segment` and `evaluate_unit` may be
+  killed anywhere and called again: they must not change what they read.  In particular a
   reduction must not sum into one of its own lanes.
 * `update_segment` works in place.  It must copy what it is going to change to the undo
   area of its permit, then mark that area with (step, segment), then change; and mark
@@ -61,6 +61,7 @@ class Program(Protocol):
     segment_count: int
     eval_units: int  # of an evaluation; 0: there is nothing held out
     eval_tokens: int  # that an evaluation predicts
+    copies: bool  # whether there is room for a copy of what a checkpoint holds
     tokens_per_step: int
 
     def regions(self) -> list[Region]:
@@ -89,11 +90,17 @@ class Program(Protocol):
         """
         ...
 
-    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
+    def copy_segment(self, segment: int) -> None:
+        """Copy what a checkpoint holds of a segment to where nobody trains, with `copies` only."""
+        ...
+
+    def save(self, state: dict[str, Any], config: TrainConfig, *, copied: bool = False) -> Path:
         """Write a checkpoint of the arena, `state` and the settings; return its directory.
 
-        `state["step"]` is the number of finished steps; `config` is that of the run, with the
-        plan as it is now.  Pruning is the program's, too.  Raises `SaveError`.
+        With `copied`, of the copy in the arena, while training goes on: it is called in a fork of
+        Node Zero then, one at a time.  `state["step"]` is the number of finished steps; `config` is
+        that of the run, with the plan as it is now.  Pruning is the program's, too.  Raises
+        `SaveError`.
         """
         ...
 

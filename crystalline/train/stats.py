@@ -90,6 +90,7 @@ class Snapshot:
     spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
     crystalline_loss: float | None = None  # against the smoothed targets; None: they are plain
     state_s: float = 0.0  # how long the state, or the step in hand, has lasted
+    saving_step: int | None = None  # whose checkpoint is written while training goes on
     work_done: int = 0  # of what the state is about: tokens evaluated
     work_total: int = 0  # 0: not known
     lr_factor: float = 1.0  # that the schedule's learning rates are multiplied by

@@ -3,7 +3,10 @@
     IDLE ─Point A─> COMPUTE ─Point B─> REDUCE ──> UPDATE ──> IDLE
                        └ a loss is not finite ────┬───────────^
                                    a norm is not finite
-    IDLE ──> EVALUATE ──> IDLE          IDLE ──> PACK ──> IDLE
+    IDLE ──> EVALUATE ──> IDLE          IDLE ──> PACK ──> IDLE          IDLE ──> SNAPSHOT ──> IDLE
+
+SNAPSHOT copies what a checkpoint holds, and a process that Node Zero forks writes the copy while
+training goes on (`saving`).  It is declared where there is room for the copy.
 
 An evaluation is a row of phases EVALUATE, its rounds: unit u of the phase is unit EVAL_FIRST + u of
 the held-out split while u < EVAL_COUNT, and nothing otherwise.  Between rounds Node Zero does what
@@ -25,6 +28,7 @@ from crystalline.train.protocol import Program
 from crystalline.train.words import TrainingWords
 
 COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
+SNAPSHOT = "snapshot"
 
 
 class StepPhases:
@@ -58,6 +62,7 @@ class StepPhases:
                 computes=True, leaves=True,
             ),
             Phase(PACK, segments, self._pack, "update"),
+            *([Phase(SNAPSHOT, segments, self._snapshot, "update")] if program.copies else ()),
         )  # fmt: skip
 
     # Units.
@@ -108,6 +113,11 @@ class StepPhases:
     def _pack(self, unit: int, _: int, me: Worker) -> None:
         point("pack.segment")
         self._program.pack_segment(unit)
+        me.count(w.S_SEGMENTS, 1)
+
+    def _snapshot(self, unit: int, _: int, me: Worker) -> None:
+        point("snapshot.unit")
+        self._program.copy_segment(unit)
         me.count(w.S_SEGMENTS, 1)
 
     # What follows.

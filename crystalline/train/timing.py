@@ -74,7 +74,7 @@ class TimedPlan:
         self._evaluates = work.evaluation_steps > 0
         self._evaluation_steps = work.evaluation_steps
         self._measured = not self._evaluates  # what an evaluation takes
-        self._save_s = work.save_s
+        self._save_s = self._last_save_s = work.save_s
         self._discovery_s = work.discovery_s
         self._evaluated_step = self._saved_step = step if step else -1
         self._other_s = 0.0  # spent so far on what is no step
@@ -108,11 +108,16 @@ class TimedPlan:
         self._measured = True
         self._evaluation_steps = whole_s / self._step_s
 
-    def saved(self, step: int, seconds: float) -> None:
-        """Enter a save after `step` steps."""
+    def saved(self, step: int, seconds: float, *, whole: bool = True) -> None:
+        """Enter a save after `step` steps; `whole`: nothing of it is left to do while training.
+
+        The last save of a run is whole, and what such a one takes is known from others alone.
+        """
         self._other_s += seconds
         self._saved_step = step
         self._save_s = seconds
+        if whole:
+            self._last_save_s = seconds
 
     def discovered(self, seconds: float) -> None:
         """Enter a root discovery."""
@@ -188,7 +193,7 @@ class TimedPlan:
         return (
             elapsed_s
             + (last - step + evaluations * self._evaluation_steps) * self._step_s
-            + due * self._save_s
+            + (due and (due - 1) * self._save_s + self._last_save_s)
             + discoveries * self._discovery_s
         )
 

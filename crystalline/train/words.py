@@ -36,7 +36,9 @@ COUNT_WORDS = 16
     STEP_NS,  # time spent in training steps in this session
     SESSION_TOKENS,  # tokens processed in this session
     MAX_STEPS,  # steps of the whole run, as planned now
-) = range(8)
+    SAVING,  # steps of the checkpoint that is written while training goes on, 0: none
+    SAVER_PID,  # the process that writes it
+) = range(10)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16

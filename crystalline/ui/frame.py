@@ -190,6 +190,8 @@ def _keys(snapshot: Snapshot, width: int, keys: bool, elsewhere: bool) -> Row:
         saved = "not saved yet"
     else:
         saved = "saved " + one_line(PurePath(snapshot.last_checkpoint).name)
+    if snapshot.saving_step is not None:
+        saved = f"saving step {snapshot.saving_step:,}, {saved}"
     room = width - _width(row) - 3
     if room >= 12:
         saved = _ellipsis(saved, room)

@@ -39,7 +39,7 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
-    --eval-suite"""
+    --eval-suite --save-while-training"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",

@@ -42,6 +42,8 @@ def make_spec(
     hang_s: float = 10.0,
     max_seconds: float | None = None,
     most_steps: int | None = None,
+    save_while_training: bool = False,
+    save_hang_s: float = 600.0,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -69,6 +71,8 @@ def make_spec(
         hang_s=hang_s,
         max_seconds=max_seconds,
         most_steps=most_steps,
+        save_while_training=save_while_training,
+        save_hang_s=save_hang_s,
         program=PROGRAM,
         program_options=options or {},
     )

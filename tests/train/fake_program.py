@@ -10,6 +10,8 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
+    save_s         seconds that a checkpoint takes, in its middle
+    save_bug       steps whose checkpoint meets a bug of the program
     fail_save      steps whose checkpoint meets a full disk
     fail_start     initialize with a bug, or "machine": with an error of the system
     thread_s       seconds that a thread begun by initialize lives
@@ -49,6 +51,8 @@ DEFAULTS: dict[str, Any] = {
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
+    "save_s": 0.0,
+    "save_bug": [],
     "fail_save": [],
     "fail_start": False,
     "thread_s": 0.0,
@@ -72,6 +76,7 @@ class FakeProgram:
         self.eval_units = o["eval_units"]
         self.eval_tokens = sum(7 + unit for unit in range(self.eval_units))
         self.width = o["width"]
+        self.copies = spec.save_while_training
         self.tokens_per_step = 10 * self.lane_count
 
     def regions(self) -> list[Region]:
@@ -79,6 +84,7 @@ class FakeProgram:
         return [
             Region("weights", "float32", (n,)),
             Region("momentum", "float32", (n,)),
+            Region("copy", "float32", (2, n if self.copies else 0)),
             Region("grads", "float32", (n,)),
             Region("packed", "float32", (n,)),
             Region("lanes", "float32", (self.lane_count, n)),
@@ -89,6 +95,7 @@ class FakeProgram:
 
     def bind(self, arena: Arena) -> None:
         self.weights, self.momentum = arena["weights"], arena["momentum"]
+        self.copy = arena["copy"]
         self.grads, self.packed, self.lanes = arena["grads"], arena["packed"], arena["lanes"]
         self.scratch, self.undo, self.marks = arena["scratch"], arena["undo"], arena["marks"]
 
@@ -137,13 +144,22 @@ class FakeProgram:
             raise UsageError(f"the name {name} is taken", advice="Choose another.")
         (self.checkpoints / name).symlink_to(checkpoint.name)
 
-    def save(self, state: dict[str, Any], config: TrainConfig) -> Path:
+    def copy_segment(self, segment: int) -> None:
+        part = self._part(segment)
+        self._nap("snapshot")
+        self.copy[0, part], self.copy[1, part] = self.weights[part], self.momentum[part]
+
+    def save(self, state: dict[str, Any], config: TrainConfig, *, copied: bool = False) -> Path:
+        weights, momentum = self.copy if copied else (self.weights, self.momentum)
+        if state["step"] in self.options["save_bug"]:
+            raise LookupError("a bug in the program")
         if state["step"] in self.options["fail_save"]:
             raise SaveError("the disk is full", advice="Free some space.")
         target = self.checkpoints / f"step-{state['step']:08d}"
         target.mkdir(parents=True, exist_ok=True)
-        np.save(target / "weights.npy", self.weights)
-        np.save(target / "momentum.npy", self.momentum)
+        np.save(target / "weights.npy", weights)
+        time.sleep(self.options["save_s"])
+        np.save(target / "momentum.npy", momentum)
         (target / "state.json.tmp").write_text(json.dumps({**state, "config": config.to_dict()}))
         os.replace(target / "state.json.tmp", target / "state.json")
         return target

@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 2,
-         resume_from: Path | None = None, jitter_s: float = 0.0,
+         resume_from: Path | None = None, jitter_s: float = 0.0, save_while_training: bool = False,
          **settings: Any) -> RunSpec:  # fmt: skip
     run_dir.mkdir(parents=True, exist_ok=True)
     config = TrainConfig(**(SETTINGS | settings))
@@ -53,6 +53,7 @@ def spec(data: PreparedData, run_dir: Path, *, workers: int = 3, permits: int = 
         resume_from=resume_from,
         crystal_path=crystal_path,
         jitter_s=jitter_s,
+        save_while_training=save_while_training,
         precision="float32" if config.precision == "auto" else config.precision,
         isa=isa.level(),
     )

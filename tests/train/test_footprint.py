@@ -134,3 +134,30 @@ def test_no_machine_has_sizes_like_these() -> None:
     for name in ("embed_dim", "num_heads", "num_layers", "seq_len", "vocab_size"):
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is 1099511627776"):
             footprint.check_sizes(dataclasses.replace(CONFIG, **{name: 2**40}))
+
+
+def test_a_copy_for_checkpoints_is_made_where_it_fits_easily(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 bytes a parameter; what is asked for and does not fit is refused with a way on."""
+    whole = arena_bytes(CONFIG, MODEL, data)
+    more = footprint.copy_bytes(CONFIG, MODEL)
+    assert more == 12 * parameter_table(MODEL).size
+    low = dataclasses.replace(CONFIG, init_from="m", lora_rank=8)
+    assert 0 < footprint.copy_bytes(low, MODEL) < more / 4
+    limit_to(monkeypatch, whole + more)
+    assert footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="yes")
+    assert not footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="no")
+    limit_to(monkeypatch, whole + more - 1)
+    with pytest.raises(UsageError) as caught:
+        footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="yes")
+    assert caught.value.advice == "Leave out --save-while-training yes."
+    limit_to(monkeypatch, 1 << 40)
+    for name in ("available_bytes", "_free_shared_bytes"):
+        with pytest.MonkeyPatch.context() as patch:
+            for other in ("available_bytes", "_free_shared_bytes"):
+                patch.setattr(footprint, other, lambda: 1 << 40)
+            assert footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="auto")
+            patch.setattr(footprint, name, lambda: whole + more)
+            assert not footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="auto")
+            assert footprint.check_run(CONFIG, MODEL, data, 12, save_while_training="yes")

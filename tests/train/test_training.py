@@ -203,3 +203,25 @@ def test_a_run_that_diverges_says_so(data: PreparedData, tmp_path: Path) -> None
     with pytest.raises(DivergedError, match="not finite in 10 of the last"):
         run(spec(data, tmp_path, learning_rate=1e30, grad_clip=0.0, warmup_steps=0,
                  optimizer="sgd", eval_interval=0))  # fmt: skip
+
+
+def test_checkpoints_written_meanwhile_are_those_of_a_run_that_waits(
+    data: PreparedData, tmp_path: Path, undisturbed: tuple[RunResult, list[dict[str, Any]]]
+) -> None:
+    """Weights and moments to the bit, of every save, and so the run that goes on from one."""
+    result = run(spec(data, tmp_path / "run", save_while_training=True))
+    assert result.weights_sha256 == undisturbed[0].weights_sha256
+    assert result.val_loss == undisturbed[0].val_loss
+    waits = Path(undisturbed[0].run_dir)
+    for number in (20, 40, 50):
+        folder = f"checkpoints/step-{number:08d}"
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            written = (tmp_path / "run" / folder / name).read_bytes()
+            assert written == (waits / folder / name).read_bytes(), (number, name)
+    newest = load_checkpoint(resolve(tmp_path / "run", "latest"))
+    assert newest.step == 50
+    again = spec(
+        data, tmp_path / "again", save_while_training=True,
+        resume_from=tmp_path / "run/checkpoints/step-00000020",
+    )  # fmt: skip
+    assert run(again).weights_sha256 == result.weights_sha256
