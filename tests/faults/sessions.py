@@ -28,6 +28,7 @@ from crystalline.formats.files import CONTROL as SOCKET
 from crystalline.formats.rundir import RunDir
 from crystalline.ipc.arena import PREFIX, SHM_DIR
 from crystalline.ipc.liveness import is_stopped
+from crystalline.log import set_up_logging
 from crystalline.train.launcher import train
 from crystalline.train.spec import RunSpec
 from crystalline.train.stats import Snapshot
@@ -52,6 +53,7 @@ class Surroundings:
     workers: int = 9
     companions: str = ""  # faults without which the point would not be passed
     calls: bool = False  # somebody asks the run by its socket
+    saver: bool = False  # checkpoints are written while training goes on
     again: bool = False  # the run has gone on from an earlier step once before
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -149,6 +151,7 @@ class Runs:
             os.dup2(descriptor, 2)
             sys.stdout = os.fdopen(1, "w", closefd=False)
             sys.stderr = os.fdopen(2, "w", closefd=False)
+            set_up_logging()
             code = run_command("cllm-train", lambda _: self._train(told), [])
         finally:
             with contextlib.suppress(Exception):
@@ -188,7 +191,13 @@ class Runs:
             self._data, self.run_dir, workers=around.workers, resume_from=checkpoint,
             **{**SETTINGS, **around.settings},
         )  # fmt: skip
-        return dataclasses.replace(spec, depth=around.depth, hang_s=HANG_S)
+        return dataclasses.replace(
+            spec,
+            depth=around.depth,
+            hang_s=HANG_S,
+            save_hang_s=HANG_S,
+            save_while_training=around.saver,
+        )
 
 
 def _call(run_dir: Path) -> bool:

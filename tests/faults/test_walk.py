@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from crystalline.faults import CONTROL, FAIL, KILL, LAUNCHER, NODE_ZERO, POINTS, SPHERE
+from crystalline.faults import CONTROL, FAIL, KILL, LAUNCHER, NODE_ZERO, POINTS, SAVER, SPHERE
 from tests.faults.walking import PASSAGES, Passage, Walk, around, grouped
 from tests.surroundings import TEXT
 from tests.train.real_runs import prepare_text
@@ -61,13 +61,18 @@ def test_the_launcher_dies_everywhere(walk: Walk) -> None:
         walk.require_met(asked(passages, KILL), surroundings)
 
 
+def test_who_writes_checkpoints_dies_everywhere(walk: Walk) -> None:
+    for surroundings, passages in grouped(passages_of(SAVER)):
+        walk.together(asked(passages, KILL), surroundings, most=3)
+
+
 def test_calls_fail_and_the_run_ends(walk: Walk) -> None:
     for surroundings, passages in grouped(sorted(FATAL)):
         walk.require_met(asked(passages, FAIL), surroundings)
 
 
 def test_calls_fail_and_the_run_goes_on(walk: Walk) -> None:
-    failing = [passage for role in (LAUNCHER, NODE_ZERO, CONTROL, SPHERE)
+    failing = [passage for role in (LAUNCHER, NODE_ZERO, CONTROL, SPHERE, SAVER)
                for passage in passages_of(role, FAIL) if passage not in FATAL]  # fmt: skip
     for surroundings, passages in grouped(failing):
         walk.together(asked(passages, FAIL), surroundings, most=3)
