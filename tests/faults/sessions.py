@@ -136,7 +136,7 @@ class Runs:
                         let_go.add(number)
             if not called and (self.run_dir / SOCKET).exists():
                 called = _call(self.run_dir)
-            time.sleep(0.005)
+            time.sleep(0.01)
 
     def _launch(self, text: str, counts: Path, log: Path, told: Path) -> NoReturn:
         """Be the launcher."""
@@ -180,7 +180,7 @@ class Runs:
                 return [f"workers={RESIZED_TO}"]
 
             result = train(
-                self._spec(found), on_snapshot=watch, poll_actions=actions, interval_s=0.01
+                self._spec(found), on_snapshot=watch, poll_actions=actions, interval_s=0.03
             )
         told.write_text(json.dumps(dataclasses.asdict(result)))
         return result.exit_code
