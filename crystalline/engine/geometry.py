@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 Vector = tuple[int, int, int]
 Path = tuple[int, ...]

@@ -5,7 +5,6 @@ Never both: a control takes no permit and claims no unit.
 
 from __future__ import annotations
 
-import errno
 import signal
 
 from crystalline import faults
@@ -13,7 +12,7 @@ from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS
 from crystalline.engine.sphere import Sphere
-from crystalline.engine.supervisor import Company, Supervisor
+from crystalline.engine.supervisor import Company, Supervisor, failure
 from crystalline.engine.tree import (
     CONTROL,
     LEAF,
@@ -54,7 +53,7 @@ class Member:
         company = self._company
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
-            company.settle,
+            company.settle, company.cores,
         )  # fmt: skip
         while self._role() != LEAVING:
             sphere.run()
@@ -66,7 +65,7 @@ class Member:
 
     def _look_after(self, children: Supervisor) -> None:
         """Be a control until the children are gone."""
-        board, bells = self._board, self._board.bells
+        bells = self._board.bells
         # A child that dies ends a nap: system calls return for a handler, whatever it does.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
@@ -80,7 +79,6 @@ class Member:
                 break
             self._pass_on()
             children.look_after()
-            board.spheres.bump(self._row * SPHERE_WORDS + b.S_BEAT, 1)
             bells.sleep(family, CALL, heard, NAP_NS)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -96,7 +94,8 @@ class Member:
         failed = 0
         if places and self._children is None:
             adopt_orphans(True)
-            tree.become(row, CONTROL)
+            if not tree.change_role(row, LEAF, CONTROL):
+                return  # its parent lets it go
             play(faults.CONTROL)
             self._enter(b.CONTROLLING)
             self._children = Supervisor(self._company, row)
@@ -105,11 +104,12 @@ class Member:
                 self._children.have(places)
             except EngineError as error:
                 logger.warning("%s", error.message)
-                failed = errno.EAGAIN
+                self._board.leave_last_words(row, error.message)
+                failed = failure(error)
             if not self._children.rows:
                 self._children = None
                 adopt_orphans(False)
-                tree.become(row, LEAF)
+                tree.change_role(row, CONTROL, LEAF)
                 play(faults.SPHERE)
         point("order.answer")
         tree.put(row, b.S_ANSWER, order_word(number, failure=failed))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from crystalline.engine.geometry import Path, group, siblings_in_contact, steal_order
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 LEAST = 2  # units of which half can be taken
 

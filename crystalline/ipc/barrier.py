@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
 from crystalline.faults import point
-
-POSITIONS = 12  # symmetry positions
+from crystalline.ipc.positions import POSITIONS
 
 _LINE = 8  # words to a cache line
 PHASE, TICKET, HANDOVER, NODE_BELL = (i * _LINE for i in range(4))
@@ -37,6 +36,15 @@ class Handout:
     # The first of a cycle's are more work than the others: nobody begins one of those while a heavy
     # one is free, and the last to end then keeps the others waiting least.
     heavy_units: int = 0
+    needs: Sequence[Sequence[int]] = ()  # the units that each needs done first; see `claim`
+
+    def __post_init__(self) -> None:
+        """Check that the first unit which is not done can always be claimed, or has been."""
+        if self.needs and (self.cycle or len(self.needs) != self.units):
+            raise ValueError(f"{len(self.needs)} of {self.units} units say what they need")
+        for unit, needed in enumerate(self.needs):
+            if not all(0 <= other < unit for other in needed):
+                raise ValueError(f"unit {unit} needs {needed}, which do not all come before it")
 
 
 def kind_of(phase: int) -> int:
@@ -83,6 +91,11 @@ class Barrier:
         bound = _claim_word(phase >> 4, _DONE, -1)
         return self._claims.first_below(0, self._units[phase & 15], bound) < 0
 
+    def has_work(self, phase: int) -> bool:
+        """Return whether there is a unit of a phase that nobody has claimed."""
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        return self._claims.first_below(0, self._units[phase & 15], bound) >= 0
+
     def ring_node(self) -> None:
         """Wake Node Zero."""
         self._words.fetch_add(NODE_BELL, 1)
@@ -91,11 +104,12 @@ class Barrier:
     # What a sphere does.
 
     def claim(self, phase: int, sphere: int, position: int) -> int:
-        """Claim a unit of a phase; return its number, or -1 when there is none left.
+        """Claim a unit of a phase; return its number, or -1 when there is none to be claimed.
 
         Call it with a permit only.  Where positions matter, units of `position` come first, then
         those of the other positions in cyclic order, heavy ones before the others; otherwise they
-        go in ascending order.
+        go in ascending order.  Where units need others, it is the first whose needs are done: then
+        -1 may also mean that one is to wait for them, see `wait_for_change`.
         """
         kind = phase & 15
         count = self._units[kind]
@@ -112,6 +126,8 @@ class Barrier:
                         if unit >= 0:
                             return unit
             return -1
+        if self._handouts[kind].needs:
+            return self._claim_ready(kind, bound, mine)
         ticket = self._words.load(TICKET)
         if (ticket >> 32) == (phase >> 4) and (ticket & 0xFFFFFFFF) < count:
             ticket = self._words.fetch_add(TICKET, 1)
@@ -121,6 +137,18 @@ class Barrier:
                 if unit >= 0:
                     return unit
         return self._claims.claim_below(0, count, 1, bound, mine)
+
+    def _claim_ready(self, kind: int, bound: int, mine: int) -> int:
+        """Claim the first unit that is free and whose needs are done."""
+        claims, count = self._claims, self._units[kind]
+        done = bound + (_DONE - _CLAIMED << 8)
+        unit = claims.first_below(0, count, bound)
+        while unit >= 0:
+            ready = all(claims.load(other) >= done for other in self._handouts[kind].needs[unit])
+            if ready and claims.claim_below(unit, unit + 1, 1, bound, mine) >= 0:
+                return unit
+            unit = claims.first_below(unit + 1, count, bound)
+        return -1
 
     def queue(self, phase: int, position: int) -> range:
         """Return the units that are a symmetry position's own.

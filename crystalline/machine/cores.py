@@ -20,6 +20,15 @@ def usable_cores() -> int:
     return max(1, math.ceil(cores - 1e-9))
 
 
+def core_numbers() -> list[int]:
+    """Return the numbers of as many cores as may be kept busy: the first of those allowed.
+
+    >>> len(core_numbers()) <= usable_cores()
+    True
+    """
+    return sorted(os.sched_getaffinity(0))[: usable_cores()]
+
+
 def _quotas(membership: Path, root: Path) -> list[float]:
     """Return every processor quota that applies to this process, in cores."""
     quotas = []

@@ -10,8 +10,16 @@ from crystalline.runs.layers import field_names
 from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.untrusted import shown
 
+# What is kept in a run's config.toml beside the settings that are in its checkpoints.
+BESIDE = (
+    "workers", "recursive_depth", "share_cores", "save_while_training", "sphere_timeout",
+    "health_interval",
+)  # fmt: skip
 # How a command shows a run; a settings file may say it, and to a run it says nothing.
 DISPLAY = frozenset({"json", "plain", "quiet", "eval_suite"})
+
+
+LONGEST_S = 1e6  # of settings that are seconds
 
 
 @dataclass(frozen=True)
@@ -26,10 +34,20 @@ class RunSettings(TrainConfig):
     """Worker processes (spheres): the leaves of their tree."""
     recursive_depth: Depth = "1"
     """Levels of the tree of spheres below Node Zero: 1 (flat), 2, 3, or auto (it grows)."""
+    share_cores: bool = True
+    """Take turns with the other runs of yours on this machine that want the same cores, instead of
+    holding each other up.  The bits of a run are the same."""
     save_while_training: SaveWhileTraining = "auto"
     """Write checkpoints from a copy of weights and moments, so that training waits for the copy
     only and not for the disk.  The copy takes 12 bytes for each parameter that is trained; 'auto'
     makes it where it fits easily into free memory.  The bits of the run are the same."""
+    sphere_timeout: float = 10.0
+    """Seconds that a worker process which holds up the others may give no sign of life before it is
+    replaced, and a quiet one is told of as stalled; one that computes is left alone."""
+    health_interval: float = 1.0
+    """Seconds between looks at the health of the run: its workers, memory and disk."""
+    hold: bool = False
+    """Get ready, and wait for the request to start before the first step; see cllm control."""
     checkpoint_dir: str | None = None
     """The new run's directory.  Default: runs/TIME-SIZE."""
 
@@ -46,6 +64,12 @@ class RunSettings(TrainConfig):
             raise UsageError(
                 f"--workers is {self.workers}", advice=f"It must be between 1 and {most}{deeper}."
             )
+        for name, least in (("sphere_timeout", 0.1), ("health_interval", 0.1)):
+            if not least <= getattr(self, name) <= LONGEST_S:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name):g}",
+                    advice=f"It is seconds, {least:g} to {LONGEST_S:,.0f}.",
+                )
         for path in self.data:
             if not path:
                 raise UsageError(

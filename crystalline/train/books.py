@@ -17,7 +17,7 @@ from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
 from crystalline.log import get_logger
 from crystalline.train import words as w
-from crystalline.train.epochs import ends_epochs, epochs_done
+from crystalline.train.epochs import ends_epochs, epochs_done, first_step, lanes_by_position
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
@@ -64,6 +64,7 @@ class Books:
         self._best: float | None = None
         # Events of before `open`; None from then on.
         self._early: list[tuple[str, int, dict[str, Any]]] | None = []
+        self._lane_count = 0  # of a step
         self.evaluated_step = -1
         self.since_best = 0  # evaluations
         self._epoch_nats, self._epoch_tokens = 0.0, 0  # of the pass over the split that goes on
@@ -216,6 +217,8 @@ class Books:
         counts.store(w.STEP, done.number)
         if done.outcome[w.NON_FINITE]:
             self._drop(done.number)
+        lately = [number for number in self._dropped if number > done.number - DROPS_WINDOW]
+        counts.store(w.DROPPED_LATELY, len(lately))
         if done.number % self._spec.config.log_interval == 0 or done.is_last:
             before_ns, before_tokens = self._logged
             self._logged = (self.step_ns, self.session_tokens)
@@ -230,6 +233,7 @@ class Books:
                 seconds=self.seconds(),
                 crystalline_loss=smoothed,
             )
+        self._lane_count = len(done.lanes)
         self._enter_epoch(done.number, loss, tokens)
 
     def _enter_epoch(self, step: int, loss: float, tokens: int) -> None:
@@ -248,9 +252,18 @@ class Books:
         mean = self._epoch_nats / (self._epoch_tokens or math.nan)
         self._epoch_nats, self._epoch_tokens = 0.0, 0
         if size >= config.log_interval * config.tokens_per_step:
-            self.metrics.event("epoch", step, epoch=number, mean_loss=mean, seconds=self.seconds())
+            self.metrics.event(
+                "epoch", step, epoch=number, mean_loss=mean, seconds=self.seconds(),
+                lanes_by_position=lanes_by_position(
+                    self._lane_count, first_step(number, config.tokens_per_step, size), step
+                ),
+            )  # fmt: skip
+            steps = self._words.counts.load(w.MAX_STEPS)
+            all_of_them = epochs_done(steps, config.tokens_per_step, size)
             val = "" if self.val_loss is None else f", val {self.val_loss:.4f}"
-            logger.info("epoch %d: mean loss %.4f%s", number, mean, val)
+            logger.info(
+                "epoch %d/%d: mean loss %.4f%s", number, max(number, all_of_them), mean, val
+            )
 
     def enter_evaluation(self, step: int, found: Outcome) -> bool:
         """Enter an evaluation after `step` steps; return whether it is the best so far."""

@@ -6,6 +6,7 @@ sense by what was asked before is refused here, at once.  Nothing here waits.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -21,9 +22,13 @@ from crystalline.engine.tree import Tree
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
+from crystalline.log import get_logger
 from crystalline.train import words as w
+from crystalline.train.health import Vitals
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
+    FAILED,
+    OK,
     OVER,
     RUN_STATES,
     SPHERE_STATES,
@@ -37,6 +42,9 @@ HISTORY_POINTS = 2000
 RATE_WINDOW_S = 10.0
 MEMORY_INTERVAL_S = 2.0
 ANSWERS_KEPT = 256
+NOTE_CHARS = 300  # of what the queue has room for
+
+logger = get_logger("train")
 
 
 class Controller:
@@ -61,11 +69,13 @@ class Controller:
         self.checkpoint_path: str | None = None
         self.named_checkpoints: tuple[tuple[str, int], ...] = ()
         self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
+        self._vitals = Vitals(spec.run_dir, spec.hang_s, spec.health_interval_s)
+        self._is_health_told = True  # to Node Zero
         self._queue = RequestQueue(self._board)
         self._answers: dict[int, Answer] = {}  # the newest, by number
         self._answers_taken = 0
         self.is_paused, self.is_held = False, spec.held  # when all that was asked is done
-        self.workers = spec.workers
+        self._workers_asked = (-1, spec.workers)  # number of the request, and how many
         self._board.control.store(b.ATTACHED, 1)
         self._board.barrier.ring_node()
 
@@ -104,7 +114,7 @@ class Controller:
         if wish.name in ("pause", "resume"):
             self.is_paused = wish.name == "pause"
         elif isinstance(wish.argument, int) and wish.name == "workers":
-            self.workers = wish.argument
+            self._workers_asked = (number, wish.argument)
         elif wish.name == "start":
             self.is_held = False
         return number
@@ -144,6 +154,28 @@ class Controller:
         """Finish the current step, save, and end.  A signal handler may call it anywhere."""
         self._board.control.store(b.STOP, STOP_REASONS.index(reason))
         self._board.barrier.ring_node()
+
+    @property
+    def workers(self) -> int:
+        """How many leaves the tree has when all that was asked is done."""
+        number, count = self._workers_asked
+        if number < self._queue.answered:  # others may have changed it since
+            return self._board.state.load(b.SPHERES) or self._spec.workers
+        return count
+
+    def look_at_health(self, snapshot: Snapshot) -> None:
+        """Judge the health of the run, every so often; tell, and record, when it changes."""
+        changed = self._vitals.look(snapshot)
+        health = self._vitals.health
+        reasons = "; ".join(health.reasons)
+        if changed:
+            level = logging.WARNING if health.state == FAILED else logging.INFO
+            logger.log(level, "health: %s%s", health.state, f": {reasons}" if reasons else "")
+            self._is_health_told = False
+        if not self._is_health_told:
+            self._is_health_told = self._queue.put_note(
+                "health", {"state": health.state, "reasons": reasons[:NOTE_CHARS]}
+            )
 
     def add_suspended(self, nanoseconds: int) -> None:
         """Tell Node Zero for how long the whole run was stopped."""
@@ -232,6 +264,9 @@ class Controller:
             state_s=max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
             work_done=work_done,
             work_total=work_total,
+            dropped_lately=counts.load(w.DROPPED_LATELY),
+            health=self._vitals.health.state,
+            health_reasons=self._vitals.health.reasons,
             lr_factor=_known(status[w.LR_FACTOR]) or 1.0,
             named_checkpoints=self.named_checkpoints,
         )
@@ -245,15 +280,15 @@ class Controller:
         rows = self._board.sphere_table.tolist()
         spheres = []
         for index, row in enumerate(rows):
-            if not row[b.S_ID]:
+            if row[b.S_ID] <= 0:
                 continue
-            pid = row[b.S_PID]
+            pid = max(0, row[b.S_PID])
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
             spheres.append(
                 SphereStats(
                     index=index,
-                    position=row[b.S_GROUP],
+                    position=row[b.S_HOME] - 1 if row[b.S_HOME] else row[b.S_GROUP],
                     level=len(self._tree.path(index)),
                     parent=row[b.S_PARENT],
                     pid=pid,
@@ -269,6 +304,12 @@ class Controller:
                     grad_norm=float(self._words.lane_norms[index]),
                     memory_bytes=self._memory.get(pid, 0),
                     respawns=row[b.S_RESPAWNS],
+                    id=row[b.S_ID],
+                    place=row[b.S_PLACE],
+                    group=row[b.S_GROUP],
+                    pace_s=row[b.S_PACE_NS] / 1e9,
+                    quiet_s=self._vitals.quiet_s(index, pid, row[b.S_BEAT]),
+                    health=self._vitals.health.spheres.get(index, OK),
                 )
             )
         return tuple(spheres)

@@ -27,8 +27,10 @@ from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
 from crystalline.errors import CrystallineError
 from crystalline.faults import point
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
+from crystalline.ipc.slots import open_cores
 from crystalline.log import get_logger
+from crystalline.machine.cores import core_numbers
 from crystalline.machine.memory import give_back
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
@@ -88,6 +90,7 @@ class NodeZero:
             lost_file=program.lost_file,
             happened=self._happened,
             held=spec.held,
+            cores=open_cores(core_numbers()) if spec.share_cores else None,
         )
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
@@ -104,8 +107,9 @@ class NodeZero:
         self._unbooked: Step | None = None
         self._went_back = False
         self._wishes = Wishes(
-            program, spec.config, save=self._save, go_back=self._go_back,
-            set_factor=self._set_factor, is_timed=spec.max_seconds is not None,
+            program, spec.config, save=self._save, finish_saves=self._saver.finish,
+            go_back=self._go_back, set_factor=self._set_factor,
+            is_timed=spec.max_seconds is not None,
             named=lambda names: self.send("named", names=names),
         )  # fmt: skip
         self._node.requests.add(self._wishes.handlers())
@@ -209,7 +213,6 @@ class NodeZero:
         self._clock.start()
         self._timing = self._saver.timing = self._time_plan()
         while True:
-            self._saver.look()
             self._look_at_the_clock()
             last = self._plan.max_steps
             if self._is_due() or (self._unbooked and self._unbooked.outcome[w.NON_FINITE]):
@@ -358,7 +361,7 @@ class NodeZero:
         due = ends_epoch or self._is_multiple(config.eval_interval)
         evaluates = due and self._is_evaluation_wanted()
         if evaluates or ends_epoch or self._is_multiple(config.save_interval):
-            self._begin_save()
+            self._saver.begin(self._step, self._config())
         if evaluates:
             reason = self._evaluate()
             if reason is not None:
@@ -367,7 +370,7 @@ class NodeZero:
 
     def _conclude(self) -> StopReason | None:
         """Save and evaluate after the last step; return the reason to stop, if there is one."""
-        self._saver.save(self._step, self._config())
+        self._save()
         return self._evaluate()
 
     def _obey(self, state: str = "training") -> StopReason | None:
@@ -392,7 +395,6 @@ class NodeZero:
         self._node.enter_state("evaluating")
         self._node.enter_progress(0, program.eval_tokens, 0)
         while evaluation.next_round() is not None:
-            self._saver.look()
             reason = self._stop_reason()
             if reason is None:
                 done = self._run_round(evaluation)

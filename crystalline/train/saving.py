@@ -9,8 +9,8 @@ checkpoint that is whole (`best`, the path that is told, which one is the newest
 helper has ended well.  If it ends otherwise, or gives no sign of life, that save has failed as on a
 full disk: it is told, what was there before is intact, and the next may succeed.
 
-Where nobody trains anyway (at the end, in a pause) Node Zero writes the arena itself, after the
-helper has ended.
+Where nobody trains anyway (at the end, for somebody who asked) Node Zero writes the arena itself,
+after the helper has ended.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Saver:
         self._helper: Helper | None = None  # at work
         self._helper_step = -1  # whose checkpoint it writes
         self._is_best = False  # so far, is that step
+        node.also_look = self.look
 
     def resumed(self, step: int, checkpoint: Path) -> None:
         """Take note of the checkpoint that the run begins from."""
@@ -83,6 +84,7 @@ class Saver:
             return Path(self._books.checkpoint)
         began_s = self._enter_saving()
         path = self._program.save(self._state_of(step, began_s), config)
+        self.is_changed = False
         self._is_whole(step, str(path))
         if self.timing is not None:
             self.timing.saved(step, self._node.clock.running_s() - began_s)
@@ -97,7 +99,7 @@ class Saver:
         if being_saved == step and not self.is_changed:
             return
         try:
-            if self._program.copies and not self._node.is_rest_wanted():
+            if self._program.copies and not self._node.stop_wanted():
                 self._begin(step, config)
             else:
                 self.save(step, config)
@@ -118,7 +120,7 @@ class Saver:
                 f"the process that writes checkpoints could not be started ({error.strerror})",
                 advice=remedy(error),
             ) from error
-        self._helper_step, self._is_best = step, False
+        self._helper_step, self._is_best, self.is_changed = step, False, False
         self._counts.store(w.SAVER_PID, self._helper.pid)
         self._counts.store(w.SAVING, step)
         if self.timing is not None:
@@ -135,7 +137,6 @@ class Saver:
             state["seconds_left"] = spec.max_seconds - now_s
             state["most_steps"] = spec.most_steps
         self._books.metrics.flush()
-        self.is_changed = False
         return state
 
     def _is_whole(self, step: int, path: str) -> None:
@@ -172,8 +173,9 @@ class Saver:
             self._node.enter_state("saving")
             self._helper.wait(NAP_NS / 1e9)
             if look_after:
-                self._node.runner.look_after()
-            self.look()
+                self._node.runner.look_after()  # and at the helper
+            else:
+                self.look()
 
     def close(self) -> None:
         """End the helper, whatever it does."""

@@ -18,6 +18,8 @@ RUN_STATES = (
     "starting", "training", "paused", "evaluating", "discovering", "saving", "stopping", "stopped",
     "finished", "held", "restoring",
 )  # fmt: skip
+OK, SLOW, STALLED, DEAD = "OK", "SLOW", "STALLED", "DEAD"  # health of a sphere; see `health`
+DEGRADED, FAILED = "DEGRADED", "FAILED"  # ... of a run, which may be OK, too
 OVER = ("stopped", "finished")  # of these, the last of a run: stopped before its last step, or not
 
 
@@ -42,6 +44,12 @@ class SphereStats:
     grad_norm: float  # L2 norm of the lane it computed last
     memory_bytes: int  # its own, and its part of what it shares
     respawns: int  # times this place was filled again after a death
+    id: int = 0  # of the node, never used again in a session
+    place: int = 0  # among its siblings, from 0
+    group: int = 0  # symmetry position by its place in the tree
+    pace_s: float = 0.0  # time of a unit of some position lately, 0: it did none
+    quiet_s: float = 0.0  # since its last sign of life
+    health: str = OK
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,9 @@ class Snapshot:
     saving_step: int | None = None  # whose checkpoint is written while training goes on
     work_done: int = 0  # of what the state is about: tokens evaluated
     work_total: int = 0  # 0: not known
+    dropped_lately: int = 0  # of the last hundred steps
+    health: str = OK
+    health_reasons: tuple[str, ...] = ()  # why it is not OK
     lr_factor: float = 1.0  # that the schedule's learning rates are multiplied by
     named_checkpoints: tuple[tuple[str, int], ...] = ()  # name, step: kept for good
 
@@ -117,6 +128,7 @@ class Snapshot:
         values["loss_history"] = [list(map(_plain, p)) for p in self.loss_history if history]
         values["eval_history"] = [_plain_fields(p) for p in self.eval_history if history]
         values["parameter_groups"] = [list(map(_plain, group)) for group in self.parameter_groups]
+        values["health_reasons"] = list(self.health_reasons)
         values["named_checkpoints"] = [list(named) for named in self.named_checkpoints]
         values["spheres"] = [_plain_fields(sphere) for sphere in self.spheres]
         return values
@@ -137,6 +149,7 @@ class Snapshot:
                 (str(name), _number(weight), _number(gradient))
                 for name, weight, gradient in given["parameter_groups"]
             )
+            given["health_reasons"] = tuple(map(str, given["health_reasons"]))
             given["named_checkpoints"] = tuple(
                 (str(name), int(step)) for name, step in given["named_checkpoints"]
             )
@@ -144,15 +157,34 @@ class Snapshot:
                 SphereStats(**{**sphere, "grad_norm": _number(sphere["grad_norm"])})
                 for sphere in given["spheres"]
             )
-        except (KeyError, TypeError) as error:
+            snapshot = cls(**given)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError("it is no snapshot of this version") from error
-        return cls(**given)
+        _require_types(snapshot)
+        for sphere in snapshot.spheres:
+            _require_types(sphere)
+        return snapshot
 
 
 _NESTED = (
     "loss_history", "eval_history", "parameter_groups", "named_checkpoints", "spheres",
+    "health_reasons",
 )  # fmt: skip
 _FIGURES = tuple(f.name for f in dataclasses.fields(Snapshot) if f.name not in _NESTED)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
+def _require_types(record: Snapshot | SphereStats) -> None:
+    """Raise `ValueError` for a plain field that is not what it is declared to be."""
+    for one in dataclasses.fields(record):
+        kind, _, optional = str(one.type).partition(" | ")
+        value = getattr(record, one.name)
+        if kind not in _KINDS or (value is None and (optional or kind == "float")):
+            continue  # figures that are not finite come as None
+        if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
+            raise ValueError(f"'{one.name}' is no {kind}")
 
 
 def _plain(value: Any) -> Any:

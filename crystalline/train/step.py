@@ -8,6 +8,9 @@
 SNAPSHOT copies what a checkpoint holds, and a process that Node Zero forks writes the copy while
 training goes on (`saving`).  It is declared where there is room for the copy.
 
+The units of COMPUTE are lanes, and where sums are taken in place their merges too, each with what
+it needs done first (`crystalline.train.sums`).
+
 An evaluation is a row of phases EVALUATE, its rounds: unit u of the phase is unit EVAL_FIRST + u of
 the held-out split while u < EVAL_COUNT, and nothing otherwise.  Between rounds Node Zero does what
 the launcher wants, as between steps.  A round may be left for a stop: its units write to results
@@ -21,10 +24,11 @@ import math
 
 from crystalline.engine.phase import Phase, Worker
 from crystalline.faults import point
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
 from crystalline.train.protocol import Program
+from crystalline.train.sums import Merge
 from crystalline.train.words import TrainingWords
 
 COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
@@ -47,13 +51,15 @@ class StepPhases:
     def declare(self) -> tuple[Phase, ...]:
         """Return the phases."""
         program = self._program
-        together = program.lanes_per_unit
-        segments = program.segment_count
+        sums, segments = program.sums, program.segment_count
+        together = POSITIONS // sums.group
         return (
             Phase(
-                COMPUTE, -(-program.lane_count // together), self._compute, "compute",
-                follows=self._after_lanes, computes=True, cycle=POSITIONS // together,
-                heavy_units=-(-program.heavy_lanes // together),
+                COMPUTE, len(sums.units), self._compute, "compute",
+                follows=self._after_lanes, computes=True, needs=sums.needs,
+                undo=None if sums.is_direct else self._recover_merge,
+                cycle=sums.group if sums.is_direct else 0,
+                heavy_units=-(-program.heavy_lanes // together) if sums.is_direct else 0,
             ),
             Phase(REDUCE, segments, self._reduce, "reduce", follows=self._after_sums),
             Phase(UPDATE, segments, self._update, "update", undo=self._recover),
@@ -71,8 +77,12 @@ class StepPhases:
         program, words = self._program, self.words
         step = int(words.descriptor[w.STEP_INDEX])
         epsilon = float(words.descriptor[w.STEP_EPSILON])
-        first = unit * program.lanes_per_unit
-        for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
+        work = program.sums.units[unit]
+        if isinstance(work, Merge):
+            program.merge(work, permit, step)
+            point("compute.merge")
+            return
+        for lane in work.lanes:
             loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
             point("compute.lane")
             took_ns = me.book()
@@ -84,6 +94,12 @@ class StepPhases:
             if norm:
                 words.lane_norms[me.index] = norm
             words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)
+
+    def _recover_merge(self, unit: int, permit: int) -> None:
+        work = self._program.sums.units[unit]
+        if isinstance(work, Merge):
+            point("merge.recover")
+            self._program.recover_merge(work, permit, int(self.words.descriptor[w.STEP_INDEX]))
 
     def _reduce(self, unit: int, _: int, me: Worker) -> None:
         square = self._program.reduce_segment(unit)

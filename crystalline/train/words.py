@@ -20,7 +20,7 @@ from __future__ import annotations
 from crystalline._kernels.atomics import Words
 from crystalline.engine.board import S_PROGRAM
 from crystalline.ipc.arena import Arena, Region
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 LOSS_RING = 4096
 EVAL_RING = 256
@@ -38,7 +38,8 @@ COUNT_WORDS = 16
     MAX_STEPS,  # steps of the whole run, as planned now
     SAVING,  # steps of the checkpoint that is written while training goes on, 0: none
     SAVER_PID,  # the process that writes it
-) = range(10)
+    DROPPED_LATELY,  # of the last hundred steps
+) = range(11)
 
 # status: figures of the newest finished step.
 STATUS_WORDS = 16

@@ -1,9 +1,9 @@
 """Lays the dashboard out: a snapshot in, exactly height x width cells of styled text out.
 
-Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines),
-the chart beside the figures, the table of spheres, and the footer (newest message,
-keys).  The table gets the lines that it needs, the chart what is left; where the
-spheres do not fit, the busiest are shown and the others are summed up.
+Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines, and one that
+says what is wrong, if anything is), the chart beside the figures, the table of spheres, and the
+footer (newest message, keys).  The table gets the lines that it needs, the chart what is left;
+where the spheres do not fit, the busiest are shown and the others are summed up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from crystalline.train.stats import OVER, Snapshot, SphereStats
+from crystalline.train.stats import FAILED, OK, OVER, Snapshot, SphereStats
 from crystalline.ui import format as fmt
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
@@ -51,6 +51,8 @@ _RUN_STYLES = {
     "paused": "warn",
     "stopping": "warn",
     "starting": "warn",
+    "held": "warn",
+    "restoring": "sync",
     "stopped": "warn",
     "finished": "busy",
 }
@@ -64,7 +66,7 @@ _SPHERE_STYLES = {
 _BUSY_STATES = ("compute", "reduce", "update")
 _STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
 
-_LASTING = ("starting", "evaluating", "discovering", "saving", "stopping")
+_LASTING = ("starting", "held", "evaluating", "discovering", "saving", "restoring", "stopping")
 _FIGURES_WIDTH = 34
 _GROUPS_WIDTH = 34
 STOPS = "write a checkpoint after this step and stop, like Ctrl-C"
@@ -98,7 +100,7 @@ def draw_frame(
     """
     airy = height >= 32
     blank: list[Row] = [[]] if airy else []
-    head = [_title(snapshot, width), _progress(snapshot, width)]
+    head = [_title(snapshot, width), _progress(snapshot, width), *_health(snapshot)]
     foot = [_message(text) for text in messages[-(3 if airy else 1) :]] or [[]]
     foot.append(_keys(snapshot, width, keys, elsewhere))
     room = height - len(head) - len(foot) - 3 * len(blank)
@@ -161,6 +163,15 @@ def _progress(snapshot: Snapshot, width: int) -> Row:
         ("─" * (bar - done), "dim"),
         ("  " + tail, ""),
     ]
+
+
+def _health(snapshot: Snapshot) -> list[Row]:
+    """Return a line that says what is wrong, if anything is."""
+    if snapshot.health == OK:
+        return []
+    style = "bad" if snapshot.health == FAILED else "warn"
+    reasons = one_line("; ".join(snapshot.health_reasons))
+    return [[(" ", ""), (snapshot.health, style), (f"  {reasons}", "")]]
 
 
 def _whole_percent(share: float) -> str:

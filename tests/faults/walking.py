@@ -26,6 +26,10 @@ from tests.train import real_runs
 RECOVERED_S = 2.0  # from a fault to the next end of a phase
 A_SPHERE_DIES = "barrier.worked=kill@30/sphere"
 A_CONTROL_DIES = "order.answer=kill@{}/control"
+_DEATHS = {  # after which a point is passed
+    "update.recover": "update.changed=kill@30/sphere",
+    "merge.recover": "compute.merge=kill@3/sphere",
+}
 _FLAT = Surroundings("1", workers=3)
 
 Passage = tuple[str, str]  # a point, and a role that passes it
@@ -35,8 +39,8 @@ PASSAGES: list[Passage] = [(name, role) for name, point in POINTS.items() for ro
 def around(name: str, role: str) -> Surroundings:
     """Return the surroundings in which a role passes a point."""
     group = name.partition(".")[0]
-    if group == "burial" or name == "update.recover":
-        dies = A_SPHERE_DIES if group == "burial" else "update.changed=kill@30/sphere"
+    if group == "burial" or name in _DEATHS:
+        dies = _DEATHS.get(name, A_SPHERE_DIES)
         return Surroundings(companions=dies) if role == CONTROL else Surroundings("1", 3, dies)
     if group == "adoption":
         if role == CONTROL:  # the third who answers is a grandchild of Node Zero's

@@ -8,12 +8,12 @@ import pytest
 from crystalline.ipc.barrier import (
     BARRIER_WORDS,
     MOST_SPHERES,
-    POSITIONS,
     Barrier,
     Handout,
     generation_of,
     kind_of,
 )
+from crystalline.ipc.positions import POSITIONS
 
 COMPUTE, REDUCE, UPDATE = 1, 2, 3
 HANDOUTS = [Handout(16, cycle=POSITIONS), Handout(5), Handout(5)]

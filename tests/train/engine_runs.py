@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline.cli.run import run_command
+from crystalline.engine.shape import Depth
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
@@ -44,6 +45,10 @@ def make_spec(
     most_steps: int | None = None,
     save_while_training: bool = False,
     save_hang_s: float = 600.0,
+    depth: Depth = "1",
+    held: bool = False,
+    health_interval_s: float = 3600.0,
+    share_cores: bool = False,
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -73,6 +78,10 @@ def make_spec(
         most_steps=most_steps,
         save_while_training=save_while_training,
         save_hang_s=save_hang_s,
+        depth=depth,
+        held=held,
+        health_interval_s=health_interval_s,
+        share_cores=share_cores,
         program=PROGRAM,
         program_options=options or {},
     )
