@@ -54,6 +54,7 @@ class Surroundings:
     companions: str = ""  # faults without which the point would not be passed
     calls: bool = False  # somebody asks the run by its socket
     saver: bool = False  # checkpoints are written while training goes on
+    merges: bool = False  # lanes are summed while others are computed
     again: bool = False  # the run has gone on from an earlier step once before
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -196,6 +197,7 @@ class Runs:
             depth=around.depth,
             hang_s=HANG_S,
             save_hang_s=HANG_S,
+            program="tests.faults.merging:build" if around.merges else spec.program,
             save_while_training=around.saver,
         )
 

@@ -40,8 +40,12 @@ def around(name: str, role: str) -> Surroundings:
     """Return the surroundings in which a role passes a point."""
     group = name.partition(".")[0]
     if group == "burial" or name in _DEATHS:
-        dies = _DEATHS.get(name, A_SPHERE_DIES)
-        return Surroundings(companions=dies) if role == CONTROL else Surroundings("1", 3, dies)
+        dies, merges = _DEATHS.get(name, A_SPHERE_DIES), group == "merge"
+        if role == CONTROL:
+            return Surroundings(companions=dies, merges=merges)
+        return Surroundings("1", 3, dies, merges=merges)
+    if name == "compute.merge":
+        return Surroundings("1", 3, merges=True)
     if group == "adoption":
         if role == CONTROL:  # the third who answers is a grandchild of Node Zero's
             return Surroundings("3", companions=A_CONTROL_DIES.format(3))
