@@ -27,6 +27,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from crystalline.faults import point
 from crystalline.untrusted import open_regular
 
 _NAME_BYTES = 200  # of the final name kept in the temporary one: names end at 255
@@ -58,14 +59,18 @@ def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Itera
     """
     target = Path(path)
     temporary = temporary_beside(target)
+    point("atomic.open")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
+            point("atomic.sync")
             if durable:
                 os.fsync(file.fileno())
+        point("atomic.replace")
         os.replace(temporary, target)
+        point("atomic.replaced")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -213,6 +218,7 @@ def _is_running(pid: int) -> bool:
 
 def sync_directory(path: str | os.PathLike[str]) -> None:
     """Force the names in a directory to disk.  Raises `OSError`."""
+    point("atomic.folder")
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

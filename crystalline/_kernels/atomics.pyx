@@ -12,6 +12,8 @@ from libc.stdio cimport snprintf
 
 import os
 
+from crystalline.faults import point
+
 cdef extern from "atomics.h":
     int PR_SET_PDEATHSIG
     int PR_SET_NAME
@@ -185,6 +187,11 @@ def fork_workers(str name, const int[::1] numbers not None, int[::1] pids not No
     cdef int i, pid, parent = getpid()
     if numbers.shape[0] != pids.shape[0]:
         raise ValueError(f"{numbers.shape[0]} numbers for {pids.shape[0]} processes")
+    try:
+        point("fork.workers")
+    except OSError as error:
+        pids[0] = error.errno
+        return -1
     for i in range(<int>pids.shape[0]):
         pid = fork()
         if pid > 0:

@@ -28,6 +28,7 @@ from crystalline.errors import (
     UsageError,
     environment_error,
 )
+from crystalline.faults import LAUNCHER, set_up
 from crystalline.untrusted import message
 
 ANSI_CODE = re.compile(r"\x1b\[[0-9;]*m")
@@ -103,6 +104,7 @@ def called(program: str) -> str:
 
 def _exit_code(program: str, main: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
+        set_up(LAUNCHER)
         code = main(argv)
         sys.stdout.flush()
     except CrystallineError as error:

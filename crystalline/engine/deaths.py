@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from crystalline.engine import board as b
 from crystalline.engine.board import DEATH_RING, DEATH_WORDS, Board
 from crystalline.errors import EngineError
+from crystalline.faults import point
 from crystalline.log import get_logger
 
 MOST_DEATHS, DEATHS_WITHIN_S = 5, 60.0
@@ -48,6 +49,7 @@ class Deaths:
     def tell(self, death: Death) -> None:
         """Enter a death."""
         number = self._state.fetch_add(b.DEATHS, 1)
+        point("burial.telling")
         slot = number % DEATH_RING * DEATH_WORDS
         self._words.store(slot + b.D_ROW, death.row)
         self._words.store(slot + b.D_NODE, death.node)

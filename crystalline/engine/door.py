@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crystalline.faults import point
+
 LONGEST_LINE = 4096  # bytes, its end left out
 MOST_CONNECTIONS = 16
 IDLE_S = 30.0
@@ -86,6 +88,7 @@ class Door:
         an object, and who sent it, and returns the answer.  Raises `OSError`.
         """
         with contextlib.ExitStack() as stack:
+            point("door.open")
             opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, opened)
             with contextlib.suppress(FileNotFoundError):
@@ -96,6 +99,7 @@ class Door:
             # Linux gives the name the mode of the socket, as far as the umask allows.
             os.fchmod(listener.fileno(), 0o600)
             listener.bind(place(opened, name))
+            point("door.bound")
             listener.listen()
             listener.setblocking(False)
             door = cls(listener, opened, name, answer)
@@ -150,6 +154,7 @@ class Door:
 
     def _accept(self) -> None:
         try:
+            point("door.accept")
             channel, _ = self._listener.accept()
         except BlockingIOError:
             return
@@ -180,6 +185,7 @@ class Door:
             if request is None:
                 _refuse(connection, "a line is no JSON object")
                 return
+            point("door.answer")
             answer = json.dumps(self._answer(request, connection.peer), allow_nan=False)
             connection.outbox = memoryview(answer.encode() + b"\n")
             _send(connection)

@@ -16,6 +16,7 @@ from crystalline.engine.shape import MOST_LEVELS, Places
 from crystalline.engine.supervisor import Supervisor
 from crystalline.engine.tree import Tree, order_of, order_word
 from crystalline.errors import EngineError
+from crystalline.faults import point
 from crystalline.ipc.liveness import Patience
 
 ANSWER_S = 20.0  # that nodes have to answer an order
@@ -144,6 +145,7 @@ class Growth:
                 waiting[row] = (number, node)
                 tree.put(row, b.S_ORDER, order_word(number, places))
         board.state.store(b.ORDERS, number)  # last: a control that sees it tells its children
+        point("order.given")
         board.bells.ring_family(0)
         board.barrier.wake_waiters()
         # Who gives no sign of life is killed by its parent, and that one by its own.

@@ -28,6 +28,7 @@ import numpy as np
 from crystalline._kernels.atomics import fork_workers
 from crystalline.engine.deaths import cause_of
 from crystalline.errors import EXIT_FAILURE
+from crystalline.faults import SAVER, play, point
 from crystalline.ipc.liveness import Patience, cpu_time_ns
 
 NICENESS = 5  # a third of the processor time of a sphere that wants the same core
@@ -118,10 +119,14 @@ def _become_helper(inlet: int, work: Work) -> None:
     """Work, answer and end."""
     code = EXIT_FAILURE
     try:
+        play(SAVER)
+        point("saver.born")
         os.nice(NICENESS)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-        _write(inlet, json.dumps(work()).encode())
+        answer = json.dumps(work()).encode()
+        point("saver.answer")
+        _write(inlet, answer)
         code = 0
     finally:  # never back into Node Zero's frames
         if code:

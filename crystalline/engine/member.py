@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 
+from crystalline import faults
 from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS
@@ -23,6 +24,7 @@ from crystalline.engine.tree import (
     wanted_places,
 )
 from crystalline.errors import EngineError
+from crystalline.faults import play, point
 from crystalline.ipc.bells import CALL
 from crystalline.log import get_logger
 
@@ -62,6 +64,7 @@ class Member:
             self._follow()
             if self._children is not None:
                 self._look_after(self._children)
+        point("leave.going")
         self._enter(b.RETIRED)
 
     def _look_after(self, children: Supervisor) -> None:
@@ -91,12 +94,14 @@ class Member:
         number = order_of(order)
         if self._role() == LEAVING or number == order_of(tree.word(row, b.S_ANSWER)):
             return
+        point("order.heard")
         places = wanted_places(order)
         failed = 0
         if places and self._children is None:
             adopt_orphans(True)
             if not tree.change_role(row, LEAF, CONTROL):
                 return  # its parent lets it go
+            play(faults.CONTROL)
             self._enter(b.CONTROLLING)
             self._children = Supervisor(self._company, row)
         if self._children is not None:
@@ -110,7 +115,9 @@ class Member:
                 self._children = None
                 adopt_orphans(False)
                 tree.change_role(row, CONTROL, LEAF)
+                play(faults.SPHERE)
         self._mail.tell_of_children(0 if self._children is None else len(places), failed)
+        point("order.answer")
         tree.put(row, b.S_ANSWER, order_word(number, failure=failed))
         self._board.barrier.ring_node()
 

@@ -30,6 +30,7 @@ from crystalline.engine.board import (
     REQUEST_TEXT_BYTES,
     Board,
 )
+from crystalline.faults import point
 from crystalline.untrusted import one_line
 
 NOTE = "!"  # begins what is no request, but the launcher's word of something that happened
@@ -86,6 +87,7 @@ class RequestQueue:
         self._heads[place] = 0
         self._heads[place, [_PID, _UID, _TIME_NS]] = (pid, uid, time.time_ns())
         _write(self._wishes[place], text)
+        point("request.put")
         self._board.control.store(ASKED, number + 1)
         self._board.barrier.ring_node()
         return number
@@ -127,6 +129,7 @@ class RequestQueue:
         place = asked.number % REQUEST_PLACES
         self._heads[place, _OK] = answer.ok
         _write(self._answers[place], f"{one_line(answer.told)}\n{one_line(answer.advice)}")
+        point("request.answer")
         self._board.state.store(ANSWERED, asked.number + 1)
 
 

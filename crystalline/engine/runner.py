@@ -8,6 +8,7 @@ from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine.board import CHANGES, STOP, Board
 from crystalline.engine.phase import Phase, numbered
 from crystalline.engine.tree import Tree
+from crystalline.faults import point
 from crystalline.ipc.barrier import IDLE
 
 NAP_NS = 50_000_000  # the longest sleep while a phase runs
@@ -37,7 +38,9 @@ class Runner:
 
     def begin(self, name: str) -> None:
         """Let the spheres begin a phase; what they need must have been written."""
+        point("node.publish")
         self._barrier.publish(self._numbers[name])
+        point("node.published")
         self._ring()
 
     def wait(self) -> bool:

@@ -48,6 +48,7 @@ from crystalline.engine.recording import (
     waiting_kind,
 )
 from crystalline.engine.tree import LEAF, order_of
+from crystalline.faults import point
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
 from crystalline.ipc.slots import POLL_NS, Cores, OwnCores
@@ -145,6 +146,7 @@ class Sphere:
                     bells.sleep(family, WORK, heard, SLEEP_NS)
                     self._book(S_IDLE_NS, NO_PERMIT)
                     continue
+                point("permit.taken")
                 if not settled:
                     self._settle()
                     settled = True
@@ -156,6 +158,7 @@ class Sphere:
                 others_wait = state.load(SPHERES) > permits.count
                 if self._is_called() or (others_wait and monotonic_ns() > turn_ends_ns):
                     cores.rest()
+                    point("permit.release")
                     permits.release(permit)
                     permit = -1
                     continue
@@ -174,6 +177,7 @@ class Sphere:
                     cores.rest()
             unit = -1 if lacks_core else barrier.claim(phase, index, self._order())
             if unit >= 0:
+                point("barrier.claimed")
                 self._enter(self._shown[kind - 1])
                 self._work(phase, unit, permit)
                 continue
@@ -219,7 +223,9 @@ class Sphere:
             self._marks.name_unit(unit)
         began_ns = self._clock_ns
         declared.work(unit, permit, self)
+        point("barrier.worked")
         self._barrier.done(phase, unit, self.index)
+        point("barrier.done")
         if declared.needs:  # somebody may wait for this one
             self._barrier.wake_waiters()
         self.book()
@@ -235,8 +241,11 @@ class Sphere:
     def _hand_over(self, phase: int) -> None:
         """Let what follows from a finished phase be written, and begin the next."""
         barrier = self._barrier
+        point("handover.claimed")
         name = self._phases[(phase & 15) - 1].follows()
+        point("handover.written")
         barrier.advance(phase, IDLE if name is None else self._numbers[name])
+        point("handover.done")
         if name is None:
             barrier.ring_node()
 

@@ -31,6 +31,7 @@ from crystalline.engine.shape import NODE_ZERO
 from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree
 from crystalline.engine.watch import Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
+from crystalline.faults import SPHERE, play, point
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.liveness import (
     Patience,
@@ -171,6 +172,7 @@ class Supervisor:
         if place >= 0:
             self._become(rows[place], forks[rows[place]])
         started = -1 - place
+        point("fork.parted")
         for row, pid in zip(rows[:started], pids[:started].tolist(), strict=True):
             self._children[pid] = row
             self._tree.exchange(row, b.S_PID, forks[row], pid)
@@ -185,6 +187,8 @@ class Supervisor:
         """Be the child in a row, until it is over."""
         code = EXIT_FAILURE
         try:
+            play(SPHERE)
+            point("fork.born")
             lifeline = self._company.lifeline
             lifeline.let_go()
             if self.row != NODE_ZERO:
@@ -194,6 +198,7 @@ class Supervisor:
             if tree.exchange(row, b.S_PID, fork, os.getpid()) or (
                 tree.word(row, b.S_PID) == os.getpid()
             ):
+                point("fork.joined")
                 self._company.live(self._company, row)
             code = 0
         finally:  # never back into the parent's frames
@@ -214,6 +219,7 @@ class Supervisor:
                 self._board.bells.ring_family(row + 1)
         if not going:
             return
+        point("leave.asked")
         self._board.bells.ring_family(self.row + 1)
         self._board.barrier.wake_waiters()
         patience = Patience(3 * RETIRE_S)
@@ -251,6 +257,7 @@ class Supervisor:
         tree = self._tree
         role, node = tree.word(row, b.S_ROLE), tree.word(row, b.S_ID)
         self._count(row, b.S_ERRORS, int(os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0))
+        point("burial.begun")
         self._take_back(row)
         adopted = 0
         if role != LEAF:
@@ -264,6 +271,7 @@ class Supervisor:
             return
         self._set_state(row, b.DEAD)
         self._deaths.tell(Death(row, node, status, adopted))
+        point("burial.told")
         if adopted:
             tree.free(row)
         else:
@@ -291,6 +299,7 @@ class Supervisor:
         tree = self._tree
         self._lost_control = True
         adopted = 0
+        point("adoption.begun")
         tree.free_unwritten(dead)
         for orphan in tree.children(dead):
             pid = tree.word(orphan, b.S_PID)
@@ -300,6 +309,7 @@ class Supervisor:
                 leaves = tree.word(orphan, b.S_ROLE) == LEAVING
                 if places and not leaves and death_of(pid) is None:
                     tree.stand(orphan, self.row, places.pop(0))
+                    point("adoption.stood")
                     self._children[pid] = orphan
                     adopted += 1
                     continue
@@ -319,6 +329,7 @@ class Supervisor:
         First its row forgets it: a pid in a row is of a process that nobody has waited for.
         """
         self._tree.put(row, b.S_PID, 0)
+        point("burial.parted")
         os.waitpid(pid, 0)
         self._children.pop(pid, None)
 
@@ -340,7 +351,9 @@ class Supervisor:
             for unit in units:
                 undo(unit, permit)
         self._count(row, b.S_RETRIES, len(units))
+        point("burial.undone")
         barrier.free_units_of(row)
+        point("burial.freed")
         permits.release(permit)
         barrier.wake_waiters()
         board.bells.ring_for_work(1, self._tree.families())

@@ -19,6 +19,7 @@ from typing import Any
 
 from crystalline.atomic import is_temporary, remove, temporary_beside
 from crystalline.errors import CheckpointError
+from crystalline.faults import point
 from crystalline.formats.files import (
     BEST,
     CHECKPOINTS,
@@ -283,7 +284,9 @@ def prune(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path
         else:
             # Renamed first: a half-removed directory must not look like a checkpoint.
             doomed = temporary_beside(entry)
+            point("prune.rename")
             entry.rename(doomed)
+            point("prune.remove")
             shutil.rmtree(doomed)
         removed.append(entry)
     return removed

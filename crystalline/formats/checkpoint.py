@@ -38,6 +38,7 @@ from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts
 from crystalline.errors import CheckpointError, SaveError
+from crystalline.faults import point
 from crystalline.formats.adapter import (
     AdaptedFiles,
     read_adapter,
@@ -235,6 +236,7 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tidy(run_dir)
+        point("checkpoint.begin")
         temporary.mkdir()
         try:
             tokenizer = TOKENIZER_FILE.read_bytes(tokenizer_path)
@@ -246,6 +248,7 @@ def save_checkpoint(
                 # PEFT knows no paths from the checkpoint on: this one holds while the run stays.
                 base = os.path.abspath(run_dir / BASE)  # noqa: PTH100 - links stay
                 write_adapter(temporary, model_config, adapter, weights, base)
+            point("checkpoint.state")
             (temporary / STATE).write_text(state_text, encoding="utf-8")
             both = {
                 f"{moment}.{name}": view
@@ -256,6 +259,7 @@ def save_checkpoint(
             model_files = MODEL_FILES if adapter is None else ADAPTER_FILES
             write_manifest(temporary, (*model_files, *TO_GO_ON), step=step, **stamp(run_dir))
             step_aside(run_dir, target)
+            point("checkpoint.rename")
             replace_directory(temporary, target)
             sync_directory(folder)
         except BaseException:
@@ -263,6 +267,7 @@ def save_checkpoint(
             raise
     except OSError as error:
         _raise_save_error(run_dir, step, target, error)
+    point("checkpoint.named")
     move_pointer(run_dir, LATEST, target)
     if best:
         move_pointer(run_dir, BEST, target)

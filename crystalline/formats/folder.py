@@ -22,6 +22,7 @@ from crystalline.atomic import sync_directory, temporary_beside
 from crystalline.data.crystal import CRYSTAL
 from crystalline.data.tokenizer_facts import NO_FACTS, TokenizerFacts
 from crystalline.errors import SaveError, remedy
+from crystalline.faults import point
 from crystalline.formats.config_json import config_document
 from crystalline.formats.documents import (
     end_of_text,
@@ -168,6 +169,7 @@ def write_description(
     told = tokenizer_config(document, separator, config.seq_len, facts)
     begin = token_id(document, facts.special.get("bos_token"))
     about = config_document(config, ends, begin, _DTYPES[type])
+    point("checkpoint.describe")
     (folder / TOKENIZER).write_bytes(tokenizer)
     (folder / TOKENIZER_CONFIG).write_text(json_document(told), encoding="utf-8")
     (folder / CONFIG).write_text(json_document(about), encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline.atomic import json_text, sync_directory
+from crystalline.faults import point
 from crystalline.formats.files import (
     ADAPTER_FILES,
     ADAPTER_MODEL,
@@ -55,6 +56,7 @@ def write_manifest(folder: Path, names: Collection[str], **about: Any) -> None:
         size_bytes, digest = fingerprint(folder / name)
         files[name] = {"size_bytes": size_bytes, "sha256": digest}
     text = json_text({"format": FORMAT, **about, "files": files}, indent=2) + "\n"
+    point("checkpoint.manifest")
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     sync_file(folder / MANIFEST)
     sync_directory(folder)
@@ -114,5 +116,6 @@ def fingerprint(path: Path) -> tuple[int, str]:
 
 def sync_file(path: Path) -> None:
     """Force a file to disk.  Raises `OSError`."""
+    point("checkpoint.sync")
     with path.open("rb") as file:
         os.fsync(file.fileno())

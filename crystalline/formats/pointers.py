@@ -24,6 +24,7 @@ import stat
 from pathlib import Path
 
 from crystalline.atomic import sync_directory, temporary_beside, write_text
+from crystalline.faults import point
 from crystalline.formats.files import (
     BEST,
     CHECKPOINTS,
@@ -80,11 +81,13 @@ def set_pointer(run_dir: Path, name: str, checkpoint: Path) -> None:
     target = f"{CHECKPOINTS}/{checkpoint.name}"
     temporary = temporary_beside(place)
     try:
+        point("pointer.link")
         temporary.symlink_to(target)
     except OSError:  # the file system has no links, or refuses any file, as the next line says
         write_text(place, f"{target}\n")
         return
     try:
+        point("pointer.replace")
         os.replace(temporary, place)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -134,10 +137,12 @@ def replace_directory(source: Path, target: Path) -> None:
     aside = temporary.with_name(temporary.name.removesuffix(".tmp") + ASIDE)
     target.rename(aside)
     try:
+        point("checkpoint.aside")
         source.rename(target)
     except BaseException:
         aside.rename(target)
         raise
+    point("checkpoint.replaced")
     if aside.is_symlink():
         aside.unlink()
     else:

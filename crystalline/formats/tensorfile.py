@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from crystalline.closing import Closing
 from crystalline.errors import CheckpointError
+from crystalline.faults import point
 from crystalline.formats.bfloat16 import narrow, widen
 from crystalline.formats.catalog import damage, unreadable
 from crystalline.untrusted import open_regular, shown
@@ -73,6 +74,7 @@ def write_tensors(
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _HEADER_ALIGN)
+    point("checkpoint.tensors")
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
@@ -82,6 +84,7 @@ def write_tensors(
             for block in _blocks(tensor):
                 values = np.ascontiguousarray(block, np.dtype("<f4"))
                 little = narrow(values).astype("<u2", copy=False) if type == "bf16" else values
+                point("checkpoint.block")
                 file.write(little.data)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline.errors import EngineError, remedy
+from crystalline.faults import point
 from crystalline.ipc.liveness import is_alive, start_time
 from crystalline.log import get_logger
 
@@ -155,6 +156,7 @@ class Arena:
         """
         size = max(layout.size_bytes, mmap.PAGESIZE)
         try:
+            point("arena.attach")
             return cls(layout, mmap.mmap(descriptor, size))
         except (OSError, ValueError) as error:  # ValueError: longer than the file
             reason = error.strerror if isinstance(error, OSError) else error
@@ -182,6 +184,7 @@ class Arena:
         Kernels before 5.14 cannot; then every page is entered when it is first touched.
         """
         with suppress(OSError):
+            point("arena.populate")
             self._mapping.madvise(_MADV_POPULATE_WRITE)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -200,6 +203,7 @@ def sweep_stale(*directories: Path) -> list[Path]:
     Only a file of this user's can be one.  Whatever else carries such a name, and
     whatever cannot be looked at or removed, is passed over.
     """
+    point("arena.sweep")
     removed = []
     for directory in (SHM_DIR, *directories):
         with suppress(OSError):  # there is no such directory, or it is not for us
@@ -230,9 +234,11 @@ def _remove(path: Path) -> bool:
 
 def _open_shared_memory(name: str) -> int:
     """Return a descriptor of new shared memory whose name is gone already."""
+    point("arena.memory")
     with _untracked():
         memory = shared_memory.SharedMemory(name, create=True, size=1)
         try:
+            point("arena.named")
             return os.open(SHM_DIR / name, os.O_RDWR | os.O_CLOEXEC)
         finally:
             memory.unlink()
@@ -241,6 +247,7 @@ def _open_shared_memory(name: str) -> int:
 
 def _open_file(path: Path) -> int:
     """Return a descriptor of a new file that has no name, or not any more."""
+    point("arena.file")
     flags = os.O_RDWR | os.O_CLOEXEC
     with suppress(OSError):  # some file systems have no nameless files
         return os.open(path.parent, flags | os.O_TMPFILE, 0o600)
@@ -252,8 +259,10 @@ def _open_file(path: Path) -> int:
 def _allocated(descriptor: int, size: int) -> tuple[mmap.mmap, int]:
     """Return a mapping of `size` bytes that are all there, and the descriptor."""
     try:
+        point("arena.allocate")
         os.ftruncate(descriptor, size)
         os.posix_fallocate(descriptor, 0, size)
+        point("arena.map")
         return mmap.mmap(descriptor, size), descriptor
     except BaseException:
         os.close(descriptor)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
+from crystalline.faults import point
 from crystalline.ipc.positions import POSITIONS
 
 _LINE = 8  # words to a cache line
@@ -168,6 +169,7 @@ class Barrier:
     def wait_for_change(self, phase: int, spin_ns: int, sleep_ns: int) -> None:
         """Wait until the phase is no longer `phase`: spin for a while, then sleep."""
         if not self._words.spin(PHASE, phase, spin_ns):
+            point("barrier.sleep")
             self._words.wait(PHASE, phase, sleep_ns)
 
     # What Node Zero does.
@@ -185,6 +187,7 @@ class Barrier:
 
     def sleep_on_node_bell(self, heard: int, timeout_ns: int) -> bool:
         """Sleep until the bell has rung since `heard`; return False on a timeout."""
+        point("node.sleep")
         return self._words.wait(NODE_BELL, heard, timeout_ns)
 
     def wake_waiters(self) -> None:
@@ -205,12 +208,15 @@ class Barrier:
         free = _claim_word(phase >> 4, _FREE, -1)
         for unit in range(self._units[phase & 15]):
             self._claims.compare_exchange(unit, claimed, free)
+        point("burial.units")
         self._words.compare_exchange(HANDOVER, claimed, free)
 
     def _move(self, phase: int, kind: int) -> int:
         following = (((phase >> 4) + 1) << 4) | kind
         self._words.store(TICKET, (following >> 4) << 32)
+        point("barrier.moving")
         if not self._words.compare_exchange(PHASE, phase, following):
             raise RuntimeError(f"phase {phase:#x} was moved by somebody else")
+        point("barrier.moved")
         self._words.wake(PHASE, _EVERYBODY)
         return following

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
+from crystalline.faults import point
 
 WORK, CALL = 0, 4  # words of a family
 BELL_WORDS = 8  # a cache line
@@ -36,12 +37,14 @@ class Bells:
 
     def sleep(self, family: int, bell: int, heard: int, timeout_ns: int) -> None:
         """Sleep until a bell has rung since `heard` returned that."""
+        point("bells.sleep")
         self._words.wait(family * BELL_WORDS + bell, heard, timeout_ns)
 
     def ring(self, family: int, bell: int, count: int = _EVERYBODY) -> int:
         """Wake up to `count` of a family, those first who sleep longest; return how many it was."""
         word = family * BELL_WORDS + bell
         self._words.fetch_add(word, 1)
+        point("bells.rung")
         return self._words.wake(word, count)
 
     def ring_family(self, family: int) -> None:

@@ -19,6 +19,8 @@ from crystalline._kernels.atomics cimport word_load
 from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
 from crystalline._kernels.optimizer cimport store_of
 from crystalline.model.transformer cimport Segment, Transformer
+
+from crystalline.faults import are_on, point
 from crystalline.model.undo cimport HEADER, cl_store_release
 
 cdef enum:
@@ -43,6 +45,11 @@ cpdef double bias_correction(double beta, int64_t step) noexcept:
         beta *= beta
         step >>= 1
     return 1.0 / (1.0 - power)
+
+
+cdef void _pass_point(const char* name) noexcept nogil:
+    with gil:
+        point((<bytes>name).decode())
 
 
 cdef class SegmentUpdate:
@@ -117,8 +124,11 @@ cdef class SegmentUpdate:
         cdef OptimizerStep o
         self._rates(&o, step, lr, clip, s.is_matrix)
         cdef int64_t* undo = &self._undo[permit, 0]
+        cdef bint watched = are_on()
         with nogil:
-            self._update(segment, undo, step, &o)
+            self._update(segment, undo, step, &o, watched)
+            if watched:
+                _pass_point("update.packing")
             self.model.pack_segment_nogil(s, &self.model._trained[0])
 
     def recover(self, int64_t permit, int64_t segment, int64_t step) -> None:
@@ -172,7 +182,7 @@ cdef class SegmentUpdate:
         return word & ((1 << PROGRESS_BITS) - 1) if word >> PROGRESS_BITS == step + 1 else 0
 
     cdef void _update(self, int64_t segment, int64_t* undo, int64_t step,
-                      const OptimizerStep* o) noexcept nogil:
+                      const OptimizerStep* o, bint watched) noexcept nogil:
         cdef const Primitives* p = primitives()
         cdef int64_t start = self._segment(segment).start
         cdef int64_t stop = self._segment(segment).stop
@@ -189,7 +199,11 @@ cdef class SegmentUpdate:
                          &self._v[start] if self.is_adamw else NULL, &self._grads[start], copy,
                          BLOCK)
             undo[1], undo[2] = segment, block
+            if watched:
+                _pass_point("update.kept")
             cl_store_release(undo, step + 1)
+            if watched:
+                _pass_point("update.marked")
             if self.is_coupled and o.weight_decay != 0.0:
                 self._couple(n, &self.model._trained[start], &self._grads[start], o, sums)
                 p.adamw(n, &self.model._trained[start], &self._m[start], &self._v[start], sums,
@@ -200,7 +214,11 @@ cdef class SegmentUpdate:
             else:
                 p.sgd(n, &self.model._trained[start], &self._m[start], &self._grads[start], o)
             block += 1
+            if watched:
+                _pass_point("update.changed")
             cl_store_release(&self._progress[segment], (step + 1) << PROGRESS_BITS | block)
+            if watched:
+                _pass_point("update.counted")
             start += n
         cl_store_release(undo, 0)
 

@@ -31,10 +31,12 @@ from typing import TYPE_CHECKING, Any
 
 from crystalline import errors, suspension
 from crystalline._kernels.atomics import adopt_orphans, monotonic_ns
+from crystalline.atomic import sweep_leftovers
 from crystalline.engine.door import Door
 from crystalline.engine.requests import Wish
 from crystalline.errors import CrystallineError, EngineError, StoppedError, UsageError, remedy
-from crystalline.formats.checkpoint import list_checkpoints
+from crystalline.faults import LAUNCHER, point, set_up
+from crystalline.formats.checkpoint import list_checkpoints, tidy
 from crystalline.handlers import handling
 from crystalline.ipc.arena import Arena, Layout, sweep_stale
 from crystalline.ipc.liveness import Patience
@@ -86,13 +88,14 @@ def train(
         EngineError: Node Zero or a sphere died and could not be replaced.
         StoppedError: a second signal came, and the run was left at once.
     """
+    set_up(LAUNCHER)
     sweep_stale(spec.run_dir)
     try:
         launch = _Launch(dataclasses.replace(spec, log_level=least_level()))
         with _orphans_come_here(), _signals_go_to(launch), launch:
             return launch.watch(on_snapshot, poll_actions, interval_s)
     finally:
-        sweep_stale(spec.run_dir)
+        _clear_up(spec.run_dir)
 
 
 class _Launch:
@@ -132,6 +135,7 @@ class _Launch:
             stack.pop_all()
         assert self._process is not None
         assert self._process.stdin is not None
+        point("launcher.spawned")
         with contextlib.suppress(BrokenPipeError), self._process.stdin as file:
             pickle.dump(self._spec, file)
         return self
@@ -152,6 +156,7 @@ class _Launch:
                 advice="Train from a Python interpreter.",
             )
         try:
+            point("launcher.spawn")
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, "node-zero", str(self._spec.run_dir)],
                 stdin=subprocess.PIPE,
@@ -175,6 +180,7 @@ class _Launch:
             )
             self._status.close(failed, f"error: {error}")
         self._close_door()
+        point("launcher.end")
         process = self._process
         assert process is not None
         if self._outcome is not None:
@@ -272,6 +278,7 @@ class _Launch:
                 self._door.renew()
             for action in poll_actions():
                 self._act(action)
+            point("launcher.snapshot")
             snapshot = self._controller.snapshot()
             self._controller.look_at_health(snapshot)
             self._status.show(snapshot)
@@ -320,6 +327,7 @@ class _Launch:
             raise EngineError(f"the coordinator process Node Zero {cause}", advice=self._way_on())
 
     def _handle(self, line: dict[str, Any]) -> None:
+        point("launcher.message")
         kind = line["kind"]
         if kind in ("result", "error"):
             self._outcome = line
@@ -379,6 +387,14 @@ def import_path() -> list[str]:
     found = [os.path.abspath(place) for place in sys.path if isinstance(place, str) and place]  # noqa: PTH100
     own = str(Path(__file__).parents[2])
     return found if own in found else [*found, own]
+
+
+def _clear_up(run_dir: Path) -> None:
+    """Remove what a Node Zero that was killed left half written: memory, files, a checkpoint."""
+    sweep_stale(run_dir)
+    sweep_leftovers(run_dir, owned=True)
+    with contextlib.suppress(OSError):  # what cannot be removed now goes when the run goes on
+        tidy(run_dir)
 
 
 _launches = 0  # that go on in this process, of whatever threads

@@ -21,6 +21,7 @@ null.  What is worth a line, and when, is left to Node Zero.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from typing import Any
 from crystalline.atomic import json_text, replace_shared
 from crystalline.closing import Closing
 from crystalline.errors import SaveError
+from crystalline.faults import point
 from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
 from crystalline.train.figures import lines_of
@@ -58,6 +60,7 @@ class MetricsLog(Closing):
         self._failing = False
         self._fd = -1
         try:
+            point("metrics.open")
             replace_shared(self.path)
             self._fd = open_ours(self.path, append=True)
             os.ftruncate(self._fd, _end_of_step(self.path, step))
@@ -79,8 +82,12 @@ class MetricsLog(Closing):
         os.ftruncate(self._fd, _end_of_step(self.path, step))
 
     def flush(self) -> None:
-        """Force the lines to disk."""
-        os.fsync(self._fd)
+        """Force the lines to disk; a failure is told, since they may get there all the same."""
+        try:
+            point("metrics.sync")
+            os.fsync(self._fd)
+        except OSError as error:
+            self._warn("forced to disk", error)
 
     def enter(self, kind: str, figures: Mapping[str, Any]) -> None:
         """Log a line of a kind, "step" or "evaluation": what `train.figures` has for it.
@@ -101,18 +108,31 @@ class MetricsLog(Closing):
     def _append(self, line: dict[str, Any]) -> None:
         finite = {key: _finite(value) for key, value in line.items()}
         data = (json_text(finite) + "\n").encode()
-        before = os.fstat(self._fd).st_size
+        before = -1
         try:
+            before = os.fstat(self._fd).st_size
+            point("metrics.append")
             written = os.write(self._fd, data)
+            point("metrics.appended")
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError as error:
-            os.ftruncate(self._fd, before)  # never a line cut off before the next one
-            if not self._failing:
-                _log.warning("%s cannot be written (%s).", self.path, error.strerror)
-            self._failing = True
+            self._cut(before)
+            self._warn("written", error)
         else:
             self._failing = False
+
+    def _cut(self, size: int) -> None:
+        """Take back a line that was cut off, which must not be before the next one."""
+        if size >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, size)
+
+    def _warn(self, what: str, error: OSError) -> None:
+        """Tell a failure, until something succeeds only once."""
+        if not self._failing:
+            _log.warning("%s cannot be %s (%s).", self.path, what, error.strerror)
+        self._failing = True
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

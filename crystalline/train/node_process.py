@@ -20,6 +20,7 @@ from crystalline.errors import (
     EngineError,
     environment_error,
 )
+from crystalline.faults import NODE_ZERO, point, set_up
 from crystalline.log import LOGGER_NAME
 from crystalline.train.node_zero import NodeZero
 from crystalline.train.report import ReportHandler, send
@@ -51,10 +52,14 @@ def main(launcher: int, report: int) -> int:
         handler = ReportHandler(report)
         logging.getLogger(LOGGER_NAME).addHandler(handler)
         logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
+        set_up(NODE_ZERO)
+        point("node.spec")
         with sys.stdin.buffer as file:
             spec: RunSpec = pickle.load(file)
         logging.getLogger(LOGGER_NAME).setLevel(spec.log_level)
-        send(report, "result", **NodeZero(spec, report).run())
+        result = NodeZero(spec, report).run()
+        point("node.result")
+        send(report, "result", **result)
     except CrystallineError as error:
         return _report_error(report, error)
     except (_Terminated, BrokenPipeError):  # the launcher is gone: nobody listens

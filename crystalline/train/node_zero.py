@@ -28,6 +28,7 @@ from crystalline.engine.obeying import RefusedError
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
 from crystalline.errors import CrystallineError
+from crystalline.faults import point
 from crystalline.formats.files import PROFILE
 from crystalline.ipc.positions import POSITIONS
 from crystalline.ipc.slots import open_cores
@@ -157,6 +158,7 @@ class NodeZero:
         try:
             self._introduce()
             self._load()
+            point("node.loaded")
             gc.collect()
             gc.freeze()  # what is here now stays shared with the spheres
             if not self.spec.create:
@@ -290,6 +292,7 @@ class NodeZero:
         self._phases.begin(COMPUTE)
         self._book()
         self._phases.wait()
+        point("node.step")
         took_ns = max(1, self._clock.running_ns() - began_ns)
         self._step += 1
         is_dropped = bool(words.outcome[w.NON_FINITE])
@@ -477,6 +480,7 @@ class NodeZero:
         self._phases.begin(EVALUATE)
         if not self._phases.wait():
             return False
+        point("node.evaluate")
         evaluation.enter(self.words.results[:count].tolist(), monotonic_ns() - began_ns)
         return True
 
@@ -506,6 +510,7 @@ class NodeZero:
                 announced = True
                 logger.info("the spheres wait while roots and tables are made anew")
 
+        point("node.discover")
         with interruptible(look, LOOK_NS / 1e9) as commit:
             found = self.program.discover(commit)
         self._node.enter_state("training")

@@ -27,6 +27,7 @@ from crystalline.formats.checkpoint import (
     LATEST,
     load_checkpoint,
     move_pointer,
+    pointer,
     prune,
     resolve,
     save_checkpoint,
@@ -280,6 +281,11 @@ class TrainingProgram:
                 self._load_base()
             if put_tables is not None:
                 put_tables()
+            # Where it goes on if it is killed before it saves: its metrics end here, too.
+            run_dir = self.spec.run_dir
+            is_ours = checkpoint.parent == run_dir / CHECKPOINTS
+            if is_ours and pointer(run_dir, LATEST) != checkpoint:
+                move_pointer(run_dir, LATEST, checkpoint)
 
         return Loaded(loaded.state, loaded.train_config, put)
 

@@ -18,18 +18,39 @@ import os
 import socket
 from typing import Any
 
+from crystalline.errors import EngineError, remedy
+from crystalline.faults import point
+
 
 def send(report: int, kind: str, *, descriptor: int | None = None, **fields: Any) -> None:
     """Write a line to the socket with the file descriptor `report`.
 
     An open `descriptor` goes with it; the launcher gets a copy.
+
+    Raises:
+        BrokenPipeError: the launcher is gone.
+        EngineError: the system does not take the line.
     """
-    line = memoryview(json.dumps({"kind": kind, **fields}).encode() + b"\n")
+    try:
+        _send(report, {"kind": kind, **fields}, descriptor)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EngineError(
+            f"Node Zero cannot send a message to the launcher ({error.strerror})",
+            advice=remedy(error),
+        ) from error
+
+
+def _send(report: int, fields: dict[str, Any], descriptor: int | None) -> None:
+    point("message.send")
+    line = memoryview(json.dumps(fields).encode() + b"\n")
     if descriptor is not None:
         with socket.socket(fileno=os.dup(report)) as channel:
             line = line[socket.send_fds(channel, [line], [descriptor]) :]
     while line:
         line = line[os.write(report, line) :]
+    point("message.sent")
 
 
 class ReportHandler(logging.Handler):

@@ -25,6 +25,7 @@ from crystalline.engine.helper import Helper, Outcome
 from crystalline.engine.node import Node
 from crystalline.engine.runner import NAP_NS
 from crystalline.errors import SaveError, remedy
+from crystalline.faults import point
 from crystalline.log import LOGGER_NAME, get_logger
 from crystalline.train import words as w
 from crystalline.train.books import Books
@@ -111,6 +112,7 @@ class Saver:
         work = partial(_write, self._program, self._state_of(step, began_s), config)
         self._node.runner.begin(SNAPSHOT)
         self._node.runner.wait()
+        point("saver.copied")
         try:
             self._helper = self._node.helper("save", step, work, silent_s=self._spec.save_hang_s)
         except OSError as error:
@@ -204,6 +206,7 @@ class Saver:
                 "%s Training goes on.", SaveError(answer["message"], advice=answer["advice"])
             )
             return
+        point("saver.ended")
         self._is_whole(step, answer["path"])
         if self._is_best:
             self.mark_best(step)

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from crystalline.atomic import atomic_write, json_text
+from crystalline.faults import point
 from crystalline.formats.files import STATUS
 from crystalline.log import get_logger
 from crystalline.train.stats import Snapshot
@@ -64,6 +65,7 @@ class StatusFile:
             **snapshot.to_json(history=False),
         }
         try:
+            point("status.write")
             with atomic_write(self.path, durable=False) as file:
                 file.write(json_text(values).encode() + b"\n")
         except OSError as error:

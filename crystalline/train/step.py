@@ -25,6 +25,7 @@ import math
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine.board import S_BEAT
 from crystalline.engine.phase import Phase, Worker
+from crystalline.faults import point
 from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
@@ -94,9 +95,11 @@ class StepPhases:
         work = program.sums.units[unit]
         if isinstance(work, Merge):
             program.merge(work, permit, step)
+            point("compute.merge")
             return
         for lane in work.lanes:
             loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
+            point("compute.lane")
             took_ns = me.book()
             words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
             me.count(_LANES, 1)
@@ -114,20 +117,25 @@ class StepPhases:
     def _recover_merge(self, unit: int, permit: int) -> None:
         work = self._program.sums.units[unit]
         if isinstance(work, Merge):
+            point("merge.recover")
             self._program.recover_merge(work, permit, int(self.words.descriptor[w.STEP_INDEX]))
 
     def _reduce(self, unit: int, _: int, me: Worker) -> None:
-        self.words.results[unit, w.SQUARES] = self._program.reduce_segment(unit)
+        square = self._program.reduce_segment(unit)
+        point("reduce.segment")
+        self.words.results[unit, w.SQUARES] = square
         me.count(_SEGMENTS, 1)
 
     def _update(self, unit: int, permit: int, me: Worker) -> None:
         words = self.words
         step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
+        point("update.segment")
         self._program.update_segment(unit, permit, step, lr, float(words.outcome[w.CLIP]))
         me.count(_SEGMENTS, 1)
         me.count(_UPDATED, 1)
 
     def _recover(self, unit: int, permit: int) -> None:
+        point("update.recover")
         self._program.recover(permit, unit, int(self.words.descriptor[w.STEP_INDEX]))
 
     def _evaluate(self, unit: int, permit: int, _: Worker) -> None:
@@ -135,13 +143,16 @@ class StepPhases:
         if unit < int(words.descriptor[w.EVAL_COUNT]):
             first = int(words.descriptor[w.EVAL_FIRST])
             loss, tokens = self._program.evaluate_unit(first + unit, permit)
+            point("evaluate.unit")
             words.results[unit, : w.SQUARES] = (loss, tokens, 0.0, 0.0, loss)
 
     def _pack(self, unit: int, _: int, me: Worker) -> None:
+        point("pack.segment")
         self._program.pack_segment(unit)
         me.count(_SEGMENTS, 1)
 
     def _snapshot(self, unit: int, _: int, me: Worker) -> None:
+        point("snapshot.unit")
         self._program.copy_segment(unit)
         me.count(_SEGMENTS, 1)
 
@@ -164,6 +175,7 @@ class StepPhases:
         losses = words.results[: self._program.lane_count, w.LOSS_SUM].tolist()
         finite = all(map(math.isfinite, losses))
         words.outcome[:] = 0.0
+        point("compute.lanes")
         words.outcome[w.NON_FINITE] = not finite
         words.outcome[w.LANES_DONE_NS] = monotonic_ns()
         return REDUCE if finite else DIAGNOSE
@@ -174,6 +186,7 @@ class StepPhases:
         norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
         words.outcome[w.NORM] = norm
         words.outcome[w.SUMS_DONE_NS] = monotonic_ns()
+        point("reduce.segments")
         words.outcome[w.NON_FINITE] = not math.isfinite(norm)
         words.outcome[w.CLIP] = clip_factor(norm, self._grad_clip)
         return UPDATE if math.isfinite(norm) else DIAGNOSE

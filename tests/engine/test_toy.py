@@ -68,7 +68,7 @@ def test_a_tree_that_changes_and_is_killed_everywhere() -> None:
 
 def test_no_model_is_anywhere_in_memory() -> None:
     assert set(toy(2, 2, 1)["modules"]) <= {
-        "_kernels", "atomic", "engine", "errors", "ipc", "log", "machine", "untrusted",
+        "_kernels", "atomic", "engine", "errors", "faults", "ipc", "log", "machine", "untrusted",
     }  # fmt: skip
 
 
