@@ -176,6 +176,11 @@ class TrainSettings(RunSettings):
     and the run does not need the model's files once it has begun."""
     lora_alpha: Annotated[float | None, _optional(float, "twice --lora-rank")] = None
     """What the adapters' products count for: they are multiplied by it over --lora-rank."""
+    max_memory: Annotated[str | None, tyro.conf.arg(
+        metavar="SIZE", constructor=str, help_behavior_hint="(default: what there is)"
+    )] = None  # fmt: skip
+    """The most memory that the run may take in all its processes, such as 4GB or 500MB: it makes do
+    with fewer buffers for gradients, or is refused.  The bits of the run are the same."""
     checkpoint_dir: Annotated[str | None, _optional(str, "runs/TIME-SIZE")] = None
     """The new run's directory."""
     config: Annotated[str | None, _optional(str, "none")] = None

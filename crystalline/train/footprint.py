@@ -60,7 +60,7 @@ _PARTS = {
     "workspaces": ("workspaces",),
 }  # fmt: skip
 # What processes need beside the arena, about: launcher and Node Zero, and each sphere.
-PROCESSES_BYTES, SPHERE_BYTES = 150_000_000, 5_000_000
+PROCESSES_BYTES, SPHERE_BYTES = 320_000_000, 10_000_000
 
 Need = Callable[[TrainConfig, ModelConfig], int]  # bytes
 
