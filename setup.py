@@ -111,6 +111,7 @@ EXTENSIONS = {
     "crystalline.model.layers.bind": [],
     "crystalline.model.transformer": [],
     "crystalline.model.decode": [],
+    "crystalline.model.merge": [],
     "crystalline.model.update": [],
 }
 

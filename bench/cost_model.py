@@ -41,14 +41,16 @@ from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import attention, crossentropy, formats, matmul, optimizer, rows
 from crystalline._kernels.memory import aligned_empty
 from crystalline.ipc.arena import Arena, Region
+from crystalline.ipc.positions import POSITIONS
 from crystalline.machine.cores import usable_cores
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
-from crystalline.train.config import POSITIONS, TrainConfig
+from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec
+from crystalline.train.sums import Merge, direct_sums
 
 BLOCK_ROWS = 128  # rows that pass through a layer's products together
 BUFFER_FLOATS = 8_000_000  # of the largest arrays that memory is measured on
@@ -333,7 +335,7 @@ def measure_speeds(shape: Workload, precision: str, seconds: float, cores: int) 
 class EmptyProgram:
     """A program whose units do nothing: what is left of a step is the engine."""
 
-    lane_count, heavy_lanes, lanes_per_unit = POSITIONS, 0, 1
+    lane_count, heavy_lanes, sums = POSITIONS, 0, direct_sums(POSITIONS, 1)
     eval_units, eval_tokens, tokens_per_step, copies = 0, 0, POSITIONS, False
 
     def __init__(self, spec: RunSpec) -> None:
@@ -387,6 +389,12 @@ class EmptyProgram:
     ) -> tuple[float, int, float, float]:
         """Compute nothing."""
         return 1.0, 1, 0.0, 1.0
+
+    def merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Merge nothing."""
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Recover nothing."""
 
     def reduce_segment(self, segment: int) -> float:  # noqa: ARG002
         """Reduce nothing."""

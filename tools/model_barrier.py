@@ -49,8 +49,6 @@ BUGS = {
     "forget-hand-over": "a dead sphere's hand-over is not taken back",
     "leave-update": "Node Zero leaves a step, as it may leave an evaluation, and saves",
     "plain-claim": "a unit is claimed by looking and then storing, without compare-and-swap",
-    "free-one": "of the units that a dead sphere has claimed at once only one is freed",
-    "forget-the-rest": "a sphere that has claimed several units at once does the first only",
 }
 
 
@@ -64,15 +62,12 @@ class Instance:
     kills: int
     steps: int = 2
     evaluates: bool = False  # after the last step; Node Zero may leave that at any moment
-    many: bool = False  # a sphere may claim several units in one pass, any number of them
     bug: str | None = None
 
     def __str__(self) -> str:
         return (
             f"{self.spheres} spheres, {self.units} units, {self.permits} permits, "
-            f"{self.kills} kills, {self.steps} steps"
-            + ", an evaluation" * self.evaluates
-            + ", several units at once" * self.many
+            f"{self.kills} kills, {self.steps} steps" + ", an evaluation" * self.evaluates
         )
 
 
@@ -87,15 +82,13 @@ class Instance:
 #   values     half-updates that each unit has seen
 #   undo       per permit: (generation, unit, value) of the last copy; generation -1: void
 #   node       (where Node Zero is, a number, whether its bell rang since it listened)
-#   spheres    per sphere: (where it is, phase seen, a number, permit, rang since it listened,
-#              units that it has claimed with the one in hand, or before it begins)
+#   spheres    per sphere: (where it is, phase seen, a number, permit, rang since it listened)
 #   kills      how many may still happen
 State = tuple[Any, ...]
 Sphere = tuple[Any, ...]
 Claim = tuple[int, int, int]
 
 _PHASES = 3  # idle, reduce, update
-_FRESH: Sphere = ("listen", 0, 0, -1, False, ())
 _LOOKERS = frozenset(
     {"listen", "look", "listen late", "acquire", "lie down", "asleep", "phase", "release", "dead"}
 )
@@ -117,7 +110,7 @@ class Model:
         return (
             0, ((0, DONE, -1),) * n.units, (0, DONE, -1), (-1,) * n.permits, -1, -1,
             (0,) * n.units, ((-1, 0, 0),) * n.permits, ("listen", 0, False),
-            (_FRESH,) * n.spheres, n.kills,
+            (("listen", 0, 0, -1, False),) * n.spheres, n.kills,
         )  # fmt: skip
 
     def is_final(self, state: State) -> bool:
@@ -139,21 +132,20 @@ class Model:
                 if state[10] and state[8][0] != "end":
                     yield (
                         f"sphere {index} is killed",
-                        _put(state, index, ("dead", *sphere[1:5], ()), kills=state[10] - 1),
+                        _put(state, index, ("dead", *sphere[1:]), kills=state[10] - 1),
                     )
 
     # A sphere, one access at a time.
 
     def sphere(self, state: State, index: int, sphere: Sphere) -> Iterator[tuple[str, State]]:
         """Yield what a sphere can do next."""
-        at, seen, number, permit, rang, more = sphere
+        at, seen, number, permit, rang = sphere
         phase, words, hand, permits = state[:4]
         bug = self.bug
 
         def go(where: str, *, seen: int = seen, number: int = 0, permit: int = permit,
-               rang: bool = rang, more: tuple[int, ...] = more,
-               **changes: Any) -> State:  # fmt: skip
-            return _put(state, index, (where, seen, number, permit, rang, more), **changes)
+               rang: bool = rang, **changes: Any) -> State:  # fmt: skip
+            return _put(state, index, (where, seen, number, permit, rang), **changes)
 
         if at == "listen":  # work_bell
             yield "listens", go("look", rang=rang if bug == "look-then-listen" else False)
@@ -192,25 +184,13 @@ class Model:
             )
         elif at == "claim":
             if number == len(words):
-                if more:
-                    yield "finds no more to claim", go("begin", number=more[0], more=more[1:])
-                else:
-                    yield "finds nothing to claim", go("scan")
+                yield "finds nothing to claim", go("scan")
             elif words[number] < (seen, CLAIMED, -1):
                 if bug == "plain-claim":
                     yield f"sees unit {number} free", go("store claim", number=number)
                 else:
                     mine = _set(words, number, (seen, CLAIMED, index))
-                    batch: tuple[int, ...] = (*more, number)
-                    yield (
-                        f"claims unit {number}",
-                        go("begin", number=batch[0], more=batch[1:], words=mine),
-                    )
-                    if self.instance.many:
-                        yield (
-                            f"claims unit {number} and looks for more",
-                            go("claim", number=number + 1, more=batch, words=mine),
-                        )
+                    yield f"claims unit {number}", go("begin", number=number, words=mine)
             else:
                 yield f"passes unit {number}", go("claim", number=number + 1)
         elif at == "store claim":
@@ -236,12 +216,10 @@ class Model:
         elif at == "done":
             if words[number] != (seen, CLAIMED, index):
                 raise ViolationError(f"sphere {index} marks unit {number}, which is not its own")
-            done = _set(words, number, (seen, DONE, index))
-            if more and bug != "forget-the-rest":
-                after = go("begin", number=more[0], more=more[1:], words=done)
-            else:
-                after = go("phase", more=(), words=done)
-            yield f"marks unit {number} done", after
+            yield (
+                f"marks unit {number} done",
+                go("phase", words=_set(words, number, (seen, DONE, index))),
+            )
         elif at == "scan":
             if number == len(words):
                 yield "sees all done", go("write" if bug == "all-hand-over" else "claim hand-over")
@@ -281,7 +259,7 @@ class Model:
             yield "has slept enough", go("phase")
 
     def _check_work(self, state: State, index: int, sphere: Sphere) -> None:
-        _, seen, unit, permit, _, _ = sphere
+        _, seen, unit, permit, _ = sphere
         if state[3][permit] != index:
             raise ViolationError(f"sphere {index} computes with a permit of {state[3][permit]}")
         for other, (at, theirs, number, *_) in enumerate(state[9]):
@@ -336,7 +314,7 @@ class Model:
         elif at == "count":
             yield go("bell" if -1 in permits else "listen", permits.count(-1))
         elif at == "bell":
-            spheres = tuple((*sphere[:4], True, sphere[5]) for sphere in state[9])
+            spheres = tuple((*sphere[:4], True) for sphere in state[9])
             yield go("wake", number, spheres=spheres)
         elif at == "wake":
             if not number or all(sphere[0] != "asleep" for sphere in state[9]):
@@ -370,11 +348,7 @@ class Model:
                     undo = _set(undo, permit, (-1, 0, 0))
             yield go("free units", dead, values=values, undo=undo)
         elif at == "free units":
-            freed = _free(words, phase, dead)
-            if self.bug == "free-one":
-                last = max((u for u, word in enumerate(freed) if word != words[u]), default=-1)
-                freed = tuple(w if u == last else words[u] for u, w in enumerate(freed))
-            yield go("free hand-over", dead, words=freed)
+            yield go("free hand-over", dead, words=_free(words, phase, dead))
         elif at == "free hand-over":
             if hand == (phase, CLAIMED, dead) and self.bug != "forget-hand-over":
                 hand = (phase, FREE, -1)
@@ -385,7 +359,7 @@ class Model:
             then = "undo" if self.bug == "permit-first" else "bury"
             yield go(then, dead, permits=left)
         elif at == "bury":  # wake the waiters, fork, ring once
-            alive = _put(_wake_waiters(state), dead, _FRESH)
+            alive = _put(_wake_waiters(state), dead, ("listen", 0, 0, -1, False))
             yield go("bell", 1, of=alive)
 
 
@@ -468,8 +442,8 @@ def _forget(state: State) -> State:
     hand = state[2] if state[2][0] >= phase else past
     undo = tuple(copy if copy[0] == phase else void for copy in state[7])
     spheres = tuple(
-        (at, 0 if at in _LOOKERS else seen, number, permit, rang and permit < 0, more)
-        for at, seen, number, permit, rang, more in state[9]
+        (at, 0 if at in _LOOKERS else seen, number, permit, rang and permit < 0)
+        for at, seen, number, permit, rang in state[9]
     )
     return _change(state, words=words, hand=hand, undo=undo, spheres=spheres)
 
@@ -495,14 +469,8 @@ USUAL = (
     Instance(3, 1, 1, 0, steps=2),
     Instance(2, 2, 2, 1, steps=1),
     Instance(2, 1, 1, 1, steps=1, evaluates=True),
-    Instance(2, 2, 1, 1, steps=1, many=True),
 )
 THOROUGH = (
-    Instance(2, 3, 2, 0, steps=1, many=True),
-    Instance(2, 3, 1, 1, steps=1, many=True),
-    Instance(2, 2, 2, 1, steps=1, many=True),
-    Instance(2, 2, 2, 0, steps=2, many=True),
-    Instance(3, 2, 2, 0, steps=1, many=True),
     Instance(2, 2, 1, 1, steps=1, evaluates=True),
     Instance(2, 1, 2, 1, steps=1, evaluates=True),
     Instance(2, 2, 2, 0, steps=2),
@@ -518,8 +486,6 @@ BROKEN = (  # a seeded bug shows in one of these, the smallest first
     Instance(2, 1, 1, 1, steps=1),
     Instance(2, 1, 1, 0, steps=1, evaluates=True),
     Instance(2, 2, 1, 1, steps=1),
-    Instance(2, 2, 1, 0, steps=1, many=True),
-    Instance(2, 2, 1, 1, steps=1, many=True),
     Instance(2, 2, 2, 0, steps=2),
     Instance(2, 2, 2, 1, steps=1),
 )
@@ -534,7 +500,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--permits", type=int, default=1)
     parser.add_argument("--kills", type=int, help="explore just this one instance")
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--many", action="store_true", help="several units may be claimed at once")
     parser.add_argument("--break", dest="bug", choices=BUGS, help="seed this bug")
     parser.add_argument("--list-bugs", action="store_true")
     options = parser.parse_args(argv)
@@ -547,8 +512,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.kills is not None:
         chosen = (
             Instance(
-                options.spheres, options.units, options.permits, options.kills, options.steps,
-                many=options.many,
+                options.spheres, options.units, options.permits, options.kills, options.steps
             ),
         )  # fmt: skip
     for instance in chosen:

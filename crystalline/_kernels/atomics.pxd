@@ -14,8 +14,6 @@ cdef extern from "atomics.h" nogil:
     long word_futex_wake(int64_t *w, int count)
     int word_spin_until_not_equal(const int64_t *w, int64_t value, int64_t max_ns)
     int64_t words_first_below(const int64_t *w, int64_t start, int64_t stop, int64_t bound)
-    int64_t words_count_below(const int64_t *w, int64_t start, int64_t stop, int64_t stride,
-                              int64_t bound)
     int64_t words_claim_below(int64_t *w, int64_t start, int64_t stop, int64_t stride,
                               int64_t bound, int64_t value)
 

@@ -87,13 +87,6 @@ cdef class Words:
         self._check_range(start, stop)
         return words_first_below(self.words__n, start, stop, bound)
 
-    def count_below(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t stride, int64_t bound):
-        """Return how many of the words start, start + stride, … < stop are below `bound`."""
-        self._check_range(start, stop)
-        if stride < 1:
-            raise ValueError(f"stride is {stride}")
-        return words_count_below(self.words__n, start, stop, stride, bound)
-
     def claim_below(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t stride,
                     int64_t bound, int64_t value):
         """Set the first word below `bound` among start, start + stride, … < stop to `value`.

@@ -155,8 +155,8 @@ cdef extern from "primitives.h":
                     const OptimizerStep* step) noexcept nogil
         void (*keep_state)(int64_t n, const float* w, const float* m, const float* v,
                            const float* g, float* kept, int64_t stride) noexcept nogil
-        double (*tree_sum)(int64_t n, int64_t lanes, const float* first, int64_t stride, float* out,
-                           StoreMode store) noexcept nogil
+        double (*tree_sum)(int64_t n, int64_t lanes, int64_t group, const float* first,
+                           int64_t stride, float* out, StoreMode store) noexcept nogil
         void (*repack)(const NumberFormat* f, int64_t rows, int64_t N, const float* w,
                        float* panels, int64_t height, float* panels_t, int64_t height_t,
                        StoreMode store) noexcept nogil

@@ -88,12 +88,13 @@ def sgd(float[::1] w not None, float[::1] m not None, const float[::1] g not Non
         primitives().sgd(n, &w[0], &m[0], &g[0], &s)
 
 
-def tree_sum(const float[:, :] lanes not None, float[::1] out not None) -> float:
+def tree_sum(const float[:, :] lanes not None, float[::1] out not None, int group=12) -> float:
     """out = the sum over lanes in one fixed tree; return Σ out² in float64.
 
     Neighbors are added, (0, 1), (2, 3), ..., then their sums in the same way until one is left;
-    an odd one at the end moves up.  Float32 addition is not associative: the tree, not the order
-    of arrival, decides the bits.
+    an odd one at the end moves up.  So first within each `group` lanes, from 1 to 12, then over
+    the groups.  Float32 addition is not associative: the tree, not the order of arrival, decides
+    the bits.
 
     lanes [lanes >= 1, n], possibly with gaps between lanes: IN; out [n]: OUT, may be lane 0.
 
@@ -106,6 +107,8 @@ def tree_sum(const float[:, :] lanes not None, float[::1] out not None) -> float
     cdef double squares
     if count < 1:
         raise ValueError("there must be at least one lane")
+    if not 1 <= group <= 12:
+        raise ValueError(f"a group has 1 to 12 lanes, not {group}")
     expect_length("out", out.shape[0], n)
     if n == 0:
         return 0.0
@@ -114,7 +117,7 @@ def tree_sum(const float[:, :] lanes not None, float[::1] out not None) -> float
     if lanes.strides[0] % <Py_ssize_t>sizeof(float):
         raise ValueError(f"lanes are {lanes.strides[0]} bytes apart, expected a multiple of 4")
     with nogil:
-        squares = primitives().tree_sum(n, count, &lanes[0, 0],
+        squares = primitives().tree_sum(n, count, group, &lanes[0, 0],
                                         lanes.strides[0] // <Py_ssize_t>sizeof(float), &out[0],
                                         store_of(n, &out[0]))
     return squares

@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from crystalline.train.stats import Snapshot
 
 PROGRAM = "cllm-control"
-STATUS, ANSWER, WATCH = "status", "answer", "watch"
+STATUS, ANSWER, WATCH, TREE = "status", "answer", "watch", "tree"
 _HELP = {
     STATUS: "say what it does, and how far it is",
     **{f"{request.name} {request.kind.letters}".strip(): request.help for request in REQUESTS},
+    TREE: "show the tree of worker processes, as text, with --dot as a graph, with --svg as a "
+    "picture; also of a run that has ended",
     WATCH: "show the dashboard until it ends, or q leaves the view",
 }
-_NAMES = (STATUS, *BY_NAME, WATCH)
+_NAMES = (STATUS, *BY_NAME, TREE, WATCH)
 _WIDTH = max(map(len, _HELP)) + 2
 
 
@@ -61,6 +63,7 @@ DESCRIPTION = f"""Look after a run that goes on: under nohup, as a service, on a
   cllm-control runs/NAME pause
   cllm-control runs/NAME workers 4
   cllm-control runs/NAME watch
+  cllm-control runs/NAME tree --svg tree.svg
 
 What can be asked:
 
@@ -104,6 +107,13 @@ class Settings:
     does not."""
     plain: bool = False
     """Let watch print lines instead of the dashboard, as it does where there is no terminal."""
+    dot: bool = False
+    """Let tree print a graph in the language of Graphviz."""
+    svg: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FILE", constructor=str, help_behavior_hint="(default: none)"),
+    ] = None
+    """Let tree write a picture into this file."""
     json: bool = False
     """Print the answer as one JSON object: of status, every figure of the run."""
     version: Version = False
@@ -124,6 +134,12 @@ class Settings:
             )
         if not 0 < self.timeout <= 1e6:
             raise UsageError(f"--timeout is {self.timeout:g}", advice="It is seconds, more than 0.")
+        for flag, given in (("--dot", self.dot), ("--svg", self.svg is not None)):
+            if given and self.command != TREE:
+                raise UsageError(
+                    f"{flag} is given with the command {self.command}",
+                    advice=f"Use it with {TREE}.",
+                )
         self.wish()
 
     def wish(self) -> Wish | None:
@@ -157,6 +173,8 @@ def _main(argv: list[str]) -> int:
         return EXIT_OK
     if settings.command == WATCH:
         return _watch(settings)
+    if settings.command == TREE:
+        return _tree(settings)
     wish = settings.wish()
     with _call(settings) as call:
         answer = _asked(settings, call, {"command": STATUS} if wish is None else wish.to_json())
@@ -169,6 +187,62 @@ def _main(argv: list[str]) -> int:
     else:
         print(_status(settings.run, _snapshot(answer)))
     return EXIT_OK
+
+
+def _tree(settings: Settings) -> int:
+    """Show the tree of a run, as it is or as it was last known."""
+    from crystalline.atomic import write_text
+    from crystalline.engine.picture import dot, svg
+    from crystalline.train.tree import balls, tree_lines
+
+    snapshot = _last_known(settings)
+    if settings.svg is not None:
+        path, title = Path(settings.svg), f"{snapshot.run_dir}, step {snapshot.step:,}"
+        try:
+            write_text(path, svg(balls(snapshot), title))
+        except OSError as error:
+            raise UsageError(
+                f"--svg {shown(settings.svg)} cannot be written ({error.strerror})",
+                advice=remedy(error),
+            ) from None
+    if settings.json:
+        print_json({"spheres": snapshot.to_json(history=False)["spheres"]})
+    elif settings.dot:
+        print(dot(balls(snapshot)), end="")
+    elif settings.svg is None:
+        print("\n".join(map(shown, tree_lines(snapshot))))
+    return EXIT_OK
+
+
+def _last_known(settings: Settings) -> Snapshot:
+    """Return what a run does now, or what its status.json says; RUN may be that file itself."""
+    from crystalline.formats.files import STATUS as STATUS_NAME
+    from crystalline.train.stats import Snapshot
+    from crystalline.untrusted import BadContent
+    from crystalline.untrusted.files import STATUS as STATUS_FILE
+
+    run = Path(settings.run)
+    path = run / STATUS_NAME
+    if run.is_file():
+        path = run
+    else:
+        try:
+            with _call(settings) as call:
+                return _snapshot(_asked(settings, call, {"command": STATUS, "history": False}))
+        except CheckpointError:
+            if not path.exists():
+                raise
+    try:
+        return Snapshot.from_json(STATUS_FILE.read(path))
+    except OSError as error:
+        raise CheckpointError(
+            f"{shown(str(path))} cannot be read ({error.strerror})", advice=remedy(error)
+        ) from None
+    except (BadContent, ValueError) as error:
+        raise CheckpointError(
+            f"{shown(str(path))} is no status of a run ({error})",
+            advice="Name a run, or its status.json.",
+        ) from None
 
 
 def _watch(settings: Settings) -> int:
@@ -308,7 +382,8 @@ def _snapshot(answer: dict[str, Any]) -> Snapshot:
 
 
 def _status(run: str, snapshot: Snapshot) -> str:
-    """Return a run's status in two or three lines."""
+    """Return a run's status in a few lines."""
+    from crystalline.train.stats import OK
     from crystalline.ui.plain import LASTING_S, activity_line, progress_line
 
     lines = [f"{shown(run)}: {snapshot.state}, {snapshot.workers} workers"]
@@ -319,6 +394,8 @@ def _status(run: str, snapshot: Snapshot) -> str:
         lines.append(f"saving step {snapshot.saving_step:,} meanwhile")
     if snapshot.last_checkpoint is not None:
         lines.append(f"saved {shown(Path(snapshot.last_checkpoint).name)}")
+    if snapshot.health != OK:
+        lines.append(f"health: {snapshot.health}: {shown('; '.join(snapshot.health_reasons))}")
     if snapshot.named_checkpoints:
         named = (f"{shown(name)} (step {step:,})" for name, step in snapshot.named_checkpoints)
         lines.append(f"kept by name: {', '.join(named)}")

@@ -40,7 +40,7 @@ STATE_WORDS = 24
     WORK_DONE,  # of what it does now, in units of the program's
     WORK_TOTAL,  # 0: not known
     ORDERS,  # orders given so far, see `growth`
-    LAST_ID,  # of the nodes of the tree; each takes the next
+    LAST_ID,  # of the nodes of the tree, and of forks; each takes the next
     UNIT_NS,  # what a unit that takes long took lately, 0: not known
     CHANGES,  # of the tree so far
 ) = range(13)
@@ -54,21 +54,23 @@ REQUEST_TEXT_BYTES = 512
 SPHERE_WORDS = 48
 (
     S_STATE,  # index into the states of the board
-    S_PID,
+    S_PID,  # 0: nobody; below 0: being forked (`tree`)
     S_BEAT,  # grows while the sphere is well
     S_COMPUTE_NS,
     S_SYNC_NS,
     S_IDLE_NS,
     S_WAIT_NS,
     S_RESPAWNS,
-    S_ID,  # of the node, never used again in a session; 0: the row is free
+    S_ID,  # of the node, never used again in a session; 0: free; below 0: being written (`tree`)
     S_PARENT,  # row of its parent, `shape.NODE_ZERO` for Node Zero
     S_PLACE,  # among its siblings, from 0
     S_GROUP,  # symmetry position, 0 to 11, whose work it prefers
     S_ROLE,  # of `tree`: leaf, control, leaving
     S_ORDER,  # number of an order, and which children it shall have (`growth`)
     S_ANSWER,  # number of the order that was followed last, and what came of it
-) = range(15)
+    S_HOME,  # 1 + the position that it prefers in place of S_GROUP's, 0: none was given
+    S_PACE_NS,  # what a unit of some position took it lately, 0: it did none
+) = range(17)
 S_PROGRAM = 24
 
 # deaths: a ring, an entry per sphere that died, written by who buried it.
@@ -113,7 +115,9 @@ class Board:
     """The engine's doors to an arena; watchers need no `phases`."""
 
     def __init__(self, arena: Arena, phases: Sequence[Phase] = ()) -> None:
-        handouts = [Handout(phase.units, phase.cycle, phase.heavy_units) for phase in phases]
+        handouts = [
+            Handout(phase.units, phase.cycle, phase.heavy_units, phase.needs) for phase in phases
+        ]
         self.barrier = Barrier(arena["barrier"], arena["claims"], handouts)
         self.permits = Permits(arena["permits"])
         self.bells = Bells(arena["bells"])

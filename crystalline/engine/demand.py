@@ -15,7 +15,7 @@ from crystalline.engine.policy import plan as plan_of
 from crystalline.engine.shape import free_positions
 from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.log import get_logger
 
 logger = get_logger("train")

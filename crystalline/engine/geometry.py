@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 Vector = tuple[int, int, int]
 Path = tuple[int, ...]
@@ -59,6 +60,30 @@ def siblings_in_contact(position: int) -> Path:
     mine = kissing_direction(position)
     # At an angle of 60 degrees: at a distance of two radii.
     return tuple(k for k, other in enumerate(_DIRECTIONS) if _dot(mine, other) == 1)
+
+
+@cache
+def by_distance(position: int) -> tuple[int, ...]:
+    """Return all positions, by their distance from one: itself, the four in contact, the others.
+
+    >>> by_distance(0)[:5] == (0, *siblings_in_contact(0)), by_distance(0)[-1]
+    (True, 6)
+    """
+    near = sorted(range(POSITIONS), key=lambda other: (distance2((position,), (other,)), other))
+    return tuple(near)
+
+
+@cache
+def work_order(group: int, place: int) -> tuple[int, ...]:
+    """Return the positions whose work a leaf takes: its own, then those that belong to its place's
+    siblings, nearest first.
+
+    There may be a sibling at every place, and each has another group: so all positions come.
+
+    >>> work_order(5, 5) == by_distance(5), work_order(7, 5)[:2]
+    (True, (7, 6))
+    """
+    return tuple((group - place + other) % POSITIONS for other in by_distance(place % POSITIONS))
 
 
 def center(path: Path) -> Center:

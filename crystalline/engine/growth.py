@@ -5,6 +5,7 @@ A shape is the set of the paths of its nodes.  Which one it is changes nothing o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 
@@ -43,6 +44,11 @@ class Growth:
         self._look_after = look_after
         self._wanted: AbstractSet[Places] = frozenset()
         self._changes = -1  # of the tree when it was as wanted
+
+    @property
+    def wanted(self) -> AbstractSet[Places]:
+        """The shape that is wanted."""
+        return self._wanted
 
     @property
     def size(self) -> int:
@@ -122,14 +128,17 @@ class Growth:
             return
         board, tree = self._board, self._tree
         waiting = {}
+        number = board.state.load(b.ORDERS)
         for row, places in orders.items():
-            number, node = board.state.fetch_add(b.ORDERS, 1) + 1, tree.word(row, b.S_ID)
-            if node:  # else it has died since
+            number, node = number + 1, tree.word(row, b.S_ID)
+            if node > 0:  # else it has died since
                 waiting[row] = (number, node)
                 tree.put(row, b.S_ORDER, order_word(number, places))
+        board.state.store(b.ORDERS, number)  # last: a control that sees it tells its children
         board.bells.ring_family(0)
         board.barrier.wake_waiters()
-        patience = Patience(ANSWER_S)
+        # Who gives no sign of life is killed by its parent, and that one by its own.
+        patience = Patience(ANSWER_S + MOST_LEVELS * self._children.hang_s)
         while waiting:
             heard = board.barrier.node_bell()
             for row, (number, node) in list(waiting.items()):
@@ -137,8 +146,9 @@ class Growth:
                 if order_of(answer) >= number and tree.word(row, b.S_ID) == node:
                     failed = answer - order_word(number)
                     if failed:
+                        reason = board.last_words(row).strip() or os.strerror(failed)
                         raise EngineError(
-                            f"sphere {row} could not fork {len(orders[row])} children",
+                            f"sphere {row} could not have {len(orders[row])} children: {reason}",
                             advice="Use fewer --workers, or raise the limits on processes and "
                             "memory.",
                         )
@@ -149,6 +159,6 @@ class Growth:
                 self._look_after()
             if waiting and patience.is_over():
                 raise EngineError(
-                    f"sphere {min(waiting)} did not answer within {ANSWER_S:.0f} s",
+                    f"sphere {min(waiting)} does not answer",
                     advice="Resume the run.",
                 )

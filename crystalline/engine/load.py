@@ -9,8 +9,8 @@ from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.policy import Load, Node
 from crystalline.engine.tree import LEAF, LEAVING, Tree
-from crystalline.ipc.barrier import POSITIONS
 from crystalline.ipc.liveness import cpu_time_ns
+from crystalline.ipc.positions import POSITIONS
 
 LOOK_S = 1.0
 IDLE_S = 30.0  # over which idle shares are taken
@@ -90,6 +90,8 @@ class Gauge:
 
     def _idle_share(self, row: int) -> float:
         """Return the share of the last half minute that a leaf was idle; 0 for a younger one."""
+        if not self._idle:  # nobody has looked yet
+            return 0.0
         began_s, before = self._idle[0]
         key = (row, self._tree.word(row, b.S_ID))
         passed_s = self._looked_s - began_s

@@ -5,14 +5,13 @@ Never both: a control takes no permit and claims no unit.
 
 from __future__ import annotations
 
-import errno
 import signal
 
 from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS
 from crystalline.engine.sphere import Sphere
-from crystalline.engine.supervisor import Company, Supervisor
+from crystalline.engine.supervisor import Company, Supervisor, failure
 from crystalline.engine.tree import (
     CONTROL,
     LEAF,
@@ -52,7 +51,7 @@ class Member:
         company = self._company
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
-            company.settle,
+            company.settle, company.cores, company.pins,
         )  # fmt: skip
         while self._role() != LEAVING:
             sphere.run()
@@ -63,7 +62,7 @@ class Member:
 
     def _look_after(self, children: Supervisor) -> None:
         """Be a control until the children are gone."""
-        board, bells = self._board, self._board.bells
+        bells = self._board.bells
         # A child that dies ends a nap: system calls return for a handler, whatever it does.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
@@ -77,7 +76,6 @@ class Member:
                 break
             self._pass_on()
             children.look_after()
-            board.spheres.bump(self._row * SPHERE_WORDS + b.S_BEAT, 1)
             bells.sleep(family, CALL, heard, NAP_NS)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -92,7 +90,8 @@ class Member:
         failed = 0
         if places and self._children is None:
             adopt_orphans(True)
-            tree.become(row, CONTROL)
+            if not tree.change_role(row, LEAF, CONTROL):
+                return  # its parent lets it go
             self._enter(b.CONTROLLING)
             self._children = Supervisor(self._company, row)
         if self._children is not None:
@@ -100,11 +99,12 @@ class Member:
                 self._children.have(places)
             except EngineError as error:
                 logger.warning("%s", error.message)
-                failed = errno.EAGAIN
+                self._board.leave_last_words(row, error.message)
+                failed = failure(error)
             if not self._children.rows:
                 self._children = None
                 adopt_orphans(False)
-                tree.become(row, LEAF)
+                tree.change_role(row, CONTROL, LEAF)
         tree.put(row, b.S_ANSWER, order_word(number, failure=failed))
         self._board.barrier.ring_node()
 

@@ -10,12 +10,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
+from crystalline.engine.balance import forget_homes, rebalance
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.clock import RunningClock
 from crystalline.engine.deaths import Happened, Toll
@@ -26,6 +27,7 @@ from crystalline.engine.lifeline import Lifeline
 from crystalline.engine.member import live
 from crystalline.engine.obeying import Handler, Obeying, RefusedError
 from crystalline.engine.phase import Phase
+from crystalline.engine.placement import settle_in
 from crystalline.engine.policy import Limits
 from crystalline.engine.queue import RequestQueue
 from crystalline.engine.requests import FEWER, MORE, Wish
@@ -46,14 +48,21 @@ from crystalline.engine.tree import Tree
 from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Layout, Region
 from crystalline.ipc.liveness import Patience, is_stopped, parent_of
+from crystalline.ipc.slots import Cores, OwnCores
+from crystalline.log import get_logger
+from crystalline.machine.cores import Pin
 
 PAUSE_NAP_NS = 250_000_000
 ATTACH_S = 20.0
 REST_S = 0.1  # between looks at a launcher that is stopped
 
+logger = get_logger("train")
+
 
 class Node:
     """What coordinates the spheres of one run."""
+
+    also_look: Callable[[], None] = staticmethod(lambda: None)  # what the program sees to as often
 
     def __init__(
         self,
@@ -70,19 +79,22 @@ class Node:
         lost_file: Callable[[], str | None],
         happened: Happened,
         held: bool = False,
+        cores: Cores | None = None,
+        pin: Pin = "no",
     ) -> None:
         """`regions` are the program's; `states` what it is in, by number; the arena is made in
         `folder` where there is no memory file, with `rows` for the nodes of the tree, whose levels
         `depth` tells.  The first of `phases` is the one whose units the tree grows for.  `happened`
-        is told of events, by name and with what belongs to them: "sphere_replaced",
-        "request", "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".
-        `held` is a run that waits for the request to start.  `lost_file` is as in `Toll`, the rest
-        as in `Company`.
+        is told of events, by name and with what belongs to them: "request", "sphere_replaced",
+        "control_lost", "workers", "spawned", "collapsed", "paused" and "resumed".  `held` is a run
+        that waits for the request to start.  `cores` are those that other runs use as well, `pin`
+        is whether spheres stay on one.  `lost_file` is as in `Toll`, the rest as in `Company`.
         """
         most = max(phase.units for phase in phases)
         self.arena = Arena.create(Layout(engine_regions(most, permits, rows) + regions), folder)
         self.board = Board(self.arena, phases)
         self._lifeline = Lifeline()
+        self._cores = OwnCores() if cores is None else cores
         company = Company(
             board=self.board,
             phases=phases,
@@ -92,6 +104,8 @@ class Node:
             settle=self.arena.populate,
             live=live,
             lifeline=self._lifeline,
+            cores=self._cores,
+            pins=settle_in(self.arena, permits, pin),
         )
         self._children = Supervisor(company, NODE_ZERO)
         self._toll = Toll(self.board, lost_file, happened)
@@ -111,6 +125,7 @@ class Node:
             "resume": self._resume,
             "stop": self._stop,
             "workers": self._workers,
+            "rebalance": self._rebalance,
             "spawn": self._spawn,
             "terminate": self._terminate,
         }
@@ -131,6 +146,7 @@ class Node:
     def resize(self, leaves: int) -> None:
         """Make the tree that of so many leaves, between phases.  Raises as `Growth.want`."""
         self.growth.want(self._shape_of(leaves))
+        forget_homes(self.board)
 
     def _shape_of(self, leaves: int) -> frozenset[Places]:
         return places_of(shape_of(leaves, first_levels(self._depth)))
@@ -140,10 +156,12 @@ class Node:
         self._rest()
         self._children.look_after()
         self._toll.look()
+        self.also_look()
 
     def disband(self) -> None:
         """End all spheres."""
         self._children.disband()
+        self._cores.leave()
 
     def helper(self, name: str, number: int, work: Work, *, silent_s: float) -> Helper:
         """Fork a helper; see there."""
@@ -189,10 +207,6 @@ class Node:
         """Return the number of the reason to stop, 0 for none."""
         return self.board.control.load(b.STOP)
 
-    def is_rest_wanted(self) -> bool:
-        """Return whether the spheres are to rest: for a pause, or for good."""
-        return self.is_paused or self.stop_wanted() != 0
-
     def is_wanted(self) -> bool:
         """Return whether `obey` has something to do."""
         return (
@@ -235,6 +249,8 @@ class Node:
 
     def hold(self) -> int:
         """Wait for the request to start, if that is wanted; return why to stop, 0: it came."""
+        if self.is_held:
+            logger.info("the run is ready, and waits for the request to start")
         while self.is_held and not self.stop_wanted():
             heard = self.board.barrier.node_bell()
             self.requests.obey()
@@ -280,22 +296,34 @@ class Node:
                     f"{wanted} workers and their controls are more than the run has room for",
                     advice=f"Resume it with --workers {wanted}.",
                 )
-            with _refusing():
-                self.resize(wanted)
+            self._ask_tree(lambda: self.resize(wanted))
             self._happened("workers", workers=wanted)
         return f"it has {wanted} workers"
 
     def _spawn(self, wish: Wish) -> str:
-        row, count = cast("tuple[int, int]", wish.argument)
-        with _refusing():
-            self.demand.spawn(row, count)
-        return f"sphere {row} has {count} children and computes nothing"
+        assert isinstance(wish.argument, tuple)
+        row, count = wish.argument
+        self._ask_tree(lambda: self.demand.spawn(row, count))
+        return f"sphere {row} is the control of {count} spheres, and {self.growth.size} compute"
 
     def _terminate(self, wish: Wish) -> str:
-        row = cast("int", wish.argument)
-        with _refusing():
-            self.demand.terminate(row)
-        return f"the tree has {self.growth.size} leaves"
+        row = wish.argument
+        assert isinstance(row, int)
+        was_leaf = not Tree(self.board).children(row)
+        self._ask_tree(lambda: self.demand.terminate(row))
+        done = "has ended" if was_leaf else "has no children any more"
+        return f"sphere {row} {done}, and {self.growth.size} compute"
+
+    def _ask_tree(self, change: Callable[[], None]) -> None:
+        """Change the tree.  Raises `RefusedError` where it cannot be so."""
+        try:
+            change()
+        except EngineError as error:
+            raise RefusedError(error.message, advice=error.advice) from None
+        forget_homes(self.board)
+
+    def _rebalance(self, _: Wish) -> str:
+        return rebalance(self.board)
 
     # Words for watchers.
 
@@ -315,12 +343,3 @@ class Node:
         words.store(b.SINCE_NS, monotonic_ns() - took_ns)
         words.store(b.WORK_DONE, done)
         words.store(b.WORK_TOTAL, total)
-
-
-@contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Refuse a request where the tree cannot be as it asks."""
-    try:
-        yield
-    except EngineError as error:
-        raise RefusedError(error.message, advice=error.advice or "") from error

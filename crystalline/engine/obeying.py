@@ -48,13 +48,25 @@ class Obeying:
     def obey(self) -> None:
         """Do what is asked, in order, until nothing waits."""
         while (asked := self._queue.next()) is not None:
-            self._answer(asked, self._outcome(asked))
+            if not self._note(asked):
+                self._answer(asked, self._outcome(asked))
 
     def finish(self, commands: Collection[str], reason: str) -> None:
         """Answer what still waits when the run ends: do `commands`, and refuse all others."""
         while (asked := self._queue.next()) is not None:
+            if self._note(asked):
+                continue
             can_be = asked.text.partition("=")[0] in commands
             self._answer(asked, self._outcome(asked) if can_be else Answer(False, reason))
+
+    def _note(self, asked: Asked) -> bool:
+        """Record what is no request; return whether that is so."""
+        note = asked.note
+        if note is not None:
+            event, values = note
+            self._happened(event, **values)
+            self._queue.answer(asked, Answer(True, ""))
+        return note is not None
 
     def _outcome(self, asked: Asked) -> Answer:
         try:

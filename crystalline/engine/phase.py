@@ -7,6 +7,7 @@ Rules that make the results independent of who computes:
 
 * What a unit writes depends on its number and on what earlier phases wrote, never on the permit
   (which only lends scratch memory), the process, or time.
+* A unit may read what another of the same phase wrote only if it `needs` that one.
 * A unit may be cut off anywhere and done again by another.  Either it changes nothing that it
   reads, or the phase has an `undo`.
 """
@@ -61,6 +62,9 @@ class Phase:
     # position.  0: in ascending order, whoever asks.
     cycle: int = 0
     heavy_units: int = 0  # the first of them, which are more work than the others
+    # The units that each unit needs done before it can be claimed, all of them smaller numbers;
+    # empty: none needs any.  Then units are claimed in ascending order, and `cycle` is 0.
+    needs: Sequence[Sequence[int]] = ()
     # Whether Node Zero may leave it unfinished for a stop: nothing may come of it then.
     leaves: bool = False
 

@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 from crystalline.engine.geometry import kissing_direction
 from crystalline.engine.shape import MOST_LEVELS, NODE_ZERO
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 CONTROL = "control"  # the role of a node that has children
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 from crystalline.engine.geometry import Path, group
 from crystalline.engine.shape import MOST_NODES, NODE_ZERO, free_positions
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 LOOK_S = 1.0  # seconds between two looks at least
 

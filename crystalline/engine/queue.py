@@ -13,8 +13,11 @@ needs no place: its word is seen in the middle of phases, too, and by a signal h
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +32,8 @@ from crystalline.engine.board import (
 )
 from crystalline.untrusted import one_line
 
+NOTE = "!"  # begins what is no request, but the launcher's word of something that happened
+
 _PID, _UID, _TIME_NS, _OK = range(4)  # of a place's head
 
 
@@ -41,6 +46,14 @@ class Asked:
     pid: int  # of the process that asked
     uid: int  # of its user
     asked_at: float  # seconds since 1970
+
+    @property
+    def note(self) -> tuple[str, dict[str, Any]] | None:
+        """The event that is to be recorded, and what belongs to it; None: it is a request."""
+        if not self.text.startswith(NOTE):
+            return None
+        event, values = json.loads(self.text.removeprefix(NOTE))
+        return event, values
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,11 @@ class RequestQueue:
         self._board.control.store(ASKED, number + 1)
         self._board.barrier.ring_node()
         return number
+
+    def put_note(self, event: str, values: dict[str, Any]) -> bool:
+        """Let something be recorded that nobody asked for; False where all places are taken."""
+        text = NOTE + json.dumps([event, values])
+        return self.put(text, os.getpid(), os.getuid()) is not None
 
     @property
     def answered(self) -> int:

@@ -125,7 +125,8 @@ REQUESTS = (
             "it will share out the symmetry positions anew after the step in hand", waits=True),
     Request("spawn", ROW_AND_COUNT, "let worker process ROW become the control of N new ones",
             "it will start them after the step in hand", waits=True),
-    Request("terminate", ROW, "end worker process ROW; others take over its work",
+    Request("terminate", ROW, "end worker process ROW, or the children of a control; others "
+            "take over the work",
             "it will end it after the step in hand", waits=True),
     Request("stop", NOTHING, "finish the step in hand, write a checkpoint and end",
             "it will finish the step in hand, write a checkpoint and end"),

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from crystalline.engine.geometry import Path, group
 from crystalline.errors import UsageError
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 NODE_ZERO = -1  # as the parent of a node
 MOST_LEVELS = 3  # below Node Zero

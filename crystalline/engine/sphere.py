@@ -7,6 +7,8 @@ wants it to go, or Node Zero wants it to have children.  The rules it follows ar
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +20,12 @@ from crystalline.engine.board import (
     S_BEAT,
     S_COMPUTE_NS,
     S_GROUP,
+    S_HOME,
     S_IDLE_NS,
     S_ORDER,
+    S_PACE_NS,
     S_PARENT,
+    S_PLACE,
     S_ROLE,
     S_STATE,
     S_SYNC_NS,
@@ -31,14 +36,17 @@ from crystalline.engine.board import (
     Board,
     states_of,
 )
+from crystalline.engine.geometry import work_order
 from crystalline.engine.phase import Phase, numbered
 from crystalline.engine.tree import LEAF, order_of
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
+from crystalline.ipc.slots import POLL_NS, Cores, OwnCores
 
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
 NAP_NS = 50_000_000  # and sleeps this long before it looks again
 SLEEP_NS = 1_000_000_000  # without a permit
+PACE_UNITS = 4  # the newest unit is one in so many in the mean of a sphere's last ones
 # A permit changes hands when others wait and its holder has had a turn.  Whoever comes back finds
 # nothing of its own in the caches, the less the more spheres there are, and has its own page tables
 # to read, a cache line for 32 KiB of the arena: turns grow with both.
@@ -59,12 +67,18 @@ class Sphere:
         jitter_s: float = 0.0,
         arena_bytes: int = 0,
         settle: Callable[[], None] = lambda: None,
+        cores: Cores | None = None,
+        pins: Sequence[int] = (),
     ) -> None:
-        """`settle` is called with the first permit; `jitter_s` is the longest random sleep before
-        each unit, for tests.  Turns last the longer the larger the arena is.
+        """`settle` is called with the first permit; `cores` are those that other runs use as well,
+        `pins` the processors of the permits; `jitter_s` is the longest random sleep before each
+        unit, for tests.  Turns last the longer the larger the arena is.
         """
         self.index = index
         self._settle = settle
+        self._cores = OwnCores() if cores is None else cores
+        self._pins = pins
+        self._pinned = -1  # to this processor
         self._phases = phases
         self._numbers = numbered(phases)
         states = states_of(phases)
@@ -83,12 +97,21 @@ class Sphere:
     @property
     def position(self) -> int:
         """The symmetry position whose work it prefers."""
-        return self._words.load(self._row + S_GROUP)
+        home = self._words.load(self._row + S_HOME)
+        return home - 1 if home else self._words.load(self._row + S_GROUP)
+
+    def _order(self) -> tuple[int, ...]:
+        """The positions whose work it takes: its own first, then its neighbors'."""
+        words, row = self._words, self._row
+        order = work_order(words.load(row + S_GROUP), words.load(row + S_PLACE))
+        home = self.position
+        return order if order[0] == home else (home, *(p for p in order if p != home))
 
     def run(self) -> None:
         """Work until this node is to have children, or to leave."""
         barrier, permits, words, bells = self._barrier, self._permits, self._words, self._bells
         index, beat, state = self.index, self._row + S_BEAT, self._board.state
+        cores = self._cores
         permit = -1
         turn_ends_ns = 0
         settled = False
@@ -109,20 +132,31 @@ class Sphere:
                 if not settled:
                     self._settle()
                     settled = True
+                self._pin(permit)
                 turn_ends_ns = monotonic_ns() + turn_ns(state.load(SPHERES), self._arena_bytes)
             phase = barrier.phase()
             kind = phase & 15
             if kind == IDLE:
                 others_wait = state.load(SPHERES) > permits.count
                 if self._is_called() or (others_wait and monotonic_ns() > turn_ends_ns):
+                    cores.rest()
                     permits.release(permit)
                     permit = -1
                     continue
                 self._enter(IDLING)
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
+                if barrier.phase() == phase:
+                    cores.rest()
                 self._book(S_IDLE_NS)
                 continue
-            unit = barrier.claim(phase, index, self.position)
+            now_ns, lacks_core = monotonic_ns(), False
+            if not cores.keep(now_ns):
+                if barrier.has_work(phase):
+                    lacks_core = not cores.take(now_ns, self._pins[permit] if self._pins else -1)
+                    self._pin(permit)
+                else:
+                    cores.rest()
+            unit = -1 if lacks_core else barrier.claim(phase, index, self._order())
             if unit >= 0:
                 self._enter(self._shown[kind - 1])
                 self._work(phase, unit, permit)
@@ -130,9 +164,24 @@ class Sphere:
             self._enter(WAITING)
             if barrier.all_done(phase) and barrier.claim_hand_over(phase, index):
                 self._hand_over(phase)
+            elif lacks_core:
+                barrier.wait_for_change(phase, 0, POLL_NS)
             else:
                 barrier.wait_for_change(phase, SPIN_NS, NAP_NS)
+                if barrier.phase() == phase:
+                    cores.rest()
             self._book(S_WAIT_NS)
+
+    def _pin(self, permit: int) -> None:
+        """Compute where the permit belongs, or else where we have a core."""
+        if not self._pins:
+            return
+        core = self._cores.core
+        number = self._pins[permit] if core < 0 else core
+        if number != self._pinned:
+            self._pinned = number
+            with contextlib.suppress(OSError):  # it has gone offline, or is not ours any more
+                os.sched_setaffinity(0, {number})
 
     def _is_called(self) -> bool:
         """Return whether this node is to leave, or to have children."""
@@ -147,9 +196,20 @@ class Sphere:
             time.sleep(self._jitter_s * _RANDOM.random())
         declared = self._phases[(phase & 15) - 1]
         self._account = S_COMPUTE_NS if declared.computes else S_SYNC_NS
+        began_ns = self._clock_ns
         declared.work(unit, permit, self)
         self._barrier.done(phase, unit, self.index)
+        if declared.needs:  # somebody may wait for this one
+            self._barrier.wake_waiters()
         self.book()
+        if declared.cycle:
+            self._keep_pace(self._clock_ns - began_ns)
+
+    def _keep_pace(self, took_ns: int) -> None:
+        """Enter the time of a unit into the mean of the last few."""
+        before_ns = self._words.load(self._row + S_PACE_NS)
+        pace_ns = before_ns + (took_ns - before_ns) // PACE_UNITS if before_ns else took_ns
+        self._words.put(self._row + S_PACE_NS, pace_ns)
 
     def _hand_over(self, phase: int) -> None:
         """Let what follows from a finished phase be written, and begin the next."""

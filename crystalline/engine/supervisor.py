@@ -31,11 +31,20 @@ from crystalline.engine.tree import CONTROL, LEAF, LEAVING, Tree
 from crystalline.engine.watch import Watches
 from crystalline.errors import EXIT_FAILURE, EngineError
 from crystalline.ipc.barrier import IDLE
-from crystalline.ipc.liveness import Patience, parent_of, thread_count
+from crystalline.ipc.liveness import (
+    Patience,
+    children_of,
+    dead_child,
+    death_of,
+    name_of,
+    thread_count,
+)
+from crystalline.ipc.slots import Cores
 from crystalline.log import get_logger
 
 RETIRE_S = 1.0  # that a leaf has to leave; a control three times that, for its children
 JOINED_S = 1.0
+_NAME = "sphere"
 
 logger = get_logger("train")
 
@@ -52,6 +61,8 @@ class Company:
     settle: Callable[[], None]  # called by a leaf with its first permit
     live: Callable[[Company, int], None]  # what a node does with its row, until it is to leave
     lifeline: Lifeline
+    cores: Cores  # those that other runs use as well
+    pins: Sequence[int]  # the processor of each permit; none: spheres go wherever the kernel likes
 
 
 class Supervisor:
@@ -66,6 +77,7 @@ class Supervisor:
         self._children: dict[int, int] = {}  # pid → row
         self._watches = Watches(company.board, company.hang_s)
         self._deaths = Deaths(company.board)
+        self._lost_control = False  # so there may be children that no row names
 
     # Who is there.
 
@@ -73,6 +85,11 @@ class Supervisor:
     def rows(self) -> list[int]:
         """The rows of the children."""
         return list(self._children.values())
+
+    @property
+    def hang_s(self) -> float:
+        """How long one may give no sign of life."""
+        return self._company.hang_s
 
     def have(self, places: Iterable[int]) -> None:
         """Fork and let go until there is a child in each of `places`, and no other.
@@ -102,33 +119,27 @@ class Supervisor:
     def disband(self) -> None:
         """Kill all children, and theirs, and wait until they are gone; their rows stay to be read.
 
-        Controls go first, since they would replace who is killed.  What they leave becomes ours.
+        Controls go first, since they would replace who is killed.  What they leave becomes ours:
+        also those that no row names yet, or whose control was not buried.
         """
-        while self._children:
-            rows = self.rows
-            self.signal(signal.SIGKILL)
-            for pid in self._children:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+        while pids := self._children.keys() | _spheres_of(os.getpid()):
+            for pid in pids:
+                _send(pid, signal.SIGKILL)
+            for pid in pids:
+                os.waitpid(pid, 0)
             self._children.clear()
-            for row in rows:
-                self._set_state(row, b.RETIRED)
-                for orphan in self._tree.children(row):
-                    self._set_state(orphan, b.RETIRED)
-                    pid = self._tree.word(orphan, b.S_PID)
-                    if _is_ours(pid):
-                        self._children[pid] = orphan
+        for row in self._tree.rows():
+            self._set_state(row, b.RETIRED)
 
     # Looking after them.
 
     def look_after(self) -> None:
         """Bury and replace the dead, and kill who holds up the others."""
+        self._show_life()
         self._reap()
-        if self._board.barrier.phase() & 15 == IDLE:
-            self._watches.rest()
-            return
-        for row in self._watches.suspects(self.rows):
-            _send(self._tree.word(row, b.S_PID), signal.SIGKILL)
+        self._reap_strays()
+        for pid in self._watches.suspects(self._children):
+            _send(pid, signal.SIGKILL)
 
     def _fork(self, rows: list[int]) -> None:
         """Fork a child into each of `rows`, all in a row: so they share our pages.
@@ -145,28 +156,30 @@ class Supervisor:
                 f"a parent of spheres has {threads} threads and must not fork",
                 advice="Something in this Python environment starts threads at import; remove it.",
             )
+        forks = {}
         for row in rows:
             self._set_state(row, b.STARTING)
-            self._tree.put(row, b.S_PID, 0)
+            forks[row] = -self._tree.number()
+            self._tree.put(row, b.S_PID, forks[row])
         sys.stdout.flush()
         sys.stderr.flush()
         pids = np.zeros(len(rows), np.intc)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        place = fork_workers("sphere", np.array(rows, np.intc), pids, self.row == NODE_ZERO)
+        place = fork_workers(_NAME, np.array(rows, np.intc), pids, self.row == NODE_ZERO)
         if place >= 0:
-            self._become(rows[place])
+            self._become(rows[place], forks[rows[place]])
         started = -1 - place
         for row, pid in zip(rows[:started], pids[:started].tolist(), strict=True):
             self._children[pid] = row
-            self._tree.exchange(row, b.S_PID, 0, pid)
+            self._tree.exchange(row, b.S_PID, forks[row], pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if started < len(rows):
             raise EngineError(
                 f"sphere {rows[started]} could not be started ({os.strerror(pids[started])})",
                 advice="Use fewer --workers, or raise the limits on processes and memory.",
-            )
+            ) from OSError(pids[started], os.strerror(pids[started]))
 
-    def _become(self, row: int) -> NoReturn:
+    def _become(self, row: int, fork: int) -> NoReturn:
         """Be the child in a row, until it is over."""
         code = EXIT_FAILURE
         try:
@@ -176,7 +189,7 @@ class Supervisor:
                 lifeline.hold_on()
             # If our parent has died meanwhile, its own may have given the row away.
             tree = self._tree
-            if tree.exchange(row, b.S_PID, 0, os.getpid()) or (
+            if tree.exchange(row, b.S_PID, fork, os.getpid()) or (
                 tree.word(row, b.S_PID) == os.getpid()
             ):
                 self._company.live(self._company, row)
@@ -204,6 +217,7 @@ class Supervisor:
         patience = Patience(3 * RETIRE_S)
         while going.intersection(self._children.values()):
             self._reap()
+            self._show_life()
             if patience.is_over():
                 for pid, row in self._children.items():
                     if row in going:
@@ -214,61 +228,100 @@ class Supervisor:
     # The dead.
 
     def _reap(self) -> None:
-        for pid in list(self._children):
-            with contextlib.suppress(ChildProcessError):
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    self._bury(self._children.pop(pid), status)
+        for pid, row in list(self._children.items()):
+            status = death_of(pid)
+            if status is not None:
+                self._bury(row, pid, status)
 
-    def _bury(self, row: int, status: int) -> None:
-        """Take back what a dead child held; replace it, or take over what it leaves."""
+    def _reap_strays(self) -> None:
+        """Wait for the dead that no row names, since their control died as it forked or buried."""
+        while self._lost_control and (pid := dead_child()):
+            named = any(self._tree.word(row, b.S_PID) == pid for row in self._tree.rows())
+            if named or not _is_sphere(pid):
+                return  # its control is to be buried first; or it is no sphere
+            os.waitpid(pid, 0)
+
+    def _bury(self, row: int, pid: int, status: int) -> None:
+        """Take back what a dead child held; replace it, or take over what it leaves.
+
+        A control that leaves nobody is replaced by a leaf: so there is always somebody to work.
+        """
         tree = self._tree
         role, node = tree.word(row, b.S_ROLE), tree.word(row, b.S_ID)
         self._take_back(row)
+        adopted = 0
+        if role != LEAF:
+            own = tree.word(row, b.S_PLACE)
+            places = [] if role == LEAVING else sorted([*tree.free_places(self.row), own])
+            adopted = self._inherit(row, places)
+        self._part_with(row, pid)
         if role == LEAVING:
-            self._inherit(row, [])
             self._set_state(row, b.RETIRED)
             tree.free(row)
             return
         self._set_state(row, b.DEAD)
-        if role == CONTROL:
-            places = sorted([*tree.free_places(self.row), tree.word(row, b.S_PLACE)])
-            adopted = self._inherit(row, places)
-            self._deaths.tell(Death(row, node, status, adopted))
+        self._deaths.tell(Death(row, node, status, adopted))
+        if adopted:
             tree.free(row)
         else:
-            self._deaths.tell(Death(row, node, status, 0))
+            if role == CONTROL:
+                tree.become(row, LEAF)
             tree.put(row, b.S_RESPAWNS, tree.word(row, b.S_RESPAWNS) + 1)
-            self._fork([row])
+            self._replace(row)
         self._board.barrier.ring_node()
+
+    def _replace(self, row: int) -> None:
+        """Fork anew into the row of a dead child; raises `EngineError` if nobody is left else."""
+        try:
+            self._fork([row])
+        except EngineError as error:
+            self._tree.free(row)  # and it grows again between phases
+            if not self._children:
+                raise
+            logger.warning("%s", error.message)
 
     def _inherit(self, dead: int, places: list[int]) -> int:
         """Adopt the children of a dead node as long as there are places, end the others.
 
-        Returns how many were adopted.  The kernel has made those that live our own children.
+        Returns how many were adopted.  The kernel has made all of them our own children.
         """
         tree = self._tree
+        self._lost_control = True
         adopted = 0
+        tree.free_unwritten(dead)
         for orphan in tree.children(dead):
-            if tree.exchange(orphan, b.S_PID, 0, -1):  # on its way: it will see that and go
-                tree.free(orphan)
-                continue
             pid = tree.word(orphan, b.S_PID)
-            if _is_ours(pid):
-                if places and tree.word(orphan, b.S_ROLE) != LEAVING:
+            if pid < 0 and not tree.exchange(orphan, b.S_PID, pid, 0):
+                pid = tree.word(orphan, b.S_PID)  # it has just entered itself
+            if pid > 0:  # else nobody is there, or on its way, and will see that and go
+                leaves = tree.word(orphan, b.S_ROLE) == LEAVING
+                if places and not leaves and death_of(pid) is None:
                     tree.stand(orphan, self.row, places.pop(0))
                     self._children[pid] = orphan
                     adopted += 1
                     continue
                 _send(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # buried by its parent already
-                os.waitpid(pid, 0)
-            self._take_back(orphan)
-            adopted += self._inherit(orphan, places)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                self._take_back(orphan)
+                adopted += self._inherit(orphan, [] if leaves else places)
+                self._part_with(orphan, pid)
             self._set_state(orphan, b.RETIRED)
             tree.free(orphan)
         self._board.bells.ring_family(dead + 1)
         return adopted
+
+    def _part_with(self, row: int, pid: int) -> None:
+        """Wait for a dead child, of which nothing is left to be taken back; then its pid is free.
+
+        First its row forgets it: a pid in a row is of a process that nobody has waited for.
+        """
+        self._tree.put(row, b.S_PID, 0)
+        os.waitpid(pid, 0)
+        self._children.pop(pid, None)
+
+    def _show_life(self) -> None:
+        if self.row != NODE_ZERO:
+            self._board.spheres.bump(self.row * SPHERE_WORDS + b.S_BEAT, 1)
 
     def _take_back(self, row: int) -> None:
         """Take back what a dead sphere held, in the order that `crystalline.ipc` gives."""
@@ -291,9 +344,14 @@ class Supervisor:
         self._board.spheres.put(row * SPHERE_WORDS + b.S_STATE, state)
 
 
-def _is_ours(pid: int) -> bool:
-    """Return whether a process lives and is a child of this one, also by inheritance."""
-    return pid > 0 and parent_of(pid) == os.getpid()
+def _is_sphere(pid: int) -> bool:
+    """Return whether a process is a sphere, dead or alive."""
+    return name_of(pid).startswith(f"{_NAME}-")
+
+
+def _spheres_of(parent: int) -> set[int]:
+    """Return the children of a process that are spheres, dead or alive."""
+    return {pid for pid in children_of(parent) if _is_sphere(pid)}
 
 
 def _send(pid: int, number: int) -> None:

@@ -11,9 +11,14 @@ where the node stands, forks it, buries it and frees the row.  When a parent die
 its rows, and its children: the kernel gives them to the nearest ancestor that asked for orphans,
 as every control does.
 
-    row free ──parent, by compare-and-swap of the id──> taken ──fork──> at work
+    row free ──parent, by compare-and-swap of the id──> being written ──> taken ──fork──> at work
     at work ──it dies: its parent──> buried ──> forked anew, or free
     at work ──its parent dies──> child of its grandparent, where there is a place, else ended
+
+    ID      0: the row is free; -2 - P: its parent, in row P, writes it; else the node's
+    PID     of a process that nobody has waited for yet, so that no other has it
+            0: nobody; -n: the fork with number n is under way, and who comes of it enters itself,
+            unless its parent does so before, or a grandparent that wants it no more writes 0
 
 Node Zero plans the shape: it writes into a row an order, which children the node shall have, and
 the node follows it and answers, between phases.  Who hears of orders tells its children.
@@ -33,7 +38,7 @@ from crystalline.engine.board import SPHERE_WORDS, Board
 from crystalline.engine.geometry import group
 from crystalline.engine.shape import MOST_LEVELS, NODE_ZERO, Places
 from crystalline.errors import EngineError
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 
 LEAF, CONTROL, LEAVING = range(3)
 
@@ -50,7 +55,7 @@ class Tree:
 
     def rows(self) -> list[int]:
         """Return the rows that are taken, ascending."""
-        return [row for row in range(self._rows) if self.word(row, b.S_ID)]
+        return [row for row in range(self._rows) if self.word(row, b.S_ID) > 0]
 
     def children(self, row: int) -> list[int]:
         """Return the rows of a node's children."""
@@ -85,25 +90,36 @@ class Tree:
         Raises:
             EngineError: no row is free.
         """
-        number = self._state.fetch_add(b.LAST_ID, 1) + 1
         for row in range(self._rows):
-            if self._words.compare_exchange(row * SPHERE_WORDS + b.S_ID, 0, number):
+            # Nobody sees the row before it is whole, and who buries the parent knows whose it was.
+            if self.exchange(row, b.S_ID, 0, _being_written(parent)):
                 self.put(row, b.S_PID, 0)
                 self.put(row, b.S_ROLE, LEAF)
                 self.put(row, b.S_ORDER, 0)
                 self.put(row, b.S_ANSWER, 0)
-                self.stand(row, parent, place)
+                self.put(row, b.S_HOME, 0)
+                self.put(row, b.S_PACE_NS, 0)
+                self._stand(row, parent, place)
+                self.put(row, b.S_ID, self.number())
+                self._state.fetch_add(b.CHANGES, 1)
                 return row
         raise EngineError(
             f"there are {self._rows} spheres already, and no room for one more",
             advice="Use fewer --workers.",
         )
 
+    def number(self) -> int:
+        """Return a number that no node and no fork has had."""
+        return self._state.fetch_add(b.LAST_ID, 1) + 1
+
     def stand(self, row: int, parent: int, place: int) -> None:
         """Give a node its place below a parent."""
+        self._stand(row, parent, place)
+        self._state.fetch_add(b.CHANGES, 1)
+
+    def _stand(self, row: int, parent: int, place: int) -> None:
         self.put(row, b.S_PLACE, place)
         self.put(row, b.S_PARENT, parent)
-        self._state.fetch_add(b.CHANGES, 1)
         below = [row]
         while below:
             node = below.pop()
@@ -116,10 +132,21 @@ class Tree:
         self.put(row, b.S_ROLE, role)
         self._state.fetch_add(b.CHANGES, 1)
 
+    def change_role(self, row: int, role: int, to: int) -> bool:
+        """Change the role of a node, by itself; return False if its parent has done so before."""
+        changed = self.exchange(row, b.S_ROLE, role, to)
+        self._state.fetch_add(b.CHANGES, 1)
+        return changed
+
     def free(self, row: int) -> None:
         """Give a row back; its process is gone."""
         self.put(row, b.S_ID, 0)
         self._state.fetch_add(b.CHANGES, 1)
+
+    def free_unwritten(self, parent: int) -> None:
+        """Give back the row that a dead parent was writing."""
+        for row in range(self._rows):
+            self.exchange(row, b.S_ID, _being_written(parent), 0)
 
     def put(self, row: int, word: int, value: int) -> None:
         """Set a word of a row."""
@@ -143,6 +170,11 @@ class Tree:
         """Return the places that a node has for more children."""
         taken = {self.word(child, b.S_PLACE) for child in self.children(row)}
         return [place for place in range(most) if place not in taken]
+
+
+def _being_written(parent: int) -> int:
+    """Return the id of a row that a parent is writing: below 0, also for Node Zero."""
+    return -2 - parent
 
 
 def order_of(word: int) -> int:

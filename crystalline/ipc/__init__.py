@@ -31,7 +31,7 @@ first, the program's after them:
     spheres    int64    (rows, 48)    the sphere; its parent: where  the tree, statistics
                                       it stands, pid, respawns, and
                                       state when dead; Node Zero:
-                                      orders
+                                      orders, homes
     deaths     int64    (64, 8)       who buries                     who died, and how
     errors     uint8    (rows, 2048)  the sphere                     its last words
 
@@ -81,10 +81,6 @@ So words compare as integers: a unit of g can be claimed when word < CLAIMED(g, 
 and is finished when word ≥ DONE(g, 0).  A claim by CAS from the value that was
 looked at proves that the phase is still g, since g cannot end before its units.
 
-Cheap units may be claimed several in one pass (`Barrier.claim_many`): half of what is pending in
-the queue of a position.  The sphere does them one after the other; if it dies, all that are not
-DONE go back.
-
 Hand-over
 ---------
 A sphere that finds every unit of g DONE claims HANDOVER for g in the same way.  The winner alone
@@ -111,15 +107,17 @@ who is alive.  Sleeps on PHASE end by themselves after 50 ms.
 
 Death of sphere s (killed, or stopped for too long and then killed by its parent)
 ---------------------------------------------------------------------------------
-Its parent, Node Zero or a control, waits for the process to be gone, then in this order: (1) a unit
+Its parent, Node Zero or a control, sees that the process is gone, then in this order: (1) a unit
 CLAIMED(g, s) of a phase that works in place is put back to its state before, as the phase's `undo`
 does; (2) that unit becomes FREE(g); (3) so does HANDOVER; (4) the permit becomes 0; (5) bells; (6)
-a new process is forked into the same place.  All of this may be done again: a parent that dies over
-it leaves it to its own.
+the row forgets the pid, and only then is the process waited for: so a pid in a row is nobody
+else's; (7) a new process is forked into the same place.  All of this may be done again: a parent
+that dies over it leaves it to its own.
 
-Where s was a control, its parent adopts its children as long as it has places for them, and ends
-the others, dead or alive, in the order above; then the row of s is free.  What the tree has lost
-grows again between phases.
+Where s was a control, its parent, before (6), adopts its children as long as it has places for
+them, and ends the others, dead or alive, in the order above; then the row of s is free.  If there
+was nobody to adopt, a leaf is forked into it, so that the phase has somebody to end it.  What the
+tree has lost grows again between phases.
 
 Messages
 --------

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from math import prod
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,8 @@ class Region:
     dtype: str
     shape: tuple[int, ...]
     align: int = ALIGN  # bytes, a power of two
+    # On machines of several nodes: a row near each permit, all of it over all nodes, or anywhere.
+    spread: Literal["permits", "nodes", "anywhere"] = "anywhere"
 
     @property
     def size_bytes(self) -> int:

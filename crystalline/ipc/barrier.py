@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.atomics import Words
-
-POSITIONS = 12  # symmetry positions
+from crystalline.ipc.positions import POSITIONS
 
 _LINE = 8  # words to a cache line
 PHASE, TICKET, HANDOVER, NODE_BELL = (i * _LINE for i in range(4))
@@ -36,6 +35,15 @@ class Handout:
     # The first of a cycle's are more work than the others: nobody begins one of those while a heavy
     # one is free, and the last to end then keeps the others waiting least.
     heavy_units: int = 0
+    needs: Sequence[Sequence[int]] = ()  # the units that each needs done first; see `claim`
+
+    def __post_init__(self) -> None:
+        """Check that the first unit which is not done can always be claimed, or has been."""
+        if self.needs and (self.cycle or len(self.needs) != self.units):
+            raise ValueError(f"{len(self.needs)} of {self.units} units say what they need")
+        for unit, needed in enumerate(self.needs):
+            if not all(0 <= other < unit for other in needed):
+                raise ValueError(f"unit {unit} needs {needed}, which do not all come before it")
 
 
 def kind_of(phase: int) -> int:
@@ -82,6 +90,11 @@ class Barrier:
         bound = _claim_word(phase >> 4, _DONE, -1)
         return self._claims.first_below(0, self._units[phase & 15], bound) < 0
 
+    def has_work(self, phase: int) -> bool:
+        """Return whether there is a unit of a phase that nobody has claimed."""
+        bound = _claim_word(phase >> 4, _CLAIMED, -1)
+        return self._claims.first_below(0, self._units[phase & 15], bound) >= 0
+
     def ring_node(self) -> None:
         """Wake Node Zero."""
         self._words.fetch_add(NODE_BELL, 1)
@@ -89,12 +102,13 @@ class Barrier:
 
     # What a sphere does.
 
-    def claim(self, phase: int, sphere: int, position: int) -> int:
-        """Claim a unit of a phase; return its number, or -1 when there is none left.
+    def claim(self, phase: int, sphere: int, order: Sequence[int]) -> int:
+        """Claim a unit of a phase; return its number, or -1 when there is none to be claimed.
 
-        Call it with a permit only.  Where positions matter, units of `position` come first, then
-        those of the other positions in cyclic order, heavy ones before the others; otherwise they
-        go in ascending order.
+        Call it with a permit only.  Where positions matter, units go by their positions in `order`,
+        which has all of them, heavy ones before the others; otherwise in ascending order.  Where
+        units need others, it is the first whose needs are done: then -1 may also mean that one is
+        to wait for them, see `wait_for_change`.
         """
         kind = phase & 15
         count = self._units[kind]
@@ -102,15 +116,16 @@ class Barrier:
         mine = bound + sphere + 1
         cycle = self._handouts[kind].cycle
         if cycle:
-            home = position * cycle // POSITIONS
             for end in (self._handouts[kind].heavy_units, count):
-                for turn in range(cycle):
-                    start = (home + turn) % cycle
+                for position in order:
+                    start = position * cycle // POSITIONS
                     if start < end:
                         unit = self._claims.claim_below(start, end, cycle, bound, mine)
                         if unit >= 0:
                             return unit
             return -1
+        if self._handouts[kind].needs:
+            return self._claim_ready(kind, bound, mine)
         ticket = self._words.load(TICKET)
         if (ticket >> 32) == (phase >> 4) and (ticket & 0xFFFFFFFF) < count:
             ticket = self._words.fetch_add(TICKET, 1)
@@ -121,53 +136,17 @@ class Barrier:
                     return unit
         return self._claims.claim_below(0, count, 1, bound, mine)
 
-    def queue(self, phase: int, position: int) -> range:
-        """Return the units that are a symmetry position's own.
-
-        Where positions do not matter to the units, they are shared out in blocks of neighbors.
-        """
-        kind = phase & 15
-        count, cycle = self._units[kind], self._handouts[kind].cycle
-        if cycle:
-            return range(position * cycle // POSITIONS, count, cycle)
-        return range(position * count // POSITIONS, (position + 1) * count // POSITIONS)
-
-    def pending(self, phase: int, position: int) -> int:
-        """Return how many units of a position's queue nobody has claimed yet.
-
-        It is a hint: others claim meanwhile, and units of the dead come back.
-        """
-        queue = self.queue(phase, position)
-        bound = _claim_word(phase >> 4, _CLAIMED, -1)
-        return self._claims.count_below(queue.start, queue.stop, queue.step, bound)
-
-    def claim_many(self, phase: int, sphere: int, position: int, most: int) -> list[int]:
-        """Claim up to `most` units of a position's queue in one pass; return them.
-
-        For kinds of work whose units cost hardly more than a claim.  The sphere does them one after
-        the other and marks each as done; if it dies, all that are not done go back.  If it is slow
-        they stay with it: the more there are the longer the others wait in the end.
-        """
-        queue = self.queue(phase, position)
-        bound = _claim_word(phase >> 4, _CLAIMED, -1)
-        mine = bound + sphere + 1
-        claimed: list[int] = []
-        start = queue.start
-        while len(claimed) < most and start < queue.stop:
-            unit = self._claims.claim_below(start, queue.stop, queue.step, bound, mine)
-            if unit < 0:
-                break
-            claimed.append(unit)
-            start = unit + queue.step
-        return claimed
-
-    def steal_half(self, phase: int, sphere: int, position: int) -> list[int]:
-        """Claim half of what is pending in a position's queue; return it.
-
-        Of fewer than two units nothing: they are about to be claimed by who is nearer.  Somebody
-        has to take the last ones all the same: `claim` takes any.
-        """
-        return self.claim_many(phase, sphere, position, self.pending(phase, position) // 2)
+    def _claim_ready(self, kind: int, bound: int, mine: int) -> int:
+        """Claim the first unit that is free and whose needs are done."""
+        claims, count = self._claims, self._units[kind]
+        done = bound + _claim_word(0, _DONE - _CLAIMED, -1)
+        unit = claims.first_below(0, count, bound)
+        while unit >= 0:
+            ready = all(claims.load(other) >= done for other in self._handouts[kind].needs[unit])
+            if ready and claims.claim_below(unit, unit + 1, 1, bound, mine) >= 0:
+                return unit
+            unit = claims.first_below(unit + 1, count, bound)
+        return -1
 
     def done(self, phase: int, unit: int, sphere: int) -> None:
         """Mark a claimed unit as done.  Its results must have been written before."""

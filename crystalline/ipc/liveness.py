@@ -10,13 +10,18 @@ from pathlib import Path
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
+def _stat(pid: int) -> str:
+    """Return what /proc/PID/stat says, "" when the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def _stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third (the state) on; none when gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return text[text.rindex(")") + 2 :].split()
+    text = _stat(pid)
+    return text[text.rindex(")") + 2 :].split() if text else []
 
 
 def start_time(pid: int) -> int:
@@ -40,6 +45,15 @@ def is_alive(pid: int, started: int) -> bool:
     return bool(fields) and int(fields[19]) == started and fields[0] not in "ZX"
 
 
+def is_running(pid: int) -> bool:
+    """Return whether there is such a process, and it is not just waiting to be buried.
+
+    >>> is_running(os.getpid())
+    True
+    """
+    return _stat_fields(pid)[:1] not in ([], ["Z"], ["X"])
+
+
 def is_stopped(pid: int) -> bool:
     """Return whether a process was stopped by a signal and not continued.
 
@@ -57,6 +71,46 @@ def parent_of(pid: int) -> int:
     """
     fields = _stat_fields(pid)
     return int(fields[1]) if fields and fields[0] not in "ZX" else 0
+
+
+def name_of(pid: int) -> str:
+    """Return what a process calls itself, also when it is dead and not buried; "" when gone."""
+    text = _stat(pid)
+    return text[text.index("(") + 1 : text.rindex(")")] if text else ""
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the children of a process, the dead that nobody has waited for among them.
+
+    This reads the whole process table.
+    """
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [pid for pid in pids if _stat_fields(pid)[1:2] == [str(parent)]]
+
+
+def death_of(child: int) -> int | None:
+    """Return how a child ended, as `waitpid` would, but leave it to be waited for; None: it lives.
+
+    Until somebody waits for it no other process has its pid.
+
+    >>> child = os.posix_spawnp("sh", ["sh", "-c", "exit 3"], os.environ)
+    >>> while death_of(child) is None: time.sleep(0.001)
+    >>> death_of(child) == os.waitpid(child, 0)[1] == 3 << 8
+    True
+    """
+    died = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if died is None:
+        return None
+    return died.si_status << 8 if died.si_code == os.CLD_EXITED else died.si_status
+
+
+def dead_child() -> int:
+    """Return a child that is dead and that nobody has waited for yet; 0: there is none."""
+    try:
+        died = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return 0 if died is None else died.si_pid
 
 
 def cpu_time_ns(pid: int) -> int:

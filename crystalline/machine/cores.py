@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 from crystalline.machine import cgroup
+
+Pin = Literal["auto", "yes", "no"]  # whether work stays on processors of its own
 
 
 def usable_cores() -> int:

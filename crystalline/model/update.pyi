@@ -21,6 +21,7 @@ class SegmentUpdate:
         beta2: float,
         weight_decay: float,
         epsilon: float = 1e-8,
+        group: int = 12,
     ) -> None: ...
     @property
     def model(self) -> Transformer: ...

@@ -6,13 +6,8 @@ moments, block by block: before a block changes, it is copied to the undo area o
 permit, and the segment's progress word says how many blocks are done, so that an update cut off
 anywhere can be taken up again and ends in the same bits.
 
-Undo area of a permit, all words 64-bit, then floats:
-
-    word 0   mark: step + 1 while the copy below is valid, else 0
-    word 1   segment
-    word 2   block
-    3 x BLOCK floats: the block's weights, first and second moments before the change (SGD has no
-              second moments)
+Undo area of a permit (see `undo.pxd`): its word 1 is the segment, its floats are 3 x BLOCK: the
+block's weights, first and second moments before the change (SGD has no second moments).
 
 Progress word of a segment: (step + 1) << 20 | blocks done in that step.
 """
@@ -24,19 +19,10 @@ from crystalline._kernels.atomics cimport word_load
 from crystalline._kernels.isa cimport OptimizerStep, Primitives, primitives
 from crystalline._kernels.optimizer cimport store_of
 from crystalline.model.transformer cimport Segment, Transformer
-
-cdef extern from *:
-    """
-    static inline void cl_store_release(int64_t *p, int64_t x) {
-      __atomic_store_n(p, x, __ATOMIC_RELEASE);
-      __atomic_thread_fence(__ATOMIC_SEQ_CST); /* nothing below may be seen before the mark */
-    }
-    """
-    void cl_store_release(int64_t* p, int64_t x) noexcept nogil
+from crystalline.model.undo cimport HEADER, cl_store_release
 
 cdef enum:
     BLOCK = 256         # floats that change between two marks: with their copy they stay in L1
-    HEADER = 8          # words before the floats, a cache line
     PROGRESS_BITS = 20
 
 UNDO_WORDS = HEADER + 3 * BLOCK // 2
@@ -49,10 +35,11 @@ cdef class SegmentUpdate:
     ----------
     model : Transformer, bound to the shared weights and panels
     lanes : float32 [lanes, size], the lanes' gradients (IN)
-    grads : float32 [size], their sum (OUT of `reduce`, IN of `update`)
+    grads : float32 [size], their sum (OUT of `reduce`, IN of `update`); may be the only lane
     m, v : float32 [size], the moments (INOUT); SGD uses m only
     undo : int64 [permits, UNDO_WORDS], zero at the start
     progress : int64 [segments], zero at the start
+    group : the lanes that a tree of their own is taken over, before that over the groups
     """
 
     cdef readonly Transformer model
@@ -62,10 +49,12 @@ cdef class SegmentUpdate:
     cdef int64_t[:, ::1] _undo
     cdef int64_t[::1] _progress
     cdef double _beta1, _beta2, _weight_decay, _epsilon
+    cdef int64_t _group
 
     def __init__(self, Transformer model, float[:, ::1] lanes, float[::1] grads, float[::1] m,
                  float[::1] v, int64_t[:, ::1] undo, int64_t[::1] progress, *, str optimizer,
-                 double beta1, double beta2, double weight_decay, double epsilon=1e-8):
+                 double beta1, double beta2, double weight_decay, double epsilon=1e-8,
+                 int64_t group=12):
         size = model._size
         for name, have, need in (
             ("lanes", lanes.shape[1], size), ("grads", grads.shape[0], size),
@@ -83,6 +72,9 @@ cdef class SegmentUpdate:
         self._undo, self._progress = undo, progress
         self._beta1, self._beta2 = beta1, beta2
         self._weight_decay, self._epsilon = weight_decay, epsilon
+        if not 1 <= group <= 12:
+            raise ValueError(f"a group has 1 to 12 lanes, not {group}")
+        self._group = group
 
     def reduce(self, int64_t segment) -> float:
         """Sum the lanes over one segment in the fixed tree order; return its squared norm."""
@@ -90,7 +82,7 @@ cdef class SegmentUpdate:
         cdef const Segment* s = self._segment(segment)
         cdef double squares
         with nogil:
-            squares = primitives().tree_sum(s.stop - s.start, self._lanes.shape[0],
+            squares = primitives().tree_sum(s.stop - s.start, self._lanes.shape[0], self._group,
                                             &self._lanes[0, s.start], self._lanes.shape[1],
                                             &self._grads[s.start],
                                             store_of(self._grads.shape[0], &self._grads[s.start]))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from crystalline.errors import EXIT_OK, UnsupportedError, UsageError
 from crystalline.log import get_logger
-from crystalline.runs.settings import BUILT_IN, RunSettings
+from crystalline.runs.settings import BESIDE, BUILT_IN, RunSettings
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
 
@@ -110,9 +110,7 @@ class ReadyRun:
             **config.to_dict(),
             # Of a run that began from a model they say nothing, and are no settings of it.
             **({"init": None, "positions": None} if config.init_from else {}),
-            "workers": self.settings.workers,
-            "recursive_depth": self.settings.recursive_depth,
-            "save_while_training": self.settings.save_while_training,
+            **{name: getattr(self.settings, name) for name in BESIDE},
             "eval_suite": self._suite(),
         }
         comment = f"Resolved by cllm-train {__version__}.\n\n{self.summary}"
@@ -231,7 +229,12 @@ def make_spec(
         val_bytes=data.val_bytes,
         tokens_per_epoch=data.train_tokens,
         workers=settings.workers,
+        pin=settings.pin,
+        share_cores=settings.share_cores,
         depth=settings.recursive_depth,
+        hang_s=settings.sphere_timeout,
+        health_interval_s=settings.health_interval,
+        held=settings.hold,
         max_seconds=length.seconds,
         most_steps=length.most_steps,
         precision=length.config.precision,

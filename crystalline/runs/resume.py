@@ -19,7 +19,7 @@ from crystalline.runs.describe import describe
 from crystalline.runs.layers import field_names, flag_of, toml_layer
 from crystalline.runs.length import resumed_length
 from crystalline.runs.ready import Preparing, ReadyRun, make_spec, prepare_text, speed_of
-from crystalline.runs.settings import DISPLAY, RunSettings
+from crystalline.runs.settings import BESIDE, DISPLAY, RunSettings
 from crystalline.train.config import CHANGEABLE, LENGTHS, TrainConfig
 from crystalline.train.spec import COMMAND, PYTHON, resume_command
 
@@ -198,9 +198,7 @@ def stored_settings(run: RunDir, info: CheckpointInfo) -> dict[str, Any]:
     stored = stored_config(info)
     if (run.path / CONFIG).is_file():
         described, _ = toml_layer(RunSettings, run.path / CONFIG, tolerate=DISPLAY)
-        named = (
-            "data", "text_field", "workers", "recursive_depth", "save_while_training", "eval_suite",
-        )  # fmt: skip
+        named = ("data", "text_field", *BESIDE, "eval_suite")
         stored |= {name: described[name] for name in named if name in described}
     return stored
 

@@ -17,7 +17,7 @@ from crystalline.engine.clock import RunningClock
 from crystalline.errors import DivergedError
 from crystalline.log import get_logger
 from crystalline.train import words as w
-from crystalline.train.epochs import ends_epochs, epochs_done
+from crystalline.train.epochs import ends_epochs, epochs_done, first_step, lanes_by_position
 from crystalline.train.evaluation import Outcome
 from crystalline.train.metrics import MetricsLog, metrics_lines
 from crystalline.train.spec import RunSpec
@@ -64,6 +64,7 @@ class Books:
         self._best: float | None = None
         # Events of before `open`; None from then on.
         self._early: list[tuple[str, int, dict[str, Any]]] | None = []
+        self._lane_count = 0  # of a step
         self.evaluated_step = -1
         self.since_best = 0  # evaluations
         self._epoch_nats, self._epoch_tokens = 0.0, 0  # of the pass over the split that goes on
@@ -106,17 +107,16 @@ class Books:
         self._dropped = list(state["recently_dropped"])
         self.dropped_total = state["dropped_steps"]
         self.checkpoint = str(checkpoint)
-        counts = self._words.counts
-        counts.store(w.STEP, state["step"])
-        counts.store(w.TOKENS, self.tokens)
-        counts.store(w.DROPPED, self.dropped_total)
-        self._words.status[w.LOSS] = math.nan if self.loss is None else self.loss
+        self._words.enter(
+            step=state["step"], tokens=self.tokens, dropped_steps=self.dropped_total,
+            loss=self.loss,
+        )  # fmt: skip
         self._publish_evaluation()
 
     def set_lr_factor(self, factor: float) -> None:
         """Multiply the learning rates of the schedule from now on."""
         self.lr_factor = factor
-        self._words.status[w.LR_FACTOR] = factor
+        self._words.enter(lr_factor=factor)
 
     def recall(self, step: int, eval_tokens: int) -> bool:
         """Enter what a run resumed at `step` logged earlier; return whether `step` is its best.
@@ -191,7 +191,7 @@ class Books:
 
     def enter_step(self, done: Step) -> None:
         """Enter a finished step: loss, counts, figures for watchers, metrics."""
-        words, counts = self._words, self._words.counts
+        words = self._words
         tokens = int(sum(row[w.TOKEN_COUNT] for row in done.lanes))
         # A step whose windows hold no turn of the model's has no loss.
         loss = _finite_sum([row[w.LOSS_SUM] for row in done.lanes]) / (tokens or math.nan)
@@ -199,37 +199,29 @@ class Books:
         if self._spec.config.smooths:
             smoothed = _finite_sum([row[w.SMOOTHED_SUM] for row in done.lanes])
             smoothed /= tokens or math.nan
-            words.status[w.CRYSTALLINE_LOSS] = smoothed
         self.tokens += tokens
         self.session_tokens += tokens
         self.step_ns += done.took_ns
         if math.isfinite(loss):
             self.loss = loss
             self._enter_loss(done.number, loss)
-            words.status[w.LOSS] = loss
-        words.status[w.LEARNING_RATE] = done.lr
-        words.status[w.GRAD_NORM] = done.outcome[w.NORM]
-        words.status[w.CLIP_FACTOR] = done.outcome[w.CLIP]
-        counts.store(w.TOKENS, self.tokens)
-        counts.store(w.SESSION_TOKENS, self.session_tokens)
-        counts.store(w.STEP_NS, self.step_ns)
-        counts.store(w.STEP, done.number)
+        words.enter(
+            loss=self.loss, crystalline_loss=smoothed, learning_rate=done.lr,
+            grad_norm=done.outcome[w.NORM], clip_factor=done.outcome[w.CLIP], tokens=self.tokens,
+        )  # fmt: skip
+        words.counts.store(w.SESSION_TOKENS, self.session_tokens)
+        words.counts.store(w.STEP_NS, self.step_ns)
+        words.enter(step=done.number)
         if done.outcome[w.NON_FINITE]:
             self._drop(done.number)
+        lately = [number for number in self._dropped if number > done.number - DROPS_WINDOW]
+        words.enter(dropped_lately=len(lately))
         if done.number % self._spec.config.log_interval == 0 or done.is_last:
             before_ns, before_tokens = self._logged
             self._logged = (self.step_ns, self.session_tokens)
             rate = (self.session_tokens - before_tokens) / (self.step_ns - before_ns) * 1e9
-            self.metrics.step(
-                step=done.number,
-                loss=loss,
-                lr=done.lr,
-                grad_norm=done.outcome[w.NORM],
-                tokens=self.tokens,
-                tokens_per_second=rate,
-                seconds=self.seconds(),
-                crystalline_loss=smoothed,
-            )
+            self._log("step", loss=loss, crystalline_loss=smoothed, tokens_per_second=rate)
+        self._lane_count = len(done.lanes)
         self._enter_epoch(done.number, loss, tokens)
 
     def _enter_epoch(self, step: int, loss: float, tokens: int) -> None:
@@ -248,9 +240,18 @@ class Books:
         mean = self._epoch_nats / (self._epoch_tokens or math.nan)
         self._epoch_nats, self._epoch_tokens = 0.0, 0
         if size >= config.log_interval * config.tokens_per_step:
-            self.metrics.event("epoch", step, epoch=number, mean_loss=mean, seconds=self.seconds())
+            self.metrics.event(
+                "epoch", step, epoch=number, mean_loss=mean, seconds=self.seconds(),
+                lanes_by_position=lanes_by_position(
+                    self._lane_count, first_step(number, config.tokens_per_step, size), step
+                ),
+            )  # fmt: skip
+            steps = self._words.count_of("max_steps")
+            all_of_them = epochs_done(steps, config.tokens_per_step, size)
             val = "" if self.val_loss is None else f", val {self.val_loss:.4f}"
-            logger.info("epoch %d: mean loss %.4f%s", number, mean, val)
+            logger.info(
+                "epoch %d/%d: mean loss %.4f%s", number, max(number, all_of_them), mean, val
+            )
 
     def enter_evaluation(self, step: int, found: Outcome) -> bool:
         """Enter an evaluation after `step` steps; return whether it is the best so far."""
@@ -261,13 +262,16 @@ class Books:
             self.val_loss = self.val_bits = self.val_tokens = None
             return False
         self._enter_evaluation(step, found.loss, found.bits_per_byte)
-        self.metrics.evaluation(
-            step=step,
-            val_loss=found.loss,
-            val_bits_per_byte=found.bits_per_byte,
+        self._log(
+            "evaluation", step=step, val_loss=found.loss, val_bits_per_byte=found.bits_per_byte,
             val_tokens=found.tokens,
-        )
+        )  # fmt: skip
         return self._take(step, found)
+
+    def _log(self, kind: str, **figures: Any) -> None:
+        """Write a line of metrics: the figures of now, and what it has beside them."""
+        known = self._words.run_figures()
+        self.metrics.enter(kind, {**known, "seconds": self.seconds(), **figures})
 
     def enter_event(self, event: str, step: int, **values: Any) -> None:
         """Enter something that happened after `step` steps."""
@@ -291,7 +295,7 @@ class Books:
     def _drop(self, number: int) -> None:
         """Count a step whose gradient or loss was not finite; give up when there are many."""
         self.dropped_total += 1
-        self._words.counts.store(w.DROPPED, self.dropped_total)
+        self._words.enter(dropped_steps=self.dropped_total)
         self._dropped = [n for n in self._dropped if n > number - DROPS_WINDOW] + [number]
         in_a_row = self._dropped[-DROPS_IN_A_ROW:] == list(
             range(number - DROPS_IN_A_ROW + 1, number + 1)
@@ -315,7 +319,7 @@ class Books:
         """Tell how lanes were spread over the symmetry positions."""
         counts = self._words.position_table.sum(axis=0).tolist()
         lanes = sum(counts)
-        steals = int(self._board.sphere_table[:, w.S_STEALS].sum())
+        steals = int(self._board.sphere_table[:, w.sphere_word("steals")].sum())
         share = 100 * steals / lanes if lanes else 0.0
         logger.info(
             "lanes by symmetry position: %s (%.0f %% computed by spheres of another position)",
@@ -334,12 +338,9 @@ class Books:
         self._words.counts.store(w.EVALS, entries + 1)
 
     def _publish_evaluation(self) -> None:
-        for word, value in (
-            (w.VAL_LOSS, self.val_loss),
-            (w.VAL_BITS, self.val_bits),
-            (w.BEST_VAL_LOSS, self._best),
-        ):
-            self._words.status[word] = math.nan if value is None else value
+        self._words.enter(
+            val_loss=self.val_loss, val_bits_per_byte=self.val_bits, best_val_loss=self._best
+        )
 
 
 def _finite_sum(values: list[float]) -> float:

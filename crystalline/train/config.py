@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from crystalline.errors import UsageError
+from crystalline.ipc.positions import POSITIONS
 from crystalline.model.config import architecture_row
 from crystalline.train.plan import Plan
 
 if TYPE_CHECKING:
     from crystalline.model.adapters import AdapterConfig
 
-POSITIONS = 12  # symmetry positions; sequence i of a step belongs to position i mod 12
 LARGEST_SEED = 2**63 - 1
 LARGEST_VOCABULARY = 10_000_000  # the trainer reserves memory for all of it at once
 MOST_SEQUENCES = 1_000_000  # of one step

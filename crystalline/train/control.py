@@ -6,6 +6,7 @@ sense by what was asked before is refused here, at once.  Nothing here waits.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -21,9 +22,13 @@ from crystalline.engine.tree import Tree
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import Arena
 from crystalline.ipc.liveness import memory_bytes
+from crystalline.log import get_logger
 from crystalline.train import words as w
+from crystalline.train.health import Vitals
 from crystalline.train.spec import STOP_REASONS, RunSpec, StopReason
 from crystalline.train.stats import (
+    FAILED,
+    OK,
     OVER,
     RUN_STATES,
     SPHERE_STATES,
@@ -37,6 +42,9 @@ HISTORY_POINTS = 2000
 RATE_WINDOW_S = 10.0
 MEMORY_INTERVAL_S = 2.0
 ANSWERS_KEPT = 256
+NOTE_CHARS = 300  # of what the queue has room for
+
+logger = get_logger("train")
 
 
 class Controller:
@@ -61,11 +69,13 @@ class Controller:
         self.checkpoint_path: str | None = None
         self.named_checkpoints: tuple[tuple[str, int], ...] = ()
         self.parameter_groups: tuple[tuple[str, float, float], ...] = ()
+        self._vitals = Vitals(spec.run_dir, spec.hang_s, spec.health_interval_s)
+        self._is_health_told = True  # to Node Zero
         self._queue = RequestQueue(self._board)
         self._answers: dict[int, Answer] = {}  # the newest, by number
         self._answers_taken = 0
         self.is_paused, self.is_held = False, spec.held  # when all that was asked is done
-        self.workers = spec.workers
+        self._workers_asked = (-1, spec.workers)  # number of the request, and how many
         self._board.control.store(b.ATTACHED, 1)
         self._board.barrier.ring_node()
 
@@ -104,7 +114,7 @@ class Controller:
         if wish.name in ("pause", "resume"):
             self.is_paused = wish.name == "pause"
         elif isinstance(wish.argument, int) and wish.name == "workers":
-            self.workers = wish.argument
+            self._workers_asked = (number, wish.argument)
         elif wish.name == "start":
             self.is_held = False
         return number
@@ -145,6 +155,28 @@ class Controller:
         self._board.control.store(b.STOP, STOP_REASONS.index(reason))
         self._board.barrier.ring_node()
 
+    @property
+    def workers(self) -> int:
+        """How many leaves the tree has when all that was asked is done."""
+        number, count = self._workers_asked
+        if number < self._queue.answered:  # others may have changed it since
+            return self._board.state.load(b.SPHERES) or self._spec.workers
+        return count
+
+    def look_at_health(self, snapshot: Snapshot) -> None:
+        """Judge the health of the run, every so often; tell, and record, when it changes."""
+        changed = self._vitals.look(snapshot)
+        health = self._vitals.health
+        reasons = "; ".join(health.reasons)
+        if changed:
+            level = logging.WARNING if health.state == FAILED else logging.INFO
+            logger.log(level, "health: %s%s", health.state, f": {reasons}" if reasons else "")
+            self._is_health_told = False
+        if not self._is_health_told:
+            self._is_health_told = self._queue.put_note(
+                "health", {"state": health.state, "reasons": reasons[:NOTE_CHARS]}
+            )
+
     def add_suspended(self, nanoseconds: int) -> None:
         """Tell Node Zero for how long the whole run was stopped."""
         self._board.control.fetch_add(b.SUSPENDED_NS, nanoseconds)
@@ -172,12 +204,11 @@ class Controller:
 
         Each figure is whole; two of them may belong to neighboring steps.
         """
-        spec, state, status = self._spec, self._board.state, self._words.status
-        counts = self._words.counts
-        work_done, work_total = state.load(b.WORK_DONE), state.load(b.WORK_TOTAL)
+        spec, state = self._spec, self._board.state
+        values = self._words.run_figures()
         self._read_losses()
         self._read_evals()
-        step, tokens = counts.load(w.STEP), counts.load(w.TOKENS)
+        step, tokens = values["step"], values["tokens"]
         if step < self._step:  # the run went back
             self._forget_after(step)
         self._step = step
@@ -186,7 +217,7 @@ class Controller:
             state.load(b.SINCE_NS),
             monotonic_ns(),
         )
-        max_steps = counts.load(w.MAX_STEPS) or spec.max_steps
+        max_steps = values["max_steps"] or spec.max_steps
         rate, step_s = self._rate(step)
         left = max(0, max_steps - step)
         stood_ns = state.load(b.PAUSED_NS) + self._board.control.load(b.SUSPENDED_NS)
@@ -195,45 +226,34 @@ class Controller:
         if eta_s is not None and spec.max_seconds is not None:
             eta_s = max(0.0, min(eta_s, spec.max_seconds - elapsed_s))
         peak = spec.peak_flops
+        values |= {
+            "run_dir": str(spec.run_dir),
+            "state": RUN_STATES[state.load(b.RUN_STATE)],
+            "max_steps": max_steps,
+            "epoch": tokens / spec.tokens_per_epoch if spec.tokens_per_epoch else 0.0,
+            "elapsed_s": elapsed_s,
+            "eta_s": eta_s,
+            "tokens_per_second": rate,
+            "flops_per_token": spec.flops_per_token,
+            "peak_share": rate * spec.flops_per_token / peak if peak else None,
+            "permits": self._permits,
+            "lanes": spec.config.lanes,
+            "parameters": spec.parameters,
+            "precision": spec.precision,
+            "isa": spec.isa,
+            "last_checkpoint": self.checkpoint_path,
+            "message": self.message,
+            "health": self._vitals.health.state,
+            "state_s": max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
+        }
         return Snapshot(
-            run_dir=str(spec.run_dir),
-            state=RUN_STATES[state.load(b.RUN_STATE)],
-            step=step,
-            max_steps=max_steps,
-            epoch=tokens / spec.tokens_per_epoch if spec.tokens_per_epoch else 0.0,
-            elapsed_s=elapsed_s,
-            eta_s=eta_s,
-            loss=_known(status[w.LOSS]) if step else None,
-            val_loss=_known(status[w.VAL_LOSS]),
-            best_val_loss=_known(status[w.BEST_VAL_LOSS]),
-            val_bits_per_byte=_known(status[w.VAL_BITS]),
-            learning_rate=_known(status[w.LEARNING_RATE]) or 0.0,
-            grad_norm=_known(status[w.GRAD_NORM]) if step else None,
-            clip_factor=_known(status[w.CLIP_FACTOR]) or 1.0,
-            tokens=tokens,
-            tokens_per_second=rate,
-            flops_per_token=spec.flops_per_token,
-            peak_share=rate * spec.flops_per_token / peak if peak else None,
-            dropped_steps=counts.load(w.DROPPED),
-            workers=state.load(b.SPHERES),
-            permits=self._permits,
-            lanes=spec.config.lanes,
-            parameters=spec.parameters,
-            precision=spec.precision,
-            isa=spec.isa,
-            last_checkpoint=self.checkpoint_path,
-            saving_step=counts.load(w.SAVING) or None,
-            message=self.message,
+            **values,
             loss_history=tuple(self._losses),
             eval_history=tuple(self._evals),
             parameter_groups=self.parameter_groups,
-            spheres=self._spheres(),
-            crystalline_loss=_known(status[w.CRYSTALLINE_LOSS]) if step else None,
-            state_s=max(0.0, (now_ns - since_ns) / 1e9) if since_ns else 0.0,
-            work_done=work_done,
-            work_total=work_total,
-            lr_factor=_known(status[w.LR_FACTOR]) or 1.0,
+            health_reasons=self._vitals.health.reasons,
             named_checkpoints=self.named_checkpoints,
+            spheres=self._spheres(),
         )
 
     def _spheres(self) -> tuple[SphereStats, ...]:
@@ -245,32 +265,23 @@ class Controller:
         rows = self._board.sphere_table.tolist()
         spheres = []
         for index, row in enumerate(rows):
-            if not row[b.S_ID]:
+            if row[b.S_ID] <= 0:
                 continue
-            pid = row[b.S_PID]
+            pid = max(0, row[b.S_PID])
             if pid and pid not in self._memory:
                 self._memory[pid] = memory_bytes(pid)
-            spheres.append(
-                SphereStats(
-                    index=index,
-                    position=row[b.S_GROUP],
-                    level=len(self._tree.path(index)),
-                    parent=row[b.S_PARENT],
-                    pid=pid,
-                    state=SPHERE_STATES[row[b.S_STATE]],
-                    lanes_done=row[w.S_LANES],
-                    steals=row[w.S_STEALS],
-                    segments_done=row[w.S_SEGMENTS],
-                    tokens=row[w.S_TOKENS],
-                    compute_s=row[b.S_COMPUTE_NS] / 1e9,
-                    sync_s=(row[b.S_SYNC_NS] + row[b.S_WAIT_NS]) / 1e9,
-                    wait_s=row[b.S_WAIT_NS] / 1e9,
-                    idle_s=row[b.S_IDLE_NS] / 1e9,
-                    grad_norm=float(self._words.lane_norms[index]),
-                    memory_bytes=self._memory.get(pid, 0),
-                    respawns=row[b.S_RESPAWNS],
-                )
-            )
+            values = self._words.sphere_figures(index)
+            values |= {
+                "index": index,
+                "position": row[b.S_HOME] - 1 if row[b.S_HOME] else row[b.S_GROUP],
+                "pid": pid,
+                "level": len(self._tree.path(index)),
+                "state": SPHERE_STATES[row[b.S_STATE]],
+                "memory_bytes": self._memory.get(pid, 0),
+                "quiet_s": self._vitals.quiet_s(index, pid, row[b.S_BEAT]),
+                "health": self._vitals.health.spheres.get(index, OK),
+            }
+            spheres.append(SphereStats(**values))
         return tuple(spheres)
 
     def _rate(self, step: int) -> tuple[float, float]:
@@ -318,7 +329,3 @@ class Controller:
                 self._evals.pop()
             self._evals.append(EvalPoint(int(step), loss, bits))
         self._evals_read = written
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -5,6 +5,8 @@ Windows are drawn anew in every step, so a pass is as many tokens as the split h
 
 from __future__ import annotations
 
+from crystalline.ipc.positions import POSITIONS
+
 
 def epochs_done(step: int, tokens_per_step: int, tokens_per_epoch: int) -> int:
     """Return how many passes are over after `step` steps.
@@ -13,6 +15,26 @@ def epochs_done(step: int, tokens_per_step: int, tokens_per_epoch: int) -> int:
     [0, 0, 0, 0, 1, 1, 1, 2]
     """
     return step * tokens_per_step // tokens_per_epoch if tokens_per_epoch else 0
+
+
+def first_step(epoch: int, tokens_per_step: int, tokens_per_epoch: int) -> int:
+    """Return how many steps end before or with the end of the pass before pass number `epoch`.
+
+    >>> [first_step(epoch, 30, 100) for epoch in (1, 2, 3)]
+    [0, 4, 7]
+    """
+    return -(-(epoch - 1) * tokens_per_epoch // tokens_per_step)
+
+
+def lanes_by_position(lanes: int, first: int, last: int) -> list[int]:
+    """Return how many lanes of each symmetry position the steps from one on up to another have.
+
+    >>> lanes_by_position(14, 10, 15)
+    [10, 10, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]
+    """
+    return [
+        (last - first) * len(range(position, lanes, POSITIONS)) for position in range(POSITIONS)
+    ]
 
 
 def ends_epochs(step: int, count: int, tokens_per_step: int, tokens_per_epoch: int) -> bool:

@@ -19,6 +19,7 @@ from crystalline.engine.board import engine_regions
 from crystalline.engine.shape import Depth, most_leaves, rows_of
 from crystalline.errors import UsageError
 from crystalline.ipc.arena import SHM_DIR, Layout
+from crystalline.ipc.positions import POSITIONS
 from crystalline.machine.cores import usable_cores
 from crystalline.machine.memory import (
     MemoryLimit,
@@ -30,7 +31,7 @@ from crystalline.model.adapters import AdapterConfig, adapter_table, largest_ran
 from crystalline.model.config import ModelConfig
 from crystalline.model.params import parameter_table
 from crystalline.model.transformer import Transformer
-from crystalline.train.config import POSITIONS, SaveWhileTraining, TrainConfig
+from crystalline.train.config import SaveWhileTraining, TrainConfig
 from crystalline.train.sizing import choose_model
 from crystalline.train.spec import RunSpec
 from crystalline.train.words import training_regions
@@ -208,7 +209,8 @@ def _arena_bytes(
         depth=spheres[1], permits=permits, precision=config.precision,
     )  # fmt: skip
     program = TrainingProgram(spec)
-    units, rows = max(program.lane_count, program.segment_count), rows_of(*spheres)
+    units = max(program.lane_count, len(program.sums.units), program.segment_count)
+    rows = rows_of(*spheres)
     engine = engine_regions(units, permits, rows) + training_regions(units, rows)
     regions = engine + program.regions()
     return Layout(regions).size_bytes

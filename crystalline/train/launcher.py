@@ -13,6 +13,7 @@ Other processes ask by the socket RUN/control.sock (`engine.door`, `train.asking
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -41,7 +42,7 @@ from crystalline.log import get_logger
 from crystalline.train.asking import open_door
 from crystalline.train.control import Controller
 from crystalline.train.spec import EXIT_CODES, RunResult, RunSpec, StopReason
-from crystalline.train.stats import Snapshot
+from crystalline.train.stats import FAILED, Snapshot
 from crystalline.train.statusfile import StatusFile
 
 if TYPE_CHECKING:
@@ -169,7 +170,10 @@ class _Launch:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Leave no process behind, and no socket."""
         if error is not None and self._controller is not None:
-            self._status.close(self._controller.snapshot(), f"error: {error}")
+            failed = dataclasses.replace(
+                self._controller.snapshot(), health=FAILED, health_reasons=(str(error),)
+            )
+            self._status.close(failed, f"error: {error}")
         self._close_door()
         process = self._process
         assert process is not None
@@ -269,6 +273,7 @@ class _Launch:
             for action in poll_actions():
                 self._act(action)
             snapshot = self._controller.snapshot()
+            self._controller.look_at_health(snapshot)
             self._status.show(snapshot)
             on_snapshot(snapshot)
         if self._outcome["kind"] == "error":

@@ -9,7 +9,8 @@
 A run with smoothed targets adds "crystalline_loss", the loss against them, to its steps;
 "loss" is the plain one in every run.
 
-A line reaches the file whole or not at all.  NaN and infinities become
+Which figures a line has, and under which keys, is in their table, `train.figures`.  A line reaches
+the file whole or not at all.  NaN and infinities become
 null.  What is worth a line, and when, is left to Node Zero.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from crystalline.closing import Closing
 from crystalline.errors import SaveError
 from crystalline.formats.files import METRICS
 from crystalline.log import get_logger
+from crystalline.train.figures import lines_of
 from crystalline.untrusted import BadContent, open_ours
 from crystalline.untrusted.files import METRICS as METRICS_FILE
 
@@ -75,44 +77,17 @@ class MetricsLog(Closing):
         """Force the lines to disk."""
         os.fsync(self._fd)
 
-    def step(
-        self,
-        step: int,
-        *,
-        loss: float,
-        lr: float,
-        grad_norm: float,
-        tokens: int,
-        tokens_per_second: float,
-        seconds: float,
-        crystalline_loss: float | None = None,
-    ) -> None:
-        """Log a training step: nats per token, L2 norm, totals since step 0, seconds of the run."""
-        line: dict[str, Any] = {
-            "step": step,
-            "loss": loss,
-            "lr": lr,
-            "grad_norm": grad_norm,
-            "tokens": tokens,
-            "tokens_per_second": tokens_per_second,
-            "seconds": seconds,
-        }
-        if crystalline_loss is not None:
-            line["crystalline_loss"] = crystalline_loss
-        self._append(line)
+    def enter(self, kind: str, figures: Mapping[str, Any]) -> None:
+        """Log a line of a kind, "step" or "evaluation": what `train.figures` has for it.
 
-    def evaluation(
-        self, step: int, *, val_loss: float, val_bits_per_byte: float, val_tokens: int
-    ) -> None:
-        """Log an evaluation (nats per token, bits per byte of text, tokens that were predicted)."""
-        self._append(
-            {
-                "step": step,
-                "val_loss": val_loss,
-                "val_bits_per_byte": val_bits_per_byte,
-                "val_tokens": val_tokens,
-            }
-        )
+        The first key is always the step.
+        """
+        line = {"step": figures["step"]}
+        for name, place in lines_of(kind):
+            value = figures.get(name) if place.optional else figures[name]
+            if value is not None or not place.optional:
+                line[place.key or name] = value
+        self._append(line)
 
     def event(self, event: str, step: int, **values: Any) -> None:
         """Log something that happened, such as "resumed" or "sphere_replaced"."""

@@ -26,9 +26,11 @@ from crystalline.engine.node import Node
 from crystalline.engine.runner import LOOK_NS
 from crystalline.engine.shape import rows_of
 from crystalline.errors import CrystallineError
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
+from crystalline.ipc.slots import open_cores
 from crystalline.log import get_logger
 from crystalline.machine.memory import give_back
+from crystalline.machine.topology import core_numbers
 from crystalline.train import words as w
 from crystalline.train.books import Books, Step
 from crystalline.train.config import TrainConfig
@@ -87,6 +89,8 @@ class NodeZero:
             lost_file=program.lost_file,
             happened=self._happened,
             held=spec.held,
+            cores=open_cores(core_numbers()) if spec.share_cores else None,
+            pin=spec.pin,
         )
         self._phases, self._clock = self._node.runner, self._node.clock
         program.bind(self._node.arena)
@@ -103,8 +107,9 @@ class NodeZero:
         self._unbooked: Step | None = None
         self._went_back = False
         self._wishes = Wishes(
-            program, spec.config, save=self._save, go_back=self._go_back,
-            set_factor=self._set_factor, is_timed=spec.max_seconds is not None,
+            program, spec.config, save=self._save, finish_saves=self._saver.finish,
+            go_back=self._go_back, set_factor=self._set_factor,
+            is_timed=spec.max_seconds is not None,
             named=lambda names: self.send("named", names=names),
         )  # fmt: skip
         self._node.requests.add(self._wishes.handlers())
@@ -144,7 +149,7 @@ class NodeZero:
     def _introduce(self) -> None:
         """Hand the launcher the arena, and wait until it has mapped it."""
         self._node.enter_state("starting")
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         self.words.status[:] = math.nan
         arena = self._node.arena
         send(
@@ -178,7 +183,7 @@ class NodeZero:
         self._phases.wait()
         self._take_place(place)
         self._plan = place.plan
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         self._books.metrics.cut(self._step)
         if self._books.recall(self._step, self.program.eval_tokens):
             self._saver.mark_best(self._step)
@@ -207,7 +212,6 @@ class NodeZero:
         self._clock.start()
         self._timing = self._saver.timing = self._time_plan()
         while True:
-            self._saver.look()
             self._look_at_the_clock()
             last = self._plan.max_steps
             if self._is_due() or (self._unbooked and self._unbooked.outcome[w.NON_FINITE]):
@@ -290,7 +294,7 @@ class NodeZero:
             self._probe()
             changed = timing.look(self._step, self._clock.running_s())
         self._plan = timing.plan
-        self.words.counts.store(w.MAX_STEPS, self._plan.max_steps)
+        self.words.enter(max_steps=self._plan.max_steps)
         return changed
 
     def _probe(self) -> None:
@@ -355,7 +359,7 @@ class NodeZero:
         due = ends_epoch or self._is_multiple(config.eval_interval)
         evaluates = due and self._is_evaluation_wanted()
         if evaluates or ends_epoch or self._is_multiple(config.save_interval):
-            self._begin_save()
+            self._saver.begin(self._step, self._config())
         if evaluates:
             reason = self._evaluate()
             if reason is not None:
@@ -364,7 +368,7 @@ class NodeZero:
 
     def _conclude(self) -> StopReason | None:
         """Save and evaluate after the last step; return the reason to stop, if there is one."""
-        self._saver.save(self._step, self._config())
+        self._save()
         return self._evaluate()
 
     def _obey(self, state: str = "training") -> StopReason | None:
@@ -389,7 +393,6 @@ class NodeZero:
         self._node.enter_state("evaluating")
         self._node.enter_progress(0, program.eval_tokens, 0)
         while evaluation.next_round() is not None:
-            self._saver.look()
             reason = self._stop_reason()
             if reason is None:
                 done = self._run_round(evaluation)

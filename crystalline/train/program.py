@@ -36,6 +36,7 @@ from crystalline.formats.sources import open_source
 from crystalline.ipc.arena import Arena, Region
 from crystalline.log import get_logger
 from crystalline.model.adapters import adapter_table, initialize_adapters
+from crystalline.model.merge import Merges
 from crystalline.model.params import initialize, parameter_table
 from crystalline.model.transformer import CHUNK_ROWS, Transformer
 from crystalline.model.update import UNDO_WORDS, SegmentUpdate
@@ -43,6 +44,7 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.sizing import evaluation_tokens
 from crystalline.train.spec import RunSpec
+from crystalline.train.sums import Leaf, Merge, choose_sums
 
 if TYPE_CHECKING:
     from crystalline.train.crystalline import CrystalTables
@@ -77,14 +79,20 @@ class TrainingProgram:
         self.segment_count = len(self._segments)
         self.copies = spec.save_while_training
         self._per_lane = -(-self.sequences // config.lanes)  # most sequences that a lane holds
-        self.lanes_per_unit = 1  # of adapters, whose gradients are small
+        together = 1  # of adapters, whose gradients are small
         if self.adapter is None:
-            self.lanes_per_unit = lanes_per_unit(
+            together = lanes_per_unit(
                 self.lane_count,
                 spec.permits,
                 self._per_lane * config.seq_len,
                 Transformer.side_rows(spec.model),
             )
+        self._together = together
+        self.sums = choose_sums(
+            self.lane_count, together, permits=spec.permits, size_bytes=4 * self.table.size
+        )
+        leaves = [unit for unit in self.sums.units if isinstance(unit, Leaf)]
+        self._buffers = [leaf.buffer for leaf in leaves for _ in leaf.lanes]
         self.heavy_lanes = self.sequences % config.lanes if self._per_lane > 1 else 0
         # Workspaces are a large part of a small model's memory: no more rows than a lane has.
         self._rows = max(self._per_lane * config.seq_len, EVALUATION_ROWS)
@@ -102,7 +110,8 @@ class TrainingProgram:
         Where adapters are trained, moments and gradients are theirs.
         A copy of weights and moments is there for checkpoints that are written meanwhile.
         Lanes that are computed together share a buffer; what cannot be added in place goes
-        through the permit's side buffer (see `Transformer.compute`).
+        through the permit's side buffer (see `Transformer.compute`).  Where sums are taken in
+        place (see `sums`), the first buffer becomes the gradient.
         """
         model, size = self.spec.model, self.table.size
         permits = self.spec.permits
@@ -111,21 +120,28 @@ class TrainingProgram:
         workspace = -(-self._workspace_size() // 4096) * 4096
         packed = Transformer.packed_size(model, precision, self.adapter)
         frozen = 0 if self.adapter is None else parameter_table(model).size
-        buffers = -(-self.lane_count // self.lanes_per_unit)
-        side = Transformer.side_size(model, self._rows) if self.lanes_per_unit > 1 else 0
+        buffers, merges = self.sums.buffers, self.sums.merges
+        side = Transformer.side_size(model, self._rows) if self._together > 1 else 0
         return [
             Region("base", "float32", (frozen,), align=4096),
-            Region("weights", "float32", (size,), align=4096),
-            Region("m", "float32", (size,), align=4096),
-            Region("v", "float32", (size,), align=4096),
+            Region("weights", "float32", (size,), align=4096, spread="nodes"),
+            Region("m", "float32", (size,), align=4096, spread="nodes"),
+            Region("v", "float32", (size,), align=4096, spread="nodes"),
             Region("copy", "float32", (3, size if self.copies else 0), align=4096),
-            Region("grads", "float32", (size,), align=4096),
-            Region("lanes", "float32", (buffers, size), align=4096),
-            Region("sides", "float32", (permits, side), align=4096),
-            Region("packed", "float32", (packed,), align=4096),
-            Region("workspaces", "uint8", (permits, workspace), align=4096),
-            Region("undo", "int64", (permits, UNDO_WORDS), align=4096),
+            Region(
+                "grads",
+                "float32",
+                (size if self.sums.is_direct else 0,),
+                align=4096,
+                spread="nodes",
+            ),
+            Region("lanes", "float32", (buffers, size), align=4096, spread="nodes"),
+            Region("sides", "float32", (permits, side), align=4096, spread="permits"),
+            Region("packed", "float32", (packed,), align=4096, spread="nodes"),
+            Region("workspaces", "uint8", (permits, workspace), align=4096, spread="permits"),
+            Region("undo", "int64", (permits, UNDO_WORDS), align=4096, spread="permits"),
             Region("progress", "int64", (self.segment_count,)),
+            Region("merged", "int64", (merges,)),
             *(self._crystal.regions() if self._crystal else ()),
         ]
 
@@ -133,8 +149,11 @@ class TrainingProgram:
         """Take the views; one model per permit, all over the same weights."""
         config = self.spec.config
         self._weights, self._m, self._v = arena["weights"], arena["m"], arena["v"]
+        direct = self.sums.is_direct
+        self._lanes = arena["lanes"]
+        self._grads = arena["grads"] if direct else self._lanes[0]
+        self._progress = arena["progress"], arena["merged"]
         self._copy = arena["copy"]  # of weights, m and v
-        self._grads, self._lanes = arena["grads"], arena["lanes"]
         self._sides = arena["sides"]
         features = None
         if self._crystal:
@@ -161,11 +180,12 @@ class TrainingProgram:
             if self._crystal:
                 self._crystal.attach(model)
         self._update = SegmentUpdate(
-            self._models[0], self._lanes, self._grads, self._m, self._v,
-            arena["undo"], arena["progress"],
+            self._models[0], self._lanes if direct else self._lanes[:1], self._grads, self._m,
+            self._v, arena["undo"], arena["progress"], group=self.sums.group,
             optimizer=config.optimizer, beta1=config.beta1, beta2=config.beta2,
             weight_decay=config.weight_decay,
         )  # fmt: skip
+        self._merges = Merges(self._lanes, arena["undo"], arena["merged"])
         # The compiled doors, without a Python frame in between.
         self.reduce_segment = self._update.reduce
         self.update_segment = self._update.update
@@ -233,6 +253,8 @@ class TrainingProgram:
 
         def put() -> None:
             self._weights[:], self._m[:], self._v[:] = loaded.weights, loaded.m, loaded.v
+            for words in self._progress:  # of steps that are taken once more
+                words[:] = 0
             if self.adapter is not None and not self._has_base:
                 self._load_base()
             if put_tables is not None:
@@ -330,6 +352,16 @@ class TrainingProgram:
         wte = self.table.views(self._weights)["transformer.wte.weight"]
         return self._crystal.discover(wte, commit)
 
+    def merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Add the gradient of some lanes to that of their neighbors."""
+        start, stop = merge.slice(self.table.size)
+        self._merges.merge(merge.number, merge.buffer, merge.right, start, stop, permit, step)
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Undo what a dead sphere left of `merge(merge, permit, step)`."""
+        start, stop = merge.slice(self.table.size)
+        self._merges.recover(merge.number, merge.buffer, start, stop, permit, step)
+
     def compute_lane(
         self, lane: int, permit: int, step: int, epsilon: float
     ) -> tuple[float, int, float, float]:
@@ -342,8 +374,7 @@ class TrainingProgram:
         tokens = gather(self.tokens.train, starts, config.seq_len)
         targets = _targets(tokens, self.tokens.train_marks, starts)
         counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
-        buffer, place = divmod(lane, self.lanes_per_unit)
-        grads = self._lanes[buffer]
+        grads = self._lanes[self._buffers[lane]]
         model = self._models[permit]
         loss = model.compute(
             tokens,
@@ -352,7 +383,7 @@ class TrainingProgram:
             seed=config.seed,
             step=step,
             first_sequence=lane * self._per_lane,
-            side=self._sides[permit] if place else None,
+            side=self._sides[permit] if lane % self._together else None,
             epsilon=epsilon,
             targets=targets,
         )

@@ -11,10 +11,10 @@ Rules that make the bits independent of who computes:
 * `compute_lane`, `reduce_segment`, `pack_segment`, `copy_segment` and `evaluate_unit` may be
   killed anywhere and called again: they must not change what they read.  In particular a
   reduction must not sum into one of its own lanes.
-* `update_segment` works in place.  It must copy what it is going to change to the undo
+* `update_segment` and `merge` work in place.  It must copy what it is going to change to the undo
   area of its permit, then mark that area with (step, segment), then change; and mark
   the area void before it copies the next.  `recover` puts the copy back if the mark
-  fits, and does nothing if it does not.
+  fits, and does nothing if it does not; so does `recover_merge` for a merge.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
+from crystalline.train.sums import Merge, Sums
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Program(Protocol):
 
     lane_count: int  # lanes with work in a step: min(lanes, sequences per step)
     heavy_lanes: int  # the first lanes, which have a sequence more than the others; 0: all alike
-    lanes_per_unit: int  # neighboring lanes that are claimed together and computed in order
+    sums: Sums  # which lanes are claimed together, and how their gradients are summed
     segment_count: int
     eval_units: int  # of an evaluation; 0: there is nothing held out
     eval_tokens: int  # that an evaluation predicts
@@ -164,8 +165,19 @@ class Program(Protocol):
         """
         ...
 
+    def merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Add the gradients in one buffer to those in another, in the merge's slice of them.
+
+        Called where `sums` is not direct only, and then what `recover_merge` undoes.
+        """
+        ...
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:
+        """Undo what a dead sphere left of `merge(merge, permit, step)`."""
+        ...
+
     def reduce_segment(self, segment: int) -> float:
-        """Sum the lanes' gradients in the fixed tree order; return the sum of squares."""
+        """Sum what is left to be summed in the fixed tree order; return the sum of squares."""
         ...
 
     def update_segment(

@@ -9,8 +9,8 @@ checkpoint that is whole (`best`, the path that is told, which one is the newest
 helper has ended well.  If it ends otherwise, or gives no sign of life, that save has failed as on a
 full disk: it is told, what was there before is intact, and the next may succeed.
 
-Where nobody trains anyway (at the end, in a pause) Node Zero writes the arena itself, after the
-helper has ended.
+Where nobody trains anyway (at the end, for somebody who asked) Node Zero writes the arena itself,
+after the helper has ended.
 """
 
 from __future__ import annotations
@@ -59,11 +59,12 @@ class Saver:
         self._program = program
         self._node = node
         self._books = books
-        self._counts = words.counts
+        self._words = words
         self._saved = saved
         self._helper: Helper | None = None  # at work
         self._helper_step = -1  # whose checkpoint it writes
         self._is_best = False  # so far, is that step
+        node.also_look = self.look
 
     def resumed(self, step: int, checkpoint: Path) -> None:
         """Take note of the checkpoint that the run begins from."""
@@ -82,6 +83,7 @@ class Saver:
             return Path(self._books.checkpoint)
         began_s = self._enter_saving()
         path = self._program.save(self._state_of(step, began_s), config)
+        self.is_changed = False
         self._is_whole(step, str(path))
         if self.timing is not None:
             self.timing.saved(step, self._node.clock.running_s() - began_s)
@@ -96,7 +98,7 @@ class Saver:
         if being_saved == step and not self.is_changed:
             return
         try:
-            if self._program.copies and not self._node.is_rest_wanted():
+            if self._program.copies and not self._node.stop_wanted():
                 self._begin(step, config)
             else:
                 self.save(step, config)
@@ -117,8 +119,9 @@ class Saver:
                 advice=remedy(error),
             ) from error
         self._helper_step, self._is_best = step, False
-        self._counts.store(w.SAVER_PID, self._helper.pid)
-        self._counts.store(w.SAVING, step)
+        self.is_changed = False
+        self._words.counts.store(w.SAVER_PID, self._helper.pid)
+        self._words.enter(saving_step=step)
         if self.timing is not None:
             self.timing.saved(step, self._node.clock.running_s() - began_s, whole=False)
 
@@ -133,7 +136,6 @@ class Saver:
             state["seconds_left"] = spec.max_seconds - now_s
             state["most_steps"] = spec.most_steps
         self._books.metrics.flush()
-        self.is_changed = False
         return state
 
     def _is_whole(self, step: int, path: str) -> None:
@@ -170,8 +172,9 @@ class Saver:
             self._node.enter_state("saving")
             self._helper.wait(NAP_NS / 1e9)
             if look_after:
-                self._node.runner.look_after()
-            self.look()
+                self._node.runner.look_after()  # and at the helper
+            else:
+                self.look()
 
     def close(self) -> None:
         """End the helper, whatever it does."""
@@ -181,8 +184,8 @@ class Saver:
 
     def _forget_helper(self) -> None:
         self._helper = None
-        self._counts.store(w.SAVING, 0)
-        self._counts.store(w.SAVER_PID, 0)
+        self._words.enter(saving_step=None)
+        self._words.counts.store(w.SAVER_PID, 0)
 
     def _take(self, outcome: Outcome) -> None:
         """Enter how a save ended."""

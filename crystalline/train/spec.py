@@ -16,6 +16,7 @@ from crystalline.errors import (
     EXIT_TERMINATED,
 )
 from crystalline.formats.names import shell_word
+from crystalline.machine.cores import Pin
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.plan import Plan
@@ -82,10 +83,13 @@ class RunSpec:
     parameters: int = 0
     flops_per_token: float = 0.0
     peak_flops: float | None = None  # measured, of the cores in use, FLOP/s
+    pin: Pin = "no"  # spheres to processors
+    share_cores: bool = False  # with other runs of this user
     # Whether checkpoints are written from a copy of weights and moments while training goes on.
     save_while_training: bool = False
     save_hang_s: float = 600.0  # a process that writes one and gives no sign this long is ended
     hang_s: float = 10.0  # a sphere that holds up others and gives no sign this long is replaced
+    health_interval_s: float = 1.0  # between looks at the health of the run
     held: bool = False  # whether it waits for the request to start before its first step
     jitter_s: float = 0.0  # longest random sleep before each unit; for tests
     program: str = DEFAULT_PROGRAM  # "module:function" that builds the Program from this spec

@@ -1,6 +1,7 @@
 """What a watcher may know of a run: immutable snapshots, taken from shared memory.
 
-`ui` draws a `Snapshot` and knows nothing else of training.  In another process a snapshot comes
+`ui` draws a `Snapshot` and knows nothing else of training.  Its numbers are the figures of
+`train.figures`.  In another process a snapshot comes
 as JSON: `to_json`, `from_json`.
 """
 
@@ -9,7 +10,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from crystalline.train.figures import (
+    Activity,
+    Cell,
+    Column,
+    RunFigures,
+    SphereStats,
+    figures_of,
+    shown,
+)
+
+__all__ = [
+    "OVER", "RUN_STATES", "SPHERE_STATES", "Activity", "Cell", "Column", "EvalPoint", "RunFigures",
+    "Snapshot", "SphereStats", "shown",
+]  # fmt: skip
 
 SPHERE_STATES = (
     "starting", "idle", "waiting", "dead", "retired", "control", "compute", "reduce", "update",
@@ -18,30 +35,9 @@ RUN_STATES = (
     "starting", "training", "paused", "evaluating", "discovering", "saving", "stopping", "stopped",
     "finished", "held", "restoring",
 )  # fmt: skip
+OK, SLOW, STALLED, DEAD = "OK", "SLOW", "STALLED", "DEAD"  # health of a sphere; see `health`
+DEGRADED, FAILED = "DEGRADED", "FAILED"  # ... of a run, which may be OK, too
 OVER = ("stopped", "finished")  # of these, the last of a run: stopped before its last step, or not
-
-
-@dataclass(frozen=True)
-class SphereStats:
-    """One worker process.  Times and counts are totals since the sphere started."""
-
-    index: int
-    position: int  # symmetry position whose work it prefers
-    level: int  # depth in the tree of spheres: 1 for a child of Node Zero
-    parent: int  # index of its parent, -1 for Node Zero
-    pid: int
-    state: str  # one of SPHERE_STATES
-    lanes_done: int  # lanes (batches of sequences) computed
-    steals: int  # of these, lanes of another position
-    segments_done: int  # reductions and updates
-    tokens: int
-    compute_s: float
-    sync_s: float  # reducing, updating, and waiting at the barriers with a permit
-    wait_s: float  # of these, waiting and handing over
-    idle_s: float  # waiting for work or for a permit
-    grad_norm: float  # L2 norm of the lane it computed last
-    memory_bytes: int  # its own, and its part of what it shares
-    respawns: int  # times this place was filled again after a death
 
 
 @dataclass(frozen=True)
@@ -54,47 +50,15 @@ class EvalPoint:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The whole run at one moment."""
+class Snapshot(RunFigures):
+    """The whole run at one moment: its figures, its past, and its spheres."""
 
-    run_dir: str
-    state: str  # one of RUN_STATES
-    step: int
-    max_steps: int  # of the whole run, as planned now
-    epoch: float  # passes over the training split so far
-    elapsed_s: float  # this session, pauses left out
-    eta_s: float | None  # None until it can be estimated
-    loss: float | None  # latest training loss, nats per token
-    val_loss: float | None
-    best_val_loss: float | None
-    val_bits_per_byte: float | None
-    learning_rate: float
-    grad_norm: float | None
-    clip_factor: float  # 1.0 when not clipped
-    tokens: int  # processed since step 0
-    tokens_per_second: float
-    flops_per_token: float
-    peak_share: float | None  # model FLOP/s over the measured peak of the cores in use
-    dropped_steps: int  # steps skipped for non-finite gradients
-    workers: int
-    permits: int
-    lanes: int
-    parameters: int
-    precision: str
-    isa: str
-    last_checkpoint: str | None
-    message: str | None  # the newest line worth reading, e.g. "sphere 3 was replaced"
     loss_history: tuple[tuple[int, float], ...] = ()  # (step, loss), thinned, oldest first
     eval_history: tuple[EvalPoint, ...] = ()
     parameter_groups: tuple[tuple[str, float, float], ...] = ()  # (group, |weight|, |gradient|) rms
-    spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
-    crystalline_loss: float | None = None  # against the smoothed targets; None: they are plain
-    state_s: float = 0.0  # how long the state, or the step in hand, has lasted
-    saving_step: int | None = None  # whose checkpoint is written while training goes on
-    work_done: int = 0  # of what the state is about: tokens evaluated
-    work_total: int = 0  # 0: not known
-    lr_factor: float = 1.0  # that the schedule's learning rates are multiplied by
+    health_reasons: tuple[str, ...] = ()  # why it is not OK
     named_checkpoints: tuple[tuple[str, int], ...] = ()  # name, step: kept for good
+    spheres: tuple[SphereStats, ...] = field(default_factory=tuple)
 
     @property
     def work_share(self) -> float | None:
@@ -117,6 +81,7 @@ class Snapshot:
         values["loss_history"] = [list(map(_plain, p)) for p in self.loss_history if history]
         values["eval_history"] = [_plain_fields(p) for p in self.eval_history if history]
         values["parameter_groups"] = [list(map(_plain, group)) for group in self.parameter_groups]
+        values["health_reasons"] = list(self.health_reasons)
         values["named_checkpoints"] = [list(named) for named in self.named_checkpoints]
         values["spheres"] = [_plain_fields(sphere) for sphere in self.spheres]
         return values
@@ -137,22 +102,35 @@ class Snapshot:
                 (str(name), _number(weight), _number(gradient))
                 for name, weight, gradient in given["parameter_groups"]
             )
+            given["health_reasons"] = tuple(map(str, given["health_reasons"]))
             given["named_checkpoints"] = tuple(
                 (str(name), int(step)) for name, step in given["named_checkpoints"]
             )
-            given["spheres"] = tuple(
-                SphereStats(**{**sphere, "grad_norm": _number(sphere["grad_norm"])})
-                for sphere in given["spheres"]
-            )
-        except (KeyError, TypeError) as error:
+            given["spheres"] = tuple(_sphere(sphere) for sphere in given["spheres"])
+            snapshot = cls(**given)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError("it is no snapshot of this version") from error
-        return cls(**given)
+        _require_types(snapshot)
+        for sphere in snapshot.spheres:
+            _require_types(sphere)
+        return snapshot
 
 
-_NESTED = (
-    "loss_history", "eval_history", "parameter_groups", "named_checkpoints", "spheres",
-)  # fmt: skip
-_FIGURES = tuple(f.name for f in dataclasses.fields(Snapshot) if f.name not in _NESTED)
+_FIGURES = tuple(figures_of(RunFigures))
+
+
+_KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,)}
+
+
+def _require_types(record: Snapshot | SphereStats) -> None:
+    """Raise `ValueError` for a plain field that is not what it is declared to be."""
+    for name, hint in get_type_hints(type(record)).items():
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        value = getattr(record, name)
+        if kinds[0] not in _KINDS or (value is None and (len(kinds) > 1 or kinds[0] is float)):
+            continue  # figures that are not finite come as None
+        if isinstance(value, bool) or not isinstance(value, _KINDS[kinds[0]]):
+            raise ValueError(f"'{name}' is no {kinds[0].__name__}")
 
 
 def _plain(value: Any) -> Any:
@@ -161,6 +139,15 @@ def _plain(value: Any) -> Any:
 
 def _plain_fields(row: EvalPoint | SphereStats) -> dict[str, Any]:
     return {name: _plain(value) for name, value in vars(row).items()}
+
+
+def _sphere(values: dict[str, Any]) -> SphereStats:
+    """Return a sphere; its numbers that were not finite are NaN."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else math.nan if value is None else value
+        for name, value in values.items()
+    }
+    return SphereStats(**given)
 
 
 def _number(value: Any) -> float:

@@ -8,6 +8,9 @@
 SNAPSHOT copies what a checkpoint holds, and a process that Node Zero forks writes the copy while
 training goes on (`saving`).  It is declared where there is room for the copy.
 
+The units of COMPUTE are lanes, and where sums are taken in place their merges too, each with what
+it needs done first (`crystalline.train.sums`).
+
 An evaluation is a row of phases EVALUATE, its rounds: unit u of the phase is unit EVAL_FIRST + u of
 the held-out split while u < EVAL_COUNT, and nothing otherwise.  Between rounds Node Zero does what
 the launcher wants, as between steps.  A round may be left for a stop: its units write to results
@@ -20,11 +23,16 @@ from __future__ import annotations
 import math
 
 from crystalline.engine.phase import Phase, Worker
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.positions import POSITIONS
 from crystalline.train import words as w
 from crystalline.train.evaluation import MOST_UNITS
 from crystalline.train.protocol import Program
+from crystalline.train.sums import Merge
 from crystalline.train.words import TrainingWords
+
+_LANES, _STEALS, _SEGMENTS, _TOKENS, _GRAD_NORM = map(
+    w.sphere_word, ("lanes_done", "steals", "segments_done", "tokens", "grad_norm")
+)
 
 COMPUTE, REDUCE, UPDATE, EVALUATE, PACK = "compute", "reduce", "update", "evaluate", "pack"
 SNAPSHOT = "snapshot"
@@ -46,13 +54,15 @@ class StepPhases:
     def declare(self) -> tuple[Phase, ...]:
         """Return the phases."""
         program = self._program
-        together = program.lanes_per_unit
-        segments = program.segment_count
+        sums, segments = program.sums, program.segment_count
+        together = POSITIONS // sums.group
         return (
             Phase(
-                COMPUTE, -(-program.lane_count // together), self._compute, "compute",
-                follows=self._after_lanes, computes=True, cycle=POSITIONS // together,
-                heavy_units=-(-program.heavy_lanes // together),
+                COMPUTE, len(sums.units), self._compute, "compute",
+                follows=self._after_lanes, computes=True, needs=sums.needs,
+                undo=None if sums.is_direct else self._recover_merge,
+                cycle=sums.group if sums.is_direct else 0,
+                heavy_units=-(-program.heavy_lanes // together) if sums.is_direct else 0,
             ),
             Phase(REDUCE, segments, self._reduce, "reduce", follows=self._after_sums),
             Phase(UPDATE, segments, self._update, "update", undo=self._recover),
@@ -70,28 +80,36 @@ class StepPhases:
         program, words = self._program, self.words
         step = int(words.descriptor[w.STEP_INDEX])
         epsilon = float(words.descriptor[w.STEP_EPSILON])
-        first = unit * program.lanes_per_unit
-        for lane in range(first, min(first + program.lanes_per_unit, program.lane_count)):
+        work = program.sums.units[unit]
+        if isinstance(work, Merge):
+            program.merge(work, permit, step)
+            return
+        for lane in work.lanes:
             loss, tokens, norm, smoothed = program.compute_lane(lane, permit, step, epsilon)
             took_ns = me.book()
             words.results[lane, : w.SQUARES] = (loss, tokens, norm, took_ns, smoothed)
-            me.count(w.S_LANES, 1)
-            me.count(w.S_TOKENS, tokens)
+            me.count(_LANES, 1)
+            me.count(_TOKENS, tokens)
             if (lane - me.position) % POSITIONS:
-                me.count(w.S_STEALS, 1)
+                me.count(_STEALS, 1)
             if norm:
-                words.lane_norms[me.index] = norm
+                words.sphere_numbers[me.index, _GRAD_NORM] = norm
             words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)
+
+    def _recover_merge(self, unit: int, permit: int) -> None:
+        work = self._program.sums.units[unit]
+        if isinstance(work, Merge):
+            self._program.recover_merge(work, permit, int(self.words.descriptor[w.STEP_INDEX]))
 
     def _reduce(self, unit: int, _: int, me: Worker) -> None:
         self.words.results[unit, w.SQUARES] = self._program.reduce_segment(unit)
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     def _update(self, unit: int, permit: int, me: Worker) -> None:
         words = self.words
         step, lr = int(words.descriptor[w.STEP_INDEX]), float(words.descriptor[w.STEP_LR])
         self._program.update_segment(unit, permit, step, lr, float(words.outcome[w.CLIP]))
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     def _recover(self, unit: int, permit: int) -> None:
         self._program.recover(permit, unit, int(self.words.descriptor[w.STEP_INDEX]))
@@ -105,11 +123,11 @@ class StepPhases:
 
     def _pack(self, unit: int, _: int, me: Worker) -> None:
         self._program.pack_segment(unit)
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     def _snapshot(self, unit: int, _: int, me: Worker) -> None:
         self._program.copy_segment(unit)
-        me.count(w.S_SEGMENTS, 1)
+        me.count(_SEGMENTS, 1)
 
     # What follows.
 

@@ -65,15 +65,19 @@ class Wishes:
         config: TrainConfig,
         *,
         save: Callable[[], Path],
+        finish_saves: Callable[[], None],
         go_back: Callable[[Place], None],
         set_factor: Callable[[float], None],
         named: Callable[[dict[str, int]], None],
         is_timed: bool,
     ) -> None:
-        """`save` saves the step of now, `go_back` goes to a place, `named` is told of all names."""
+        """`save` saves the step of now, `finish_saves` waits for those that go on, `go_back` goes
+        to a place, `named` is told of all names.
+        """
         self._program = program
         self._config = config
         self._save = save
+        self._finish_saves = finish_saves
         self._go_back = go_back
         self._set_factor = set_factor
         self._named = named
@@ -114,6 +118,7 @@ class Wishes:
                 "the run's steps are fitted to the time that it has",
                 advice="Stop it, and resume that checkpoint.",
             )
+        self._finish_saves()  # one may be what is asked for, and each prunes others
         try:
             place = read_place(self._program, self._program.find(str(wish.argument)))
         except CrystallineError as error:

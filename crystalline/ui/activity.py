@@ -10,20 +10,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from crystalline.train.stats import Snapshot, SphereStats
+from crystalline.train.stats import Activity, Snapshot, SphereStats
+
+__all__ = ["Activity", "ActivityMeter"]
 
 WINDOW_S = 10.0
 WINDOW_STEPS = 2
-
-
-@dataclass(frozen=True)
-class Activity:
-    """Shares of time are 0 to 1; None where nothing was measured yet."""
-
-    tokens_per_second: float | None = None
-    compute: float | None = None
-    sync: float | None = None
-    idle: float | None = None
 
 
 @dataclass(frozen=True)

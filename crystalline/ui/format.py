@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
+from crystalline.untrusted import one_line
 
 DASH = "–"
 
@@ -105,6 +108,42 @@ def percent(share: float | None) -> str:
     if share is None:
         return DASH
     return f"{share * 100:.0f}%" if math.isfinite(share) else str(float(share))
+
+
+def plain(value: int | None) -> str:
+    """A number as it is.
+
+    >>> plain(12345), plain(None)
+    ('12345', '–')
+    """
+    return DASH if value is None else str(value)
+
+
+def line(text: Any) -> str:
+    """A text on one line, without control characters."""
+    return one_line(text)
+
+
+def rate(value: float | None) -> str:
+    """A learning rate.
+
+    >>> rate(0.0004), rate(0.0)
+    ('4.00e-04', '0')
+    """
+    if value is None:
+        return DASH
+    return f"{value:.2e}" if value else "0"
+
+
+def factor(value: float | None) -> str:
+    """What something is multiplied by, where that makes it smaller.
+
+    >>> factor(0.25), factor(1.0)
+    ('×0.250', 'none')
+    """
+    if value is None:
+        return DASH
+    return f"×{short(value)}" if value < 1 else "none"
 
 
 def megabytes(size_bytes: int) -> str:

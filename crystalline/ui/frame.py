@@ -1,23 +1,33 @@
 """Lays the dashboard out: a snapshot in, exactly height x width cells of styled text out.
 
-Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines),
-the chart beside the figures, the table of spheres, and the footer (newest message,
-keys).  The table gets the lines that it needs, the chart what is left; where the
-spheres do not fit, the busiest are shown and the others are summed up.
+Pure: no terminal, no clock.  The parts from top to bottom are the header (2 lines, and one that
+says what is wrong, if anything is), the chart beside the figures, the table of spheres, and the
+footer (newest message, keys).  The table gets the lines that it needs, the chart what is left;
+where the spheres do not fit, the busiest are shown and the others are summed up.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from crystalline.train.stats import OVER, Snapshot, SphereStats
+from crystalline.train.stats import (
+    FAILED,
+    OK,
+    OVER,
+    Cell,
+    Column,
+    RunFigures,
+    Snapshot,
+    SphereStats,
+    shown,
+)
 from crystalline.ui import format as fmt
 from crystalline.ui.activity import Activity
 from crystalline.ui.chart import MARK, draw_chart
@@ -51,6 +61,8 @@ _RUN_STYLES = {
     "paused": "warn",
     "stopping": "warn",
     "starting": "warn",
+    "held": "warn",
+    "restoring": "sync",
     "stopped": "warn",
     "finished": "busy",
 }
@@ -64,9 +76,10 @@ _SPHERE_STYLES = {
 _BUSY_STATES = ("compute", "reduce", "update")
 _STATE_WORDS = {"compute": "computing", "reduce": "reducing", "update": "updating"}
 
-_LASTING = ("starting", "evaluating", "discovering", "saving", "stopping")
+_LASTING = ("starting", "held", "evaluating", "discovering", "saving", "restoring", "stopping")
 _FIGURES_WIDTH = 34
 _GROUPS_WIDTH = 34
+_UNPLACED = 100  # the row from which on cells stand that have no place
 STOPS = "write a checkpoint after this step and stop, like Ctrl-C"
 LEAVES = "leave the view; the run goes on"
 _HELP = (
@@ -98,7 +111,7 @@ def draw_frame(
     """
     airy = height >= 32
     blank: list[Row] = [[]] if airy else []
-    head = [_title(snapshot, width), _progress(snapshot, width)]
+    head = [_title(snapshot, width), _progress(snapshot, width), *_health(snapshot)]
     foot = [_message(text) for text in messages[-(3 if airy else 1) :]] or [[]]
     foot.append(_keys(snapshot, width, keys, elsewhere))
     room = height - len(head) - len(foot) - 3 * len(blank)
@@ -161,6 +174,15 @@ def _progress(snapshot: Snapshot, width: int) -> Row:
         ("─" * (bar - done), "dim"),
         ("  " + tail, ""),
     ]
+
+
+def _health(snapshot: Snapshot) -> list[Row]:
+    """Return a line that says what is wrong, if anything is."""
+    if snapshot.health == OK:
+        return []
+    style = "bad" if snapshot.health == FAILED else "warn"
+    reasons = one_line("; ".join(snapshot.health_reasons))
+    return [[(" ", ""), (snapshot.health, style), (f"  {reasons}", "")]]
 
 
 def _whole_percent(share: float) -> str:
@@ -302,49 +324,46 @@ def _without_the_fall(history: Sequence[tuple[int, float]]) -> list[tuple[float,
     return [(x, y) for x, y in points if x >= start or y <= top]
 
 
+def _cells() -> list[tuple[str, Cell, tuple[int, int]]]:
+    """Return figure, cell and place of what stands beside the curve, from left to right."""
+    cells = [(name, cell) for _, name, cell in shown("cell", RunFigures)]
+    places = [(name, cell, cell.place) for name, cell in cells if cell.place]
+    others = [(name, cell) for name, cell in cells if not cell.place]
+    places += [
+        (name, cell, (_UNPLACED + number // 2, number % 2))
+        for number, (name, cell) in enumerate(others)
+    ]
+    return sorted(places, key=lambda found: found[2])
+
+
+_CELLS = _cells()
+
+
 def _figures(snapshot: Snapshot) -> list[Row]:
+    """Return the figures of the run: those that have a cell, and what it computes with."""
     s = snapshot
-    clip = f"×{fmt.short(s.clip_factor)}" if s.clip_factor < 1 else "none"
     model = (f"{fmt.count(s.parameters)} parameters", one_line(s.precision), one_line(s.isa))
     pool = (
         _plural(s.workers, "worker"),
         _plural(s.permits, "permit"),
         _plural(s.lanes, "lane"),
     )
-    dropped = _pair("lr", _learning_rate(s.learning_rate), "dropped", fmt.count(s.dropped_steps))
-    if s.dropped_steps:
-        dropped[-1] = (dropped[-1][0], "bad")
-    smoothed: list[Row] = []
-    if s.crystalline_loss is not None:  # against smoothed targets; "loss" is the plain one
-        smoothed = [[("crystal  ", "label"), (f"{fmt.loss(s.crystalline_loss):>8}", "value")]]
-    return [
-        _pair("loss", fmt.loss(s.loss), "val loss", fmt.loss(s.val_loss)),
-        *smoothed,
-        _pair("bits/byte", fmt.loss(s.val_bits_per_byte), "best val", fmt.loss(s.best_val_loss)),
-        _pair("grad norm", fmt.short(s.grad_norm), "clip", clip),
-        dropped,
-        _pair("tokens/s", fmt.count(s.tokens_per_second), "of peak", fmt.percent(s.peak_share)),
-        [(", ".join(model), "")],
-        [(", ".join(pool), "")],
-        _pair("tokens", fmt.count(s.tokens), "flop/tok", fmt.count(s.flops_per_token)),
-    ]
-
-
-def _learning_rate(value: float) -> str:
-    return f"{value:.2e}" if value else "0"
+    rows: dict[int, Row] = {6: [(", ".join(model), "")], 7: [(", ".join(pool), "")]}
+    for name, cell, (row, side) in _CELLS:
+        value = getattr(s, name)
+        if cell.optional and value is None:
+            continue
+        gap, label, width = ("  ", 8, 7) if side else ("", 9, 8)
+        style = "bad" if cell.alarm and value else "value"
+        text = getattr(fmt, cell.write)(value)
+        rows.setdefault(row, []).extend(
+            [(f"{gap}{cell.label:<{label}}", "label"), (f"{text:>{width}}", style)]
+        )
+    return [rows[row] for row in sorted(rows)]
 
 
 def _plural(number: int, noun: str) -> str:
     return f"{fmt.grouped(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def _pair(label: str, value: str, label2: str, value2: str) -> Row:
-    return [
-        (f"{label:<9}", "label"),
-        (f"{value:>8}", "value"),
-        (f"  {label2:<8}", "label"),
-        (f"{value2:>7}", "value"),
-    ]
 
 
 def _groups(snapshot: Snapshot, height: int) -> list[Row]:
@@ -367,46 +386,39 @@ def _groups(snapshot: Snapshot, height: int) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the table: a field of `SphereStats` or `Activity` and how it is written."""
+    """A column of the table, for a figure of `SphereStats` or `Activity`."""
 
-    name: str
-    width: int
-    keep: int  # 0: always there; the highest is left out first
     field: str
-    write: Callable[[Any], str]
-    total: str = ""  # in the line of totals: "sum", "mean" or nothing
-    left: bool = False
+    is_measured: bool  # a figure of `Activity`
+    look: Column
 
     def cell(self, sphere: SphereStats, activity: Activity) -> str:
-        return self.write(getattr(activity if self.field in _MEASURED else sphere, self.field))
+        return self._write(getattr(activity if self.is_measured else sphere, self.field))
 
     def sum_up(self, spheres: Sequence[SphereStats], activity: Sequence[Activity]) -> str:
-        if not self.total:
+        if not self.look.total:
             return ""
-        source: Sequence[object] = activity if self.field in _MEASURED else spheres
+        source: Sequence[object] = activity if self.is_measured else spheres
         values = [v for item in source if (v := getattr(item, self.field)) is not None]
         if not values:
             return fmt.DASH
-        return self.write(sum(values) / (len(values) if self.total == "mean" else 1))
+        return self._write(sum(values) / (len(values) if self.look.total == "mean" else 1))
+
+    def _write(self, value: Any) -> str:
+        text: str = getattr(fmt, self.look.write)(value)
+        return text
 
 
-_MEASURED = frozenset(field.name for field in fields(Activity))
-_COLUMNS = (
-    _Column("#", 3, 0, "index", str),
-    _Column("pos", 3, 1, "position", str),
-    _Column("lvl", 3, 6, "level", str),
-    _Column("state", 8, 0, "state", one_line, left=True),
-    _Column("batches", 7, 2, "lanes_done", fmt.count, "sum"),
-    _Column("tok/s", 6, 0, "tokens_per_second", fmt.count, "sum"),
-    _Column("comp", 4, 0, "compute", fmt.percent, "mean"),
-    _Column("sync", 4, 0, "sync", fmt.percent, "mean"),
-    _Column("idle", 4, 0, "idle", fmt.percent, "mean"),
-    _Column("|grad|", 7, 3, "grad_norm", fmt.short),
-    _Column("steals", 6, 5, "steals", fmt.count, "sum"),
-    _Column("memory", 7, 4, "memory_bytes", fmt.megabytes, "sum"),
-    _Column("died", 4, 7, "respawns", fmt.count, "sum"),
+_COLUMNS = tuple(
+    sorted(
+        (
+            _Column(name, kind is Activity, look)
+            for kind, name, look in shown("column", SphereStats, Activity)
+        ),
+        key=lambda column: column.look.place,
+    )
 )
-_CORE_WIDTH = sum(c.width + 1 for c in _COLUMNS if c.keep == 0) - 1
+_CORE_WIDTH = sum(c.look.width + 1 for c in _COLUMNS if c.look.keep == 0) - 1
 _BETWEEN = " │"
 
 
@@ -477,15 +489,15 @@ class _Layout:
     @classmethod
     def fitting(cls, width: int) -> _Layout:
         columns = list(_COLUMNS)
-        while sum(c.width + 1 for c in columns) > width and any(c.keep for c in columns):
-            columns.remove(max(columns, key=lambda c: c.keep))
-        taken = sum(c.width for c in columns)
+        while sum(c.look.width + 1 for c in columns) > width and any(c.look.keep for c in columns):
+            columns.remove(max(columns, key=lambda c: c.look.keep))
+        taken = sum(c.look.width for c in columns)
         gap = 2 if taken + 2 * len(columns) <= width else 1
         left = width - taken - gap * len(columns) - 2
         return cls(tuple(columns), gap, min(left, 48) if left >= 12 else 0, width)
 
     def header(self) -> Row:
-        text = "".join(self._place(c, c.name) for c in self.columns)
+        text = "".join(self._place(c.look, c.look.name) for c in self.columns)
         if self.bar:
             text += "  " + _ellipsis("█ compute ▒ sync · idle", self.bar)
         return [(_pad(text, self.width), "head")]
@@ -493,8 +505,8 @@ class _Layout:
     def row(self, sphere: SphereStats, activity: Activity) -> Row:
         row: Row = []
         for column in self.columns:
-            style = _SPHERE_STYLES.get(sphere.state, "dim") if column.left else ""
-            row.append((self._place(column, column.cell(sphere, activity)), style))
+            style = _SPHERE_STYLES.get(sphere.state, "dim") if column.look.left else ""
+            row.append((self._place(column.look, column.cell(sphere, activity)), style))
         if self.bar:
             row += [("  ", ""), *_time_bar(activity, self.bar)]
         return _fit(row, self.width)
@@ -504,10 +516,11 @@ class _Layout:
         busy = sum(s.state in _BUSY_STATES for s in spheres)
         words = {"index": "all", "state": f"{busy} busy"}
         cells = (words.get(c.field) or c.sum_up(spheres, measured) for c in self.columns)
-        text = "".join(self._place(c, cell) for c, cell in zip(self.columns, cells, strict=True))
+        placed = zip(self.columns, cells, strict=True)
+        text = "".join(self._place(column.look, cell) for column, cell in placed)
         return [(_pad(text, self.width), "value")]
 
-    def _place(self, column: _Column, text: str) -> str:
+    def _place(self, column: Column, text: str) -> str:
         text = _ellipsis(text, column.width)
         padded = text.ljust(column.width) if column.left else text.rjust(column.width)
         return " " * self.gap + padded

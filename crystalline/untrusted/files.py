@@ -386,7 +386,7 @@ METRICS = FileKind(
 STATUS = FileKind(
     "status.json",
     "RUN/",
-    _MEGABYTE,
+    4 * _MEGABYTE,  # of a tree of 1,884 spheres
     "us",
     "renamed",
     parse_json,
@@ -396,7 +396,7 @@ STATUS = FileKind(
         Field("step", int, 0, MOST_STEPS),
         Field("how", str, 0, 4000, optional=True, nullable=True),
     ),
-    "written for scripts; read for a message only",
+    "written for scripts; read for a message, and by type for the picture of the tree",
 )
 RUN_LOCK = FileKind(
     "run.lock",

@@ -133,20 +133,28 @@ def _lanes(count: int, n: int) -> F32:
     )
 
 
+@pytest.mark.parametrize("group", [1, 5, 6, 12])
 @pytest.mark.parametrize("count", [*range(1, 41), 63, 64, 65, 120, 129])
-def test_tree_sum_has_the_bits_of_the_tree(count: int) -> None:
+def test_tree_sum_has_the_bits_of_the_tree(count: int, group: int) -> None:
     for n in (1, 15, 16, 37):
         lanes = _lanes(count, n)
-        exact = ops.tree_sum(list(lanes), ops.neighbor_tree(count))
+        exact = ops.tree_sum(list(lanes), ops.grouped_tree(count, group))
         block = np.full((count, n + 5), np.nan, np.float32)
         block[:, :n] = lanes
         out = place(np.zeros(n))
-        squares = optimizer.tree_sum(block[:, :n], out)
+        squares = optimizer.tree_sum(block[:, :n], out, group)
         assert same_bits(np.array(out), exact)
         assert guards_intact(out)
         assert squares == pytest.approx(math.fsum(float(x) ** 2 for x in exact), rel=1e-14)
-        optimizer.tree_sum(lanes, lanes[0])
+        optimizer.tree_sum(lanes, lanes[0], group)
         assert same_bits(lanes[0], exact)
+
+
+def test_a_tree_by_twelves_is_another_than_one_over_all() -> None:
+    lanes = _lanes(24, 64)
+    out = np.empty(64, np.float32)
+    optimizer.tree_sum(lanes, out)
+    assert not same_bits(out, ops.tree_sum(list(lanes), ops.neighbor_tree(24)))
 
 
 def test_another_order_would_show() -> None:
@@ -199,6 +207,8 @@ def test_sum_squares_neither_overflows_nor_forgets() -> None:
 def test_lanes_that_cannot_be_summed() -> None:
     with pytest.raises(ValueError, match="at least one lane"):
         optimizer.tree_sum(np.zeros((0, 3), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="1 to 12 lanes, not 13"):
+        optimizer.tree_sum(np.zeros((1, 3), np.float32), np.zeros(3, np.float32), 13)
     with pytest.raises(ValueError, match="out has 2 elements, expected 3"):
         optimizer.tree_sum(np.zeros((4, 3), np.float32), np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="side by side"):

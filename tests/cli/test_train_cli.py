@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-c", PROGRAM]
 _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num-heads --seq-len
     --batch-size
     --learning-rate --epochs --max-steps --minutes --workers --threads --checkpoint-dir --config
-    --recursive-depth
+    --recursive-depth --sphere-timeout --health-interval --hold
     --resume --precision --dropout --min-lr --warmup-steps --lr-schedule --optimizer --weight-decay
     --beta1 --beta2 --grad-clip --accumulation-steps --eval-interval --save-interval --keep
     --val-fraction --seed --lanes --log-interval --json --plain --quiet --version --help
@@ -39,7 +39,8 @@ _FLAGS = """--tokenizer --text-field --vocab-size --embed-dim --num-layers --num
     --positions --attention --freeze-lambda --discovery-interval --plan --eval-tokens
     --architecture --num-kv-heads --head-size --mlp-dim --rope-theta --sliding-window
     --no-tie-embeddings --init-from --lora-rank --lora-alpha --patience --save-epochs
-    --eval-suite --save-while-training"""
+    --eval-suite --save-while-training
+    --no-share-cores --pin"""
 FLAGS = _FLAGS.split()
 KEYS = {
     "final_step", "train_loss", "val_loss", "val_bits_per_byte", "tokens_per_second", "seconds",

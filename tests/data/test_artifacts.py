@@ -53,7 +53,10 @@ def finished_run(folder: Path) -> Path:
     with RunDir.create(folder) as run:
         run.write_config({"seq_len": 16, "data": ["a"]}, comment="Resolved by cllm-train 1.")
         with MetricsLog(folder) as metrics:
-            metrics.evaluation(5, val_loss=1.0, val_bits_per_byte=1.0, val_tokens=9)
+            metrics.enter(
+                "evaluation",
+                {"step": 5, "val_loss": 1.0, "val_bits_per_byte": 1.0, "val_tokens": 9},
+            )
             metrics.event("resumed", 5)
     fill(folder, tokenizer__json=tokenizer())
     checkpoint(folder / "checkpoints/step-00000005")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from crystalline.engine.geometry import (
+    by_distance,
     center,
     distance2,
     group,
@@ -20,6 +21,7 @@ from crystalline.engine.geometry import (
     siblings_in_contact,
     steal_order,
     touching,
+    work_order,
 )
 
 TWELVE = range(12)
@@ -214,3 +216,17 @@ def test_node_zero_computes_nothing() -> None:
     for path, paths in [((), [(1,)]), ((1,), [(1,), ()])]:
         with pytest.raises(ValueError, match="Node Zero"):
             steal_order(path, paths)
+
+
+def test_work_is_looked_for_nearest_first() -> None:
+    for place in range(12):
+        order = by_distance(place)
+        assert sorted(order) == list(range(12))
+        assert order[0] == place
+        assert set(order[1:5]) == set(siblings_in_contact(place))
+        assert order[-1] == (place + 6) % 12  # the opposite
+    # Child 9 of child 5 belongs to group 2; what its siblings in contact prefer comes next.
+    order = work_order(2, 9)
+    assert order[0] == group((5, 9)) == 2
+    assert set(order[1:5]) == {group((5, k)) for k in siblings_in_contact(9)}
+    assert sorted(order) == list(range(12))

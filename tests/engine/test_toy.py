@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def toy(*arguments: int | str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.engine.toy", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, start_new_session=True
+    )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told

@@ -1,6 +1,6 @@
 """A program that is no model, run by the engine alone: powers of numbers, in three phases.
 
-    python -m tests.engine.toy SHAPES PERMITS ROUNDS [KILLS [NODES]]
+    python -m tests.engine.toy SHAPES PERMITS ROUNDS [KILLS [NODES [MISHAP]]]
 
 SHAPES are those of the tree, as in 13 or 3+9,2+4+8: the next one before each round.
 
@@ -8,8 +8,9 @@ In a round every number is multiplied by its own place plus one (in place, with 
 numbers are added up by nines (positions matter), and then the sums (one unit).  Before that, what
 nobody needs is counted, a phase that a stop may leave.  Spheres are killed in the middle of
 multiplications, KILLS of them; and of all nodes at random, controls too, one in each of the first
-NODES rounds.  Prints the last sum, the rounds' order of phases, deaths, and what of the package is
-in memory.
+NODES rounds; and as MISHAP says (`tests.engine.mishaps`).  Between rounds every process must be
+where its row says, and there must be no other.  Prints the last sum, the rounds' order of phases,
+deaths, and what of the package is in memory.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ import numpy as np
 from crystalline.engine import board as b
 from crystalline.engine.node import Node
 from crystalline.engine.phase import Phase, Worker
-from crystalline.engine.shape import places_of, shape_of
+from crystalline.engine.shape import NODE_ZERO, places_of, shape_of
 from crystalline.engine.tree import Tree
+from crystalline.errors import EngineError
 from crystalline.ipc.arena import Arena, Region
-from crystalline.ipc.barrier import POSITIONS
+from crystalline.ipc.liveness import children_of, parent_of
+from crystalline.ipc.positions import POSITIONS
+from tests.engine.mishaps import FAILURES, HANG_S, Mishap
 
 NUMBERS, NINE = 216, 9
 MODULUS = 2**31 - 1
@@ -49,7 +53,7 @@ class Toy:
         return [
             Region("numbers", "int64", (NUMBERS,)),
             Region("sums", "int64", (NUMBERS // NINE,)),
-            Region("total", "int64", (2,)),  # of the round; kills so far
+            Region("total", "int64", (3,)),  # of the round; kills, and mishaps, so far
             Region("undo", "int64", (self.permits, 2)),  # number + 1, its value before
             Region("order", "int64", (64,)),
         ]
@@ -114,37 +118,80 @@ def expected(rounds: int) -> int:
     return sum(numbers)
 
 
-def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0) -> None:
+def assert_whole(node: Node, tree: Tree) -> None:
+    """Every row has one process, which is its parent's child, and every process has one row."""
+    until = time.monotonic() + 5.0
+    while (found := processes()) != (wanted := wanted_processes(tree)):
+        assert time.monotonic() < until, (found, wanted)
+        node.look_after()
+        time.sleep(0.01)
+
+
+def processes() -> dict[int, int]:
+    """Return all processes below this one, and whose child each is; 0 for the dead."""
+    found: dict[int, int] = {}
+    below = [os.getpid()]
+    while below:
+        for pid in children_of(below.pop()):
+            found[pid] = parent_of(pid)
+            below.append(pid)
+    return found
+
+
+def wanted_processes(tree: Tree) -> dict[int, int]:
+    """Return the process of each row, and whose child it shall be."""
+    pids = {NODE_ZERO: os.getpid()} | {row: tree.word(row, b.S_PID) for row in tree.rows()}
+    return {pids[row]: pids[tree.word(row, b.S_PARENT)] for row in tree.rows()}
+
+
+def main(
+    shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0, name: str = ""
+) -> None:
     toy = Toy(permits, kills)
+    mishap = Mishap(name)
     phases = toy.declare()
     wanted = [places_of(shape_of(int(s) if s.isdecimal() else s)) for s in shapes.split(",")]
     chosen = random.Random(7)
     events: list[str] = []
+    refusals: list[str] = []
     settling_s = 0.0
     with tempfile.TemporaryDirectory() as folder:
         node = Node(
             phases, toy.regions(), folder=Path(folder), permits=permits, rows=400,
             depth="1", states=("at work",),
-            jitter_s=0.0, hang_s=10.0, lost_file=lambda: None,
+            jitter_s=0.0, hang_s=HANG_S if name in FAILURES else 10.0, lost_file=lambda: None,
             happened=lambda event, **_: events.append(event),
         )  # fmt: skip
         toy.bind(node.arena)
         board, runner = node.board, node.runner
         tree = Tree(board)
+        mishap.put_in(tree, toy.total[2:])
         try:
             for number in range(rounds):
+                shape = wanted[number % len(wanted)]
                 before = time.monotonic()
-                node.growth.want(wanted[number % len(wanted)])
+                try:
+                    node.growth.want(shape)
+                except EngineError as error:
+                    refusals.append(error.message)
+                    node.growth.want(wanted[(number - 1) % len(wanted)])
+                    assert_whole(node, tree)
+                    node.growth.want(shape)
                 settling_s = max(settling_s, time.monotonic() - before)
-                assert tree.paths().keys() == wanted[number % len(wanted)]
+                assert tree.paths().keys() == shape
+                if len(shape) < 40:
+                    assert_whole(node, tree)
                 toy.order[0] = 0
+                mishap.before_round(number)
                 runner.begin("multiply")
+                mishap.in_round(number)
                 if number < nodes:
                     pid = tree.word(chosen.choice(tree.rows()), b.S_PID)
                     if pid > 0:  # it is not just being replaced
                         os.kill(pid, signal.SIGKILL)
                 assert runner.wait()
                 node.look_after()
+                mishap.after_round(number)
             board.control.store(b.STOP, 1)
             assert runner.begin("multiply") is None
             assert runner.wait()  # is not left, stop or no stop
@@ -154,6 +201,7 @@ def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0)
             took_s = time.monotonic() - before
         finally:
             node.disband()
+            left = processes()
     rows = board.sphere_table
     parents = {tree.word(row, b.S_PARENT) for row in tree.rows()}
     told = {
@@ -164,6 +212,9 @@ def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0)
         "wandering_s": took_s,
         "settling_s": settling_s,
         "events": sorted(set(events)),
+        "mishaps": int(toy.total[2]),
+        "refusals": refusals,
+        "left": sorted(left),
         "units_of_controls": int(rows[[r for r in parents if r >= 0], S_UNITS].sum()),
         "compute_ns": int(rows[:, b.S_COMPUTE_NS].sum()),
         "sync_ns": int(rows[:, b.S_SYNC_NS].sum()),
@@ -175,4 +226,4 @@ def main(shapes: str, permits: int, rounds: int, kills: int = 0, nodes: int = 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(sys.argv[1], *map(int, sys.argv[2:6]), *sys.argv[6:])

@@ -41,7 +41,7 @@ def main(descriptor: int, who: int) -> None:
         while barrier.phase() < phase:
             barrier.wait_for_change(barrier.phase(), 10_000, 1_000_000)
         while barrier.phase() == phase:
-            unit = barrier.claim(phase, who, who)
+            unit = barrier.claim(phase, who, ())
             if unit >= 0:
                 taken.fetch_add(round_ * UNITS + unit, 1)
                 barrier.done(phase, unit, who)

@@ -51,14 +51,6 @@ def test_first_below() -> None:
     assert words.first_below(2, 2, 100) == -1
 
 
-def test_count_below_walks_with_its_stride() -> None:
-    words = Words(np.array([9, 1, 9, 1, 1, 9, 1, 5], np.int64))
-    assert words.count_below(0, 8, 1, 5) == 4
-    assert words.count_below(1, 8, 2, 5) == 2
-    assert words.count_below(1, 8, 2, 6) == 3
-    assert words.count_below(4, 4, 1, 6) == 0
-
-
 def test_claim_below_walks_with_its_stride() -> None:
     array = np.array([0, 0, 5, 0, 0, 0], np.int64)
     words = Words(array)
@@ -73,7 +65,6 @@ def test_claim_below_walks_with_its_stride() -> None:
     lambda w: w.store(10, 0),
     lambda w: w.fetch_add(11, 1),
     lambda w: w.first_below(0, 11, 0),
-    lambda w: w.count_below(0, 11, 1, 0),
     lambda w: w.claim_below(-1, 3, 1, 0, 0),
     lambda w: w.wait(10, 0, 0),
     lambda w: w.wake(-5, 1),
@@ -88,8 +79,6 @@ def test_indices_are_checked(words: Words, call: object) -> None:
 def test_arguments_are_checked(words: Words) -> None:
     with pytest.raises(ValueError, match="stride is 0"):
         words.claim_below(0, 1, 0, 0, 0)
-    with pytest.raises(ValueError, match="stride is -1"):
-        words.count_below(0, 1, -1, 0)
     with pytest.raises(ValueError, match="timeout_ns is -1"):
         words.wait(0, 0, -1)
     with pytest.raises(ValueError, match="aligned"):

@@ -8,12 +8,12 @@ import pytest
 from crystalline.ipc.barrier import (
     BARRIER_WORDS,
     MOST_SPHERES,
-    POSITIONS,
     Barrier,
     Handout,
     generation_of,
     kind_of,
 )
+from crystalline.ipc.positions import POSITIONS
 
 COMPUTE, REDUCE, UPDATE = 1, 2, 3
 HANDOUTS = [Handout(16, cycle=POSITIONS), Handout(5), Handout(5)]
@@ -29,8 +29,9 @@ def publish(barrier: Barrier, kind: int) -> int:
 
 
 def claim(barrier: Barrier, phase: int, sphere: int) -> int:
-    """Claim as one of a flat tree does."""
-    return barrier.claim(phase, sphere, sphere % POSITIONS)
+    """Claim in cyclic order, from the sphere's own position on."""
+    order = [(sphere + turn) % POSITIONS for turn in range(POSITIONS)]
+    return barrier.claim(phase, sphere, order)
 
 
 def finish(barrier: Barrier, phase: int, following: int, sphere: int = 0) -> int:
@@ -167,107 +168,3 @@ def test_heavy_units_come_before_the_others_for_everybody() -> None:
     assert [claim(barrier, phase, 9), claim(barrier, phase, 4)] == [1, 3]
     assert [claim(barrier, phase, 9), claim(barrier, phase, 4)] == [4, 5]
     assert claim(barrier, phase, 4) == -1
-
-
-# Queues of positions, and what is stolen from them
-
-
-def test_queues_share_out_the_units(barrier: Barrier) -> None:
-    compute = publish(barrier, COMPUTE)
-    assert [list(barrier.queue(compute, p)) for p in (0, 3, 4, 11)] == [[0, 12], [3, 15], [4], [11]]
-    for kind in (COMPUTE, REDUCE):
-        phase = kind  # a phase word of generation 0
-        units = [unit for position in range(POSITIONS) for unit in barrier.queue(phase, position)]
-        assert sorted(units) == list(range(barrier.unit_count(kind)))
-
-
-@pytest.mark.parametrize("units", [0, 1, 5, 12, 13, 100])
-def test_queues_of_units_without_positions_are_blocks(units: int) -> None:
-    barrier = Barrier(
-        np.zeros(BARRIER_WORDS, np.int64), np.zeros(max(1, units), np.int64), [Handout(units)]
-    )
-    queues = [barrier.queue(1, position) for position in range(POSITIONS)]
-    assert [unit for queue in queues for unit in queue] == list(range(units))
-    assert max(map(len, queues)) - min(map(len, queues)) <= 1
-
-
-@pytest.mark.parametrize("cycle", [12, 6, 4, 3, 2, 1])
-def test_a_queue_begins_with_what_its_position_claims_first(cycle: int) -> None:
-    for position in range(POSITIONS):
-        barrier = Barrier(
-            np.zeros(BARRIER_WORDS, np.int64), np.zeros(9, np.int64), [Handout(9, cycle=cycle)]
-        )
-        phase = publish(barrier, COMPUTE)
-        queue = list(barrier.queue(phase, position))
-        assert [barrier.claim(phase, 5, position) for _ in queue] == queue
-        assert barrier.pending(phase, position) == 0
-
-
-def many() -> Barrier:
-    return Barrier(
-        np.zeros(BARRIER_WORDS, np.int64), np.zeros(120, np.int64), [Handout(120), Handout(24)]
-    )
-
-
-def test_pending_units_are_those_that_nobody_has_claimed() -> None:
-    barrier = many()
-    phase = publish(barrier, 1)
-    assert [barrier.pending(phase, position) for position in range(POSITIONS)] == [10] * POSITIONS
-    assert barrier.claim_many(phase, 7, 3, 4) == [30, 31, 32, 33]
-    assert (barrier.pending(phase, 3), barrier.pending(phase, 2)) == (6, 10)
-    barrier.done(phase, 30, 7)
-    assert barrier.pending(phase, 3) == 6
-    barrier.free_units_of(7)
-    assert barrier.pending(phase, 3) == 9
-    assert barrier.claim_many(phase, 8, 3, 100) == [31, 32, 33, 34, 35, 36, 37, 38, 39]
-    assert barrier.claim_many(phase, 8, 3, 100) == []
-    assert barrier.claim_many(phase, 8, 4, 0) == []
-
-
-def test_half_of_what_is_pending_is_stolen_again_and_again() -> None:
-    barrier = many()
-    phase = publish(barrier, 1)
-    taken = [barrier.steal_half(phase, 7, 5) for _ in range(5)]
-    assert taken == [[50, 51, 52, 53, 54], [55, 56], [57], [58], []]
-    assert barrier.pending(phase, 5) == 1
-    barrier.done(phase, 50, 7)
-    assert barrier.units_claimed_by(7) == [51, 52, 53, 54, 55, 56, 57, 58]
-
-
-def test_what_a_thief_leaves_is_claimed_one_by_one(barrier: Barrier) -> None:
-    phase = publish(barrier, COMPUTE)
-    assert barrier.steal_half(phase, 9, 3) == [3]  # of 3 and 15
-    assert barrier.steal_half(phase, 9, 4) == []  # there is one only
-    rest = []
-    while (unit := claim(barrier, phase, 1)) >= 0:
-        rest.append(unit)
-    assert sorted([3, *rest]) == list(range(16))
-
-
-def test_nothing_is_stolen_in_an_old_phase() -> None:
-    barrier = many()
-    old = publish(barrier, 1)
-    while (unit := claim(barrier, old, 0)) >= 0:
-        barrier.done(old, unit, 0)
-    assert barrier.claim_hand_over(old, 0)
-    new = barrier.advance(old, 2)
-    assert barrier.pending(old, 1) == 0
-    assert barrier.steal_half(old, 5, 1) == barrier.claim_many(old, 5, 1, 9) == []
-    assert barrier.pending(new, 1) == 2
-
-
-def test_units_are_stolen_once() -> None:
-    """Each takes what it can from everybody, in turns, and all is taken once."""
-    barrier = many()
-    phase = publish(barrier, 1)
-    taken: list[int] = []
-    for turn in range(1000):
-        sphere = turn % 12
-        got = barrier.steal_half(phase, sphere, (turn * 7) % 12)
-        if not got and turn > 500:
-            got = [unit] if (unit := claim(barrier, phase, sphere)) >= 0 else []
-        taken += got
-        for unit in got:
-            barrier.done(phase, unit, sphere)
-    assert sorted(taken) == list(range(120))
-    assert barrier.all_done(phase)

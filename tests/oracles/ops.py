@@ -451,6 +451,26 @@ def neighbor_tree(count: int) -> Tree:
     return level[0]
 
 
+def grouped_tree(count: int, group: int) -> Tree:
+    """Make a tree of neighbors within each `group`, and one of neighbors over those.
+
+    >>> grouped_tree(8, 3)
+    ((((0, 1), 2), ((3, 4), 5)), (6, 7))
+    """
+
+    def moved(tree: Tree, start: int) -> Tree:
+        return tree + start if isinstance(tree, int) else tuple(moved(t, start) for t in tree)
+
+    groups = [
+        moved(neighbor_tree(min(group, count - start)), start) for start in range(0, count, group)
+    ]
+
+    def named(tree: Tree) -> Tree:
+        return groups[tree] if isinstance(tree, int) else tuple(named(t) for t in tree)
+
+    return named(neighbor_tree(len(groups)))
+
+
 def halving_tree(count: int) -> Tree:
     """Add the upper half onto the lower half until one is left; the middle one waits.
 

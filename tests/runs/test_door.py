@@ -173,7 +173,10 @@ def test_the_environment_is_for_commands(
         ({"seq_len": "9"}, "seq_len is '9'. It must be a whole number."),
         ({"optimizer": "adam"}, "optimizer is 'adam'. It must be adamw or sgd."),
         ({"min_lr": 9.0}, "min_lr is 9.0. It must lie between 0 and learning_rate (0.001)."),
-        ({"workers": 64}, "workers is 64. It must be between 1 and 63."),
+        (
+            {"workers": 64},
+            "workers is 64. It must be between 1 and 63, or up to 144 with recursive_depth 2.",
+        ),
         ({"quiet": True}, "'quiet' is not a setting. It says how the command shows a run"),
         ({"resume": "runs/a"}, "'resume' is not a setting. Use crystalline.resume."),
         ({"threads": 2}, "'threads' is not a setting. Its name is workers."),

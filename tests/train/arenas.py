@@ -11,8 +11,9 @@ from crystalline.ipc.arena import Arena, Layout, Region
 def lone_arena(regions: list[Region]) -> Arena:
     """Return an arena of zeros, aligned as shared memory is."""
     arena = object.__new__(Arena)
+    arena.layout = Layout(regions)
     arena._views = {}
-    for region in Layout(regions).regions:
+    for region in arena.layout.regions:
         view = aligned_empty(region.shape, np.dtype(region.dtype))
         view[...] = 0
         arena._views[region.name] = view

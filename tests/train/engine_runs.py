@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalline.cli.run import run_command
+from crystalline.engine.shape import Depth
 from crystalline.model.config import ModelConfig
 from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
@@ -44,6 +45,11 @@ def make_spec(
     most_steps: int | None = None,
     save_while_training: bool = False,
     save_hang_s: float = 600.0,
+    depth: Depth = "1",
+    held: bool = False,
+    health_interval_s: float = 3600.0,
+    share_cores: bool = False,
+    pin: Any = "no",
     **config: Any,
 ) -> RunSpec:
     settings: dict[str, Any] = {
@@ -73,6 +79,11 @@ def make_spec(
         most_steps=most_steps,
         save_while_training=save_while_training,
         save_hang_s=save_hang_s,
+        depth=depth,
+        held=held,
+        health_interval_s=health_interval_s,
+        share_cores=share_cores,
+        pin=pin,
         program=PROGRAM,
         program_options=options or {},
     )
@@ -94,7 +105,10 @@ def run(
 
 
 # What was done to a run, and no part of what it computes; see test_events.py.
-OUTSIDE = ("sphere_replaced", "paused", "resumed", "workers", "request", "restored", "health")
+OUTSIDE = (
+    "sphere_replaced", "control_lost", "spawned", "collapsed", "paused", "resumed", "workers",
+    "request", "restored", "health",
+)  # fmt: skip
 
 
 def timeless_metrics(run_dir: Path) -> list[dict[str, Any]]:

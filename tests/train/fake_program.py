@@ -7,6 +7,7 @@ done, or summed in another order changes the final bits.  Options (RunSpec.progr
     lanes, segments, width, eval_units    sizes
     naps           seconds to sleep in the middle of each unit, by phase: {"compute": 0.01}
     slowness       [[step, factor], ...]: from the step on naps of lanes are so much longer
+    lame           by what naps of lanes are longer in some spheres, by number: {"1": 5.0}
     burn_s         seconds of processor time to burn in each lane
     nan_steps      steps whose gradient is not finite
     fail_lane      [lane, step]: raise there, always
@@ -40,6 +41,7 @@ from crystalline.ipc.arena import Arena, Region
 from crystalline.train.config import TrainConfig
 from crystalline.train.protocol import Discovery, Loaded
 from crystalline.train.spec import RunSpec
+from crystalline.train.sums import Merge, direct_sums
 
 DEFAULTS: dict[str, Any] = {
     "lanes": 12,
@@ -48,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "eval_units": 5,
     "naps": {},
     "slowness": [],
+    "lame": {},
     "burn_s": 0.0,
     "nan_steps": [],
     "fail_lane": None,
@@ -71,7 +74,7 @@ class FakeProgram:
         self.checkpoints = spec.run_dir / "checkpoints"
         self.lane_count = o["lanes"]
         self.heavy_lanes = o.get("heavy_lanes", 0)
-        self.lanes_per_unit = o.get("lanes_per_unit", 1)
+        self.sums = direct_sums(self.lane_count, o.get("lanes_per_unit", 1))
         self.segment_count = o["segments"]
         self.eval_units = o["eval_units"]
         self.eval_tokens = sum(7 + unit for unit in range(self.eval_units))
@@ -197,7 +200,7 @@ class FakeProgram:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
-        self._nap("compute", self._slowness(step))
+        self._nap("compute", self._slowness(step) * self._lameness())
         end = time.process_time() + self.options["burn_s"]
         while time.process_time() < end:
             pass
@@ -209,6 +212,12 @@ class FakeProgram:
             grad[5] = np.nan
         loss = float(np.abs(scratch).sum(dtype=np.float64)) + lane
         return loss, 10 + lane, float(np.sqrt(np.dot(grad, grad))), 2.0 * loss
+
+    def merge(self, merge: Merge, permit: int, step: int) -> None:  # noqa: ARG002
+        raise AssertionError("every lane has a buffer")
+
+    def recover_merge(self, merge: Merge, permit: int, step: int) -> None:  # noqa: ARG002
+        raise AssertionError("every lane has a buffer")
 
     def reduce_segment(self, segment: int) -> float:
         part = self._part(segment)
@@ -259,6 +268,14 @@ class FakeProgram:
     def _slowness(self, step: int) -> float:
         """Return by what the naps of a step are longer."""
         return next((f for first, f in reversed(self.options["slowness"]) if step >= first), 1.0)
+
+    def _lameness(self) -> float:
+        """Return by what the naps of this sphere are longer."""
+        lame: dict[str, float] = self.options["lame"]
+        if not lame:
+            return 1.0
+        name = Path("/proc/self/comm").read_text().strip()  # sphere-3
+        return lame.get(name.rpartition("-")[2], 1.0)
 
     def _part(self, segment: int) -> slice:
         return slice(segment * self.width, (segment + 1) * self.width)

@@ -28,6 +28,9 @@ def told(run_dir: Path) -> list[dict[str, Any]]:
     ]
 
 
+EVEN = [25] * 12  # lanes of each position: as many as steps
+
+
 def means(losses: list[float]) -> list[float]:
     return [math.fsum(losses[first : first + 25]) / 25 for first in (0, 25, 50)]
 
@@ -39,10 +42,15 @@ def test_each_is_told_of_with_its_mean_loss(
     run(tmp_path / "run", **SETTINGS)
     _, losses = serial_run(make_spec(tmp_path / "serial", **SETTINGS))
     assert told(tmp_path / "run") == [
-        {"step": 25 * number, "epoch": number, "mean_loss": pytest.approx(mean, rel=1e-12)}
+        {
+            "step": 25 * number,
+            "epoch": number,
+            "mean_loss": pytest.approx(mean, rel=1e-12),
+            "lanes_by_position": EVEN,
+        }
         for number, mean in enumerate(means(losses), 1)
     ]
-    assert f"epoch 2: mean loss {means(losses)[1]:.4f}" in caplog.messages
+    assert f"epoch 2/3: mean loss {means(losses)[1]:.4f}" in caplog.messages
 
 
 def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from crystalline.errors import SaveError
 from crystalline.train import metrics
 from crystalline.train.metrics import MetricsLog, read_metrics
 
-STEP = {"lr": 1e-3, "tokens": 99, "tokens_per_second": 5.0, "seconds": 0.5}
+STEP = {"learning_rate": 1e-3, "tokens": 99, "tokens_per_second": 5.0, "seconds": 0.5}
+EVALUATION = {"val_loss": 2.5, "val_bits_per_byte": 1.25, "val_tokens": 90}
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def path(tmp_path: Path) -> Path:
 def fill(path: Path) -> None:
     with MetricsLog(path.parent) as writer:
         for step in (10, 20, 30):
-            writer.step(step, loss=4.0 - step / 10, grad_norm=0.5, **STEP)
-            writer.evaluation(step, val_loss=2.5, val_bits_per_byte=1.25, val_tokens=90)
+            writer.enter("step", {"step": step, "loss": 4.0 - step / 10, "grad_norm": 0.5, **STEP})
+            writer.enter("evaluation", {"step": step, **EVALUATION})
         writer.event("sphere_replaced", 35, sphere=3)
 
 
@@ -52,7 +53,7 @@ def test_a_line_is_in_the_file_at_once(path: Path) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_json_cannot_hold_is_null(path: Path, bad: float) -> None:
     with MetricsLog(path.parent) as writer:
-        writer.step(1, loss=bad, grad_norm=bad, **STEP)
+        writer.enter("step", {"step": 1, "loss": bad, "grad_norm": bad, **STEP})
     assert "NaN" not in path.read_text()
     assert read_metrics(path)[0]["loss"] is None
     assert read_metrics(path)[0]["lr"] == 1e-3
@@ -69,7 +70,7 @@ def test_resuming_drops_later_lines(path: Path, step: int, last: int | None) -> 
     lines = read_metrics(path)
     assert (lines[-1]["step"] if lines else None) == last
     with MetricsLog(path.parent, step) as writer:
-        writer.step(step + 1, loss=1.0, grad_norm=0.5, **STEP)
+        writer.enter("step", {"step": step + 1, "loss": 1.0, "grad_norm": 0.5, **STEP})
     assert len(read_metrics(path)) == len(lines) + 1
 
 

@@ -305,6 +305,19 @@ def test_every_state_of_the_run_is_written(state: str) -> None:
     assert state.upper() in lines_of(replace(fake_snapshot(9), state=state), 60, 15)[0]
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_wrong_has_a_line_of_its_own(size: tuple[int, int]) -> None:
+    snapshot = fake_snapshot()
+    calm = lines_of(snapshot, *size)
+    reasons = ("sphere 3 is dead", "memory is 93 % full\x1b[1m")
+    lines = lines_of(replace(snapshot, health="DEGRADED", health_reasons=reasons), *size)
+    assert len(lines) == len(calm)
+    assert lines[2].startswith(" DEGRADED  sphere 3 is dead; memory is 93 % full?[1m")
+    assert lines[:2] == calm[:2]
+    assert "DEGRADED" not in "".join(calm)
+    assert table_rows(lines).keys() <= table_rows(calm).keys()
+
+
 def test_states_differ_without_color() -> None:
     first = fake_snapshot(1000, spheres=1).spheres[0]
     spheres = tuple(replace(first, index=i, state=state) for i, state in enumerate(SPHERE_STATES))

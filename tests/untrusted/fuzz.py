@@ -223,11 +223,12 @@ def _metrics(folder: Path) -> Target:
 
     path = folder / "metrics.jsonl"
     with MetricsLog(folder) as log:
+        figures = dict.fromkeys(("loss", "learning_rate", "grad_norm", "tokens", "seconds"), 1.0)
         for step in range(1, 4):
-            log.step(
-                step, loss=1.0, lr=0.1, grad_norm=1.0, tokens=9, tokens_per_second=1.0, seconds=1
-            )
-        log.evaluation(3, val_loss=1.0, val_bits_per_byte=1.0, val_tokens=9)
+            log.enter("step", {"step": step, "tokens_per_second": 1.0, **figures})
+        log.enter(
+            "evaluation", {"step": 3, "val_loss": 1.0, "val_bits_per_byte": 1.0, "val_tokens": 9}
+        )
         log.event("resumed", 3)
     seed = path.read_bytes()
 

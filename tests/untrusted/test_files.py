@@ -222,6 +222,11 @@ def ask_for_status(world: World) -> None:
         control._call(control.Settings(str(world.run)))
 
 
+def draw_tree(world: World) -> None:
+    """Of what was last known of it."""
+    control._last_known(control.Settings(str(world.run), "tree"))
+
+
 def read_suite(world: World) -> None:
     read_questions(str(world.talks / "suite.jsonl"))
 
@@ -254,7 +259,7 @@ PLACES: list[Row] = [
         (read_settings, resume, look_up_checkpoint),
     ),
     (files.RUN_LOCK, "run", lambda w: w.run / "run.lock", (resume, choose)),
-    (files.STATUS, "run", lambda w: w.run / "status.json", (resume, ask_for_status)),
+    (files.STATUS, "run", lambda w: w.run / "status.json", (resume, ask_for_status, draw_tree)),
     (files.METRICS, "run", lambda w: w.run / "metrics.jsonl", (resume,)),
     (files.POINTER, "latest", lambda w: w.run / "latest", (choose, resume, generate, look_up_run)),
     (files.POINTER, "best", lambda w: w.run / "best", (generate, choose, resume)),

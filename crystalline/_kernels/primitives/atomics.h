@@ -95,14 +95,6 @@ static inline int64_t words_first_below(const int64_t *w, int64_t start, int64_t
     return -1;
 }
 
-/* Number of words of start, start + stride, … < stop that are below `bound`. */
-static inline int64_t words_count_below(const int64_t *w, int64_t start, int64_t stop,
-                                        int64_t stride, int64_t bound) {
-    int64_t count = 0;
-    for (int64_t i = start; i < stop; i += stride) count += word_load(w + i) < bound;
-    return count;
-}
-
 /* Set to `value` the first word of start, start + stride, … < stop that is below `bound`;
  * returns its index, or -1 when there is none. */
 static inline int64_t words_claim_below(int64_t *w, int64_t start, int64_t stop, int64_t stride,

@@ -97,57 +97,68 @@ static void sgd(int64_t n, float *w, float *m, const float *g, const OptimizerSt
 /* ---- the sum over lanes ----
  *
  * The tree: neighbors are paired, (0, 1), (2, 3), .., then pairs of pairs; an odd one at the end
- * moves up unpaired.  Groups of 8 lanes are trees of their own in registers; their sums meet on a
- * stack like the digits of a binary counter, which is the same tree. */
-enum { CL_TREE_GROUP = 8, CL_TREE_DEPTH = 56 };
+ * moves up unpaired.  First within each `group` lanes, at most 12, then over the groups.  Up to 8
+ * lanes are a tree in registers, and a group is one of 8 and what is left; the groups' sums meet on
+ * a stack like the digits of a binary counter, which is the same tree. */
+enum { CL_TREE_WIDTH = 8, CL_TREE_DEPTH = 56 };
 
 CL_INLINE vf cl_tree_load(const float *p, int64_t n) { return n == VL ? vload(p) : vloadn(p, n); }
 
 /* the tree over `lanes` <= 8 lanes, a compile-time constant at every call */
-CL_INLINE vf cl_tree_group(const int lanes, const float *p, int64_t stride, int64_t n) {
-  vf t[CL_TREE_GROUP];
+CL_INLINE vf cl_tree_leaves(const int lanes, const float *p, int64_t stride, int64_t n) {
+  vf t[CL_TREE_WIDTH];
 #pragma GCC unroll 8
   for (int l = 0; l < lanes; l++) t[l] = cl_tree_load(p + l * stride, n);
 #pragma GCC unroll 3
-  for (int w = 1; w < CL_TREE_GROUP; w *= 2)
+  for (int w = 1; w < CL_TREE_WIDTH; w *= 2)
 #pragma GCC unroll 8
     for (int l = 0; l + w < lanes; l += 2 * w) t[l] += t[l + w];
   return t[0];
 }
 
-CL_INLINE vf cl_tree_vector(int64_t lanes, const float *p, int64_t stride, int64_t n) {
+/* the tree over 1 to 12 lanes */
+CL_INLINE vf cl_tree_group(int64_t lanes, const float *p, int64_t stride, int64_t n) {
+  switch (lanes) {
+#define CL_CASE(m) \
+  case m:          \
+    return cl_tree_leaves(m, p, stride, n);
+    CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6) CL_CASE(7) CL_CASE(8)
+#undef CL_CASE
+#define CL_CASE(m)                                       \
+  case CL_TREE_WIDTH + m:                                \
+    return cl_tree_leaves(CL_TREE_WIDTH, p, stride, n) + \
+           cl_tree_leaves(m, p + CL_TREE_WIDTH * stride, stride, n);
+    CL_CASE(1) CL_CASE(2) CL_CASE(3)
+#undef CL_CASE
+    default:
+      return cl_tree_leaves(CL_TREE_WIDTH, p, stride, n) +
+             cl_tree_leaves(4, p + CL_TREE_WIDTH * stride, stride, n);
+  }
+}
+
+CL_INLINE vf cl_tree_vector(int64_t lanes, int64_t group, const float *p, int64_t stride,
+                            int64_t n) {
+  if (lanes <= group) return cl_tree_group(lanes, p, stride, n);
   vf stack[CL_TREE_DEPTH];
-  int64_t groups = lanes / CL_TREE_GROUP;
   int depth = 0;
-  for (int64_t g = 0; g < groups; g++) {
-    vf sum = cl_tree_group(CL_TREE_GROUP, p, stride, n);
-    p += CL_TREE_GROUP * stride;
+  for (int64_t g = 0; lanes > 0; g++, lanes -= group, p += group * stride) {
+    vf sum = cl_tree_group(lanes < group ? lanes : group, p, stride, n);
     for (int64_t carry = g; carry & 1; carry >>= 1) sum = stack[--depth] + sum;
     stack[depth++] = sum;
   }
-  vf sum;
-  switch (lanes % CL_TREE_GROUP) {
-#define CL_CASE(m)                          \
-  case m:                                   \
-    sum = cl_tree_group(m, p, stride, n);   \
-    break;
-    CL_CASE(1) CL_CASE(2) CL_CASE(3) CL_CASE(4) CL_CASE(5) CL_CASE(6) CL_CASE(7)
-#undef CL_CASE
-    default:
-      sum = stack[--depth];
-  }
+  vf sum = stack[--depth];
   while (depth) sum = stack[--depth] + sum;
   return sum;
 }
 
-static double tree_sum(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out,
-                       StoreMode store) {
+static double tree_sum(int64_t n, int64_t lanes, int64_t group, const float *first, int64_t stride,
+                       float *out, StoreMode store) {
   vd low = {0}, high = {0};
   int64_t i = 0;
   for (; i + VL <= n; i += VL) {
     if (i % CL_LINE == 0)
       for (int64_t l = 0; l < lanes; l++) cl_fetch(first + l * stride + i);
-    vf x = cl_tree_vector(lanes, first + i, stride, VL);
+    vf x = cl_tree_vector(lanes, group, first + i, stride, VL);
     if (store == CL_STREAM)
       vstream(out + i, x);
     else
@@ -157,7 +168,7 @@ static double tree_sum(int64_t n, int64_t lanes, const float *first, int64_t str
     high += b * b;
   }
   if (i < n) {
-    vf x = cl_tree_vector(lanes, first + i, stride, n - i);
+    vf x = cl_tree_vector(lanes, group, first + i, stride, n - i);
     vstoren(out + i, x, n - i);
     vd a = vlow(x), b = vhigh(x);
     low += a * a;

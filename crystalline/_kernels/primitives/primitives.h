@@ -283,10 +283,11 @@ typedef struct {
   void (*keep_state)(int64_t n, const float *w, const float *m, const float *v, const float *g,
                      float *kept, int64_t stride);
   /* out[i] = the sum over lanes of first[lane * stride + i] in one fixed binary tree (neighbors
-   * first, an odd one moves up), lanes >= 1; returns the sum of out[i]^2.  out may be lane 0.
-   * store: CL_STORE, or CL_STREAM for an `out` that starts on a cache line. */
-  double (*tree_sum)(int64_t n, int64_t lanes, const float *first, int64_t stride, float *out,
-                     StoreMode store);
+   * first, an odd one moves up) within each `group` lanes, from 1 to 12, and then over the groups,
+   * lanes >= 1; returns the sum of out[i]^2.  out may be lane 0.  store: CL_STORE, or CL_STREAM for
+   * an `out` that starts on a cache line. */
+  double (*tree_sum)(int64_t n, int64_t lanes, int64_t group, const float *first, int64_t stride,
+                     float *out, StoreMode store);
 
   /* ---- repack.h ---- */
   /* Both packed forms of `rows` rows w[rows, N] of a matrix [K, N]: the panels of the matrix, each
