@@ -44,12 +44,12 @@ def find_base(checkpoint: Path) -> Path | None:
 
 
 def require_base(
-    checkpoint: Path, config: ModelConfig, sha256: str | None, *, checked: bool = True
+    checkpoint: Path, config: ModelConfig | None, sha256: str | None, *, checked: bool = True
 ) -> Path:
     """Return the base of a checkpoint's adapters; its files are compared with its manifest.
 
-    `config` is the model of the checkpoint, `sha256` what it says of the base's weights.  Without
-    `checked` the files' content is not looked at.
+    `config` is the model of the checkpoint, where that says it, `sha256` what it says of the base's
+    weights.  Without `checked` the files' content is not looked at.
 
     Raises:
         CheckpointError: it is missing, damaged, or another model.
@@ -74,7 +74,7 @@ def require_base(
         found = base_sha256(base.parent)
     except (OSError, ValueError):
         found = ""
-    if not found or found != sha256 or read_config(base) != config:
+    if not found or found != sha256 or config not in (None, read_config(base)):
         raise CheckpointError(
             f"{base} is another model than the one that the adapters in {checkpoint} belong to",
             advice=f"Copy the folder {BASE} of their own run to its place.",

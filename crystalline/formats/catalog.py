@@ -21,6 +21,7 @@ from crystalline.atomic import is_temporary, remove, temporary_beside
 from crystalline.errors import CheckpointError
 from crystalline.faults import point
 from crystalline.formats.files import (
+    ADAPTER_CONFIG,
     BEST,
     CHECKPOINTS,
     CONFIG,
@@ -118,7 +119,7 @@ def resolve(path: Path, which: str | None = None) -> Path:
     if path.name in POINTERS and (meant := pointer(path.parent, path.name)):
         return meant
     require_directory(path)
-    if is_there(path / CONFIG):
+    if is_there(path / CONFIG) or is_there(path / ADAPTER_CONFIG):
         # What else a checkpoint belongs to lies in its run, also where it is itself elsewhere.
         is_pointer = path.is_symlink() and not STEP_NAME.fullmatch(path.name)
         return path.resolve() if is_pointer else path

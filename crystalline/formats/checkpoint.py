@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on bit for bit, in Hugging Face's layout.
 
     RUN/checkpoints/step-00000500/
-        config.json             the architecture's keys, as transformers reads them
+        config.json             the architecture's keys, as transformers reads them; not of adapters
         tokenizer.json
         tokenizer_config.json   how transformers is to read tokenizer.json
         model.safetensors       float32, names and shapes as transformers has them
@@ -23,6 +23,7 @@ later is found by the manifest.  What the values of the state mean is left to
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import shutil
@@ -108,7 +109,7 @@ from crystalline.untrusted.files import TOKENIZER as TOKENIZER_FILE
 __all__ = [
     "BEST", "CHECKPOINTS", "CONFIG", "FILES", "FORMAT",
     "LATEST", "MANIFEST", "MODEL", "MODEL_FILES", "OPTIMIZER", "STATE", "TOKENIZER",
-    "Checkpoint", "CheckpointInfo", "LoadedModel", "ModelFolder", "Settings",
+    "Checkpoint", "CheckpointInfo", "LoadedModel", "ModelFolder", "Settings", "facts_of",
     "inspect_checkpoint", "inspect_model", "is_there", "latest_checkpoint", "list_checkpoints",
     "load_checkpoint", "load_model", "locate", "move_pointer", "newest_first", "pointer", "prune",
     "require_directory", "require_readable", "resolve", "save_checkpoint", "save_model_folder",
@@ -245,6 +246,7 @@ def save_checkpoint(
                 write_model(temporary, model_config, views, tokenizer, facts, crystal=crystal)
             else:
                 write_description(temporary, model_config, tokenizer, facts)
+                (temporary / CONFIG).unlink()  # transformers would take it for a whole model
                 # PEFT knows no paths from the checkpoint on: this one holds while the run stays.
                 base = os.path.abspath(run_dir / BASE)  # noqa: PTH100 - links stay
                 write_adapter(temporary, model_config, adapter, weights, base)
@@ -291,7 +293,8 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
         )
     if verify:
         _verify_or_raise(path)
-    config, document = read_config(path), read_document(path, STATE_FILE)
+    document = read_document(path, STATE_FILE)
+    config, adapter, base = _description_of(path, document, verify=verify)
     if document["format"] != FORMAT:
         raise CheckpointError(
             f"{path / STATE} has format {document['format']}; this program reads {FORMAT}",
@@ -300,7 +303,6 @@ def inspect_checkpoint(path: Path, *, verify: bool = True) -> CheckpointInfo:
     _require_one_step(path, document)
     if document["model"] != config.to_dict():
         raise damage(path, f"{path / CONFIG} describes another model than {STATE}")
-    adapter, base = _adapter_of(path, config, document, verify=verify)
     return CheckpointInfo(
         step=document["step"],
         model_config=config,
@@ -361,7 +363,8 @@ def inspect_model(path: Path) -> ModelFolder:
     require_directory(path)
     if is_there(path / MANIFEST):
         _verify_or_raise(path, to_go_on=False)
-    config = read_config(path)
+    metadata = read_document(path, STATE_FILE) if is_there(path / STATE) else {}
+    config, adapter, base = _description_of(path, metadata)
     if not is_there(path / TOKENIZER):
         raise CheckpointError(
             f"{path} has no {TOKENIZER}",
@@ -371,11 +374,8 @@ def inspect_model(path: Path) -> ModelFolder:
     for file in (path / TOKENIZER, crystal):  # read by others, who know nothing of folders
         if file is not None:
             require_readable(file)
-    metadata = read_document(path, STATE_FILE) if is_there(path / STATE) else {}
-    adapter, base = _adapter_of(path, config, metadata)
-    return ModelFolder(
-        config, path / TOKENIZER, read_facts(path), metadata, path, crystal, adapter, base
-    )
+    facts = facts_of(path, base)
+    return ModelFolder(config, path / TOKENIZER, facts, metadata, path, crystal, adapter, base)
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -402,12 +402,22 @@ def _read_trained(info: CheckpointInfo) -> Flat:
     return read_adapter(info.path, info.model_config, info.adapter)
 
 
-def _adapter_of(
-    path: Path, config: ModelConfig, document: Mapping[str, Any], *, verify: bool = True
-) -> tuple[AdapterConfig, Path] | tuple[None, None]:
-    """Return the adapters that a folder holds in place of weights, and the base they belong to.
+def facts_of(path: Path, base: Path | None) -> TokenizerFacts:
+    """Return what a folder says of its tokenizer, and of ends of texts what its base does."""
+    facts = read_facts(path)
+    if base is None or facts.end_ids:
+        return facts
+    return dataclasses.replace(facts, end_ids=read_facts(base).end_ids)
 
-    `document` is its state.json.  Raises `CheckpointError` for adapters without their base.
+
+def _description_of(
+    path: Path, document: Mapping[str, Any], *, verify: bool = True
+) -> tuple[ModelConfig, AdapterConfig | None, Path | None]:
+    """Return the model of a folder, and, of adapters in place of weights, these and their base.
+
+    The base describes the model then; older versions wrote it beside the adapters, too.
+    `document` is the folder's state.json.  Raises `CheckpointError`, also for adapters without
+    their base.
     """
     is_adapted = is_there(path / ADAPTER_CONFIG) and not any(
         is_there(path / name) for name in (MODEL, MODEL_INDEX)
@@ -415,11 +425,14 @@ def _adapter_of(
     if not is_adapted:
         if "adapter" in document:
             raise damage(path, f"{path / STATE} tells of adapters, and {ADAPTER_CONFIG} is missing")
-        return None, None
+        return read_config(path), None, None
+    told = read_config(path) if is_there(path / CONFIG) else None
+    base = require_base(path, told, document.get("base_sha256"), checked=verify)
+    config = read_config(base)
     adapter = read_adapter_config(path, config)
     if document.get("adapter", adapter.to_dict()) != adapter.to_dict():
         raise damage(path, f"{path / ADAPTER_CONFIG} describes other adapters than {STATE}")
-    return adapter, require_base(path, config, document.get("base_sha256"), checked=verify)
+    return config, adapter, base
 
 
 def _sha256_of_base(run_dir: Path, step: int) -> str:

@@ -35,7 +35,8 @@ CHAT_TEMPLATE = "chat_template.jinja"
 BASE = artifacts.BASE  # of a run that trains adapters: the folder of the model they belong to
 ADAPTER_CONFIG, ADAPTER_MODEL = artifacts.ADAPTER_CONFIG, artifacts.ADAPTER_MODEL
 MODEL_FILES = (CONFIG, TOKENIZER, MODEL)  # what inference needs
-ADAPTER_FILES = (CONFIG, TOKENIZER, ADAPTER_CONFIG, ADAPTER_MODEL)  # ... beside the base
+# ... beside the base, which has the config.json: with one here, transformers takes it for a model.
+ADAPTER_FILES = (TOKENIZER, ADAPTER_CONFIG, ADAPTER_MODEL)
 TO_GO_ON = (OPTIMIZER, STATE)  # what training needs besides
 FILES = (*MODEL_FILES, *TO_GO_ON)  # of a checkpoint of a run that trains all weights
 # Of runs that compute with the numbers of their vocabulary; of all but those of older versions.

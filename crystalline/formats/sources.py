@@ -22,6 +22,7 @@ import numpy.typing as npt
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.data.tokenizer_facts import TokenizerFacts
 from crystalline.errors import CheckpointError, UsageError
+from crystalline.formats.base import find_base
 from crystalline.formats.checkpoint import (
     BEST,
     CONFIG,
@@ -33,7 +34,7 @@ from crystalline.formats.checkpoint import (
     resolve,
     save_model_folder,
 )
-from crystalline.formats.files import ADAPTER_CONFIG, BASE, is_there
+from crystalline.formats.files import ADAPTER_CONFIG, BASE, STATE, is_there
 from crystalline.formats.folder import NamedTensors, OnRead
 from crystalline.formats.gguf import GgufModel, read_gguf
 from crystalline.model.architectures.table import Role
@@ -238,11 +239,16 @@ def open_source(place: Path, checkpoint: str | None = None) -> ModelSource:
     return _Folder(inspect_model(folder), choice)
 
 
+def _is_model(place: Path) -> bool:
+    return any((place / name).is_file() for name in (CONFIG, ADAPTER_CONFIG))
+
+
 def _require_whole(place: Path) -> None:
     """Raise `CheckpointError` for a folder of adapters that says nothing of their model."""
-    if is_there(place / ADAPTER_CONFIG) and not is_there(place / CONFIG):
+    described = any(is_there(place / name) for name in (CONFIG, STATE))  # ours name their base
+    if is_there(place / ADAPTER_CONFIG) and not described and find_base(place) is None:
         raise CheckpointError(
-            f"{place} holds adapters, and the model that they belong to is missing ({CONFIG})",
+            f"{place} holds adapters, and the model that they belong to is missing ({BASE})",
             advice="Name the run that trained them, or merge them into their model in PEFT "
             "(merge_and_unload) and name its folder.",
         )
@@ -253,10 +259,10 @@ def _folder(place: Path, checkpoint: str | None) -> tuple[Path, str]:
     _require_whole(place)
     if checkpoint is None:
         folder = resolve(place)
-        named = (place / "config.json").is_file()
+        named = _is_model(place)
         return folder, "" if named else BEST if folder == pointer(place, BEST) else LATEST
     require_directory(place)
-    if (place / "config.json").is_file():
+    if _is_model(place):
         raise _picks_from_a_run(place, checkpoint)
     if Path(checkpoint).is_dir() and checkpoint not in ("latest", "best"):
         return resolve(Path(checkpoint)), ""

@@ -67,9 +67,8 @@ class EarlierRun:
         """
         from crystalline.data.tokenizer import GivenTokenizer
         from crystalline.data.tokenizer_facts import NO_FACTS
-        from crystalline.formats.checkpoint import CHECKPOINTS
+        from crystalline.formats.checkpoint import CHECKPOINTS, facts_of
         from crystalline.formats.rundir import CONFIG
-        from crystalline.formats.tokenizer_config import read_facts
         from crystalline.machine.cores import usable_cores
         from crystalline.runs.suite import questions_of
         from crystalline.train.footprint import check_run
@@ -86,7 +85,7 @@ class EarlierRun:
             )
         given, facts = None, NO_FACTS
         if settings.init_from is not None:  # the model itself may be gone; what counts is here
-            facts = read_facts(info.path)
+            facts = facts_of(info.path, info.base)
             given = GivenTokenizer.load(info.tokenizer_path, facts, info.model_config.vocab_size)
         data = prepare_text(settings, preparing, given)
         _check_same_data(data, info)
@@ -139,6 +138,7 @@ def open_earlier(
 def find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str | None]:
     """Return the run directory and the name of the checkpoint, if one is meant."""
     from crystalline.formats.checkpoint import CONFIG, MANIFEST, OPTIMIZER, locate
+    from crystalline.formats.files import ADAPTER_CONFIG
     from crystalline.formats.rundir import newest_run
 
     if resume and checkpoint_dir is not None:
@@ -153,10 +153,11 @@ def find_run(resume: str | None, checkpoint_dir: str | None) -> tuple[Path, str 
     if found is not None:
         return found
     try:
-        files = {name for name in (CONFIG, MANIFEST, OPTIMIZER) if (path / name).is_file()}
+        names = (CONFIG, ADAPTER_CONFIG, MANIFEST, OPTIMIZER)
+        files = {name for name in names if (path / name).is_file()}
     except OSError:  # told when the run is opened
         return path, None
-    if CONFIG in files:
+    if files & {CONFIG, ADAPTER_CONFIG}:
         if {MANIFEST, OPTIMIZER} <= files:
             raise CheckpointError(
                 f"{path} is a model, not a run: a checkpoint that lies outside of its run",

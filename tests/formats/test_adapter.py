@@ -65,12 +65,23 @@ def merged_by_hand(base: Path, checkpoint: Path) -> dict[str, np.ndarray]:
 # --- what is written --------------------------------------------------------------------------
 
 
+def test_older_versions_wrote_the_shape_beside_the_adapters(tmp_path: Path) -> None:
+    run, config = tmp_path / "run", SHAPES["gpt2"]
+    path = save(run, 10, config)
+    (path / "config.json").write_bytes((run / BASE / "config.json").read_bytes())
+    assert cp.inspect_checkpoint(path).model_config == config
+    about = json.loads((path / "config.json").read_text()) | {"n_positions": 99}
+    (path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(CheckpointError, match="another model"):
+        cp.inspect_checkpoint(path)
+
+
 @each_shape
 def test_a_checkpoint_comes_back(config: ModelConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     path = save(run, 10, config)
     assert names(path) == sorted([
-        CONFIG, MODEL, "config.json", "manifest.json", "optimizer.safetensors", "state.json",
+        CONFIG, MODEL, "manifest.json", "optimizer.safetensors", "state.json",
         "tokenizer.json", "tokenizer_config.json",
     ])  # fmt: skip
     loaded = cp.load_checkpoint(path)

@@ -98,6 +98,9 @@ def test_logits_are_those_of_peft(
     monkeypatch.chdir(tmp_path)
     alone = peft.AutoPeftModelForCausalLM.from_pretrained(os.path.relpath(path))
     np.testing.assert_array_equal(logits_of(alone, ids), expected)
+    # And transformers takes it for what it is, too.
+    model_there = AutoModelForCausalLM.from_pretrained(path)
+    np.testing.assert_allclose(logits_of(model_there, ids), expected, rtol=1e-5, atol=1e-7)
     # Merged there, it is what is merged here.
     merged = model.float().merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
