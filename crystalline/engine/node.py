@@ -224,11 +224,8 @@ class Node:
             or (self._depth == AUTO and self.demand.is_due)
         )
 
-    def obey(self, state: str, before_rest: Callable[[], None] = lambda: None) -> int:
-        """Do what is wanted while nobody computes; go on in `state`, or return why to stop.
-
-        `before_rest` is called before a pause begins.
-        """
+    def obey(self, state: str) -> int:
+        """Do what is wanted while nobody computes; go on in `state`, or return why to stop."""
         told = False  # of a pause
         while True:
             heard = self.board.barrier.node_bell()
@@ -244,8 +241,6 @@ class Node:
                 if told and not stop:
                     self._happened("resumed")
                 return stop
-            if not told:
-                before_rest()
             self.enter_state("paused")
             self.clock.pause()
             if not told:

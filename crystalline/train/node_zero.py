@@ -425,7 +425,7 @@ class NodeZero:
 
     def _obey(self, state: str = "training") -> StopReason | None:
         """Do what the user wants while nobody computes; go on in `state`, or return a reason."""
-        return STOP_REASONS[self._node.obey(state, before_rest=self._saver.finish)]
+        return STOP_REASONS[self._node.obey(state)]
 
     def _happened(self, event: str, **values: Any) -> None:
         """Enter an event of the engine's, which comes after the newest step in the books."""
