@@ -42,6 +42,7 @@ import numpy as np
 from bench.peak import peak_flops
 from bench.workloads import WORKLOADS, Workload, run, steady_rate, steps_for
 from crystalline._kernels import attention, crossentropy, formats, matmul, optimizer, rows
+from crystalline._kernels.marks import MarkRow
 from crystalline._kernels.memory import aligned_empty
 from crystalline.engine.shape import Depth, most_leaves
 from crystalline.ipc.arena import Arena, Region
@@ -54,6 +55,7 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.launcher import train
 from crystalline.train.program import lanes_per_unit
 from crystalline.train.spec import RunSpec
+from crystalline.train.stats import Diagnosis
 from crystalline.train.sums import Merge, direct_sums
 
 BLOCK_ROWS = 128  # rows that pass through a layer's products together
@@ -401,9 +403,30 @@ class EmptyProgram:
         """Return the hash of no weights."""
         return hashlib.sha256().hexdigest()
 
-    def diagnostics(self) -> list[tuple[str, float, float]]:
-        """Return no groups."""
-        return []
+    def record(self, marks: MarkRow) -> None:
+        """It has no passes to mark."""
+
+    def diagnose_segment(self, segment: int, step: int, lr: float) -> None:
+        """There is nothing to measure."""
+
+    def diagnosis(self, step: int) -> Diagnosis:
+        """Return that there is nothing."""
+        return Diagnosis(step, (), ())
+
+    def examine(self, *_: Any) -> None:
+        """Losses are finite always."""
+
+    def culprit(self, step: int) -> None:  # noqa: ARG002
+        """Return that there is none."""
+        return
+
+    def sequences_in(self, lane: int) -> int:  # noqa: ARG002
+        """Return that a lane has one."""
+        return 1
+
+    def extremes(self, lane: int) -> tuple[float, float]:  # noqa: ARG002
+        """Return those of no gradient."""
+        return 0.0, 0.0
 
     def discover(self, commit: Callable[[], None]) -> None:
         """Discover nothing."""

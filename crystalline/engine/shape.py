@@ -86,7 +86,7 @@ def places_of(shape: Shape) -> frozenset[Places]:
     """Return the nodes of a shape.
 
     >>> sorted(places_of(shape_of("2+2"))), len(places_of(shape_of(63)))
-    ([(0,), (0, 0), (1,), (1, 1)], 63)
+    ([(0,), (0, 0), (1,), (1, 0)], 63)
     """
     if all(node.parent == NODE_ZERO for node in shape):
         return frozenset((place,) for place in range(len(shape)))

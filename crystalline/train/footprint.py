@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from crystalline.data.prepare import PreparedData
 
 LARGEST = 2**31 - 1  # of any size
+MOST_LANES = 12_000  # units of a step, which are laid out beforehand
 MOST_LAYERS = 1_000  # as many as anybody has trained; every layer is a dozen entries in tables
 # Settings that memory depends on, the one to name first at the front, and the least to propose.
 SETTINGS = {
@@ -78,7 +79,7 @@ def check_sizes(config: TrainConfig) -> None:
     """Refuse sizes that no machine can work with.  Raises `UsageError`."""
     for name in ("embed_dim", "num_heads", "num_layers", "seq_len", "vocab_size", "lanes"):
         value = getattr(config, name)
-        most = MOST_LAYERS if name == "num_layers" else LARGEST
+        most = {"num_layers": MOST_LAYERS, "lanes": MOST_LANES}.get(name, LARGEST)
         if value is not None and value > most:
             shown = value if value < 10**18 else f"a number of {len(str(value))} digits"
             raise UsageError(f"{_flag(name)} is {shown}", advice=f"The most is {most:,}.")

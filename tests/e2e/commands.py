@@ -192,7 +192,7 @@ def files_below(folder: Path) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.name == "run.lock":  # says who had it last
+        if path.name in ("run.lock", "train.log"):  # they tell who came last, refused or not
             continue
         if path.is_symlink():
             found[name] = str(path.readlink())

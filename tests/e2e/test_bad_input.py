@@ -79,9 +79,9 @@ CASES = (
          ("--num-layers is 1000000000", "The most is 1,000")),
     Case("a context for which there is no memory", "text.txt --seq-len 2000000000", USAGE,
          ("--seq-len 2000000000 needs", "Use --seq-len ")),
-    Case("lanes for which there is no memory",
+    Case("lanes that nobody can use",
          "text.txt --lanes 1200000 --batch-size 1000000 --embed-dim 1024", USAGE,
-         ("--embed-dim 1024, --lanes 1200000 and --batch-size 1000000 needs", "or use --batch-")),
+         ("--lanes is 1200000", "The most is 12,000")),
     # Other places of settings.
     Case("an unknown key", "text.txt --config my.toml", USAGE,
          ("my.toml has an unknown key 'sequence_len'", "Did you mean seq_len?"),

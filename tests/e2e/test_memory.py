@@ -20,7 +20,11 @@ SPHERE_LIMIT_MB = 1.8
 
 def pss_mb(process: psutil.Process) -> float:
     """Return a process's share of the memory: its own pages, and its part of shared ones."""
-    for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    except ProcessLookupError:  # it wrote a checkpoint, and has gone
+        return 0.0
+    for line in lines:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("the kernel does not tell")

@@ -109,7 +109,7 @@ def events(run_dir: Path) -> list[dict[str, Any]]:
     return [
         {key: value for key, value in line.items() if key != "seconds"}
         for line in read_metrics(run_dir / "metrics.jsonl")
-        if line.get("event", OUTSIDE[0]) not in OUTSIDE
+        if line.get("event", OUTSIDE[0]) not in (*OUTSIDE, "diagnostics")
     ]
 
 

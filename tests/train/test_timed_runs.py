@@ -44,7 +44,7 @@ def test_a_run_uses_its_time_and_its_plan_makes_it_again(tmp_path: Path, factor:
     rates = [line["lr"] for line in read_metrics(tmp_path / "timed/metrics.jsonl") if "lr" in line]
     assert rates[-1] == pytest.approx(0.001, rel=0.2)  # a tenth of the peak: its end
     checkpoint = tmp_path / f"timed/checkpoints/step-{timed.final_step:08d}"
-    assert json.loads((checkpoint / "state.json").read_text())["plan"] == timed.plan
+    assert json.loads((checkpoint / "state.json").read_text())["config"]["plan"] == timed.plan
 
 
 def test_a_stopped_run_goes_on_in_the_time_that_is_left(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def main(run_dir: Path) -> None:
         books.seconds = lambda: 1.0  # type: ignore[method-assign]
         books.open(metrics)
         row = [1.0] * 8
-        books.enter_step(Step(5, [row], [1.0, 1.0, 0.0], 0.1, 10, is_last=True))
+        books.enter_step(Step(5, [row], [1.0] * 8, 0.1, 10, 0, 10, None, is_last=True))
     frame = draw_frame(snapshot, {}, width=200, height=50)
     print(
         json.dumps(
