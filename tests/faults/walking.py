@@ -23,6 +23,7 @@ from crystalline.faults import (
 from tests.faults.sessions import HANG_S, Ended, Runs, Surroundings
 from tests.train import real_runs
 
+TRIES = 4  # runs in which somebody must pass a point
 RECOVERED_S = 2.0  # from a fault to the next end of a phase
 A_SPHERE_DIES = "barrier.worked=kill@30/sphere"
 A_CONTROL_DIES = "order.answer=kill@{}/control"
@@ -95,16 +96,23 @@ class Walk:
             part = texts[first : first + most]
             ended = self.alone(",".join(part), surroundings)
             roles = ended.roles[-len(part) :]
-            missed = [text for text, role in zip(part, roles, strict=True) if role is None]
-            if missed and len(part) > 1:
-                self.require_met(missed, surroundings)  # too late in a run that is met so often
-            else:
-                assert not missed, f"nobody has met {missed}: {ended}"
+            for text, role in zip(part, roles, strict=True):
+                if role is None:  # too late, in a run that is met so often
+                    self._meet(text, surroundings)
 
     def require_met(self, texts: Sequence[str], surroundings: Surroundings) -> None:
         """Meet faults one after the other, each of them really."""
         for text, ended in zip(texts, self.chain(texts, surroundings), strict=True):
-            assert ended.met_last, f"nobody has met {text}: {ended}"
+            if not ended.met_last:
+                self._meet(text, surroundings)
+
+    def _meet(self, text: str, surroundings: Surroundings) -> None:
+        """Meet a fault in a run of its own; who passes its point is a matter of luck, too."""
+        for _ in range(TRIES):
+            ended = self.alone(text, surroundings)
+            if ended.met_last:
+                return
+        raise AssertionError(f"nobody has met {text}: {ended}")
 
     def chain(self, texts: Sequence[str], surroundings: Surroundings) -> list[Ended]:
         """Meet faults in one session after the other, of one run while it is not at its end."""

@@ -230,13 +230,13 @@ def test_a_run_has_the_bits_of_the_tree(data: PreparedData, tmp_path: Path, lane
 
 
 def test_deaths_while_sums_are_taken_in_place(data: PreparedData, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "lanes": 24, "batch_size": 24, "max_steps": 30}
+    settings = {**SETTINGS, "lanes": 24, "batch_size": 24, "max_steps": 150}
     want = serial_run(spec(data, tmp_path / "serial", **settings))
     killed: list[int] = []
 
     def kill_one(snapshot: Snapshot) -> None:
         pids = [sphere.pid for sphere in snapshot.spheres if sphere.pid]
-        if snapshot.step < 25 and pids and len(killed) < 12:
+        if snapshot.step < 130 and pids and len(killed) < 12:
             pid = pids[len(killed) % len(pids)]
             try:
                 os.kill(pid, signal.SIGKILL)
