@@ -13,16 +13,21 @@ from tests.engine.test_toy import toy
 from tests.engine.toy import expected
 
 ROUNDS = 4
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
+
+
+TRIES = 4  # runs until a mishap happened as often as it should: when it does is a matter of luck
 
 
 @pytest.mark.parametrize("name", MISHAPS)
 def test_a_parent_may_die_anywhere(name: str) -> None:
-    told = toy("2+4+8,3+9,5", 2, ROUNDS, 0, 0, name)
-    assert told["mishaps"] >= 2
-    assert told["deaths"] >= 2
-    assert told["total"] == expected(ROUNDS + 1)
-    assert (told["left"], told["refusals"], told["states"]) == ([], [], ["retired"])
+    for _ in range(TRIES):
+        told = toy("2+4+8,3+9,5", 2, ROUNDS, 0, 0, name)
+        assert told["total"] == expected(ROUNDS + 1)
+        assert (told["left"], told["refusals"], told["states"]) == ([], [], ["retired"])
+        if min(told["mishaps"], told["deaths"]) >= 2:
+            return
+    raise AssertionError(f"{told['mishaps']} mishaps, {told['deaths']} deaths")
 
 
 def test_a_fork_that_fails_in_a_control_changes_nothing_and_is_told() -> None:
@@ -39,10 +44,14 @@ def test_a_fork_that_fails_in_a_control_changes_nothing_and_is_told() -> None:
     ("name", "shapes"), [("stop control", "2+4+8,3+9"), ("stop leaf", "5,3+9")]
 )
 def test_who_is_stopped_is_replaced_by_its_parent(name: str, shapes: str) -> None:
-    told = toy(shapes, 2, ROUNDS, 0, 0, name)
-    assert told["total"] == expected(ROUNDS + 1)
-    assert (told["deaths"], told["left"]) == (2, [])
-    assert told["settling_s"] < 5.0
+    for _ in range(TRIES):
+        told = toy(shapes, 2, ROUNDS, 0, 0, name)
+        assert told["total"] == expected(ROUNDS + 1)
+        assert told["left"] == []
+        assert told["settling_s"] < 5.0
+        if told["deaths"] == 2:
+            return
+    raise AssertionError(f"{told['deaths']} deaths")
 
 
 def test_nobody_is_taken_for_hanging_when_all_are_stopped() -> None:
