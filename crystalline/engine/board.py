@@ -129,7 +129,7 @@ class Board:
         self.state = Words(arena["state"])
         self.requests = arena["requests"]
         self.spheres = Words(arena["spheres"].reshape(-1))  # row s starts at s · SPHERE_WORDS
-        self.mail = arena["mail"]  # see `ipc.mailbox`
+        self.mail = Words(arena["mail"])  # see `ipc.mailbox`
         self.deaths = Words(arena["deaths"].reshape(-1))
         self.sphere_table = arena["spheres"]  # (rows, SPHERE_WORDS)
         self.errors = arena["errors"]  # (rows, ERROR_BYTES)

@@ -16,7 +16,6 @@ anything, and the order in which work is looked for is the same on every machine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
@@ -51,6 +50,7 @@ def kissing_direction(position: int) -> Vector:
     return _DIRECTIONS[position]
 
 
+@cache
 def siblings_in_contact(position: int) -> Path:
     """Return the four positions whose spheres touch the one at `position`, in ascending order.
 
@@ -160,36 +160,6 @@ def group(path: Path) -> int:
     if not path:
         raise ValueError("Node Zero belongs to no symmetry group")
     return path[0] if len(path) == 1 else (path[0] + path[-1]) % POSITIONS
-
-
-def steal_order(path: Path, paths: Sequence[Path]) -> list[int]:
-    """Return the order in which a leaf looks for work at other nodes, as places in `paths`.
-
-    Its own come first, then siblings in contact, other siblings, and then other nodes by the
-    distance of their parents from its own; ties go by path.  Several nodes may have one path:
-    Node Zero has more than twelve children where there are more than twelve workers in one level.
-
-    >>> paths = [(0,), (6,), (1,), (5,), (5, 3)]
-    >>> [paths[i] for i in steal_order((0,), paths)]
-    [(0,), (1,), (5,), (6,), (5, 3)]
-    """
-    if not path or not all(paths):
-        raise ValueError("Node Zero has no work of its own")
-    near = siblings_in_contact(path[-1])
-    parent = path[:-1]
-    away = {other: distance2(parent, other) for other in {path[:-1] for path in paths}}
-
-    def rank(place: int) -> tuple[int, Fraction, Path, int]:
-        other = paths[place]
-        if other == path:
-            tier = 0
-        elif other[:-1] == parent:
-            tier = 1 if other[-1] in near else 2
-        else:
-            tier = 3
-        return tier, away[other[:-1]], other, place
-
-    return sorted(range(len(paths)), key=rank)
 
 
 def _dot(a: Vector, b: Vector) -> int:

@@ -5,12 +5,14 @@ Never both: a control takes no permit and claims no unit.
 
 from __future__ import annotations
 
+import itertools
 import signal
 
 from crystalline import faults
 from crystalline._kernels.atomics import adopt_orphans
 from crystalline.engine import board as b
 from crystalline.engine.board import SPHERE_WORDS
+from crystalline.engine.geometry import work_order
 from crystalline.engine.mail import Mail
 from crystalline.engine.sphere import Sphere
 from crystalline.engine.supervisor import Company, Supervisor, failure
@@ -26,11 +28,16 @@ from crystalline.engine.tree import (
 from crystalline.errors import EngineError
 from crystalline.faults import play, point
 from crystalline.ipc.bells import CALL
+from crystalline.ipc.positions import POSITIONS
 from crystalline.log import get_logger
 
 NAP_NS = 200_000_000  # between looks at the children; the death of one ends it
 
 logger = get_logger("train")
+
+# Known before anything is forked: what a process works out for itself is memory of its own.
+for _group, _place in itertools.product(range(POSITIONS), repeat=2):
+    work_order(_group, _place)
 
 
 def live(company: Company, row: int) -> None:

@@ -37,9 +37,6 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from crystalline._kernels.atomics import Words
 
 SLOTS = 64
@@ -124,16 +121,17 @@ class Post:
 
     def __init__(
         self,
-        words: npt.NDArray[np.int64],
+        words: Words,
         me: Address,
         *,
         linked: Callable[[int, int], bool],
         is_gone: Callable[[Address], bool],
     ) -> None:
-        """`linked` tells of two rows whether messages may run between them; `is_gone` of a node
-        whether its process is dead and waited for, so that it will never write again.
+        """`words` are those of all mailboxes.  `linked` tells of two rows whether messages may run
+        between them; `is_gone` of a node whether its process is dead and waited for, so that it
+        will never write again.
         """
-        self._words = Words(words)
+        self._words = words
         self._me = me
         self._linked = linked
         self._is_gone = is_gone

@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 
-from crystalline._kernels.atomics import Words, monotonic_ns
+from crystalline._kernels.atomics import monotonic_ns
 from crystalline.engine import board as b
 from crystalline.engine.board import REQUEST_PLACES
 from crystalline.engine.queue import Answer, RequestQueue
@@ -57,7 +57,6 @@ class Controller:
         self._spec = spec
         self._permits = permits
         self._board = b.Board(arena)
-        self._mail = Words(self._board.mail)
         self._tree = Tree(self._board)
         self._words = TrainingWords(arena)
         self._losses: list[tuple[int, float]] = []
@@ -287,7 +286,7 @@ class Controller:
             memory = self._memory.get(pid, 0)
             self._peaks[node] = max(memory, self._peaks.get(node, 0))
             values = self._words.sphere_figures(index)
-            mail = counters(self._mail, index)
+            mail = counters(self._board.mail, index)
             values |= {
                 "index": index,
                 "position": group,

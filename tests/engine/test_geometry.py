@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from fractions import Fraction
-from itertools import combinations, pairwise, permutations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from crystalline.engine.geometry import (
     linked,
     radius,
     siblings_in_contact,
-    steal_order,
     touching,
     work_order,
 )
@@ -163,59 +162,6 @@ def test_a_full_level_has_every_group_alike() -> None:
 
 
 # The order of stealing
-
-
-def test_siblings_in_contact_come_before_other_siblings() -> None:
-    paths = [(k,) for k in TWELVE]
-    assert steal_order((3,), paths) == [3, 2, 4, 7, 11, 0, 1, 5, 6, 8, 9, 10]
-
-
-def test_other_subtrees_come_by_the_distance_of_their_parents() -> None:
-    paths = [(p, k) for p in TWELVE for k in TWELVE]
-    order = [paths[i] for i in steal_order((3, 5), paths)]
-    assert order[0] == (3, 5)
-    assert order[1:5] == [(3, k) for k in siblings_in_contact(5)]
-    assert {path[0] for path in order[:12]} == {3}
-    parents = [path[0] for path in order[12::12]]
-    assert all(path[0] == parents[i // 12] for i, path in enumerate(order[12:]))
-    assert set(parents[:4]) == set(siblings_in_contact(3))
-    assert parents[-1] == 9  # the opposite one
-    away = [np.linalg.norm(place((3,)) - place((p,))) for p in parents]
-    assert all(near <= far + 1e-12 for near, far in pairwise(away))
-    assert order[12:24] == sorted(order[12:24])
-
-
-def test_levels_mix() -> None:
-    """Leaves of level 1 beside a subtree: a child of Node Zero has the subtree's root as parent."""
-    paths = [(0,), (1,), (6,), (2, 0), (2, 1), (8, 0)]
-    assert [paths[i] for i in steal_order((2, 1), paths)] == [
-        (2, 1), (2, 0), (0,), (1,), (6,), (8, 0),
-    ]  # fmt: skip
-    assert [paths[i] for i in steal_order((0,), paths)] == [
-        (0,), (1,), (6,), (2, 0), (2, 1), (8, 0),
-    ]  # fmt: skip
-
-
-def test_the_order_does_not_depend_on_that_of_the_nodes() -> None:
-    paths = [(p, k) for p in (1, 4, 10) for k in TWELVE] + [(0,), (5,)]
-    wanted = [paths[i] for i in steal_order((4, 7), paths)]
-    for seed in range(5):
-        mixed = random.Random(seed).sample(paths, len(paths))
-        assert [mixed[i] for i in steal_order((4, 7), mixed)] == wanted
-
-
-def test_several_nodes_at_one_position() -> None:
-    """63 workers in one level: positions come round again."""
-    paths = [(i % 12,) for i in range(63)]
-    order = steal_order((2,), paths)
-    assert order[:6] == [2, 14, 26, 38, 50, 62]
-    assert sorted(order) == list(range(63))
-
-
-def test_node_zero_computes_nothing() -> None:
-    for path, paths in [((), [(1,)]), ((1,), [(1,), ()])]:
-        with pytest.raises(ValueError, match="Node Zero"):
-            steal_order(path, paths)
 
 
 def test_work_is_looked_for_nearest_first() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from crystalline._kernels.atomics import Words
 from crystalline.engine import board as b
 from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.geometry import siblings_in_contact
@@ -55,7 +54,7 @@ def test_hello_goes_to_the_parent_and_to_siblings_in_contact(board: Board) -> No
         assert len(messages) == (row == control or row in near)
         for message in messages:
             assert (message.kind, message.payload[:3]) == (Kind.HELLO, (rows[5], 2, 5))
-    assert counters(Words(board.mail), rows[5]).sent == 5
+    assert counters(board.mail, rows[5]).sent == 5
 
 
 def test_what_followed_an_order_reaches_node_zero_through_all_levels(board: Board) -> None:

@@ -44,7 +44,7 @@ def words() -> np.ndarray:
 
 
 def door(words: np.ndarray, me: Address, *gone: Address) -> Post:
-    return Post(words, me, linked=lambda *_: True, is_gone=gone.__contains__)
+    return Post(Words(words), me, linked=lambda *_: True, is_gone=gone.__contains__)
 
 
 def drain(reader: Post) -> list[Message]:
@@ -108,7 +108,7 @@ def test_messages_run_along_links_only(words: np.ndarray) -> None:
         asked.append((ours, theirs))
         return theirs == B.row
 
-    writer = Post(words, A, linked=linked, is_gone=lambda _: False)
+    writer = Post(Words(words), A, linked=linked, is_gone=lambda _: False)
     assert writer.send(Kind.WORK_REQUEST, B)
     assert not writer.send(Kind.WORK_REQUEST, C)
     assert not writer.send(Kind.WORK_REQUEST, NODE_ZERO)

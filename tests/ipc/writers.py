@@ -38,7 +38,7 @@ def address(row: int) -> Address:
 
 def post(arena: Arena, me: Address) -> Post:
     """Return a door by which everybody may write to everybody, as long as nobody dies."""
-    return Post(arena["mailboxes"], me, linked=lambda *_: True, is_gone=lambda _: False)
+    return Post(Words(arena["mailboxes"]), me, linked=lambda *_: True, is_gone=lambda _: False)
 
 
 def main(descriptor: int, writers: int, messages: int) -> None:
