@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools import walk  # noqa: E402
-from tools.walk import ViolationError  # noqa: E402
+from tools.walk import ViolationError, list_bugs, walk_all  # noqa: E402
 
 FREE, CLAIMED, DONE = 0, 1, 2
 
@@ -504,7 +503,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--list-bugs", action="store_true")
     options = parser.parse_args(argv)
     if options.list_bugs:
-        print("\n".join(f"{name:20} {text}" for name, text in BUGS.items()))
+        list_bugs(BUGS)
         return 0
     chosen: tuple[Instance, ...] = (
         USUAL + THOROUGH if options.thorough else BROKEN if options.bug else USUAL
@@ -515,15 +514,10 @@ def main(argv: list[str] | None = None) -> int:
                 options.spheres, options.units, options.permits, options.kills, options.steps
             ),
         )  # fmt: skip
-    for instance in chosen:
-        began = time.perf_counter()
-        try:
-            count = explore(replace(instance, bug=options.bug))
-        except ViolationError as error:
-            print(f"{instance}: {error}")
-            return 1
-        print(f"{instance}: {count:,} states, all well ({time.perf_counter() - began:.1f} s)")
-    return 0
+    return walk_all(
+        (replace(instance, bug=options.bug) for instance in chosen),
+        explore,
+    )
 
 
 if __name__ == "__main__":

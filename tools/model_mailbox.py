@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.walk import ViolationError, explore  # noqa: E402
+from tools.walk import ViolationError, explore, list_bugs, walk_all  # noqa: E402
 
 CLAIMED, PUBLISHED = 1, 2
 
@@ -349,22 +348,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--list-bugs", action="store_true")
     options = parser.parse_args(argv)
     if options.list_bugs:
-        print("\n".join(f"{name:20} {text}" for name, text in BUGS.items()))
+        list_bugs(BUGS)
         return 0
     chosen: tuple[Instance, ...] = (
         USUAL + THOROUGH if options.thorough else BROKEN if options.bug else USUAL
     )
     if options.kills is not None:
         chosen = (Instance(options.writers, options.messages, options.slots, options.kills),)
-    for instance in chosen:
-        began = time.perf_counter()
-        try:
-            count = explore(Model(replace(instance, bug=options.bug)))
-        except ViolationError as error:
-            print(f"{instance}: {error}")
-            return 1
-        print(f"{instance}: {count:,} states, all well ({time.perf_counter() - began:.1f} s)")
-    return 0
+    return walk_all(
+        (replace(instance, bug=options.bug) for instance in chosen),
+        lambda instance: explore(Model(instance)),
+    )
 
 
 if __name__ == "__main__":

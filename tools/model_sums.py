@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from crystalline.train.sums import Leaf, Merge, plan_sums
-from tools.walk import ViolationError, explore
+from tools.walk import ViolationError, explore, list_bugs, walk_all
 
 FREE, CLAIMED, DONE = 0, 1, 2
 TORN = "torn"  # a value of which a part is written only
@@ -263,18 +262,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--list-bugs", action="store_true")
     options = parser.parse_args(argv)
     if options.list_bugs:
-        print("\n".join(f"{name:20} {text}" for name, text in BUGS.items()))
+        list_bugs(BUGS)
         return 0
-    for usual in USUAL:
-        instance = Instance(usual.lanes, usual.spheres, usual.buffers, usual.kills, options.bug)
-        began = time.perf_counter()
-        try:
-            count = explore(Model(instance))
-        except ViolationError as error:
-            print(f"{instance}: {error}")
-            return 1
-        print(f"{instance}: {count:,} states, all well ({time.perf_counter() - began:.1f} s)")
-    return 0
+    return walk_all(
+        (replace(usual, bug=options.bug) for usual in USUAL),
+        lambda instance: explore(Model(instance)),
+    )
 
 
 if __name__ == "__main__":

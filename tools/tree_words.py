@@ -271,7 +271,7 @@ class Machine:
         assert name == "change role"
         if holds:
             raise ViolationError(f"row {row} becomes a {others[1]} with a permit")
-        if word.role != others[0] and self.bug != "plain-role":
+        if word.role != others[0]:
             return False, state
         return True, written(state, row, role=others[1])
 

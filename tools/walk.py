@@ -1,9 +1,10 @@
-"""Walk all states of a model, for `model_barrier` and `model_mailbox`."""
+"""Walk all states of a model, and tell what was found: for the models beside this."""
 
 from __future__ import annotations
 
+import time
 from array import array
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
@@ -28,6 +29,27 @@ class Model(Protocol[State]):
     def successors(self, state: State) -> Iterator[tuple[str, State]]:
         """Yield every (what happens, state after it)."""
         ...
+
+
+Instance = TypeVar("Instance")
+
+
+def list_bugs(bugs: Mapping[str, str]) -> None:
+    """Print the bugs that can be seeded, and what each does."""
+    print("\n".join(f"{name:20} {text}" for name, text in bugs.items()))
+
+
+def walk_all(instances: Iterable[Instance], walk: Callable[[Instance], int]) -> int:
+    """Walk instances one after the other and tell of each; return 1 when one is violated."""
+    for instance in instances:
+        began = time.perf_counter()
+        try:
+            count = walk(instance)
+        except ViolationError as error:
+            print(f"{instance}: {error}")
+            return 1
+        print(f"{instance}: {count:,} states, all well ({time.perf_counter() - began:.1f} s)")
+    return 0
 
 
 def explore(

@@ -114,11 +114,6 @@ class Supervisor:
             raise
         self._dismiss([there[place] for place in sorted(there.keys() - wanted)])
 
-    def signal(self, number: int) -> None:
-        """Send a signal to all children."""
-        for pid in self._children:
-            _send(pid, number)
-
     def disband(self) -> None:
         """Kill all children, and theirs, and wait until they are gone; their rows stay to be read.
 

@@ -217,13 +217,6 @@ def counters(words: Words, row: int) -> Counters:
     return Counters(*(words.load(first + i) for i in range(len(Counters._fields))))
 
 
-def reset_counters(words: Words, row: int) -> None:
-    """Begin to count anew, before a new node gets a row."""
-    first = _base(row, words.size) + _COUNTERS
-    for i in range(len(Counters._fields)):
-        words.put(first + i, 0)
-
-
 def _base(row: int, size: int) -> int:
     """Return where the mailbox of a row begins; Node Zero's is the first."""
     base = (row + 1) * MAILBOX_WORDS

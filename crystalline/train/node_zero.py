@@ -534,9 +534,6 @@ class NodeZero:
         """Save, unless that was done after this very step; return the checkpoint."""
         return self._saver.save(self._step, self._config())
 
-    def _begin_save(self) -> None:
-        self._saver.begin(self._step, self._config())
-
     def _finish(self, reason: StopReason) -> dict[str, Any]:
         """Save as is due; return the fields of a `RunResult`."""
         self._wishes.is_over = True

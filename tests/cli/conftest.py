@@ -1,15 +1,19 @@
-"""What the tests of cllm-infer share: a fake model in the place of any, and a standard input."""
+"""What the tests of commands share: for cllm-infer a fake model in the place of any and a standard
+input, for cllm-train a text and the command in this process."""
 
 from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
+from crystalline.cli import train as cli
 from crystalline.data.tokenizer import Tokenizer
 from crystalline.infer.loading import Model
 from tests.infer.fake_model import FakeDecoder
+from tests.surroundings import TEXT
 
 CHARS = "\n :Aabceinrstuw."
 
@@ -52,3 +56,23 @@ def byte():
 @pytest.fixture(scope="module")
 def char():
     return Tokenizer.train("char", ["".join(CHARS) + "U"], 0)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def call_train(capsys):
+    """Run cllm-train in this process; return (exit code, stdout, stderr)."""
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in argv])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -15,7 +15,6 @@ from crystalline.formats.checkpoint import MANIFEST, STATE, inspect_checkpoint
 from crystalline.formats.rundir import read_toml
 from crystalline.train.metrics import read_metrics
 from crystalline.train.plan import Plan
-from tests.surroundings import TEXT
 
 _TINY = """--tokenizer char --num-layers 1 --num-heads 2 --embed-dim 12 --seq-len 9 --batch-size 13
     --log-interval 1 --workers 2 --plain --json"""
@@ -25,13 +24,6 @@ TINY = _TINY.split()
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLLM_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from crystalline._kernels.marks import PASSES
-from crystalline.cli import train as cli
 from crystalline.data.finding import find
 from tests.surroundings import TEXT, own_surroundings
 
@@ -21,26 +20,6 @@ TINY = _TINY.split()
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
     own_surroundings(tmp_path_factory, monkeypatch)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
-def train(capsys):
-    """Run the command in this process; return (exit code, stdout, stderr)."""
-
-    def train(*argv: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(argument) for argument in argv])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return train
 
 
 def check_trace(events: list[dict[str, Any]]) -> None:
@@ -66,10 +45,10 @@ def check_trace(events: list[dict[str, Any]]) -> None:
         stack.append(end)
 
 
-def test_a_profile_is_a_table_and_a_trace(train, text: Path, tmp_path: Path) -> None:
+def test_a_profile_is_a_table_and_a_trace(call_train, text: Path, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     argv = [text, *TINY, "--max-steps", 70, "--checkpoint-dir"]
-    code, out, err = train(*argv, tmp_path / "profiled", "--profile", path)
+    code, out, err = call_train(*argv, tmp_path / "profiled", "--profile", path)
     assert code == 0, err
     document = json.loads(path.read_text())
     about = document["otherData"]
@@ -99,21 +78,21 @@ def test_a_profile_is_a_table_and_a_trace(train, text: Path, tmp_path: Path) -> 
     assert "\n  attention backward " in err
     assert f"the profile of steps 11 to 60 is in {path}" in err
     # It changes no bits, and is no text.
-    code, plain, _ = train(*argv, tmp_path / "plain")
+    code, plain, _ = call_train(*argv, tmp_path / "plain")
     assert json.loads(plain)["weights_sha256"] == json.loads(out)["weights_sha256"]
     (tmp_path / "profiled.json").write_text('{"text": "theirs"}')
     found = [source.path.name for source in find([tmp_path]).sources]
     assert found == ["profiled.json", "text.txt"]
     # A profile is written over, nothing else.
-    code, _, err = train("--resume", tmp_path / "plain", "--max-steps", 85, "--profile", path)
+    code, _, err = call_train("--resume", tmp_path / "plain", "--max-steps", 85, "--profile", path)
     assert code == 0, err
     assert json.loads(path.read_text())["otherData"]["first_step"] == 81
     assert json.loads(path.read_text())["otherData"]["steps"] == 5
 
 
-def test_a_run_that_ends_too_soon_says_so(train, text: Path, tmp_path: Path) -> None:
+def test_a_run_that_ends_too_soon_says_so(call_train, text: Path, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    code, _, err = train(text, *TINY, "--max-steps", 4, "--profile", path)
+    code, _, err = call_train(text, *TINY, "--max-steps", 4, "--profile", path)
     assert code == 0
     assert "the run was over before its profile began, after 10 steps" in err
     assert not path.exists()
@@ -128,9 +107,9 @@ def test_a_run_that_ends_too_soon_says_so(train, text: Path, tmp_path: Path) -> 
     ],
 )
 def test_profiles_that_cannot_be(
-    train, text: Path, tmp_path: Path, name: str, more: list[str], wrong: str
+    call_train, text: Path, tmp_path: Path, name: str, more: list[str], wrong: str
 ) -> None:
-    code, _, err = train(text, *TINY, *more, "--profile", tmp_path / name)
+    code, _, err = call_train(text, *TINY, *more, "--profile", tmp_path / name)
     assert code == 2
     assert wrong in err
     assert text.read_text() == TEXT

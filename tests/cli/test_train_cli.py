@@ -23,7 +23,7 @@ from crystalline.train.config import TrainConfig
 from crystalline.train.metrics import read_metrics
 from crystalline.train.precision import Choice, choose
 from tests.permissions import permissions_hold
-from tests.surroundings import TEXT, own_surroundings
+from tests.surroundings import own_surroundings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import sys; from crystalline.cli.train import main; sys.exit(main())"
@@ -65,23 +65,8 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command in this process; return (exit code, stdout, stderr)."""
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(argument) for argument in argv])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def call(call_train):
+    return call_train
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from crystalline.cli import train as cli
 from crystalline.data.finding import find
 from tests.surroundings import TEXT, own_surroundings
 
@@ -27,20 +26,12 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
-def train(capsys):
+def train(call_train):
     """Run the command in this process; return (exit code, stderr)."""
 
     def train(*argv: object) -> tuple[int, str]:
-        capsys.readouterr()
-        code = cli.main([str(argument) for argument in argv])
-        return code, capsys.readouterr().err
+        code, _, err = call_train(*argv)
+        return code, err
 
     return train
 

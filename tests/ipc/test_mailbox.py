@@ -26,7 +26,6 @@ from crystalline.ipc.mailbox import (
     Message,
     Post,
     counters,
-    reset_counters,
     words_needed,
 )
 from tests.ipc.writers import GO, KILL, LAYOUT, READY, VICTIM, address, post
@@ -126,16 +125,6 @@ def test_a_message_for_a_node_that_had_the_row_before_is_skipped(words: np.ndarr
     reader = door(words, later)
     assert [message.kind for message in drain(reader)] == [Kind.HELLO]
     assert reader.counters() == Counters(0, 1, 0, 1, 0)
-
-
-def test_counters_begin_anew_with_a_new_node(words: np.ndarray) -> None:
-    writer = door(words, A)
-    writer.send(Kind.HELLO, B)
-    writer.send(Kind.HELLO, A)
-    assert counters(Words(words), A.row) == Counters(2, 0, 0, 0, 0)
-    reset_counters(Words(words), A.row)
-    assert counters(Words(words), A.row) == Counters(0, 0, 0, 0, 0)
-    assert len(drain(door(words, B))) == len(drain(door(words, A))) == 1
 
 
 @pytest.mark.parametrize(
