@@ -1,9 +1,11 @@
-"""What nodes of the tree tell each other, along contacts: parents, children, siblings that touch.
+"""What controls of the tree tell each other, along contacts: parents, children, siblings.
 
-    HELLO     to the parent and to siblings in contact, when a node begins: row, level, place
+    HELLO     to the parent and to siblings in contact, when a node becomes a control: row, level,
+              place
     SPAWNED   to the parent, when an order was followed: row, children now, errno of a failure
 
-A control passes on to its own parent what comes from its children, so that Node Zero hears of the
+Leaves have nothing to tell, and compute: mail would be memory of its own in each of them.  A
+control passes on to its own parent what comes from its children, so that Node Zero hears of the
 whole tree and from its own children only.  Nothing depends on any of this: orders are answered by
 words of the table (`growth`), and a run is right when every message is lost.
 """
@@ -16,7 +18,7 @@ from crystalline.engine import board as b
 from crystalline.engine.board import Board
 from crystalline.engine.geometry import linked, siblings_in_contact
 from crystalline.engine.shape import NODE_ZERO
-from crystalline.engine.tree import Tree
+from crystalline.engine.tree import CONTROL, Tree
 from crystalline.ipc import mailbox
 from crystalline.ipc.mailbox import Address, Kind, Message, Post
 from crystalline.ipc.positions import POSITIONS
@@ -25,7 +27,7 @@ _RESPAWNS = 16  # of a node that addresses tell apart
 
 
 class Mail:
-    """One node's mailbox and pen."""
+    """One control's mailbox and pen."""
 
     def __init__(self, board: Board, row: int) -> None:
         """`row` is the node's own, or `shape.NODE_ZERO`."""
@@ -36,14 +38,16 @@ class Mail:
         )
 
     def say_hello(self) -> None:
-        """Tell the parent and the siblings in contact that this node is there."""
+        """Tell the parent, and siblings in contact that are controls, that this node is one."""
         tree, row = self._tree, self._row
         parent, place = tree.word(row, b.S_PARENT), tree.word(row, b.S_PLACE)
         near = siblings_in_contact(place % POSITIONS)
         siblings = (
             other
             for other in tree.children(parent)
-            if other != row and tree.word(other, b.S_PLACE) % POSITIONS in near
+            if other != row
+            and tree.word(other, b.S_ROLE) == CONTROL
+            and tree.word(other, b.S_PLACE) % POSITIONS in near
         )
         for other in (parent, *siblings):
             self._send(Kind.HELLO, other, (row, len(tree.path(row)), place))

@@ -54,7 +54,7 @@ class Member:
         self._tree = Tree(company.board)
         self._row = row
         self._children: Supervisor | None = None
-        self._mail = Mail(company.board, row)
+        self._mail: Mail | None = None  # of a control
         self._heard = 0  # the last order, to anybody, that the children were told of
 
     def live(self) -> None:
@@ -62,10 +62,8 @@ class Member:
         company = self._company
         sphere = Sphere(
             self._row, company.phases, self._board, company.jitter_s, company.arena_bytes,
-            company.settle, company.cores, company.pins, self._mail.read,
-            company.record(self._row),
+            company.settle, company.cores, company.pins, company.record(self._row),
         )  # fmt: skip
-        self._mail.say_hello()
         while self._role() != LEAVING:
             sphere.run()
             self._follow()
@@ -90,7 +88,8 @@ class Member:
                 break
             self._pass_on()
             children.look_after()
-            self._mail.read()
+            if self._mail is not None:
+                self._mail.read()
             bells.sleep(family, CALL, heard, NAP_NS)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -111,6 +110,8 @@ class Member:
             play(faults.CONTROL)
             self._enter(b.CONTROLLING)
             self._children = Supervisor(self._company, row)
+            self._mail = Mail(self._board, row)
+            self._mail.say_hello()
         if self._children is not None:
             try:
                 self._children.have(places)
@@ -123,7 +124,8 @@ class Member:
                 adopt_orphans(False)
                 tree.change_role(row, CONTROL, LEAF)
                 play(faults.SPHERE)
-        self._mail.tell_of_children(0 if self._children is None else len(places), failed)
+        if self._mail is not None:
+            self._mail.tell_of_children(0 if self._children is None else len(places), failed)
         point("order.answer")
         tree.put(row, b.S_ANSWER, order_word(number, failure=failed))
         self._board.barrier.ring_node()

@@ -51,6 +51,7 @@ from crystalline.engine.tree import LEAF, order_of
 from crystalline.faults import point
 from crystalline.ipc.barrier import IDLE
 from crystalline.ipc.bells import WORK
+from crystalline.ipc.positions import POSITIONS
 from crystalline.ipc.slots import POLL_NS, Cores, OwnCores
 
 SPIN_NS = 100_000  # a permit's holder spins this long before it sleeps
@@ -79,19 +80,17 @@ class Sphere:
         settle: Callable[[], None] = lambda: None,
         cores: Cores | None = None,
         pins: Sequence[int] = (),
-        rest: Callable[[], None] = lambda: None,
         marks: MarkRow | None = None,
     ) -> None:
         """`settle` is called with the first permit; `cores` are those that other runs use as well,
         `pins` the processors of the permits; `jitter_s` is the longest random sleep before each
-        unit, for tests; `rest` is called before it sleeps without a permit.  Turns last the longer
-        the larger the arena is.  `marks` is where a profiled run enters what is booked.
+        unit, for tests.  Turns last the longer the larger the arena is.  `marks` is where a
+        profiled run enters what is booked.
         """
         self.index = index
         self._settle = settle
         self._cores = OwnCores() if cores is None else cores
         self._pins = pins
-        self._rest = rest
         self._pinned = -1  # to this processor
         self._marks = marks
         self._kind = self._unit = 0  # of the unit in hand, for the marks
@@ -117,11 +116,15 @@ class Sphere:
         return home - 1 if home else self._words.load(self._row + S_GROUP)
 
     def _order(self) -> tuple[int, ...]:
-        """The positions whose work it takes: its own first, then its neighbors'."""
+        """The positions whose work it takes: its own first, then its neighbors'.
+
+        With a home, those behind it.
+        """
         words, row = self._words, self._row
-        order = work_order(words.load(row + S_GROUP), words.load(row + S_PLACE))
-        home = self.position
-        return order if order[0] == home else (home, *(p for p in order if p != home))
+        home = words.load(row + S_HOME) - 1
+        if home >= 0:  # as `balance` has cut the circle
+            return tuple((home + turn) % POSITIONS for turn in range(POSITIONS))
+        return work_order(words.load(row + S_GROUP), words.load(row + S_PLACE))
 
     def run(self) -> None:
         """Work until this node is to have children, or to leave."""
@@ -131,6 +134,7 @@ class Sphere:
         permit = -1
         turn_ends_ns = 0
         settled = False
+        ordered, order = -1, self._order()  # the order, as it was in that phase
         while True:
             words.bump(beat, 1)
             if permit < 0:
@@ -142,7 +146,6 @@ class Sphere:
                     permit = permits.acquire(index)
                 if permit < 0:
                     self._enter(IDLING)
-                    self._rest()
                     bells.sleep(family, WORK, heard, SLEEP_NS)
                     self._book(S_IDLE_NS, NO_PERMIT)
                     continue
@@ -168,6 +171,8 @@ class Sphere:
                     cores.rest()
                 self._book(S_IDLE_NS, BETWEEN)
                 continue
+            if phase != ordered:
+                ordered, order = phase, self._order()
             now_ns, lacks_core = monotonic_ns(), False
             if not cores.keep(now_ns):
                 if barrier.has_work(phase):
@@ -175,7 +180,7 @@ class Sphere:
                     self._pin(permit)
                 else:
                     cores.rest()
-            unit = -1 if lacks_core else barrier.claim(phase, index, self._order())
+            unit = -1 if lacks_core else barrier.claim(phase, index, order)
             if unit >= 0:
                 point("barrier.claimed")
                 self._enter(self._shown[kind - 1])

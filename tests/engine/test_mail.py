@@ -14,7 +14,7 @@ from crystalline.engine.board import Board, engine_regions
 from crystalline.engine.geometry import siblings_in_contact
 from crystalline.engine.mail import Mail
 from crystalline.engine.shape import NODE_ZERO
-from crystalline.engine.tree import Tree
+from crystalline.engine.tree import CONTROL, LEAF, Tree
 from crystalline.ipc.arena import Arena, Layout
 from crystalline.ipc.mailbox import Kind, Message, counters
 from tests.engine.toy import expected
@@ -46,6 +46,8 @@ def test_hello_goes_to_the_parent_and_to_siblings_in_contact(board: Board) -> No
     tree = Tree(board)
     control = tree.take(NODE_ZERO, 3)
     rows = [tree.take(control, place) for place in range(12)]
+    for row in (control, *rows):
+        tree.become(row, CONTROL)
     mails = {row: Mail(board, row) for row in (NODE_ZERO, control, *rows)}
     mails[rows[5]].say_hello()
     near = {rows[place] for place in siblings_in_contact(5)}
@@ -55,6 +57,10 @@ def test_hello_goes_to_the_parent_and_to_siblings_in_contact(board: Board) -> No
         for message in messages:
             assert (message.kind, message.payload[:3]) == (Kind.HELLO, (rows[5], 2, 5))
     assert counters(board.mail, rows[5]).sent == 5
+    for row in near:  # a leaf is told nothing
+        tree.become(row, LEAF)
+    mails[rows[5]].say_hello()
+    assert [row for row, mail in mails.items() if heard(mail)] == [control]
 
 
 def test_what_followed_an_order_reaches_node_zero_through_all_levels(board: Board) -> None:
