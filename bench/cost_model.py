@@ -424,7 +424,7 @@ class EmptyProgram:
         """Return that a lane has one."""
         return 1
 
-    def extremes(self, lane: int) -> tuple[float, float]:  # noqa: ARG002
+    def extremes(self) -> tuple[float, float]:
         """Return those of no gradient."""
         return 0.0, 0.0
 

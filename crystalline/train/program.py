@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crystalline._kernels.marks import MarkRow
-from crystalline._kernels.optimizer import magnitudes, sum_squares
+from crystalline._kernels.optimizer import magnitudes
 from crystalline.data.tokenfile import TokenFile
 from crystalline.data.windows import gather, spread_windows, train_starts
 from crystalline.errors import CheckpointError
@@ -109,6 +109,7 @@ class TrainingProgram:
         self.eval_tokens = sum(self._counted(marks, *unit) for unit in self._eval_units)
         self.eval_units = len(self._eval_units) if self.eval_tokens else 0
         self._has_base = False  # whether the weights that adapters belong to are in the arena
+        self._extremes = (0.0, 0.0)  # of the |gradient| that was looked at last
         self._step_counts = (-1, 0)  # a step, and the targets that count in it
 
     def regions(self) -> list[Region]:
@@ -388,21 +389,29 @@ class TrainingProgram:
         grads = self._lanes[self._buffers[lane]]
         side = self._sides[permit] if lane % self._together else None
         loss = self.compute_into(lane, permit, step, epsilon, grads, side)
-        starts = self.lane_starts(lane, step)
-        config = self.spec.config
-        counted = self._counted(self.tokens.train_marks, starts, config.seq_len)
+        config, marks = self.spec.config, self.tokens.train_marks
+        counted = (
+            self.sequences_in(lane) * config.seq_len
+            if marks is None
+            else self._counted(marks, self.lane_starts(lane, step), config.seq_len)
+        )
+        norm = 0.0
         # A pass over the gradient, so only for the steps that people look at.
-        norm = math.sqrt(sum_squares(grads)) if (step + 1) % config.log_interval == 0 else 0.0
+        if (step + 1) % config.log_interval == 0:
+            squares, _, largest, smallest, _, _ = magnitudes(grads)
+            norm = math.sqrt(squares)
+            self._extremes = largest, smallest if math.isfinite(smallest) else 0.0
         return loss, counted, norm, self._models[permit].smoothed_loss
 
     def sequences_in(self, lane: int) -> int:
         """Return how many sequences a lane has in a step."""
         return len(range(lane, self.sequences, self.spec.config.lanes))
 
-    def extremes(self, lane: int) -> tuple[float, float]:
-        """Return the largest |gradient| of a lane that was computed, and the smallest above 0."""
-        _, _, largest, smallest, _, _ = magnitudes(self._lanes[self._buffers[lane]])
-        return largest, smallest if math.isfinite(smallest) else 0.0
+    def extremes(self) -> tuple[float, float]:
+        """Return the largest |gradient| of the lane that was computed last, for a logged step, and
+        the smallest above 0.
+        """
+        return self._extremes
 
     def compute_into(
         self, lane: int, permit: int, step: int, epsilon: float,

@@ -176,9 +176,9 @@ class Program(Protocol):
         """Return how many sequences a lane has in a step."""
         ...
 
-    def extremes(self, lane: int) -> tuple[float, float]:
-        """Return the largest |gradient| of a lane that this sphere has just computed, and the
-        smallest that is not 0."""
+    def extremes(self) -> tuple[float, float]:
+        """Return the largest |gradient| of the lane that this sphere has just computed, and the
+        smallest that is not 0; where its norm was computed."""
         ...
 
     def discover(self, commit: Callable[[], None]) -> Discovery | None:

@@ -109,7 +109,7 @@ class StepPhases:
                 me.count(_STEALS, 1)
             if norm:
                 words.sphere_numbers[me.index, _GRAD_NORM] = norm
-                largest, smallest = program.extremes(lane)
+                largest, smallest = program.extremes()
                 words.sphere_numbers[me.index, _GRAD_LARGEST] = largest
                 words.sphere_numbers[me.index, _GRAD_SMALLEST] = smallest
             words.positions.bump(me.index * POSITIONS + lane % POSITIONS, 1)

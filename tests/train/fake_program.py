@@ -215,8 +215,8 @@ class FakeProgram:
     def sequences_in(self, _: int) -> int:
         return 2
 
-    def extremes(self, lane: int) -> tuple[float, float]:
-        sizes = np.abs(self.lanes[lane])
+    def extremes(self) -> tuple[float, float]:
+        sizes = np.abs(self.lanes[self.newest])
         return float(sizes.max()), float(sizes[sizes > 0].min())
 
     def discover(self, commit: Callable[[], None]) -> Discovery | None:
@@ -237,6 +237,7 @@ class FakeProgram:
         if self.options["fail_lane"] == [lane, step]:
             raise ArithmeticError(f"lane {lane} of step {step} is meant to fail")
         scratch, grad = self.scratch[permit], self.lanes[lane]
+        self.newest = lane
         scratch[:] = self.packed * np.float32(0.1 + 0.01 * lane)
         self._nap("compute", self._slowness(step) * self._lameness())
         end = time.process_time() + self.options["burn_s"]
